@@ -1,0 +1,279 @@
+"""`RunConfig`: everything that defines one training run.
+
+It is what a run file holds, what a space searches over by dotted path (`schedule.peak_lr`), what a trial receives,
+what a checkpoint carries and, flattened with `_` (`schedule_peak_lr`), the configuration columns of the trials table.
+
+Words. A *batch* is one optimizer step: with `accumulation` k it consumes k micro-batches of `batch_size` utterances.
+Rates, warm-up, horizons and SWA positions are all counted in batches, never in micro-batches.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+"""A learning rate."""
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""A number from 0 to 1, both included."""
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataConfig(Section):
+    """Which utterances train, and how they are put into batches."""
+
+    max_bins: int | None = Field(None, ge=1, description="training utterances longer than this many bins are left out")
+    bucket_batches: int = Field(
+        16,
+        ge=1,
+        description="batches whose utterances are sorted by length together; 1 = plain random batches, as the reference",
+    )
+
+
+class ModelConfig(Section):
+    """The GRU-CTC decoder."""
+
+    hidden: int = Field(256, ge=1, le=8192, description="units of each GRU layer and direction")
+    layers: int = Field(3, ge=1, le=16, description="GRU layers")
+    bidirectional: bool = Field(True, description="whether each layer also reads backwards")
+    dropout: float = Field(0.4, ge=0, lt=1, description="dropout between GRU layers")
+    kernel: int = Field(32, ge=1, description="bins in one input window")
+    stride: int = Field(4, ge=1, description="bins from one window to the next")
+    day_layers: bool = Field(True, description="one affine input layer per recording day")
+    layer_norm: bool = Field(False, description="layer norm after each GRU layer")
+
+
+class AdamConfig(Section):
+    """Adam, weight decay as an L2 term of the gradient (Kingma & Ba 2015)."""
+
+    kind: Literal["adam"] = "adam"
+    eps: float = Field(0.1, gt=0, le=1, description="added to the root of the second moment; the reference uses 0.1")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment")
+    weight_decay: float = Field(1e-5, ge=0, le=1, description="weight decay")
+    decay_biases: bool = Field(True, description="whether biases and layer norms decay too")
+    decay_day_layers: bool = Field(True, description="whether the day layers decay too")
+
+
+class AdamWConfig(AdamConfig):
+    """AdamW: decoupled weight decay (Loshchilov & Hutter 2019)."""
+
+    kind: Literal["adamw"] = "adamw"  # type: ignore[assignment]
+    eps: float = Field(1e-8, gt=0, le=1, description="added to the root of the second moment")
+    decay_biases: bool = Field(False, description="whether biases and layer norms decay too")
+    decay_day_layers: bool = Field(False, description="whether the day layers decay too")
+
+
+class SGDConfig(Section):
+    """SGD with momentum (Nesterov's by default)."""
+
+    kind: Literal["sgd"] = "sgd"
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum")
+    nesterov: bool = Field(True, description="Nesterov momentum")
+    weight_decay: float = Field(1e-5, ge=0, le=1, description="weight decay")
+    decay_biases: bool = Field(False, description="whether biases and layer norms decay too")
+    decay_day_layers: bool = Field(False, description="whether the day layers decay too")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> SGDConfig:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum above 0; set nesterov: false or a momentum")
+        return self
+
+
+class ScheduleConfig(Section):
+    """What every schedule has. The formulas are in `trainable/schedules.py`."""
+
+    peak_lr: Rate = Field(description="highest learning rate")
+    horizon: int | None = Field(None, ge=1, description="batches the schedule is laid out for; null = training.batches")
+
+
+class ConstantSchedule(ScheduleConfig):
+    """The same rate throughout."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class LinearSchedule(ScheduleConfig):
+    """A straight line from the peak to the end rate."""
+
+    kind: Literal["linear"] = "linear"
+    end_lr: float = Field(ge=0, description="rate at the horizon")
+
+
+class WarmupCosineSchedule(ScheduleConfig):
+    """A linear warm-up from `start_lr`, then half a cosine down to `end_lr`."""
+
+    kind: Literal["warmup_cosine"] = "warmup_cosine"
+    warmup_batches: int = Field(0, ge=0, description="batches of linear warm-up")
+    start_lr: float = Field(0.0, ge=0, description="rate the warm-up starts from")
+    end_lr: float = Field(ge=0, description="rate at the horizon")
+
+
+class OneCycleSchedule(ScheduleConfig):
+    """Half a cosine up to the peak, half a cosine down (Smith & Topin 2019)."""
+
+    kind: Literal["one_cycle"] = "one_cycle"
+    start_lr: float = Field(ge=0, description="rate at batch 0")
+    end_lr: float = Field(ge=0, description="rate at the horizon")
+    peak_fraction: float = Field(0.3, gt=0, lt=1, description="where the peak is, as a fraction of the horizon")
+
+
+class MultistepSchedule(ScheduleConfig):
+    """The rate is multiplied by `gamma` at each milestone."""
+
+    kind: Literal["multistep"] = "multistep"
+    milestones: tuple[Share, ...] = Field((0.5, 0.75), min_length=1, description="rising fractions of the horizon")
+    gamma: float = Field(0.1, gt=0, lt=1, description="factor at each milestone")
+
+    @model_validator(mode="after")
+    def _rising(self) -> MultistepSchedule:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} must rise strictly")
+        return self
+
+
+class SGDRSchedule(ScheduleConfig):
+    """Cosine cycles with warm restarts (Loshchilov & Hutter 2017)."""
+
+    kind: Literal["sgdr"] = "sgdr"
+    end_lr: float = Field(ge=0, description="rate at the end of each cycle")
+    period_batches: int = Field(ge=1, description="batches of the first cycle")
+    period_multiplier: float = Field(2.0, ge=1, le=10, description="each cycle is this much longer than the last")
+    peak_decay: float = Field(1.0, gt=0, le=1, description="each restart's peak is this share of the last one's")
+    warmup_batches: int = Field(0, ge=0, description="batches of linear warm-up from 0 before the first cycle")
+
+
+class NoAveraging(Section):
+    """The weights as they are."""
+
+    kind: Literal["none"] = "none"
+
+
+class EMAConfig(Section):
+    """Exponential moving average of the weights, updated every batch."""
+
+    kind: Literal["ema"] = "ema"
+    decay: float = Field(0.999, gt=0, lt=1, description="share of the average that is kept at each batch")
+    warmup: bool = Field(True, description="decay min(decay, (1 + batch) / (10 + batch)), so that early weights fade")
+
+
+class SWAConfig(Section):
+    """Stochastic weight averaging: an equal-weight mean late in training (Izmailov et al. 2018)."""
+
+    kind: Literal["swa"] = "swa"
+    start_batch: int = Field(ge=0, description="batch at which averaging starts")
+    every_batches: int = Field(1, ge=1, description="batches between two updates of the mean")
+    lr: Rate | None = Field(None, description="rate from start_batch on; null = the schedule's")
+
+
+class AugmentationConfig(Section):
+    """What is done to the features [batch, time, features] of a training batch; smoothing also in evaluation."""
+
+    white_noise: float = Field(0.0, ge=0, le=10, description="s.d. of the noise on every bin and feature")
+    constant_offset: float = Field(0.0, ge=0, le=10, description="s.d. of a per-utterance offset of every feature")
+    smoothing_sd: float = Field(2.0, ge=0, le=50, description="s.d. in bins of the Gaussian over time; 0 = off")
+    smoothing_kernel: int = Field(20, ge=1, le=200, description="bins in the smoothing kernel")
+    time_masks: int = Field(0, ge=0, le=200, description="stretches of time set to 0 in each utterance")
+    time_mask_width: Share = Field(0.05, description="longest time mask as a fraction of the utterance")
+    feature_masks: int = Field(0, ge=0, le=200, description="bands of features set to 0 in each utterance")
+    feature_mask_width: Share = Field(0.05, description="widest feature mask as a fraction of the features")
+    input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the windows that enter the GRU")
+    speckle: float = Field(0.0, ge=0, lt=1, description="probability that a single bin of a feature is set to 0")
+    random_cut: int = Field(0, ge=0, le=100, description="up to this many bins are cut from an utterance's start")
+
+
+class TrainingConfig(Section):
+    """How long and in what arithmetic."""
+
+    batches: int = Field(10_000, ge=1, description="optimizer steps in all")
+    batches_per_epoch: int = Field(100, ge=1, description="optimizer steps between two evaluations")
+    batch_size: int = Field(64, ge=1, le=65536, description="utterances in a micro-batch")
+    accumulation: int = Field(1, ge=1, le=1024, description="micro-batches in one optimizer step")
+    clip: float | None = Field(None, gt=0, description="largest gradient norm; null = no clipping")
+    ctc_reduction: Literal["target_mean", "utterance_mean"] = Field(
+        "target_mean",
+        description="target_mean divides each utterance's loss by its label length (the reference); "
+        "utterance_mean only averages over utterances",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the forward pass")
+    tf32: bool = Field(False, description="allow TF32 in CUDA matrix products")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is a card")
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of weights, batches, augmentation and dropout")
+
+
+Optimizer = Annotated[AdamConfig | AdamWConfig | SGDConfig, Field(discriminator="kind")]
+Schedule = Annotated[
+    ConstantSchedule | LinearSchedule | WarmupCosineSchedule | OneCycleSchedule | MultistepSchedule | SGDRSchedule,
+    Field(discriminator="kind"),
+]
+Averaging = Annotated[NoAveraging | EMAConfig | SWAConfig, Field(discriminator="kind")]
+
+
+class RunConfig(Section):
+    """One training run. Frozen; unknown keys are refused; read it with `search_spaces.load_run`."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: Optimizer = AdamConfig()
+    schedule: Schedule
+    averaging: Averaging = NoAveraging()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @property
+    def horizon(self) -> int:
+        """Batches the schedule is laid out for."""
+        return self.schedule.horizon or self.training.batches
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in the whole run; the last one may be shorter than the others."""
+        return -(-self.training.batches // self.training.batches_per_epoch)
+
+    @model_validator(mode="after")
+    def _values_agree(self) -> RunConfig:
+        problems = []
+        peak = self.schedule.peak_lr
+        for name in ("end_lr", "start_lr"):
+            rate = getattr(self.schedule, name, 0.0)
+            if rate > peak:
+                problems.append(f"schedule.{name}: {rate:g} is above schedule.peak_lr {peak:g}; give {peak:g} or less")
+        warmup = getattr(self.schedule, "warmup_batches", 0)
+        if warmup and warmup >= self.horizon:
+            problems.append(
+                f"schedule.warmup_batches: {warmup} is no shorter than the horizon of {self.horizon} batches; "
+                f"give {self.horizon - 1} or less, or a longer training.batches"
+            )
+        if isinstance(self.averaging, SWAConfig) and self.averaging.start_batch >= self.training.batches:
+            problems.append(
+                f"averaging.start_batch: {self.averaging.start_batch} is at or after the end of the run "
+                f"({self.training.batches} batches); give {self.training.batches - 1} or less"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+
+SECTIONS = tuple(RunConfig.model_fields)
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The configuration as plain JSON types; `RunConfig.model_validate` takes it back."""
+    return config.model_dump(mode="json")
+
+
+def flatten(config: RunConfig | dict[str, Any]) -> dict[str, Any]:
+    """Dotted path -> value, lists as tuples; only the keys that the chosen kinds have."""
+    sections = to_dict(config) if isinstance(config, RunConfig) else config
+    return {
+        f"{section}.{key}": tuple(value) if isinstance(value, list) else value
+        for section, values in sections.items()
+        for key, value in values.items()
+    }

@@ -1,0 +1,24 @@
+"""The one exception for bad input: what was wrong, where, what is allowed, what to do.
+
+The command line prints its lines without a traceback and exits with status 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """One or more problems with what a user gave, each a complete line of its own.
+
+    >>> str(InputError("small.yaml: stopping.grace: 0 is not allowed; give 1 or more"))
+    'small.yaml: stopping.grace: 0 is not allowed; give 1 or more'
+    """
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        super().__init__("\n".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[InputError], tuple[list[str]]]:
+        # ValueError's own pickling would hand back one joined string; workers send these to the driver.
+        return (type(self), (self.problems,))
