@@ -1,0 +1,206 @@
+"""The event log of one study: JSON lines, one per event, durable before the program acts on them.
+
+Every other state (ASHA's rungs, the Optuna study, the trial states, the Parquet tables) is a replay of this file.
+Each line is `{"event": kind, "seq": n, "time": unix seconds, ...}`; `seq` counts from 1 without gaps. Numbers that are
+not finite are stored as null, since JSON has no word for them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InputError
+
+LOG_NAME = "events.jsonl"
+"""The log's name inside a study folder."""
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file has reached the size limit",
+}
+_TAIL = 1 << 16
+
+
+class EventLog:
+    """Appends events to `path`; one process at a time (hold the `StudyLock`).
+
+    Opening creates the file and its folder where missing, and repairs what a killed writer left: half a last line was
+    never acknowledged and is cut off. `problems` says so, and `last_seq` is the number of the last event (0 if none).
+    Raises `InputError` if the file cannot be opened for writing.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.problems: list[str] = []
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = not self.path.exists()
+            self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            if new:
+                sync_folder(self.path.parent)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot write there: {error.strerror}; choose another folder") from error
+        self._mutex = threading.Lock()
+        self._size, self.last_seq = self._repair()
+
+    def append(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Write one event and return it as written; it is on the disk when this returns.
+
+        Values are JSON types, tuples, paths and numpy scalars or arrays. Raises `InputError` when the disk is full
+        (the log is left as it was, so that the study can go on later) and `TypeError` for a value JSON cannot hold.
+        """
+        with self._mutex:
+            record = {"event": event, "seq": 0, "time": time.time(), **fields}
+            record["seq"] = self.last_seq + 1
+            line = _encode(record)
+            try:
+                written = os.write(self._fd, line)
+                if written < len(line):  # a full disk takes what fits and reports the error only on the next write
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(self._fd)
+            except OSError as error:
+                os.ftruncate(self._fd, self._size)
+                why = _FULL.get(error.errno or 0, error.strerror)
+                raise InputError(
+                    f"{self.path}: event {record['seq']} ({event}) could not be written: {why}; "
+                    "everything before it is kept: make room, then resume the study"
+                ) from error
+            self._size += len(line)
+            self.last_seq += 1
+        decoded: dict[str, Any] = json.loads(line)
+        return decoded
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _repair(self) -> tuple[int, int]:
+        """Cut or terminate an unterminated last line; returns the size in bytes and the last event's number."""
+        size = os.fstat(self._fd).st_size
+        window = _TAIL
+        while True:  # the last whole event is nearly always in the last 64 KiB; a long line needs more
+            start = max(0, size - window)
+            tail = os.pread(self._fd, size - start, start)
+            if start and (first := tail.find(b"\n")) >= 0:
+                start, tail = start + first + 1, tail[first + 1 :]
+            seq = next((e["seq"] for line in reversed(tail.split(b"\n")) if (e := _decode(line)) is not None), None)
+            if seq is not None or start == 0:
+                break
+            window *= 4
+        last = tail[tail.rfind(b"\n") + 1 :]
+        if last and _decode(last) is not None:
+            size += os.write(self._fd, b"\n")
+            os.fsync(self._fd)
+        elif last:
+            size -= len(last)
+            os.ftruncate(self._fd, size)
+            os.fsync(self._fd)
+            self.problems.append(f"{self.path}: half a last line ({len(last)} bytes) was cut off")
+        return size, seq or 0
+
+
+def read_events(path: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """All events of a log in order, and one line per problem; safe while another process appends.
+
+    A torn last line, a line that is no event and a gap in the numbering are skipped and reported, never raised.
+    Raises `InputError` if there is no such file or it cannot be read.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: there is no event log; give a study folder that holds {LOG_NAME}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_events(data, str(path))
+
+
+def parse_events(data: bytes, name: str = LOG_NAME) -> tuple[list[dict[str, Any]], list[str]]:
+    """`read_events` on bytes already read; `name` stands in front of each problem."""
+    events: list[dict[str, Any]] = []
+    problems: list[str] = []
+    lines = data.split(b"\n")
+    last_number = len(lines)
+    expected = 1
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        event = _decode(line)
+        if event is None:
+            what = "a torn last line" if number == last_number else "a line that is no event"
+            problems.append(f"{name}: line {number}: {what} ({len(line)} bytes) is skipped")
+            continue
+        seq = event["seq"]
+        if seq != expected:
+            problems.append(f"{name}: line {number}: event {expected} was expected, found {seq}")
+        expected = seq + 1
+        events.append(event)
+    return events, problems
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new or renamed file's name durable; file systems that cannot sync a folder are let be."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(fd)
+
+
+def _encode(record: dict[str, Any]) -> bytes:
+    # ASCII escapes keep any name (newlines, lone surrogates of odd file names) on one line of valid bytes.
+    try:
+        text = json.dumps(record, allow_nan=False, separators=(",", ":"), default=_plain)
+    except ValueError:
+        text = json.dumps(_finite(record), allow_nan=False, separators=(",", ":"))
+    return text.encode("ascii") + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # numpy scalars and arrays, without importing numpy
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"an event cannot hold {value!r} of type {type(value).__name__}; give JSON types")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    return _finite(_plain(value))
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(event, dict) and isinstance(event.get("event"), str) and type(event.get("seq")) is int:
+        return event
+    return None
