@@ -1,0 +1,1 @@
+"""The `tuner` commands, one module a topic; heavy imports happen inside the commands."""

@@ -1,0 +1,59 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+RESULTS = Path("results") / "studies"
+"""Where studies lie unless --results or TUNER_RESULTS says otherwise."""
+
+
+def results_option(function: Any) -> Any:
+    """--results: the folder that holds the studies."""
+    return click.option(
+        "--results",
+        "results_dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=RESULTS,
+        envvar="TUNER_RESULTS",
+        show_default=True,
+        show_envvar=True,
+        help="Folder that holds the studies.",
+    )(function)
+
+
+def format_option(function: Any) -> Any:
+    """--format: how a table is written."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "csv", "json", "markdown"]),
+        default="table",
+        show_default=True,
+        help="How the table is written.",
+    )(function)
+
+
+def data_option(function: Any) -> Any:
+    """--data: a packed data folder."""
+    return click.option(
+        "--data",
+        "data_dir",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Packed data folder, made by 'tuner data import' or 'tuner data synthetic'.",
+    )(function)
+
+
+def set_option(function: Any) -> Any:
+    """--set: change a value of a run."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a value by its dotted path, such as schedule.peak_lr=3e-3; may be given several times.",
+    )(function)

@@ -1,0 +1,142 @@
+"""`tuner spaces` and `tuner runs`: what can be searched and run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from tuner.commands.options import format_option
+
+
+def _rows(rows: list[dict[str, Any]], form: str) -> str:
+    import pyarrow as pa
+
+    from results.output import render
+
+    return render(pa.Table.from_pylist(rows), form)
+
+
+@click.group(invoke_without_command=True, epilog="Example: tuner spaces show small")
+@click.pass_context
+def spaces(context: click.Context) -> None:
+    """List the shipped spaces, or show one."""
+    if context.invoked_subcommand:
+        return
+    from search_spaces import load_space, space_names
+
+    rows = []
+    for name in space_names():
+        space = load_space(name)
+        rows.append(
+            {
+                "space": name,
+                "dimensions": len({d.path for d in space.dimensions}),
+                "base": space.base,
+                "trials": space.budget.trials,
+                "stopping": space.stopping.kind,
+                "purpose": space.purpose,
+            }
+        )
+    click.echo(_rows(rows, "table"))
+    click.echo("\nnext: tuner spaces show NAME; tuner search NAME --data FOLDER")
+
+
+@spaces.command("show", epilog="Example: tuner spaces show small")
+@click.argument("name")
+@format_option
+def show_space(name: str, form: str) -> None:
+    """Show what space NAME (shipped, or a file) searches."""
+    from search_spaces import load_space
+
+    space = load_space(name)
+    rows = [
+        {
+            "dimension": d.path,
+            "values": describe_values(d),
+            "when": describe_when(d.when),
+        }
+        for d in space.dimensions
+    ]
+    if form != "table":
+        click.echo(_rows(rows, form))
+        return
+    click.echo(f"{space.name}: {space.purpose}\n")
+    click.echo(_rows(rows, form))
+    click.echo("")
+    budget = [f"{space.budget.trials} trials"] * bool(space.budget.trials)
+    budget += [f"{space.budget.hours:g} hours"] * bool(space.budget.hours)
+    facts = {
+        "base run": space.base,
+        "fixed": ", ".join(f"{key} = {value}" for key, value in space.fixed.items()) or "-",
+        "constraints": "; ".join(map(str, space.constraints)) or "-",
+        "start points": ", ".join(space.start_points) or "-",
+        "objective": space.objective,
+        "searcher": _settings(space.searcher.model_dump(exclude_none=True)),
+        "stopping": _settings(space.stopping.model_dump(exclude_none=True)),
+        "budget": ", ".join(budget) or "-",
+    }
+    for key, value in facts.items():
+        click.echo(f"{key:<14}{value}")
+    for start in space.start_points:
+        for note in space.start_params(start)[1]:
+            click.echo(f"note: start point {start}: {note}")
+
+
+def _settings(values: dict[str, Any]) -> str:
+    kind = values.pop("kind")
+    rest = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in values.items())
+    return f"{kind} ({rest})" if rest else kind
+
+
+def describe_values(d: Any) -> str:
+    """A dimension's values in a few words."""
+    if d.kind in ("choice", "value"):
+        return ", ".join("null" if c is None else str(c) for c in d.choices)
+    text = f"{d.low:g} to {d.high:g}" + (", log" if d.kind.startswith("log") else "")
+    if d.of:
+        text += f", times {d.of}"
+    if d.complement:
+        text = f"1 - ({text})"
+    return text
+
+
+def describe_when(when: Any) -> str:
+    """A condition in a few words; empty where there is none."""
+    parts = []
+    for path, allowed in dict(when or {}).items():
+        several = isinstance(allowed, list | tuple)
+        parts.append(f"{path} in {', '.join(map(str, allowed))}" if several and len(allowed) > 1 else f"{path} = {allowed[0] if several else allowed}")
+    return " and ".join(parts)
+
+
+@click.group(invoke_without_command=True, epilog="Example: tuner runs show run16_5")
+@click.pass_context
+def runs(context: click.Context) -> None:
+    """List the shipped runs, show one, or compare two."""
+    if context.invoked_subcommand:
+        return
+    from search_spaces import load_run, run_names
+
+    rows = []
+    for name in run_names():
+        run = load_run(name)
+        recorded = run.recorded or {}
+        rows.append(
+            {
+                "run": name,
+                "from": run.parent or "",
+                "phase": run.phase or "",
+                "schedule": run.config.schedule.kind,
+                "peak_lr": run.config.schedule.peak_lr,
+                "batches": run.config.training.batches,
+                "recorded_per": recorded.get("per"),
+                "assumed": len(run.assumed or {}),
+                "remarks": len(run.remarks or ()),
+            }
+        )
+    click.echo(_rows(rows, "table"))
+    click.echo("\nnext: tuner runs show NAME; tuner train NAME --data FOLDER")
+
+
+COMMANDS = (spaces, runs)

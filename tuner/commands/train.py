@@ -1,0 +1,81 @@
+"""`tuner train`: one run, in this process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuner.commands.options import data_option, set_option
+
+COLUMNS = (
+    # heading, field of the epoch's row, format
+    ("epoch", "epoch", "d"),
+    ("batch", "batch", "d"),
+    ("PER", "per", ".4f"),
+    ("raw PER", "per_raw", ".4f"),
+    ("val loss", "val_loss", ".4f"),
+    ("train loss", "train_loss", ".4f"),
+    ("rate", "lr", ".2e"),
+    ("grad norm", "grad_norm", ".2f"),
+    ("blanks", "blank_share", ".2f"),
+    ("samples/s", "samples_per_second", ".0f"),
+    ("seconds", "seconds", ".1f"),
+)
+
+
+@click.command(epilog="Example: tuner train small --data data/an4 --set schedule.peak_lr=3e-3 --out an4.pt")
+@click.argument("run")
+@data_option
+@set_option
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the best weights in this file.")
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
+def train(run: str, data_dir: Path, overrides: tuple[str, ...], out: Path | None, threads: int) -> None:
+    """Train RUN (a shipped run or a file) on a data folder and print a line for each epoch."""
+    from search_spaces import InputError, load_run
+
+    config = load_run(run, overrides).config
+    if out is not None and not out.resolve().parent.is_dir():
+        raise InputError(f"{out}: the folder {out.resolve().parent} does not exist; make it, or choose another --out")
+    import torch
+
+    from trainable import train as epochs_of
+    from trainable.checkpoint import best_weights, save
+    from trainable.data import open_dataset
+
+    torch.set_num_threads(threads)
+    dataset = open_dataset(data_dir)
+    best: dict[str, Any] | None = None
+    click.echo(
+        f"{run} on {dataset.name}: {config.epochs} epochs of {config.training.batches_per_epoch} batches, "
+        f"{len(dataset.train)} training and {len(dataset.val)} validation utterances"
+    )
+    click.echo("".join(f"{heading:>11}" for heading, _, _ in COLUMNS))
+    diverged = False
+    try:
+        for report in epochs_of(config, dataset):
+            row = report.row()
+            diverged = report.diverged
+            click.echo("".join(f"{row[key]:>11{form}}" for _, key, form in COLUMNS))
+            if not diverged and (best is None or report.per < best["per"]):
+                best = {"per": report.per, "epoch": report.epoch}
+                if out is not None:
+                    save(out, {**best_weights(report.checkpoint()), "best": best})
+    except KeyboardInterrupt:
+        click.echo("stopped by you", err=True)
+        _say_best(best, out)
+        raise click.exceptions.Exit(130) from None
+    _say_best(best, out)
+    if diverged:
+        click.echo("error: the loss or the gradient is not a number any more; try a lower schedule.peak_lr", err=True)
+        raise click.exceptions.Exit(1)
+
+
+def _say_best(best: dict[str, Any] | None, out: Path | None) -> None:
+    if best is not None:
+        kept = f"; its weights are in {out}" if out is not None else ""
+        click.echo(f"best PER {best['per']:.4f} at epoch {best['epoch']}{kept}")
+
+
+COMMANDS = (train,)

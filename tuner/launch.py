@@ -1,0 +1,261 @@
+"""From what a user asked for to a finished search: check everything first, then run, then show the table."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results.events import LOG_NAME, read_events
+from results.lock import StudyLock
+from results.names import check_name
+from search_spaces import InputError, Space
+from tuner import provenance
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `tuner search` was asked for; None means "as the space says" or "as before"."""
+
+    results_dir: Path
+    data: Path
+    trials: int | None = None
+    hours: float | None = None
+    seed: int = 0
+    searcher: str | None = None
+    stopping: str | None = None
+    retries: int = 1
+    cpus: int | None = None
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    concurrent: int | None = None
+    address: str | None = None
+
+
+def free_name(results_dir: Path, wanted: str) -> str:
+    """`wanted`, or `wanted-2`, `wanted-3`, ... : the first that names no study yet."""
+    name, n = wanted, 1
+    while (results_dir / name).exists():
+        n += 1
+        name = f"{wanted}-{n}"
+    return name
+
+
+def new_settings(space: Space, study: str, request: Request, dataset: Any) -> dict[str, Any]:
+    """The fields of a `study_started` event."""
+    searcher = {**space.searcher.model_dump(mode="json")}
+    if request.searcher:
+        searcher["kind"] = request.searcher
+    stopping = space.stopping.model_dump(mode="json")
+    if request.stopping:
+        stopping["kind"] = request.stopping
+    trials = request.trials if request.trials is not None else space.budget.trials
+    hours = request.hours if request.hours is not None else space.budget.hours
+    if not trials and not hours:
+        raise InputError(f"{space.name}: the search has no budget; give --trials or --hours")
+    return {
+        "study": study,
+        "space": space.as_dict(),
+        "data": {"path": str(request.data.resolve()), "name": dataset.name, "fingerprint": dataset.fingerprint},
+        "code": provenance.code(),
+        "packages": provenance.packages(),
+        "host": provenance.host(),
+        "searcher": searcher,
+        "stopping": stopping,
+        "objective": space.objective,
+        "seed": request.seed,
+        "budget": {"trials": trials, "hours": hours},
+        "retries": request.retries,
+        "resources": _resources(request),
+    }
+
+
+def _resources(request: Request) -> dict[str, Any]:
+    return {
+        "cpus_per_trial": request.cpus_per_trial,
+        "gpus_per_trial": request.gpus_per_trial,
+        "concurrent": request.concurrent,
+    }
+
+
+class _RandomTrial:
+    """Draws like an Optuna trial; enough to see one configuration of a space."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return low
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return low
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return choices[0]
+
+
+def check_data(space: Space, dataset: Any) -> None:
+    """Raises InputError if the space's configurations cannot be trained on the data at all."""
+    from trainable.data import check_trainable
+
+    params = space.start_params(space.start_points[0])[0] if space.start_points else space.suggest(_RandomTrial(0))
+    check_trainable(space.config(params, 0), dataset)
+
+
+def search(space: Space, study_name: str, request: Request) -> int:
+    """Run a new search; returns the exit status."""
+    from trainable.data import open_dataset
+
+    check_name(study_name)
+    folder = request.results_dir / study_name
+    if folder.exists():
+        raise InputError(
+            f"{folder}: the study '{study_name}' exists; go on with it by --resume (or 'tuner resume {study_name}'), "
+            "or choose another name by --study"
+        )
+    dataset = open_dataset(request.data)
+    check_data(space, dataset)
+    settings = new_settings(space, study_name, request, dataset)
+    notes = [f"start point {name}: {note}" for name in space.start_points for note in space.start_params(name)[1]]
+    return _run(folder, request, settings, notes)
+
+
+def resume(study_name: str, request: Request) -> int:
+    """Go on with a study where its log ends; returns the exit status."""
+    from trainable.data import open_dataset
+
+    folder = request.results_dir / study_name
+    if not (folder / LOG_NAME).exists():
+        raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
+    old = _settings_in_force(folder)
+    dataset = open_dataset(request.data)
+    if dataset.fingerprint != old["data"]["fingerprint"]:
+        raise InputError(
+            f"{request.data}: these are not the data the study ran on (fingerprint {dataset.fingerprint[:12]}, "
+            f"then {old['data']['fingerprint'][:12]}); give the same data, or start another study"
+        )
+    budget = {
+        "trials": request.trials if request.trials is not None else old["budget"]["trials"],
+        "hours": request.hours if request.hours is not None else old["budget"]["hours"],
+    }
+    new = {"budget": budget, "resources": _resources(request), "retries": request.retries}
+    if str(request.data.resolve()) != old["data"]["path"]:
+        new["data"] = {**old["data"], "path": str(request.data.resolve())}
+    changed = {key: [old.get(key), value] for key, value in new.items() if old.get(key) != value}
+    return _run(folder, request, None, [], changed)
+
+
+def data_of(results_dir: Path, study_name: str) -> Path:
+    """The data folder a study ran on."""
+    folder = results_dir / study_name
+    if not (folder / LOG_NAME).exists():
+        raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
+    return Path(_settings_in_force(folder)["data"]["path"])
+
+
+def _settings_in_force(folder: Path) -> dict[str, Any]:
+    events, _ = read_events(folder / LOG_NAME)
+    if not events or events[0]["event"] != "study_started":
+        raise InputError(f"{folder}: the log does not begin with the study's settings; it cannot be resumed")
+    settings = dict(events[0])
+    for event in events:
+        for key, (_, value) in event.get("changed", {}).items() if event["event"] == "study_resumed" else ():
+            settings[key] = value
+    return settings
+
+
+def _run(
+    folder: Path,
+    request: Request,
+    settings: Mapping[str, Any] | None,
+    notes: list[str],
+    changed: Mapping[str, Any] | None = None,
+) -> int:
+    """Start Ray, take the lock, run the study, show its table."""
+    from rich.console import Console
+
+    from results.tables import compact
+    from tuner import ray_backend
+    from tuner.progress import Progress
+    from tuner.study import Study
+
+    check_writable(request.results_dir)
+    resources = ray_backend.Resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
+    print("starting Ray ...", file=sys.stderr)
+    holder: list[Study] = []
+    try:
+        concurrent = ray_backend.start_ray(request.address, request.cpus, resources)
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
+        with StudyLock(folder):
+            if settings is not None:
+                study = Study.create(folder, settings, [progress.event])
+            else:
+                study = Study.resume(folder, changed or {}, [progress.event])
+            holder.append(study)
+            _announce(study, concurrent)
+            try:
+                with progress:
+                    reason = ray_backend.run(study, request.data, resources, concurrent)
+            finally:
+                study.close()
+            compact(folder)
+    finally:
+        ray_backend.stop_ray()
+    return _finish(study, reason, request)
+
+
+def check_writable(results_dir: Path) -> None:
+    """Raises InputError if no study can be made in the results folder; leaves nothing behind."""
+    import os
+
+    existing = results_dir
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"{existing}: is not a folder; choose another results folder by --results")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"{existing}: cannot write there; choose another results folder by --results")
+
+
+def _announce(study: Any, concurrent: int) -> None:
+    settings = study.settings
+    budget = settings["budget"]
+    limits = [f"{budget['trials']} trials"] * bool(budget["trials"]) + [f"{budget['hours']:g} h"] * bool(budget["hours"])
+    print(
+        f"study {settings['study']}: space {settings['space']['name']}, data {settings['data']['name']}, "
+        f"budget {' and '.join(limits)}, searcher {settings['searcher']['kind']}, "
+        f"stopping {settings['stopping']['kind']}, {concurrent} at once",
+        file=sys.stderr,
+    )
+    if study.state.trials:
+        ended = sum(t.status not in ("running", "interrupted") for t in study.state.trials.values())
+        waiting = len(study.state.trials) - ended
+        print(f"resuming: {ended} trials had ended, {waiting} go on from their checkpoints", file=sys.stderr)
+
+
+def _finish(study: Any, reason: str, request: Request) -> int:
+    """The table, and what to do next."""
+    from results.best import best
+
+    name = study.settings["study"]
+    trials = study.state.trials.values()
+    failed = [t for t in trials if t.status == "failed"]
+    print()
+    print(best(request.results_dir, [name], top=10).render("table"))
+    where = "" if request.results_dir == Path("results") / "studies" else f" --results {request.results_dir}"
+    if reason == "interrupted":
+        print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")
+        return 130
+    if reason == "wall_time":
+        print(f"\nthe time is used up. Go on with: tuner resume {name} --hours H{where}")
+    print(f"\nnext: tuner best {name} --top 5{where}")
+    print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')
+    if failed and len(failed) == len(trials):
+        print(f"error: every trial failed; the first said: {failed[0].error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,283 @@
+"""Ray Tune as the hands of a study: it places trials on cores, cards and machines; the `Study` decides.
+
+Tune's own state is never used twice: every driver starts a fresh Tuner on a throw-away folder, trials have our numbers, and
+checkpoints lie in the study's folder under those numbers. Tune sees one of its trials for each *attempt* at one of ours, so
+retries and resumed trials are simply asked for again. Its loggers, result files and console output are off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from search_spaces import InputError
+
+# Read by Ray when it is imported or started.
+os.environ.update(
+    {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
+    }
+)
+
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from tuner.study import Job, Study
+from tuner.worker import run_trial
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial gets, and how many run at once (None = as many as fit)."""
+
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    concurrent: int | None = None
+
+
+class SearchStopped(KeyboardInterrupt):
+    """Raised inside Tune's loop to leave it at once; nothing is lost, since every decision is in the log."""
+
+
+class TrialActor(tune.Trainable):
+    """A worker process; it serves one attempt after another, so that torch is imported once."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin an attempt: the data are memory-mapped, the checkpoint of an earlier attempt is found in the folder."""
+        import torch
+
+        from trainable.data import open_dataset
+
+        torch.set_num_threads(max(1, int(config["cpus"])))
+        if getattr(self, "_data_path", None) != config["data"]:
+            self._dataset = open_dataset(config["data"])
+            self._data_path = config["data"]
+        job: Job = config["job"]
+        self._job = job
+        folder = Path(config["folder"]) / "checkpoints" / str(job.trial)
+        self._rows = run_trial(
+            job.config, self._dataset, folder, epochs_logged=job.epochs_logged, gpus=config["gpus"]
+        )
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next attempt without a new process."""
+        try:
+            self.setup(new_config)
+        except Exception as error:
+            self._rows = _raising(error)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch: its row, or the error that ended the attempt."""
+        try:
+            return {"row": next(self._rows)}
+        except StopIteration:
+            return {"error": "the trial had already run to its end"}
+        except InputError as error:
+            return {"error": str(error), "final": True}
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            if "CUDA" in text:
+                raise  # a process with a broken CUDA context is of no more use
+            return {"error": text}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: checkpoints are written by `run_trial`, under the trial's own number."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: see `save_checkpoint`."""
+
+
+def _raising(error: Exception) -> Iterator[dict[str, Any]]:
+    raise error
+    yield {}
+
+
+# Tune pickles the searcher and the scheduler; what must not be pickled (the log, the state) is found through this.
+_running: dict[str, Any] = {}
+
+
+class AskStudy(Searcher):
+    """Tune's `Searcher`: hands out the study's jobs."""
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next attempt, None for "not now", FINISHED when nothing is left."""
+        study: Study = _running["study"]
+        if study.seconds_left <= 0:
+            study.closing = True
+        if study.done:
+            return Searcher.FINISHED
+        limit = _running["concurrent"]
+        if len(study.state.running) >= limit:
+            return None
+        job = study.ask()
+        if job is None:
+            return Searcher.FINISHED if study.done else None
+        _running["jobs"][trial_id] = job
+        return {**_running["shared"], "job": job}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the study has been told already."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the log is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the log is the state."""
+
+
+class TellStudy(FIFOScheduler):
+    """Tune's `TrialScheduler`: tells the study each result and carries out its decision."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """STOP or CONTINUE; the decision is in the log when this returns."""
+        study: Study = _running["study"]
+        job: Job = _running["jobs"][trial.trial_id]
+        if "error" in result:
+            study.fail(job.trial, job.attempt, result["error"], final=bool(result.get("final")))
+            return TrialScheduler.STOP
+        row = {key.removeprefix("row/"): value for key, value in result.items() if key.startswith("row/")}
+        decision = study.report(job.trial, job.attempt, row)
+        return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """The worker process died, or could not be started."""
+        job: Job = _running["jobs"][trial.trial_id]
+        error = trial.get_pickled_error() or trial.get_error()
+        text = str(error).strip().splitlines()
+        _running["study"].fail(job.trial, job.attempt, text[-1] if text else "the worker process died")
+
+
+class _Leave(tune.Stopper):
+    """Leaves Tune's loop when a signal or the wall-time budget asks for it."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if _running["leave"]():
+            raise SearchStopped
+        return False
+
+
+def start_ray(address: str | None, cpus: int | None, resources: Resources) -> int:
+    """Start a local Ray, or join the cluster at `address`; returns how many trials run at once.
+
+    Raises InputError if a trial needs more than there is.
+    """
+    if not ray.is_initialized():
+        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if address is None:
+            # Ray's memory monitor ends the whole search when it kills a worker; the system's own limits stay.
+            os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+            folder = tempfile.mkdtemp(prefix="tuner-ray-", dir="/tmp")  # noqa: S108  socket paths must be short
+            _running["ray_folder"] = folder
+            options.update(
+                address="local",
+                num_cpus=cpus or len(os.sched_getaffinity(0)),
+                include_dashboard=False,
+                object_store_memory=10**8,
+                _temp_dir=folder,
+            )
+        else:
+            options["address"] = address
+        ray.init(**options)
+    found = ray.cluster_resources()
+    fits = []
+    for name, need, flag in (
+        ("CPU", resources.cpus_per_trial, "--cpus-per-trial"),
+        ("GPU", resources.gpus_per_trial, "--gpus-per-trial"),
+    ):
+        have = found.get(name, 0.0)
+        if need > have:
+            raise InputError(f"{flag} {need:g}: this Ray has {have:g} {name}s; give {have:g} or less")
+        if need:
+            fits.append(int(have / need + 1e-9))
+    limit = min(fits) if fits else 1
+    return min(limit, resources.concurrent) if resources.concurrent else limit
+
+
+def stop_ray() -> None:
+    """End the local Ray (or leave the cluster) and remove its temporary folder."""
+    ray.shutdown()
+    folder = _running.pop("ray_folder", None)
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(study: Study, data: Path, resources: Resources, concurrent: int) -> str:
+    """Run a study until its budget is used up; returns why it ended: "budget", "wall_time" or "interrupted".
+
+    Ray must have been started. Ctrl-C or SIGTERM ends it at once; what was reported is kept.
+    """
+    interrupted = False
+
+    def leave() -> bool:
+        return interrupted or (study.closing and study.seconds_left <= 0)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise SearchStopped
+        interrupted = True
+
+    scratch = tempfile.mkdtemp(prefix="tuner-tune-")
+    shared = {
+        "data": str(data.resolve()),
+        "folder": str(study.folder.resolve()),
+        "cpus": resources.cpus_per_trial,
+        "gpus": resources.gpus_per_trial,
+    }
+    _running.update(study=study, jobs={}, shared=shared, concurrent=concurrent, leave=leave)
+    request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
+    tuner = tune.Tuner(
+        tune.with_resources(TrialActor, request),
+        tune_config=tune.TuneConfig(
+            search_alg=AskStudy(metric="training_iteration", mode="min"),
+            scheduler=TellStudy(),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=scratch,
+            name="tune",
+            stop=_Leave(),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    )
+    handlers = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        with contextlib.suppress(SearchStopped):
+            tuner.fit()
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        shutil.rmtree(scratch, ignore_errors=True)
+        for key in ("study", "jobs", "shared", "concurrent", "leave"):
+            _running.pop(key, None)
+    reason = "interrupted" if interrupted else "wall_time" if study.seconds_left <= 0 else "budget"
+    study.interrupt(reason)
+    return reason

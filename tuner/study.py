@@ -1,0 +1,364 @@
+"""One search: the event log, and everything that is a function of it.
+
+`StudyState` is filled by `apply`, event by event: live events and replayed ones go through the same lines, so a resumed
+search is in the state in which it was left. `Study` decides (which trial next, whether it goes on) and writes each decision
+to the log before anyone acts on it. It knows nothing of Ray: whoever has workers calls `ask`, `report` and `end`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from results.events import LOG_NAME, EventLog, read_events
+from search_spaces import InputError, RunConfig, Space
+from search_spaces.config import to_dict
+from tuner.searcher import OptunaSearcher
+from tuner.stopping import Decision, Rungs, decide, value_of
+
+FINAL = ("completed", "stopped", "diverged", "failed")
+"""The states that a trial does not leave; `running` and `interrupted` ones go on when the study is resumed."""
+
+
+@dataclass
+class TrialState:
+    """What the log says of one trial."""
+
+    number: int
+    seed: int
+    origin: str
+    params: dict[str, Any]
+    config: RunConfig
+    attempt: int = 0
+    status: str = "running"
+    errors: int = 0
+    error: str | None = None
+    pers: dict[int, float | None] = field(default_factory=dict)
+    last_row: dict[str, Any] = field(default_factory=dict)
+    stop_logged: str | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    """Wall seconds of its epochs, over all attempts."""
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that was reported; 0 before the first."""
+        return max(self.pers, default=0)
+
+    @property
+    def best(self) -> tuple[float, int] | None:
+        """(best PER, its epoch); None before the first PER that is a number."""
+        known = [(per, epoch) for epoch, per in self.pers.items() if per is not None]
+        return min(known) if known else None
+
+    def objective(self, name: str) -> float | None:
+        """The value the searcher minimises: `best_per` or `last_per`."""
+        if name == "last_per":
+            return self.pers.get(self.epoch)
+        return self.best[0] if self.best else None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a trial, as a worker gets it."""
+
+    trial: int
+    attempt: int
+    config: RunConfig
+    epochs_logged: int
+    """Epochs already in the log: a checkpoint further on reports the missing one again before it trains."""
+
+    def __str__(self) -> str:
+        return f"trial {self.trial}"
+
+
+class StudyState:
+    """The state of a study as a replay of its events."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, Any] = {}
+        self.trials: dict[int, TrialState] = {}
+        self.rungs = Rungs()
+        self.searcher: OptunaSearcher | None = None
+        self.space: Space | None = None
+        self.driver_seconds = 0.0
+        """Wall time spent by drivers: the sum over sessions of their first to their last event."""
+        self._session_start = 0.0
+        self._session_end = 0.0
+        self.ended: str | None = None
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take in one event of the log."""
+        handler = getattr(self, "_" + event["event"], None)
+        if event["event"] in ("study_started", "study_resumed"):
+            self.driver_seconds += self._session_end - self._session_start
+            self._session_start = event["time"]
+        self._session_end = max(self._session_start, event["time"])
+        if handler is not None:
+            handler(event)
+
+    def _study_started(self, event: Mapping[str, Any]) -> None:
+        self.settings = {key: value for key, value in event.items() if key not in ("event", "seq", "time")}
+        self.space = Space.from_dict(event["space"])
+        self.searcher = OptunaSearcher(self.space, event["searcher"], event["seed"])
+
+    def _study_resumed(self, event: Mapping[str, Any]) -> None:
+        self.ended = None
+        for key, (_, new) in event.get("changed", {}).items():
+            self.settings[key] = new
+
+    def _study_ended(self, event: Mapping[str, Any]) -> None:
+        self.ended = event["reason"]
+
+    def _trial_started(self, event: Mapping[str, Any]) -> None:
+        number = event["trial"]
+        if number not in self.trials:
+            self.trials[number] = TrialState(
+                number=number,
+                seed=event["seed"],
+                origin=event["origin"],
+                params=event["params"],
+                config=RunConfig.model_validate(event["config"]),
+                started=event["time"],
+            )
+            if self.searcher is not None:
+                self.searcher.started(number, event["params"])
+        trial = self.trials[number]
+        trial.attempt, trial.status, trial.error = event["attempt"], "running", None
+
+    def _epoch(self, event: Mapping[str, Any]) -> None:
+        trial = self.trials[event["trial"]]
+        trial.pers[event["epoch"]] = event["per"]
+        trial.seconds += event.get("seconds") or 0.0
+        trial.last_row = dict(event)
+        if event["rung"] is not None:
+            value = value_of(event["per"], event["val_loss"])
+            self.rungs.record(event["rung"], trial.number, value)
+            if self.searcher is not None:
+                self.searcher.rung(trial.number, event["rung"], value[0])
+        if event["decision"] == "stop":
+            trial.stop_logged = event["status"]
+
+    def _trial_ended(self, event: Mapping[str, Any]) -> None:
+        trial = self.trials[event["trial"]]
+        trial.status, trial.error = event["status"], event.get("error")
+        if trial.status == "failed":
+            trial.errors += 1
+        if trial.status in FINAL and not event.get("retry") and self.searcher is not None:
+            self.searcher.ended(trial.number, trial.status, trial.objective(self.settings["objective"]))
+        if event.get("retry"):
+            trial.status = "interrupted"
+
+    @property
+    def running(self) -> list[TrialState]:
+        """Trials that workers hold now."""
+        return [trial for trial in self.trials.values() if trial.status == "running"]
+
+    @property
+    def leader(self) -> TrialState | None:
+        """The trial with the lowest PER so far."""
+        known = [trial for trial in self.trials.values() if trial.best]
+        return min(known, key=lambda trial: trial.best or (np.inf, 0)) if known else None
+
+
+class Study:
+    """A search that can be asked for work and told of results.
+
+    `observers` are called with every event after it is on the disk (the progress display, say).
+    """
+
+    def __init__(self, folder: Path, log: EventLog, observers: list[Callable[[dict[str, Any]], None]]) -> None:
+        self.folder = folder
+        self.state = StudyState()
+        self.observers = observers
+        self.closing = False
+        """Set when no new trial is to start: the wall-time budget is used up, or someone asked for the end."""
+        self._log = log
+        self._start_points: list[dict[str, Any]] = []
+        self._session = time.monotonic()
+
+    @classmethod
+    def create(
+        cls, folder: Path, settings: Mapping[str, Any], observers: list[Callable[[dict[str, Any]], None]]
+    ) -> Study:
+        """Begin a study with the settings of a `study_started` event; hold its lock before."""
+        study = cls(folder, EventLog(folder / LOG_NAME), observers)
+        study._write("study_started", **settings)
+        study._prepare()
+        return study
+
+    @classmethod
+    def resume(
+        cls, folder: Path, changed: Mapping[str, Any], observers: list[Callable[[dict[str, Any]], None]]
+    ) -> Study:
+        """Rebuild a study from its log and go on; `changed` maps settings (budget, resources) to [old, new]."""
+        study = cls(folder, EventLog(folder / LOG_NAME), observers)
+        events, _ = read_events(folder / LOG_NAME)
+        if not events or events[0]["event"] != "study_started":
+            raise InputError(f"{folder}: the log does not begin with the study's settings; it cannot be resumed")
+        for event in events:
+            study.state.apply(event)
+        study._write("study_resumed", changed=dict(changed))
+        study._prepare()
+        for trial in study.state.running:
+            # The driver died before it could write this trial's end: a logged stop is carried out, the rest goes on.
+            study._end_attempt(trial, trial.stop_logged or "interrupted", error=None)
+        return study
+
+    def _prepare(self) -> None:
+        space = self.space
+        names = self.state.settings.get("start_points", space.start_points)
+        self._start_points = [space.start_params(name)[0] for name in names]
+
+    @property
+    def space(self) -> Space:
+        """The space that is searched."""
+        if self.state.space is None:
+            raise InputError(f"{self.folder}: the log holds no study")
+        return self.state.space
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings in force: those of `study_started` with what resuming changed."""
+        return self.state.settings
+
+    @property
+    def trials_left(self) -> int:
+        """Trials of the budget that have not been started."""
+        budget = self.settings["budget"]["trials"]
+        return max(0, budget - len(self.state.trials)) if budget else 10**9
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds of the wall-time budget that are left; infinite where there is none."""
+        hours = self.settings["budget"]["hours"]
+        if not hours:
+            return float("inf")
+        return hours * 3600 - self.state.driver_seconds - (time.monotonic() - self._session)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing runs and nothing is to start any more."""
+        return not self.state.running and (self.closing or not (self._waiting() or self.trials_left))
+
+    def _waiting(self) -> list[TrialState]:
+        return [trial for trial in self.state.trials.values() if trial.status == "interrupted"]
+
+    def ask(self) -> Job | None:
+        """The next attempt to run, written to the log; None if there is nothing to start now.
+
+        Interrupted trials come first, lowest number first; then start points; then what the searcher proposes.
+        """
+        if self.closing:
+            return None
+        waiting = self._waiting()
+        if waiting:
+            trial = waiting[0]
+            fields = {"params": trial.params, "seed": trial.seed, "origin": trial.origin, "config": to_dict(trial.config)}
+            return self._start(trial.number, trial.attempt + 1, trial.epoch, fields)
+        if not self.trials_left:
+            return None
+        return self._start(len(self.state.trials), 1, 0, self._next_trial(len(self.state.trials)))
+
+    def _next_trial(self, number: int) -> dict[str, Any]:
+        seed = int(np.random.SeedSequence([self.settings["seed"], number, 2**31]).generate_state(1)[0])
+        if number < len(self._start_points):
+            params, origin = self._start_points[number], "start_point"
+        else:
+            assert self.state.searcher is not None  # noqa: S101  set by study_started
+            params, origin = self.state.searcher.propose(number), "searched"
+        return {
+            "params": params,
+            "seed": seed,
+            "origin": origin,
+            "config": to_dict(self.space.config(params, seed)),
+        }
+
+    def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
+        self._write("trial_started", trial=number, attempt=attempt, from_epoch=epochs, **fields)
+        return Job(number, attempt, self.state.trials[number].config, epochs)
+
+    def report(self, number: int, attempt: int, row: Mapping[str, Any]) -> str:
+        """Record an epoch and decide: "continue" or "stop". The decision is in the log when this returns.
+
+        After "stop" the trial's end is in the log as well. An epoch that an earlier attempt reported keeps its decision.
+        """
+        trial = self.state.trials[number]
+        epoch = row["epoch"]
+        final = epoch >= trial.config.epochs
+        repeated = epoch in trial.pers
+        verdict = Decision()
+        if row.get("diverged"):
+            status, verdict = "diverged", Decision(stop=True, reason=f"the loss or the gradient at epoch {epoch} is not a number")
+        elif final:
+            status, verdict = "completed", Decision(stop=True)
+        else:
+            if not repeated:
+                value = value_of(row["per"], row["val_loss"])
+                verdict = decide(self.settings["stopping"], self.state.rungs, number, epoch, trial.config.epochs, value)
+            status = "stopped" if verdict.stop else None
+        decision = "stop" if verdict.stop else "continue"
+        fields = {key: value for key, value in row.items() if key != "diverged"}
+        self._write(
+            "epoch",
+            trial=number,
+            attempt=attempt,
+            **fields,
+            decision=decision,
+            status=status,
+            reason=verdict.reason,
+            rung=verdict.rung,
+        )
+        if verdict.stop:
+            self._end_attempt(trial, status or "stopped", error=verdict.reason if status == "diverged" else None)
+        return decision
+
+    def fail(self, number: int, attempt: int, error: str, *, final: bool = False) -> None:
+        """Record that an attempt died. It is tried again from its checkpoint as often as `retries` allows."""
+        trial = self.state.trials[number]
+        if trial.status != "running" or trial.attempt != attempt:
+            return
+        retry = not final and trial.errors < self.settings.get("retries", 0)
+        self._end_attempt(trial, "failed", error=error, retry=retry)
+
+    def interrupt(self, reason: str) -> None:
+        """Write the end of the session: what still runs is interrupted and goes on when the study is resumed."""
+        for trial in self.state.running:
+            self._end_attempt(trial, "interrupted", error=None)
+        self._write("study_ended", reason=reason)
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    def _end_attempt(self, trial: TrialState, status: str, error: str | None, retry: bool = False) -> None:
+        checkpoint = Path("checkpoints") / str(trial.number) / "best.pt"
+        fields: dict[str, Any] = {"retry": True} if retry else {}
+        self._write(
+            "trial_ended",
+            trial=trial.number,
+            attempt=trial.attempt,
+            status=status,
+            error=error,
+            checkpoint=str(checkpoint) if (self.folder / checkpoint).exists() else None,
+            cpu_seconds=trial.last_row.get("cpu_seconds") if trial.last_row.get("attempt") == trial.attempt else 0.0,
+            gpu_seconds=trial.last_row.get("gpu_seconds") if trial.last_row.get("attempt") == trial.attempt else 0.0,
+            **fields,
+        )
+        if status in FINAL and not retry:
+            # Only an attempt that may go on needs its whole state; best.pt stays.
+            (self.folder / "checkpoints" / str(trial.number) / "last.pt").unlink(missing_ok=True)
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        event = self._log.append(kind, host=os.uname().nodename, **fields) if "host" not in fields else self._log.append(
+            kind, **fields
+        )
+        self.state.apply(event)
+        for observer in self.observers:
+            observer(event)

@@ -1,0 +1,50 @@
+"""What runs in a worker: one trial at a time, one epoch per step, its checkpoints in the study's folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+LAST, BEST = "last.pt", "best.pt"
+"""The whole state after the last saved epoch; the evaluated weights of the best one."""
+
+
+def run_trial(
+    config: Any, dataset: Any, folder: Path, *, epochs_logged: int = 0, gpus: float = 0.0
+) -> Iterator[dict[str, Any]]:
+    """Train one trial and yield the row of each epoch once its checkpoint is on the disk.
+
+    Goes on from `folder/last.pt` where there is one. If that checkpoint is further than the log, its own epoch is yielded
+    again first: the driver died between the checkpoint and the log. `cpu_seconds` and `gpu_seconds` in a row are those of
+    this attempt so far.
+    """
+    from trainable import train
+    from trainable.checkpoint import best_weights, load, save
+
+    state = load(folder / LAST) if (folder / LAST).exists() else None
+    best = state["best"] if state else None
+    wall, cpu = time.monotonic(), time.process_time()
+
+    def spent() -> dict[str, Any]:
+        return {
+            "cpu_seconds": time.process_time() - cpu,
+            "gpu_seconds": (time.monotonic() - wall) * gpus,
+            "host": os.uname().nodename,
+        }
+
+    if state is not None and state["epoch"] > epochs_logged:
+        yield {**state["report"], **spent()}
+    folder.mkdir(parents=True, exist_ok=True)
+    for report in train(config, dataset, resume_from=state):
+        row = {**report.row(), "diverged": report.diverged}
+        if not report.diverged:
+            whole = report.checkpoint()
+            # A whole NaN-free PER always beats none; ties keep the earlier epoch, as the tables do.
+            if best is None or report.per < best["per"]:
+                best = {"per": report.per, "epoch": report.epoch}
+                save(folder / BEST, {**best_weights(whole), "best": best})
+            save(folder / LAST, {**whole, "best": best, "report": row})
+        yield {**row, **spent()}
