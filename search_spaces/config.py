@@ -32,7 +32,7 @@ class DataConfig(Section):
     bucket_batches: int = Field(
         16,
         ge=1,
-        description="batches whose utterances are sorted by length together; 1 = plain random batches, as the reference",
+        description="batches whose utterances are sorted by length together; 1 = plain random batches (the reference)",
     )
 
 

@@ -1,0 +1,336 @@
+"""Reads the `dimensions` of a space file, with everything that is wrong with them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import InputError
+from .fields import is_integer, is_number, kinds, kinds_with, refusal, unknown_path
+from .settings import ABSENT, Settings, kind_of, merge, same, value_at
+from .space import KINDS, Dimension
+from .wording import did_you_mean, either, show
+
+_OPTIONS = ("when", "of", "complement")
+_RANGES = ("uniform", "log_uniform", "int", "log_int")
+
+
+class Findings:
+    """The problems of one file, collected."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.lines: list[str] = []
+
+    def add(self, where: str, what: str) -> None:
+        """Notes a problem at a place in the file."""
+        self.lines.append(f"{self.label}: {where}: {what}")
+
+    def raise_any(self) -> None:
+        """Raises InputError if there are problems."""
+        if self.lines:
+            raise InputError(dict.fromkeys(self.lines))
+
+
+def parse_dimensions(
+    entries: Mapping[str, Any], settings: Settings, fixed: Mapping[str, Any], found: Findings
+) -> list[Dimension]:
+    """The dimensions of a file, checked against RunConfig, each other, and the base `settings` they go on top of."""
+    by_path: dict[str, list[Dimension]] = {}
+    for path, entry in entries.items():
+        where = f"dimensions.{path}"
+        if reason := unknown_path(path):
+            found.add(where, reason)
+        elif path == "training.seed":
+            found.add(where, "is given by the search to each trial; take it out")
+        else:
+            by_path[path] = _parse_path(path, entry, found)
+    _check_fixed_kinds(fixed, by_path, settings, found)
+    for path, alternatives in by_path.items():
+        for dimension in alternatives:
+            where = _where(dimension, len(alternatives))
+            _check_when(dimension, where, by_path, settings, found)
+            _check_values(dimension, where, by_path, settings, found)
+        for left, right in itertools.combinations(alternatives, 2):
+            if not _disjoint(left, right):
+                found.add(
+                    f"dimensions.{path}",
+                    f"alternatives {left.name} and {right.name} can be active together; "
+                    f"give both a `when` on the same path with different values",
+                )
+    return [dimension for alternatives in by_path.values() for dimension in alternatives]
+
+
+def _check_fixed_kinds(
+    fixed: Mapping[str, Any], by_path: Mapping[str, list[Dimension]], settings: Settings, found: Findings
+) -> None:
+    """A fixed key must be one that every kind has which its section can be of here."""
+    for path in fixed:
+        section, key = path.split(".")
+        lacking = [k for k in _possible_kinds(section, by_path, settings) if k not in kinds_with(section, key)]
+        have = [k for k in kinds_with(section, key) if k]
+        if lacking and have:
+            found.add(
+                f"fixed.{path}",
+                f"{section}.kind {either(lacking)} does not have it, {either(have)} does; "
+                f"make it a dimension with `value` and `when`",
+            )
+
+
+def order(dimensions: list[Dimension], found: Findings) -> tuple[Dimension, ...]:
+    """The dimensions with each after all those it depends on, otherwise as they stand in the file."""
+    paths = {dimension.path for dimension in dimensions}
+    needs: dict[str, set[str]] = {path: set() for path in paths}
+    for dimension in dimensions:
+        for path in [*dimension.when, *filter(None, [dimension.of])]:
+            needs[dimension.path] |= {path, _kind_path(path)} & paths
+        needs[dimension.path] |= {_kind_path(dimension.path)} & paths - {dimension.path}
+    ordered: list[Dimension] = []
+    done: set[str] = set()
+    while len(done) < len(paths):
+        ready = next((d.path for d in dimensions if d.path not in done and needs[d.path] <= done), None)
+        if ready is None:
+            circle = sorted(paths - done)
+            found.add("dimensions", f"{either(circle)} depend on each other in a circle; take a `when` or `of` out")
+            return ()
+        ordered += [dimension for dimension in dimensions if dimension.path == ready]
+        done.add(ready)
+    return tuple(ordered)
+
+
+def _kind_path(path: str) -> str:
+    return f"{path.split('.')[0]}.kind"
+
+
+def _where(dimension: Dimension, alternatives: int) -> str:
+    tag = dimension.name.rpartition("[")[2].rstrip("]")
+    return f"dimensions.{dimension.path}" + (f" ({tag})" if alternatives > 1 and dimension.when else "")
+
+
+def _parse_path(path: str, entry: Any, found: Findings) -> list[Dimension]:
+    alternatives = entry if isinstance(entry, list) else [entry]
+    if not alternatives:
+        found.add(f"dimensions.{path}", f"is empty; give one of {', '.join(KINDS)}")
+    parsed = []
+    for number, alternative in enumerate(alternatives, 1):
+        where = f"dimensions.{path}" + (f", alternative {number}" if len(alternatives) > 1 else "")
+        dimension = _parse_one(path, alternative, len(alternatives) > 1, where, found)
+        parsed += [dimension] if dimension else []
+    return parsed
+
+
+def _parse_one(path: str, entry: Any, tagged: bool, where: str, found: Findings) -> Dimension | None:
+    if not isinstance(entry, dict):
+        found.add(where, f"{show(entry)} is not allowed; give one of {', '.join(KINDS)}, as in {{uniform: [0, 1]}}")
+        return None
+    before = len(found.lines)
+    for key in entry:
+        if key not in (*KINDS, *_OPTIONS):
+            hint = did_you_mean(str(key), (*KINDS, *_OPTIONS))
+            found.add(f"{where}.{key}", f"unknown key; {hint}the keys are: {', '.join((*KINDS, *_OPTIONS))}")
+    given = [kind for kind in KINDS if kind in entry]
+    if len(given) > 1 or not (given or len(found.lines) > before):
+        found.add(where, f"has {len(given)} of {', '.join(KINDS)}; give exactly one")
+    when = _parse_when(entry.get("when", {}), f"{where}.when", found)
+    if len(given) != 1:
+        return None
+    kind = given[0]
+    content = entry[kind]
+    where_kind = f"{where}.{kind}"
+    reason = _bad_range(kind, content) if kind in _RANGES else _bad_choices(kind, content)
+    if reason:
+        found.add(where_kind, f"{show(content)} is not allowed; {reason}")
+    _check_options(path, kind, content, entry, where, found)
+    if len(found.lines) > before and not reason:
+        return None
+    # With a wrong range or wrong choices, a dimension without any goes on to the other checks.
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] = ()
+    if kind in _RANGES and not reason:
+        low, high = map(int if "int" in kind else float, content)
+    elif not reason:
+        choices = tuple(content) if kind == "choice" else (content,)
+    of, complement = entry.get("of"), entry.get("complement", False)
+    name = f"1-{path}" if complement else f"{path}/{of}" if of else path
+    if tagged and when:
+        name += "[" + ",".join(f"{p}={'|'.join(map(show, values))}" for p, values in when.items()) + "]"
+    return Dimension(name, path, kind, low, high, choices, when, of, complement)
+
+
+def _bad_range(kind: str, content: Any) -> str | None:
+    if not isinstance(content, list) or len(content) != 2 or not all(_is_number(end) for end in content):
+        return "give [low, high], two numbers"
+    low, high = content
+    if not low < high:
+        return f"low {show(low)} is not below high {show(high)}; give [low, high] with low < high"
+    if kind.startswith("log") and low <= 0:
+        return f"a log range needs low above 0; give a low above 0 or use {kind.removeprefix('log_')}"
+    if kind in ("int", "log_int") and not all(float(end).is_integer() for end in content):
+        return "give two whole numbers"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _bad_choices(kind: str, content: Any) -> str | None:
+    if kind == "value":
+        return None
+    if not isinstance(content, list) or not content:
+        return "give a list of values, such as [a, b]"
+    if any(isinstance(item, list | dict) for item in content):
+        return "give a list of text, numbers, true, false or null"
+    if any(same(a, b) for a, b in itertools.combinations(content, 2)):
+        return "a value is there twice; give each once"
+    return None
+
+
+def _check_options(path: str, kind: str, content: Any, entry: Mapping[str, Any], where: str, found: Findings) -> None:
+    of, complement = entry.get("of"), entry.get("complement", False)
+    if not isinstance(complement, bool):
+        found.add(f"{where}.complement", f"{show(complement)} is not allowed; give true or false")
+    elif complement and (of is not None or kind not in ("uniform", "log_uniform")):
+        found.add(f"{where}.complement", "goes with uniform or log_uniform, and not with `of`")
+    if of is None:
+        return
+    numbers = content if isinstance(content, list) else [content]
+    if reason := unknown_path(str(of)):
+        found.add(f"{where}.of", f"{show(of)}: {reason}")
+    elif not is_number(of) or not is_number(path):
+        found.add(f"{where}.of", f"{show(of)} is not allowed; {path} and the path it is relative to must be numbers")
+    elif kind in ("int", "log_int") or not all(map(_is_number, numbers)):
+        found.add(f"{where}.of", "goes with uniform, log_uniform, and a choice or value of numbers")
+    elif of == path:
+        found.add(f"{where}.of", f"{of} is not allowed; a path cannot be relative to itself")
+
+
+def _parse_when(entry: Any, where: str, found: Findings) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(entry, dict):
+        found.add(where, f"{show(entry)} is not allowed; give {{path: value}} or {{path: [values]}}")
+        return {}
+    when = {}
+    for path, values in entry.items():
+        if reason := unknown_path(str(path)):
+            found.add(f"{where}.{path}", reason)
+        elif values == [] or isinstance(values, dict):
+            found.add(f"{where}.{path}", f"{show(values)} is not allowed; give a value or a list of values")
+        else:
+            when[path] = tuple(values) if isinstance(values, list) else (values,)
+    return when
+
+
+def _possible_kinds(section: str, by_path: Mapping[str, list[Dimension]], settings: Settings) -> list[str]:
+    dimensions = by_path.get(f"{section}.kind", [])
+    kinds_here = [kind for dimension in dimensions for kind in dimension.choices]
+    base = kind_of(settings, section)
+    if base is not None and all(dimension.when for dimension in dimensions):
+        kinds_here.append(base)
+    return [kind for kind in dict.fromkeys(kinds_here) if kind in kinds(section)]
+
+
+def _check_when(
+    dimension: Dimension,
+    where: str,
+    by_path: Mapping[str, list[Dimension]],
+    settings: Settings,
+    found: Findings,
+) -> None:
+    """Each value of a condition must be one its path can have; the condition must allow only kinds with the key."""
+    for path, values in dimension.when.items():
+        place = f"{where}.when.{path}"
+        if path == dimension.path:
+            found.add(place, "is the dimension itself; a condition is on another path")
+            continue
+        for value in values:
+            if not _reachable(path, value, by_path, settings):
+                options = _options(path, by_path, settings)
+                found.add(place, f"{show(value)} can never be; {did_you_mean(str(value), options)}{_takes(options)}")
+    section, key = dimension.path.split(".")
+    kind_path = f"{section}.kind"
+    allowed = [k for k in kinds_with(section, key) if k]
+    if not allowed or key == "kind":
+        return
+    possible = dimension.when.get(kind_path) or _possible_kinds(section, by_path, settings)
+    lacking = [kind for kind in possible if kind in kinds(section) and kind not in allowed]
+    if lacking:
+        found.add(
+            where,
+            f"{kind_path} {either(lacking)} does not have {key}, {either(allowed)} does; "
+            f"add `when: {{{kind_path}: {show(allowed[0] if len(allowed) == 1 else allowed)}}}`",
+        )
+
+
+def _takes(options: list[str]) -> str:
+    return f"here it is {either(options)}" if options else "no configuration of this space has it"
+
+
+def _options(path: str, by_path: Mapping[str, list[Dimension]], settings: Settings) -> list[str]:
+    dimensions = by_path.get(path, [])
+    words = [word for d in dimensions for word in (map(show, d.choices) if d.low is None else [d.words()])]
+    if not dimensions or all(d.when for d in dimensions):
+        words += [show(value) for value in _base_values(path, by_path, settings)]
+    return list(dict.fromkeys(words))
+
+
+def _base_values(path: str, by_path: Mapping[str, list[Dimension]], settings: Settings) -> list[Any]:
+    """The values a path can have without a dimension of its own: the base's, or the default of a kind that has it."""
+    section, key = path.split(".")
+    if key == "kind" or None in kinds(section):
+        return [value_at(settings, path)]
+    with_kind = [merge(settings, {section: {"kind": k}}) for k in _possible_kinds(section, by_path, settings)]
+    values = [value_at(candidate, path) for candidate in [settings, *with_kind]]
+    return [value for value in values if not (isinstance(value, str) and value == ABSENT)]
+
+
+def _reachable(path: str, value: Any, by_path: Mapping[str, list[Dimension]], settings: Settings) -> bool:
+    dimensions = by_path.get(path, [])
+    if any(_can_give(dimension, value) for dimension in dimensions):
+        return True
+    if dimensions and not all(dimension.when for dimension in dimensions):
+        return False
+    return any(same(value, base) for base in _base_values(path, by_path, settings))
+
+
+def _can_give(dimension: Dimension, value: Any) -> bool:
+    if dimension.of is not None:
+        return _is_number(value)
+    if dimension.kind in ("choice", "value"):
+        return any(same(value, choice) for choice in dimension.choices)
+    if not _is_number(value) or dimension.low is None or dimension.high is None:
+        return False
+    sample = dimension.sample(value)
+    whole = dimension.kind in ("int", "log_int")
+    return bool(dimension.low <= sample <= dimension.high) and (not whole or float(sample).is_integer())
+
+
+def _check_values(
+    dimension: Dimension,
+    where: str,
+    by_path: Mapping[str, list[Dimension]],
+    settings: Settings,
+    found: Findings,
+) -> None:
+    """Choices and the ends of a range must be values that RunConfig allows; relative ones are found by drawing."""
+    if dimension.of is not None:
+        return
+    section, key = dimension.path.split(".")
+    place = f"{where}.{dimension.kind}"
+    if dimension.kind in ("uniform", "log_uniform") and is_number(dimension.path) and is_integer(dimension.path):
+        found.add(place, f"{dimension.path} takes whole numbers; use {'log_int' if 'log' in dimension.kind else 'int'}")
+        return
+    possible = dimension.when.get(f"{section}.kind") or _possible_kinds(section, by_path, settings)
+    have = [kind for kind in possible if kind in kinds_with(section, key)] if key != "kind" else []
+    for value in dimension.choices or [end for end in (dimension.low, dimension.high) if end is not None]:
+        for kind in have or [None]:
+            if reason := refusal(dimension.path, dimension.value(value), kind):
+                found.add(place, reason)
+                break
+
+
+def _disjoint(left: Dimension, right: Dimension) -> bool:
+    shared = set(left.when) & set(right.when)
+    return any(not any(same(a, b) for a in left.when[path] for b in right.when[path]) for path in shared)

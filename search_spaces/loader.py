@@ -1,0 +1,257 @@
+"""Run files: YAML that becomes a validated `RunConfig` with the history that belongs to it.
+
+A run may say `from: OTHER` and then only what it changes. Every value remembers which file or override gave it, so that
+an error names the place to correct.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .config import SECTIONS, RunConfig, flatten
+from .errors import InputError
+from .fields import problems_of, unknown_path
+from .settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate
+from .yaml_file import find_file, parse_value, read_yaml, shipped_names
+
+RUNS = Path(__file__).parent / "runs"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class _Assumption(_Strict):
+    value: Any
+    reason: str = Field(min_length=1)
+
+
+class _Recorded(_Strict):
+    per: float | None = Field(None, ge=0)
+    decoder: Literal["greedy", "beam"] | None = None
+    per_beam: float | None = Field(None, ge=0)
+    beam_size: int | None = Field(None, ge=1)
+    approximate: bool = False
+    split: str = ""
+    note: str = ""
+
+
+class _RunFile(_Strict):
+    """What a run file may hold; the sections are checked after merging, against RunConfig."""
+
+    parent: str | None = Field(None, alias="from")
+    purpose: str = ""
+    phase: str = ""
+    notes: str = ""
+    data: dict[str, Any] | None = None
+    model: dict[str, Any] | None = None
+    optimizer: dict[str, Any] | None = None
+    schedule: dict[str, Any] | None = None
+    averaging: dict[str, Any] | None = None
+    augmentation: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    assumed: dict[str, _Assumption] = {}
+    recorded: _Recorded = _Recorded()
+    remarks: list[str] = []
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run file, resolved.
+
+    `settings` is what the file, its parents and the overrides give, without defaults; `changed` maps the dotted paths
+    whose value differs from the parent's to the value here; `assumed` maps the paths whose value is a guess, here or in
+    a parent, to {"value", "reason", "run"}; `recorded` holds what was reported for the run (per, decoder, per_beam,
+    beam_size, approximate, split, note), only the keys given.
+    """
+
+    name: str
+    path: Path
+    config: RunConfig
+    settings: Settings
+    parent: str | None = None
+    parent_config: RunConfig | None = None
+    changed: dict[str, Any] = field(default_factory=dict)
+    assumed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recorded: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    purpose: str = ""
+    phase: str = ""
+    notes: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+def run_names() -> list[str]:
+    """The names of the runs that come with the program, sorted."""
+    return shipped_names(RUNS)
+
+
+def load_run(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Run:
+    """Reads a run by path or by the name of a shipped one, with `section.key=value` overrides on top.
+
+    The overrides apply together, so their order does not matter; of two for one path the later counts. Raises
+    InputError with every problem of the file, its parents and the overrides, one line each.
+    """
+    chain = _chain(find_file("run", RUNS, name_or_path))
+    changes, problems = _parse_overrides(overrides)
+    return _resolve(chain, changes, tuple(overrides), problems)
+
+
+def diff(left: RunConfig, right: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Dotted path -> (left value, right value) where they differ; "absent" where a kind has no such key."""
+    a, b = flatten(left), flatten(right)
+    pairs = {path: (a.get(path, ABSENT), b.get(path, ABSENT)) for path in {**a, **b}}
+    return {path: pair for path, pair in pairs.items() if not same(*pair)}
+
+
+@dataclass(frozen=True)
+class _Document:
+    """One file of a chain: its own changes (sections and assumptions) and its own problems."""
+
+    path: Path
+    label: str
+    file: _RunFile
+    changes: Settings
+    problems: tuple[str, ...]
+
+
+def _chain(path: Path) -> list[_Document]:
+    """The documents from the file itself to the run that has no parent."""
+    chain: list[_Document] = []
+    seen: list[Path] = []
+    while True:
+        if path.resolve() in seen:
+            names = " -> ".join(document.path.stem for document in chain) + f" -> {path.stem}"
+            raise InputError(f"{chain[-1].label}: from: {path.stem} is not allowed; it closes a circle: {names}")
+        seen.append(path.resolve())
+        chain.append(_read(path))
+        parent = chain[-1].file.parent
+        if parent is None:
+            return chain
+        try:
+            path = find_file("run", RUNS, parent, beside=path.parent)
+        except InputError as error:
+            raise InputError(f"{chain[-1].label}: from: {line}" for line in error.problems) from None
+
+
+def _read(path: Path) -> _Document:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}; give a YAML file") from None
+    return _read_cached(path, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=256)
+def _read_cached(path: Path, _modified: int, _size: int) -> _Document:
+    """Listing the runs reads each parent many times, hence the cache; a changed file has another key."""
+    label = path.name if path.parent == RUNS else str(path)
+    data = read_yaml(path, label)
+    problems: list[str] = []
+    while True:
+        try:
+            file = _RunFile.model_validate(data)
+            break
+        except ValidationError as error:
+            problems += [f"{label}: {where}: {what}" for where, what in problems_of(error, _RunFile)]
+            data = _without(data, error)
+    changes: Settings = {section: dict(getattr(file, section) or {}) for section in SECTIONS if section in data}
+    for dotted, assumption in file.assumed.items():
+        section, _, key = dotted.partition(".")
+        if reason := unknown_path(dotted):
+            problems.append(f"{label}: assumed.{dotted}: {reason}")
+        elif key in changes.get(section, {}):
+            problems.append(f"{label}: assumed.{dotted}: is also given under {section}; take one of the two out")
+        else:
+            changes.setdefault(section, {})[key] = assumption.value
+    return _Document(path, label, file, changes, tuple(problems))
+
+
+def _without(data: dict[str, Any], error: ValidationError) -> dict[str, Any]:
+    """`data` less what is wrong with it, so that reading goes on and shows all that is wrong."""
+    for item in error.errors():
+        top, *rest = item["loc"]
+        if top == "assumed" and rest and isinstance(data.get("assumed"), dict):
+            data = {**data, "assumed": {key: value for key, value in data["assumed"].items() if key != rest[0]}}
+        else:
+            data = {key: value for key, value in data.items() if key != top}
+    return data
+
+
+def _parse_overrides(overrides: Iterable[str]) -> tuple[dict[str, tuple[Any, str]], list[str]]:
+    """Dotted path -> (value, the override as typed), and the problems of those that cannot be read."""
+    changes, problems = {}, []
+    for text in overrides:
+        path, equals, raw = text.partition("=")
+        label, path = f"--set {text}", path.strip()
+        if not equals or not raw.strip():
+            problems.append(f"{label}: has no value; write it as section.key=value, null for none")
+        elif reason := unknown_path(path):
+            problems.append(f"{label}: {path}: {reason}")
+        else:
+            try:
+                changes[path] = (parse_value(raw), label)
+            except ValueError as error:
+                problems.append(f"{label}: {path}: {error}")
+    return changes, problems
+
+
+def _resolve(
+    chain: list[_Document], overrides: dict[str, tuple[Any, str]], typed: tuple[str, ...], problems: list[str]
+) -> Run:
+    own, parents = chain[0], chain[1:]
+    settings: Settings = {}
+    origins: dict[str, str] = {}
+    assumed: dict[str, dict[str, Any]] = {}
+    for document in reversed(chain):
+        label = document.label if document is own else f"{document.label} (parent of {own.label})"
+        settings = merge(settings, document.changes)
+        paths = [f"{section}.{key}" for section, values in document.changes.items() for key in values]
+        origins.update(dict.fromkeys(paths, label))
+        assumed = {path: entry for path, entry in assumed.items() if path not in paths}
+        assumed.update(
+            (path, {"value": entry.value, "reason": entry.reason, "run": document.path.stem})
+            for path, entry in document.file.assumed.items()
+        )
+        problems = [line.replace(document.label, label, 1) for line in document.problems] + problems
+    settings = merge(settings, nested({path: value for path, (value, _) in overrides.items()}))
+    origins.update((path, label) for path, (_, label) in overrides.items())
+    try:
+        config = validate(settings)
+    except InvalidSettings as error:
+        problems += [_line(own.label, origins, path, message) for path, message in error.problems]
+    if problems:
+        raise InputError(dict.fromkeys(problems))
+    parent = _resolve(parents, {}, (), []) if parents else None
+    differs = diff(parent.config, config) if parent else {}
+    flat = flatten(config)
+    return Run(
+        name=own.path.stem,
+        path=own.path,
+        config=config,
+        settings=settings,
+        parent=parent.name if parent else None,
+        parent_config=parent.config if parent else None,
+        changed={path: now for path, (_, now) in differs.items() if path in flat},
+        assumed={path: entry for path, entry in assumed.items() if path in flat and path not in overrides},
+        recorded=own.file.recorded.model_dump(exclude_unset=True),
+        remarks=tuple(own.file.remarks),
+        purpose=own.file.purpose,
+        phase=own.file.phase,
+        notes=own.file.notes,
+        overrides=typed,
+    )
+
+
+def _line(own: str, origins: dict[str, str], path: str, message: str) -> str:
+    """The line for a problem: where its value was given first, and where the values it is compared with were."""
+    origin = origins.get(path, own)
+    others = {p: label for p, label in origins.items() if p != path and p in message and label != origin}
+    also = "; ".join(f"{p} is from {label}" for p, label in others.items())
+    return f"{origin}: {path}: {message}" + (f" ({also})" if also else "")

@@ -1,0 +1,57 @@
+"""How a space is searched by default: the searcher, the stopping rule and the budget."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Plan(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TPESearcher(_Plan):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011)."""
+
+    kind: Literal["tpe"] = "tpe"
+    startup_trials: int = Field(10, ge=0, description="trials drawn at random before the model is used")
+
+
+class RandomSearcher(_Plan):
+    """Independent random draws."""
+
+    kind: Literal["random"] = "random"
+
+
+class ASHAStopping(_Plan):
+    """Asynchronous successive halving, the stopping kind (Li et al. 2020)."""
+
+    kind: Literal["asha"] = "asha"
+    grace: int = Field(1, ge=1, description="epoch of the first rung; no trial is stopped before it")
+    reduction: int = Field(3, ge=2, description="a rung keeps one in this many, and the next is this much later")
+    max_rungs: int | None = Field(None, ge=1, description="rungs at most; null = as many as fit in the run")
+
+
+class NoStopping(_Plan):
+    """Every trial runs to its end."""
+
+    kind: Literal["none"] = "none"
+
+
+class Budget(_Plan):
+    """When the search ends: whichever comes first."""
+
+    trials: int | None = Field(None, ge=1, description="trials in all")
+    hours: float | None = Field(None, gt=0, description="hours of wall time")
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Budget:
+        if self.trials is None and self.hours is None:
+            raise ValueError("give trials, hours or both, or the search has no end")
+        return self
+
+
+Searcher = Annotated[TPESearcher | RandomSearcher, Field(discriminator="kind")]
+Stopping = Annotated[ASHAStopping | NoStopping, Field(discriminator="kind")]
+Objective = Literal["best_per", "last_per"]

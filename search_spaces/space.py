@@ -1,0 +1,329 @@
+"""A search space: which settings vary, how, and under which conditions.
+
+A space is used define-by-run: `suggest` asks anything with Optuna's `suggest_*` methods for the dimensions that are
+active, in an order in which every condition is known. A condition tests the value the configuration really has: where
+the dimension of a path is not active, the value of the base run, of `fixed`, or the default counts; where the chosen
+kind has no such key, the condition is false.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+
+from .config import RunConfig, flatten
+from .constraints import parse_constraint
+from .errors import InputError
+from .fields import is_integer
+from .loader import Run, load_run
+from .plan import ASHAStopping, Budget, Objective, Searcher, Stopping, TPESearcher
+from .settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
+from .wording import show
+
+KINDS = ("choice", "uniform", "log_uniform", "int", "log_int", "value")
+"""What a dimension can be. `value` is a constant that holds under a condition; it is not sampled."""
+
+
+class TrialLike(Protocol):
+    """What `Space.suggest` needs: the methods of an Optuna trial."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        """A number from `low` to `high`, both included."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        """A whole number from `low` to `high`, both included."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        """One of the choices."""
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One way in which the value at `path` is chosen.
+
+    `name` is unique and is the Optuna parameter's. `low` and `high` bound a range, both included; `choices` are the
+    values of a choice, or the one value of kind `value`. `when` maps paths to the values under which the dimension is
+    active. With `of`, the value is the sample times the value at that path; with `complement`, it is 1 - sample.
+    """
+
+    name: str
+    path: str
+    kind: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Any, ...] = ()
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    of: str | None = None
+    complement: bool = False
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the searcher chooses it."""
+        return self.kind != "value"
+
+    def suggest(self, trial: TrialLike) -> Any:
+        """Asks a trial for a sample."""
+        if self.kind == "choice":
+            return trial.suggest_categorical(self.name, self.choices)
+        if self.kind in ("int", "log_int"):
+            return trial.suggest_int(self.name, int(self.low or 0), int(self.high or 0), log=self.kind == "log_int")
+        return trial.suggest_float(
+            self.name, float(self.low or 0), float(self.high or 0), log=self.kind == "log_uniform"
+        )
+
+    def value(self, sample: Any, other: Any = None) -> Any:
+        """The value at `path` for a sample; `other` is the value at `of`."""
+        if self.complement:
+            return 1 - sample
+        if self.of is None:
+            return sample
+        return round(sample * other) if is_integer(self.path) else sample * other
+
+    def sample(self, value: Any, other: Any = None) -> Any:
+        """The sample that gives a value, in or out of range; the inverse of `value`. None where there is none."""
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return value
+        # Twelve digits: 1 - 0.9995 is meant to be 0.0005, not 0.000500000000000056.
+        if self.complement:
+            return float(f"{1 - value:.12g}")
+        if self.of is not None:
+            return float(f"{value / other:.12g}") if other else None
+        return value
+
+    def nearest(self, sample: Any) -> Any:
+        """The allowed sample nearest to a given one; ABSENT where none is near."""
+        if self.kind in ("choice", "value"):
+            if _is_one_of(sample, self.choices):
+                return sample
+            numbers = [choice for choice in self.choices if _is_number(choice)]
+            if not numbers or not _is_number(sample):
+                return ABSENT
+            return min(numbers, key=lambda choice: abs(choice - sample))
+        if not _is_number(sample) or self.low is None or self.high is None:
+            return ABSENT
+        inside = min(max(sample, self.low), self.high)
+        return round(inside) if self.kind in ("int", "log_int") else inside
+
+    def middle(self) -> Any:
+        """A sample for where nothing better is known: the middle of the range, geometric for a log range."""
+        if self.kind in ("choice", "value"):
+            return self.choices[0]
+        low, high = float(self.low or 0), float(self.high or 0)
+        centre = (low * high) ** 0.5 if self.kind.startswith("log") else (low + high) / 2
+        return round(centre) if self.kind in ("int", "log_int") else centre
+
+    def words(self) -> str:
+        """The range or the choices, for people: `0.001..0.01`."""
+        if self.kind in ("choice", "value"):
+            return ", ".join(map(show, self.choices))
+        return f"{show(self.low)}..{show(self.high)}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+Draw = Callable[[Dimension, Settings], Any]
+
+
+@dataclass(frozen=True)
+class Space:
+    """A validated space; read one with `load_space`.
+
+    `config_base` is what the base run gives, without defaults; `fixed` goes on top of it. `dimensions` are in an order
+    in which each comes after those it depends on. `start_points` are runs by name or path, each perhaps followed by
+    overrides: `run16_5 optimizer.kind=adamw`.
+    """
+
+    name: str
+    path: str
+    purpose: str
+    base: str
+    config_base: Settings
+    fixed: Mapping[str, Any]
+    dimensions: tuple[Dimension, ...]
+    constraints: tuple[str, ...] = ()
+    start_points: tuple[str, ...] = ()
+    objective: Objective = "best_per"
+    searcher: Searcher = field(default_factory=TPESearcher)
+    stopping: Stopping = field(default_factory=ASHAStopping)
+    budget: Budget = field(default_factory=lambda: Budget(trials=16))
+
+    def suggest(self, trial: TrialLike) -> dict[str, Any]:
+        """Parameter name -> sample, for the active dimensions, asked of `trial` in order."""
+        params: dict[str, Any] = {}
+
+        def draw(dimension: Dimension, _: Settings) -> Any:
+            params[dimension.name] = dimension.suggest(trial)
+            return params[dimension.name]
+
+        self._assemble(draw)
+        return params
+
+    def config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
+        """The run that samples describe, with its seed.
+
+        Raises InputError where a sample is missing, or one belongs to no active dimension, or the values make no run.
+        """
+        try:
+            return validate(merge(self.settings(params), {"training": {"seed": seed}}))
+        except InvalidSettings as error:
+            raise InputError(f"{self.name}: {path}: {message}" for path, message in error.problems) from None
+
+    def violations(self, params: Mapping[str, Any]) -> list[str]:
+        """One line for each declared constraint that is broken; if none is, one for each reason why `config` fails."""
+        settings = self.settings(params)
+        if broken := self.broken_constraints(settings):
+            return broken
+        try:
+            validate(settings)
+        except InvalidSettings as error:
+            return [f"{path}: {message}" for path, message in error.problems]
+        return []
+
+    def broken_constraints(self, settings: Settings) -> list[str]:
+        """One line for each declared constraint that these settings break."""
+        lines = (parse_constraint(text).broken(lambda path: value_at(settings, path)) for text in self.constraints)
+        return [line for line in lines if line]
+
+    def start_params(self, start_point: str) -> tuple[dict[str, Any], list[str]]:
+        """A run expressed in this space: (parameter name -> sample, notes on what had to move).
+
+        A value outside a range moves to its nearest edge; a choice the space lacks becomes the base run's, else the
+        first. Raises InputError for an unknown run.
+        """
+        wanted = flatten(load_start_point(start_point).config)
+        params: dict[str, Any] = {}
+        notes: list[str] = []
+        moved: set[str] = set()
+
+        def draw(dimension: Dimension, settings: Settings) -> Any:
+            sample, note = _closest(dimension, wanted.get(dimension.path, ABSENT), settings)
+            if note:
+                notes.append(f"{dimension.path}: {note}")
+                moved.add(dimension.path)
+            params[dimension.name] = sample
+            return sample
+
+        settings = self._assemble(draw)
+        notes += self._not_searched(settings, wanted, moved)
+        return params, notes + self.broken_constraints(settings)
+
+    def _not_searched(self, settings: Settings, wanted: Mapping[str, Any], moved: set[str]) -> list[str]:
+        """One note for all values of the run that the space does not vary and has otherwise."""
+        differs = []
+        for path, value in wanted.items():
+            here = value_at(settings, path)
+            close = _is_number(here) and _is_number(value) and abs(here - value) <= 1e-9 * abs(value)
+            here = tuple(here) if isinstance(here, list) else here
+            if path not in moved and path != "training.seed" and here != ABSENT and not close and not same(here, value):
+                differs.append(f"{path} {show(value)} -> {show(here)}")
+        return [f"not searched here, so the space's own value stands: {', '.join(differs)}"] if differs else []
+
+    def settings(self, params: Mapping[str, Any]) -> Settings:
+        """The settings that samples describe, before validation. Raises InputError for missing or surplus samples."""
+        used: set[str] = set()
+
+        def draw(dimension: Dimension, _: Settings) -> Any:
+            if dimension.name not in params:
+                raise InputError(f"{self.name}: {dimension.name}: has no value; give one, {dimension.words()}")
+            used.add(dimension.name)
+            return params[dimension.name]
+
+        settings = self._assemble(draw)
+        if surplus := [name for name in params if name not in used]:
+            raise InputError(f"{self.name}: {name}: is no active dimension here; take it out" for name in surplus)
+        return settings
+
+    def _assemble(self, draw: Draw) -> Settings:
+        """Base, fixed values and the active dimensions; `draw` gives the sample of each that is sampled."""
+        settings = merge(self.config_base, nested(self.fixed))
+        for dimension in self.dimensions:
+            if not all(_is_one_of(value_at(settings, path), values) for path, values in dimension.when.items()):
+                continue
+            other = value_at(settings, dimension.of) if dimension.of else None
+            if dimension.of and not _is_number(other):
+                raise InputError(f"{self.name}: {dimension.name}: {dimension.of} is {show(other)} here, not a number")
+            sample = draw(dimension, settings) if dimension.sampled else dimension.choices[0]
+            settings = merge(settings, nested({dimension.path: dimension.value(sample, other)}))
+        return settings
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole space as plain JSON types, what the event log stores; `from_dict` gives it back."""
+        return {
+            "name": self.name,
+            "path": self.path,
+            "purpose": self.purpose,
+            "base": self.base,
+            "config_base": _json(self.config_base),
+            "fixed": _json(self.fixed),
+            "dimensions": [_json(vars(dimension)) for dimension in self.dimensions],
+            "constraints": list(self.constraints),
+            "start_points": list(self.start_points),
+            "objective": self.objective,
+            "searcher": self.searcher.model_dump(mode="json"),
+            "stopping": self.stopping.model_dump(mode="json"),
+            "budget": self.budget.model_dump(mode="json"),
+        }
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> Space:
+        """The space that `as_dict` described; needs no file. Raises InputError if something is missing."""
+        try:
+            return cls(
+                **{key: stored[key] for key in ("name", "path", "purpose", "base", "config_base", "fixed")},
+                dimensions=tuple(_dimension(entry) for entry in stored["dimensions"]),
+                constraints=tuple(stored["constraints"]),
+                start_points=tuple(stored["start_points"]),
+                objective=stored["objective"],
+                searcher=TypeAdapter(Searcher).validate_python(stored["searcher"]),
+                stopping=TypeAdapter(Stopping).validate_python(stored["stopping"]),
+                budget=Budget.model_validate(stored["budget"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"stored space: {error!r} makes it unreadable; search from its file again") from None
+
+
+def load_start_point(text: str) -> Run:
+    """The run of a start point such as `run16_5 optimizer.kind=adamw`. Raises InputError."""
+    try:
+        name, *overrides = shlex.split(text)
+    except ValueError:
+        raise InputError(f"{show(text)} is not allowed; give a run, perhaps with section.key=value after it") from None
+    return load_run(name, overrides)
+
+
+def _dimension(entry: Mapping[str, Any]) -> Dimension:
+    when = {path: tuple(values) for path, values in entry["when"].items()}
+    return Dimension(**{**entry, "choices": tuple(entry["choices"]), "when": when})
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _json(item) for key, item in value.items()}
+    return [_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
+    return any(same(value, candidate) for candidate in values)
+
+
+def _closest(dimension: Dimension, value: Any, settings: Settings) -> tuple[Any, str | None]:
+    """The sample of a dimension that comes nearest to a run's value, and a note if it is not the same."""
+    other = value_at(settings, dimension.of) if dimension.of else None
+    exact = ABSENT if value == ABSENT else dimension.sample(value, other)
+    sample = dimension.nearest(exact)
+    if sample == ABSENT:
+        sample = dimension.nearest(dimension.sample(value_at(settings, dimension.path), other))
+        sample = dimension.middle() if sample == ABSENT else sample
+        lacks = "the run has none" if value == ABSENT else f"{show(value)} is not in this space"
+        return sample, f"{lacks}; {show(dimension.value(sample, other))} is used"
+    if same(sample, exact):
+        return sample, None
+    near = "choice" if dimension.kind == "choice" else "edge"
+    moved = f"moved to {show(dimension.value(sample, other))}, the nearest {near}"
+    return sample, f"{show(value)} is outside {dimension.name} {dimension.words()}; {moved}"

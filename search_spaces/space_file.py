@@ -1,0 +1,192 @@
+"""Space files: YAML that becomes a validated `Space`, or every reason why not, one line each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .constraints import parse_constraint
+from .dimensions import Findings, order, parse_dimensions
+from .errors import InputError
+from .fields import is_number, problems_of, refusal, unknown_path
+from .loader import Run, load_run
+from .plan import ASHAStopping, Budget, Objective, Searcher, Stopping, TPESearcher
+from .settings import InvalidSettings, merge, nested, validate
+from .space import Space, load_start_point
+from .wording import show
+from .yaml_file import find_file, read_yaml, shipped_names
+
+SPACES = Path(__file__).parent / "spaces"
+SAMPLES = 300
+"""Configurations drawn from a space to see that they are valid."""
+
+
+class _SpaceFile(BaseModel):
+    """What a space file may hold; dimensions and fixed values are checked by hand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    purpose: str = ""
+    base: str
+    fixed: dict[str, Any] = {}
+    dimensions: dict[str, Any] = Field(min_length=1)
+    constraints: list[str] = []
+    start_points: list[str] = []
+    objective: Objective = "best_per"
+    searcher: Searcher = TPESearcher()
+    stopping: Stopping = ASHAStopping()
+    budget: Budget = Budget(trials=16)
+
+
+def space_names() -> list[str]:
+    """The names of the spaces that come with the program, sorted."""
+    return shipped_names(SPACES)
+
+
+def load_space(name_or_path: str | Path) -> Space:
+    """Reads a space by path or by the name of a shipped one.
+
+    Besides checking each line, it draws 300 configurations, always the same, and makes sure that each is a valid run
+    or breaks a declared constraint. Raises InputError with every problem of the file, one line each.
+    """
+    path = find_file("space", SPACES, name_or_path)
+    label = path.name if path.parent == SPACES else str(path)
+    data = read_yaml(path, label)
+    found = Findings(label)
+    file = _parse_top(data, found)
+    base = _base_run(file.base, path, found) if file is not None else None
+    if file is None or base is None:
+        found.raise_any()
+        raise AssertionError("a file without a base has problems")
+    _check_fixed(file, found)
+    usable = {p: v for p, v in file.fixed.items() if not unknown_path(p)}
+    settings = merge(base.settings, nested(usable))
+    dimensions = order(parse_dimensions(file.dimensions, settings, usable, found), found)
+    _check_constraints(file, found)
+    _check_start_points(file, found)
+    found.raise_any()
+    space = Space(
+        name=path.stem,
+        path=str(path),
+        purpose=file.purpose,
+        base=file.base,
+        config_base=base.settings,
+        fixed=file.fixed,
+        dimensions=dimensions,
+        constraints=tuple(file.constraints),
+        start_points=tuple(file.start_points),
+        objective=file.objective,
+        searcher=file.searcher,
+        stopping=file.stopping,
+        budget=file.budget,
+    )
+    _check_samples(space, found)
+    found.raise_any()
+    return space
+
+
+def _parse_top(data: dict[str, Any], found: Findings) -> _SpaceFile | None:
+    """The file, less what is wrong with it, so that reading goes on; None where the base or all dimensions are."""
+    try:
+        return _SpaceFile.model_validate(data)
+    except ValidationError as error:
+        for where, what in problems_of(error, _SpaceFile):
+            found.add(where, what)
+        bad = {item["loc"][0] for item in error.errors()}
+        if bad & {"base", "dimensions"}:
+            return None
+        return _SpaceFile.model_validate({key: value for key, value in data.items() if key not in bad})
+
+
+def _base_run(base: str, path: Path, found: Findings) -> Run | None:
+    sibling = path.parent / base
+    try:
+        return load_run(sibling if sibling.is_file() else base)
+    except InputError as error:
+        for line in error.problems:
+            found.add("base", line)
+        return None
+
+
+def _check_fixed(file: _SpaceFile, found: Findings) -> None:
+    for path, value in file.fixed.items():
+        where = f"fixed.{path}"
+        if reason := unknown_path(path):
+            found.add(where, reason)
+        elif path == "training.seed":
+            found.add(where, "is given by the search to each trial; take it out")
+        elif path in file.dimensions:
+            found.add(where, f"{show(value)} is also a dimension; take one of the two out")
+        elif reason := refusal(path, value):
+            found.add(where, reason)
+
+
+def _check_constraints(file: _SpaceFile, found: Findings) -> None:
+    for text in file.constraints:
+        where = f"constraints: {text}"
+        try:
+            constraint = parse_constraint(text)
+        except ValueError as error:
+            found.add(where, str(error))
+            continue
+        for path in constraint.paths:
+            if reason := unknown_path(path):
+                found.add(where, f"{path}: {reason}")
+            elif not is_number(path):
+                found.add(where, f"{path}: is not a number; constraints compare numbers")
+
+
+def _check_start_points(file: _SpaceFile, found: Findings) -> None:
+    for point in file.start_points:
+        try:
+            load_start_point(point)
+        except InputError as error:
+            for line in error.problems:
+                found.add("start_points", line)
+
+
+class _RandomTrial:
+    """Draws as an Optuna trial would, from Python's own generator."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        # The ends themselves are where limits break, so they come up often.
+        share = self.random.choice([0.0, 1.0]) if self.random.random() < 0.2 else self.random.random()
+        value = low * (high / low) ** share if log else low + (high - low) * share
+        return min(max(value, low), high)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return min(max(round(self.suggest_float(name, low, high, log=log)), low), high)
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return self.random.choice(list(choices))
+
+
+def _check_samples(space: Space, found: Findings) -> None:
+    """Draws configurations and reports, once for each path, those that are no valid run."""
+    random, feasible, seen = Random(0), 0, set()
+    for _ in range(SAMPLES):
+        try:
+            params = space.suggest(_RandomTrial(random))
+            settings = space.settings(params)
+        except InputError as error:
+            found.lines += error.problems
+            return
+        if space.broken_constraints(settings):
+            continue
+        try:
+            validate(settings)
+            feasible += 1
+        except InvalidSettings as error:
+            for path, message in error.problems:
+                if path not in seen:
+                    seen.add(path)
+                    sample = ", ".join(f"{name}={show(value)}" for name, value in params.items())
+                    found.add("dimensions", f"{path}: {message}; drawn: {sample}; narrow a range or add a constraint")
+    if not feasible and not seen:
+        found.add("constraints", f"none of {SAMPLES} drawn configurations meets them all; loosen one or narrow a range")

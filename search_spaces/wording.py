@@ -1,0 +1,39 @@
+"""Small pieces of error lines."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_LOOKS_TYPED = re.compile(r"^\s*([-+.]?[0-9].*|true|false|null|~)\s*$", re.IGNORECASE)
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """`did you mean X? ` for the nearest option, or nothing where none is near."""
+    near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+    return f"did you mean {near[0]}? " if near else ""
+
+
+def show(value: Any) -> str:
+    """A value as a person would write it in YAML, shortened."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, list | tuple):
+        text = "[" + ", ".join(map(show, value)) + "]"
+    elif isinstance(value, str) and (_LOOKS_TYPED.match(value) or not value.strip()):
+        text = f'"{value}"'
+    else:
+        text = f"{value:.12g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def either(options: Sequence[str]) -> str:
+    """`a, b or c`."""
+    return options[0] if len(options) == 1 else ", ".join(options[:-1]) + " or " + options[-1]
+
+
+def not_allowed(value: Any, allowed: str) -> str:
+    """The middle of every error line: the value, and what to give in its place."""
+    return f"{show(value)} is not allowed; give {allowed}"
