@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from results.events import LOG_NAME, read_events
 from results.lock import StudyLock
 from results.names import check_name
 from search_spaces import InputError, Space
+from search_spaces.plan import Searcher, Stopping
 from tuner import provenance
 
 
@@ -46,12 +49,8 @@ def free_name(results_dir: Path, wanted: str) -> str:
 
 def new_settings(space: Space, study: str, request: Request, dataset: Any) -> dict[str, Any]:
     """The fields of a `study_started` event."""
-    searcher = {**space.searcher.model_dump(mode="json")}
-    if request.searcher:
-        searcher["kind"] = request.searcher
-    stopping = space.stopping.model_dump(mode="json")
-    if request.stopping:
-        stopping["kind"] = request.stopping
+    searcher = chosen(Searcher, space.searcher, request.searcher)
+    stopping = chosen(Stopping, space.stopping, request.stopping)
     trials = request.trials if request.trials is not None else space.budget.trials
     hours = request.hours if request.hours is not None else space.budget.hours
     if not trials and not hours:
@@ -66,11 +65,20 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> di
         "searcher": searcher,
         "stopping": stopping,
         "objective": space.objective,
+        "start_points": [space.start_params(start)[0] for start in space.start_points],
         "seed": request.seed,
         "budget": {"trials": trials, "hours": hours},
         "retries": request.retries,
         "resources": _resources(request),
     }
+
+
+def chosen(kinds: Any, default: Any, kind: str | None) -> dict[str, Any]:
+    """The space's own searcher or stopping rule, or the one of another kind with that kind's defaults."""
+    if kind is not None and kind != default.kind:
+        default = TypeAdapter(kinds).validate_python({"kind": kind})
+    settings: dict[str, Any] = default.model_dump(mode="json")
+    return settings
 
 
 def _resources(request: Request) -> dict[str, Any]:

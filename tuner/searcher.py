@@ -22,7 +22,6 @@ from optuna.trial import TrialState, create_trial
 from search_spaces import InputError, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 MAX_DRAWS = 200
 """How often a proposal that breaks a declared constraint is drawn again."""
@@ -32,13 +31,16 @@ def make_sampler(searcher: Mapping[str, Any], seed: int) -> optuna.samplers.Base
     """A sampler of the kind that the space names."""
     if searcher["kind"] == "random":
         return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(
-        n_startup_trials=searcher.get("startup_trials") or 10,
-        multivariate=True,
-        group=True,
-        constant_liar=True,
-        seed=seed,
-    )
+    with warnings.catch_warnings():
+        # `group` has been marked experimental since 2020; conditional spaces need it.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            n_startup_trials=searcher["startup_trials"],
+            multivariate=True,
+            group=True,
+            constant_liar=True,
+            seed=seed,
+        )
 
 
 def distributions(space: Space, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:

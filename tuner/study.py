@@ -212,9 +212,7 @@ class Study:
         return study
 
     def _prepare(self) -> None:
-        space = self.space
-        names = self.state.settings.get("start_points", space.start_points)
-        self._start_points = [space.start_params(name)[0] for name in names]
+        self._start_points = list(self.settings.get("start_points", ()))
 
     @property
     def space(self) -> Space:
@@ -356,9 +354,7 @@ class Study:
             (self.folder / "checkpoints" / str(trial.number) / "last.pt").unlink(missing_ok=True)
 
     def _write(self, kind: str, **fields: Any) -> None:
-        event = self._log.append(kind, host=os.uname().nodename, **fields) if "host" not in fields else self._log.append(
-            kind, **fields
-        )
+        event = self._log.append(kind, **{"host": os.uname().nodename, **fields})
         self.state.apply(event)
         for observer in self.observers:
             observer(event)
