@@ -11,9 +11,10 @@ import errno
 import json
 import math
 import os
+import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,36 +122,38 @@ def read_events(path: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
     A torn last line, a line that is no event and a gap in the numbering are skipped and reported, never raised.
     Raises `InputError` if there is no such file or it cannot be read.
     """
+    problems: list[str] = []
+    return list(scan_events(path, problems)), problems
+
+
+def scan_events(path: str | Path, problems: list[str], size: int | None = None) -> Iterator[dict[str, Any]]:
+    """`read_events` one event at a time, so that memory stays flat; problems are appended to `problems`.
+
+    With `size`, only the first `size` bytes are read: a snapshot of a log that is growing.
+    """
+    left = sys.maxsize if size is None else size
+    expected = 1
     try:
-        data = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                line = line[:left]
+                left -= len(line)
+                event = _decode(line)
+                if event is not None:
+                    if event["seq"] != expected:
+                        found = event["seq"]
+                        problems.append(f"{path}: line {number}: event {expected} was expected, found {found}")
+                    expected = event["seq"] + 1
+                    yield event
+                elif line.strip():
+                    what = "a line that is no event" if line.endswith(b"\n") else "a torn last line"
+                    problems.append(f"{path}: line {number}: {what} ({len(line)} bytes) is skipped")
+                if left <= 0:
+                    return
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no event log; give a study folder that holds {LOG_NAME}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    return parse_events(data, str(path))
-
-
-def parse_events(data: bytes, name: str = LOG_NAME) -> tuple[list[dict[str, Any]], list[str]]:
-    """`read_events` on bytes already read; `name` stands in front of each problem."""
-    events: list[dict[str, Any]] = []
-    problems: list[str] = []
-    lines = data.split(b"\n")
-    last_number = len(lines)
-    expected = 1
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        event = _decode(line)
-        if event is None:
-            what = "a torn last line" if number == last_number else "a line that is no event"
-            problems.append(f"{name}: line {number}: {what} ({len(line)} bytes) is skipped")
-            continue
-        seq = event["seq"]
-        if seq != expected:
-            problems.append(f"{name}: line {number}: event {expected} was expected, found {seq}")
-        expected = seq + 1
-        events.append(event)
-    return events, problems
 
 
 def sync_folder(folder: Path) -> None:

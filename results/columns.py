@@ -1,0 +1,116 @@
+"""The columns of the three tables as data: name, type, unit and meaning of each.
+
+The trials table has, after these, one column per configuration key, named `section_key` (`schedule_peak_lr`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SCHEMA_VERSION = 1
+"""Raised when a column changes its meaning; a column that is only added needs no new version."""
+
+
+class Column(NamedTuple):
+    """One column. `type` is an Arrow type's name, or `timestamp`: microseconds, UTC, stored without a time zone.
+
+    (DuckDB's functions on times with a zone need an extension that a machine without internet does not have.) `unit`
+    is empty where there is none.
+    """
+
+    name: str
+    type: str
+    unit: str
+    meaning: str
+
+
+_STUDY = Column("study", "string", "", "name of the study: its folder's name")
+_TRIAL = Column("trial", "int32", "", "number of the trial within its study, from 0")
+
+STUDIES = (
+    _STUDY,
+    Column("schema_version", "int32", "", "version of these tables' meaning"),
+    Column("status", "string", "", "running, completed (its budget was spent), interrupted or failed"),
+    Column("reason", "string", "", "why it ended: budget, wall_time, interrupted, failed; null while it has not"),
+    Column("created", "timestamp", "UTC", "when it was first started"),
+    Column("ended", "timestamp", "UTC", "when it last ended; null if it has not"),
+    Column("resumed", "int32", "", "how often it was resumed"),
+    Column("space", "string", "", "name of the search space"),
+    Column("objective", "string", "", "the number that was minimised: best_per or last_per"),
+    Column("searcher", "string", "", "kind of searcher"),
+    Column("searcher_options", "string", "JSON", "all settings of the searcher"),
+    Column("stopping", "string", "", "kind of early-stopping rule"),
+    Column("stopping_options", "string", "JSON", "all settings of the rule"),
+    Column("seed", "int64", "", "seed of the searcher and of the trials' seeds"),
+    Column("budget_trials", "int32", "trials", "most trials to start"),
+    Column("budget_hours", "float64", "h", "most wall time"),
+    Column("cpus_per_trial", "float64", "CPUs", "CPUs reserved for each trial"),
+    Column("gpus_per_trial", "float64", "GPUs", "GPUs, or the share of one, reserved for each trial"),
+    Column("concurrent", "int32", "trials", "trials that ran at the same time"),
+    Column("data_name", "string", "", "name of the data set"),
+    Column("data_path", "string", "", "where the data set was"),
+    Column("data_fingerprint", "string", "sha256", "fingerprint of the data set's content"),
+    Column("code_version", "string", "", "version of this program"),
+    Column("code_git", "string", "", "git commit of this program"),
+    Column("code_dirty", "bool", "", "whether the working tree had uncommitted changes"),
+    Column("packages", "string", "JSON", "versions of Python and the main packages"),
+    Column("host", "string", "", "machine the search was driven from"),
+    Column("trials", "int32", "trials", "trials started"),
+    Column("epochs", "int64", "epochs", "epochs reported, each trial's epoch counted once"),
+    Column("best_per", "float64", "PER", "lowest best_per of its trials"),
+    Column("best_trial", "int32", "", "the trial that has it; the first on ties"),
+    Column("cpu_seconds", "float64", "s", "sum over its trials"),
+    Column("gpu_seconds", "float64", "s", "sum over its trials"),
+    Column("origin_note", "string", "", "where the study came from, if not from a search here"),
+    Column("space_definition", "string", "JSON", "the whole search space"),
+)
+
+TRIALS = (
+    _STUDY,
+    _TRIAL,
+    Column("seed", "int64", "", "seed of weights, batches, augmentation and dropout"),
+    Column("status", "string", "", "running, completed, stopped (early), diverged, failed or interrupted"),
+    Column("origin", "string", "", "searched, start_point, recorded (not run here) or replicate (again, other seed)"),
+    Column("best_per", "float64", "PER", "lowest per over its epochs, from the checkpoint that is kept"),
+    Column("best_epoch", "int32", "", "the epoch of best_per, from 1; the first on ties"),
+    Column("last_per", "float64", "PER", "per of its last epoch"),
+    Column("epochs", "int32", "epochs", "epochs reported"),
+    Column("batches", "int64", "batches", "optimizer steps done at its last epoch"),
+    Column("gpu_seconds", "float64", "s", "GPU time of all attempts; one without an end is estimated from its epochs"),
+    Column("cpu_seconds", "float64", "s", "CPU time of all attempts; one without an end is estimated from its epochs"),
+    Column("started", "timestamp", "UTC", "start of the first attempt"),
+    Column("ended", "timestamp", "UTC", "end of the last attempt; null if it has not ended"),
+    Column("attempts", "int32", "", "times it was started: 1 + restarts"),
+    Column("host", "string", "", "machine of the last attempt"),
+    Column("error", "string", "", "why it failed or diverged; null otherwise"),
+    Column("checkpoint", "string", "", "its best checkpoint, a path relative to the study folder"),
+)
+
+EPOCHS = (
+    _STUDY,
+    _TRIAL,
+    Column("attempt", "int32", "", "the attempt this row is from, from 1: the latest that reported this epoch"),
+    Column("epoch", "int32", "", "epoch, from 1"),
+    Column("batch", "int64", "batches", "optimizer steps done"),
+    Column("per", "float64", "PER", "greedy phoneme error rate of the evaluated weights: all edits / all phonemes"),
+    Column("per_raw", "float64", "PER", "the same for the raw weights, before averaging"),
+    Column("per_utterance_mean", "float64", "PER", "mean over utterances of each one's PER, evaluated weights"),
+    Column("val_loss", "float64", "CTC loss", "validation loss; null if not finite"),
+    Column("train_loss", "float64", "CTC loss", "mean training loss over the epoch; null if not finite"),
+    Column("lr", "float64", "", "learning rate of the last batch"),
+    Column("schedule_fraction", "float64", "", "batch / horizon of the schedule"),
+    Column("grad_norm", "float64", "", "mean gradient norm before clipping"),
+    Column("blank_share", "float64", "", "share of validation frames whose best class is blank"),
+    Column("infeasible", "int32", "utterances", "training utterances skipped: label longer than the output allows"),
+    Column("seconds", "float64", "s", "wall time of the epoch, evaluation included"),
+    Column("samples_per_second", "float64", "1/s", "training utterances per second of training time"),
+    Column("peak_memory_mb", "float64", "MB", "peak memory of the trial"),
+    Column("rung", "int32", "", "the epoch number where trials were compared here; null elsewhere"),
+    Column("decision", "string", "", "continue or stop"),
+    Column("reason", "string", "", "why it was stopped; null otherwise"),
+    Column("host", "string", "", "machine of the attempt"),
+    Column("reported", "timestamp", "UTC", "when the epoch was reported"),
+)
+
+COLUMNS: dict[str, tuple[Column, ...]] = {"studies": STUDIES, "trials": TRIALS, "epochs": EPOCHS}
+TABLES = tuple(COLUMNS)

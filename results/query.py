@@ -1,0 +1,191 @@
+"""SQL over the tables, read-only in fact.
+
+Three fences, each enough alone against the files of the machine: the SQL must parse as one SELECT whose tree holds
+only SELECTs and table functions that read nothing (DuckDB allows COPY and INSERT inside WITH); DuckDB has no access to
+files, extensions or Python's variables, for the tables are handed to it in memory; and its configuration is locked.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from results.columns import COLUMNS, TABLES
+from results.replay import schema
+from results.tables import Source, load_tables, open_sources, stack
+from search_spaces.errors import InputError
+
+_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "json_each", "json_tree"}
+_ONLY_READS = "only one SELECT over the tables studies, trials and epochs is allowed"
+_LOCK = (
+    "SET python_enable_replacements = false",
+    "SET autoinstall_known_extensions = false",
+    "SET autoload_known_extensions = false",
+    "SET allow_community_extensions = false",
+    "SET enable_external_access = false",
+    "SET lock_configuration = true",
+)
+
+
+def query(
+    results_dir: str | Path,
+    sql: str,
+    studies: Sequence[str] | None = None,
+    problems: list[str] | None = None,
+    what: str = "query",
+) -> pa.Table:
+    """The rows of one SELECT over the views `studies`, `trials` and `epochs` of a results folder.
+
+    A search that is running is included up to its last event. Problems of the files are appended to `problems`.
+    Raises `InputError`, its line beginning with `what`, for SQL that does not parse, is no SELECT, or names no table or
+    column there is (the nearest is named), and for a folder without studies.
+    """
+    with _locked() as connection:
+        used = _base_tables(_parse(connection, sql, what))
+        sources, found = open_sources(results_dir, studies)
+        if problems is not None:
+            problems += found
+        _register(connection, sources, used)
+        try:
+            return connection.sql(sql).to_arrow_table()
+        except (duckdb.Error, pa.ArrowException, RuntimeError) as error:
+            raise InputError(_explain(what, error, connection)) from error
+
+
+def schema_rows(
+    results_dir: str | Path | None = None, meanings: Mapping[str, str] | None = None
+) -> list[dict[str, str]]:
+    """Every column as `{table, column, type, unit, meaning}`, for `tuner query --schema`.
+
+    With a results folder, the configuration columns found there too; `meanings` gives theirs by column name.
+    """
+    rows = [{"table": table, **_column_row(*column)} for table in TABLES for column in COLUMNS[table]]
+    if results_dir is None:
+        return rows
+    trials = load_tables(results_dir, tables=["trials"])[0]["trials"]
+    after = max(index for index, row in enumerate(rows) if row["table"] == "trials") + 1
+    rows[after:after] = [
+        {"table": "trials", **_column_row(f.name, str(f.type), "", (meanings or {}).get(f.name, "configuration"))}
+        for f in trials.schema
+        if f.name not in schema("trials").names
+    ]
+    return rows
+
+
+def _column_row(name: str, kind: str, unit: str, meaning: str) -> dict[str, str]:
+    return {"column": name, "type": kind, "unit": unit, "meaning": meaning}
+
+
+def _locked() -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with no way out."""
+    # No folder for temporary files either: a query that needs more memory than there is fails instead of writing.
+    connection = duckdb.connect(":memory:", config={"temp_directory": ""})
+    for statement in _LOCK:
+        connection.execute(statement)
+    return connection
+
+
+def _parse(connection: duckdb.DuckDBPyConnection, sql: str, what: str) -> dict[str, Any]:
+    """The syntax tree of `sql`, or `InputError` if it is anything but one SELECT that reads nothing but tables."""
+    try:
+        statements = connection.extract_statements(sql)
+    except (duckdb.Error, UnicodeError) as error:
+        raise InputError(_explain(what, error, connection)) from error
+    kinds = [statement.type.name for statement in statements]
+    if kinds != ["SELECT"]:
+        given = " and ".join(kinds) or "nothing"
+        raise InputError(f"{what}: {given} was given; {_ONLY_READS}")
+    rows = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+    tree: dict[str, Any] = json.loads(rows[0][0])
+    if tree.get("error") or len(tree["statements"]) != 1:
+        raise InputError(f"{what}: {tree.get('error_message', 'this statement')} is not allowed; {_ONLY_READS}")
+    for node in _walk(tree):
+        kind = str(node.get("type"))
+        if kind.endswith("_NODE") and kind not in _NODES:
+            raise InputError(f"{what}: {kind.split('_')[0]} is not allowed; {_ONLY_READS}")
+        if kind == "TABLE_FUNCTION":
+            function = str(_mapping(node.get("function")).get("function_name"))
+            if function not in _TABLE_FUNCTIONS:
+                raise InputError(f"{what}: the table function {function} is not allowed; {_ONLY_READS}")
+    return tree
+
+
+def _walk(node: Any) -> Iterator[dict[str, Any]]:
+    pending = [node]  # not recursive: nesting is as deep as the SQL's author likes
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict):
+            yield item
+            pending.extend(item.values())
+        elif isinstance(item, list):
+            pending.extend(item)
+
+
+def _base_tables(tree: dict[str, Any]) -> set[str]:
+    return {str(node.get("table_name", "")).lower() for node in _walk(tree) if node.get("type") == "BASE_TABLE"}
+
+
+def _register(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], used: set[str]) -> None:
+    """Make the three views; `epochs`, if it is not `used`, without its rows."""
+    for name in ("studies", "trials"):
+        connection.register(name, stack(name, [source.table(name) for source in sources]))
+    parts = [schema("epochs").empty_table()]
+    files = []
+    for source in sources if "epochs" in used else ():
+        if "epochs" in source.parquet and "epochs" not in source.tables:
+            files.append(source.parquet["epochs"])
+        else:
+            parts.append(source.table("epochs"))
+    if files:
+        connection.register("epochs_live", stack("epochs", parts))
+        connection.register("epochs_files", _lazy(files))
+        connection.execute(
+            "CREATE TEMP VIEW epochs AS SELECT * FROM epochs_files UNION ALL BY NAME SELECT * FROM epochs_live"
+        )
+    else:
+        connection.register("epochs", stack("epochs", parts))
+
+
+def _lazy(files: Sequence[Path]) -> Any:
+    """Parquet files as one Arrow dataset, of which DuckDB reads only the columns and row groups that a query needs."""
+    import pyarrow.dataset as ds  # costs 0.2 s, which only queries over epochs pay
+
+    form = ds.ParquetFileFormat()
+    # An open file, not a path: a compaction that renames a new file into place does not change what is read here.
+    fragments = [form.make_fragment(pa.OSFile(str(path))) for path in files]
+    return ds.FileSystemDataset(fragments, schema=schema("epochs"), format=form)
+
+
+def _explain(what: str, error: BaseException, connection: duckdb.DuckDBPyConnection) -> str:
+    """One line: what is wrong, and the nearest name there is."""
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, duckdb.PermissionException) or "external access" in text or "disabled" in text:
+        return f"{what}: files and extensions are out of reach; {_ONLY_READS}"
+    missing = re.search(r'(?:Referenced column|column named|Referenced table) "([^"]+)"', text)
+    if missing:
+        near = difflib.get_close_matches(missing[1].lower(), _names(connection), n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else "tuner query --schema lists them"
+        return f"{what}: there is no column {missing[1]!r}; {hint}"
+    table = re.search(r"Table with name (.+?) does not exist", text)
+    if table:
+        near = difflib.get_close_matches(table[1].lower(), TABLES, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"the tables are {', '.join(TABLES)}"
+        return f"{what}: there is no table {table[1]!r}; {hint}"
+    return f"{what}: {text.splitlines()[0]}"
+
+
+def _names(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    rows = connection.execute("SELECT DISTINCT column_name FROM duckdb_columns() WHERE NOT internal").fetchall()
+    return [str(name) for (name,) in rows]
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,335 @@
+"""Events -> the three tables. A pure function of the log, so that every table can be thrown away and made again.
+
+A row of `epochs` is a (trial, epoch): where a trial was restarted, the latest attempt that reported the epoch wins. A
+trial's `best_per` is the lowest `per` over those rows. Whatever an event lacks is null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from results.columns import COLUMNS, SCHEMA_VERSION, TABLES
+
+Tables = dict[str, pa.Table]
+_CHUNK = 20_000  # epochs held as Python values (about 1 KB each) before they become Arrow columns (about 200 bytes)
+_ENDED = {"budget": "completed", "wall_time": "completed", "interrupted": "interrupted", "failed": "failed"}
+_EPOCH_KEYS = tuple({"reported": "time"}.get(column.name, column.name) for column in COLUMNS["epochs"][1:])
+_epoch_values = itemgetter(*_EPOCH_KEYS)
+
+
+def build(events: Iterable[Mapping[str, Any]], running: bool, study: str | None = None) -> Tables:
+    """The tables of one study from its events in order.
+
+    `running` says whether a live driver holds the study's lock: a trial without an end is then `running`, otherwise
+    `interrupted`. `study` overrides the name that the events give (a folder may have been renamed).
+    """
+    replay = Replay()
+    for event in events:
+        replay.feed(event)
+    return replay.tables(running, study)
+
+
+def arrow_type(name: str) -> pa.DataType:
+    """The Arrow type of a `Column.type`."""
+    return pa.timestamp("us") if name == "timestamp" else pa.type_for_alias(name)
+
+
+def schema(table: str) -> pa.Schema:
+    """The fixed columns of a table; `trials` has the configuration's after them."""
+    return pa.schema([(column.name, arrow_type(column.type)) for column in COLUMNS[table]])
+
+
+def empty() -> Tables:
+    """The three tables without rows."""
+    return {name: schema(name).empty_table() for name in TABLES}
+
+
+@dataclass
+class _Trial:
+    first: Mapping[str, Any] | None = None  # trial_started events
+    last: Mapping[str, Any] | None = None
+    end: Mapping[str, Any] | None = None  # trial_ended, if it came after the last start
+    last_end: float | None = None
+    checkpoint: str | None = None
+    attempts: int = 0
+    seconds: float = 0.0  # of the epochs of the open attempt
+    used: dict[str, float] = field(default_factory=lambda: {"cpu_seconds": 0.0, "gpu_seconds": 0.0})
+
+
+class Replay:
+    """`build` fed one event at a time; its memory is that of the tables, not of the events."""
+
+    def __init__(self) -> None:
+        self._study: dict[str, Any] = {}
+        self._created: float | None = None
+        self._resumed = 0
+        self._end: Mapping[str, Any] | None = None
+        self._trials: dict[int, _Trial] = {}
+        self._epochs: list[tuple[Any, ...]] = []
+        self._batches: list[pa.RecordBatch] = []
+        self.last_seq = 0
+
+    def feed(self, event: Mapping[str, Any]) -> None:
+        """Take in the next event; kinds and keys that are not known are ignored."""
+        self.last_seq = event.get("seq", self.last_seq)
+        kind = event["event"]
+        if kind in ("study_started", "study_resumed"):
+            self._feed_study(kind, event)
+        elif kind == "study_ended":
+            self._end = event
+        elif kind in ("trial_started", "trial_ended", "epoch") and type(event.get("trial")) is int:
+            trial = self._trials.setdefault(event["trial"], _Trial())
+            if kind == "epoch":
+                self._feed_epoch(trial, event)
+            elif kind == "trial_started":
+                self._close_attempt(trial)
+                trial.first = trial.first or event
+                trial.last, trial.end = event, None
+                trial.attempts += 1
+            else:
+                for name in trial.used:
+                    trial.used[name] += _number(event.get(name))
+                trial.seconds = 0.0
+                trial.end, trial.last_end = event, event.get("time")
+                trial.checkpoint = event.get("checkpoint") or trial.checkpoint
+
+    def tables(self, running: bool, study: str | None = None) -> Tables:
+        """The tables of what was fed so far; more can be fed afterwards."""
+        name = study if study is not None else str(self._study.get("study", ""))
+        epochs = self._epoch_table(name)
+        trials = self._trial_table(name, epochs, running)
+        return {"studies": self._study_table(name, trials, running), "trials": trials, "epochs": epochs}
+
+    def _feed_study(self, kind: str, event: Mapping[str, Any]) -> None:
+        self._end = None
+        changes = {key: value for key, value in event.items() if key not in ("event", "seq", "time", "changed")}
+        for key, value in changes.items():
+            old = self._study.get(key)
+            self._study[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        if kind == "study_started":
+            self._created = event.get("time")
+        else:
+            self._resumed += 1
+
+    def _feed_epoch(self, trial: _Trial, event: Mapping[str, Any]) -> None:
+        if type(event.get("epoch")) is not int:
+            return
+        trial.seconds += _number(event.get("seconds"))
+        try:
+            self._epochs.append(_epoch_values(event))
+        except KeyError:  # an event of an older version, or one without a rule's decision
+            self._epochs.append(tuple(map(event.get, _EPOCH_KEYS)))
+        if len(self._epochs) >= _CHUNK:
+            self._flush()
+
+    def _close_attempt(self, trial: _Trial) -> None:
+        """Count the time of an attempt that never reported its end."""
+        for name, used in self._open_time(trial).items():
+            trial.used[name] += used
+        trial.seconds = 0.0
+
+    def _open_time(self, trial: _Trial) -> dict[str, float]:
+        resources = self._study.get("resources") or {}
+        return {
+            "cpu_seconds": trial.seconds * _number(resources.get("cpus_per_trial"), 1.0),
+            "gpu_seconds": trial.seconds * _number(resources.get("gpus_per_trial")),
+        }
+
+    def _flush(self) -> None:
+        if not self._epochs:
+            return
+        columns = dict(zip(_EPOCH_KEYS, map(list, zip(*self._epochs, strict=True)), strict=True))
+        columns["reported"] = [_micros(seconds) for seconds in columns.pop("time")]
+        columns["study"] = [None] * len(self._epochs)
+        columns["attempt"] = [attempt if type(attempt) is int else 0 for attempt in columns["attempt"]]
+        arrays = [column_array(columns[f.name], f.type) for f in schema("epochs")]
+        self._batches.append(pa.record_batch(arrays, schema=schema("epochs")))
+        self._epochs = []
+
+    def _epoch_table(self, study: str) -> pa.Table:
+        self._flush()
+        table = pa.Table.from_batches(self._batches, schema=schema("epochs"))
+        order = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
+        keys = [(key, "ascending") for key in ("trial", "epoch", "attempt", "_row")]
+        table = table.take(pc.sort_indices(order, keys)).combine_chunks()
+        if table.num_rows > 1:
+            following = table.slice(1)
+            previous = table.slice(0, table.num_rows - 1)
+            last = pc.or_(
+                pc.not_equal(previous["trial"], following["trial"]), pc.not_equal(previous["epoch"], following["epoch"])
+            )
+            table = table.filter(pa.chunked_array([*last.chunks, pa.array([True])]))
+        return table.set_column(0, "study", pa.repeat(pa.scalar(study, pa.string()), table.num_rows))
+
+    def _trial_table(self, study: str, epochs: pa.Table, running: bool) -> pa.Table:
+        curves = _summaries(epochs)
+        numbers = sorted(self._trials)
+        fixed = [self._trial_row(study, number, curves.get(number, {}), running) for number in numbers]
+        arrays = {f.name: column_array([row.get(f.name) for row in fixed], f.type) for f in schema("trials")}
+        configs = [flat_config((self._trials[number].last or {}).get("config")) for number in numbers]
+        for name in by_section(name for config in configs for name in config):
+            if name not in arrays:
+                arrays[name] = config_array([config.get(name) for config in configs])
+        return pa.table(arrays)
+
+    def _trial_row(self, study: str, number: int, curve: Mapping[str, Any], running: bool) -> dict[str, Any]:
+        trial = self._trials[number]
+        first, last, end = trial.first or {}, trial.last or {}, trial.end
+        open_time = self._open_time(trial)
+        return {
+            "study": study,
+            "trial": number,
+            "seed": last.get("seed"),
+            "status": end.get("status") if end else ("running" if running else "interrupted"),
+            "origin": last.get("origin"),
+            **curve,
+            **{name: used + open_time[name] for name, used in trial.used.items()},
+            "started": _micros(first.get("time")),
+            "ended": _micros(trial.last_end) if end else None,
+            "attempts": trial.attempts,
+            "host": last.get("host") or curve.get("host"),
+            "error": end.get("error") if end else None,
+            "checkpoint": trial.checkpoint,
+        }
+
+    def _study_table(self, study: str, trials: pa.Table, running: bool) -> pa.Table:
+        about, end = self._study, self._end
+        parts = {key: _mapping(about.get(key)) for key in ("space", "searcher", "stopping", "budget", "resources")}
+        data, code = _mapping(about.get("data")), _mapping(about.get("code"))
+        best = first_minimum(trials["best_per"].to_pylist())
+        reason = end.get("reason") if end else None
+        row = {
+            "study": study,
+            "schema_version": SCHEMA_VERSION,
+            "status": _ENDED.get(str(reason), "completed") if end else ("running" if running else "interrupted"),
+            "reason": reason,
+            "created": _micros(self._created),
+            "ended": _micros(end.get("time")) if end else None,
+            "resumed": self._resumed,
+            "space": parts["space"].get("name"),
+            "objective": about.get("objective"),
+            "seed": about.get("seed"),
+            "budget_trials": parts["budget"].get("trials"),
+            "budget_hours": parts["budget"].get("hours"),
+            **{key: parts["resources"].get(key) for key in ("cpus_per_trial", "gpus_per_trial", "concurrent")},
+            **{f"data_{key}": data.get(key) for key in ("name", "path", "fingerprint")},
+            **{f"code_{key}": code.get(key) for key in ("version", "git", "dirty")},
+            "packages": _json(about.get("packages")),
+            "host": about.get("host"),
+            "trials": trials.num_rows,
+            "epochs": pc.sum(trials["epochs"]).as_py() or 0,
+            "best_per": trials["best_per"][best].as_py() if best is not None else None,
+            "best_trial": trials["trial"][best].as_py() if best is not None else None,
+            **{name: pc.sum(trials[name]).as_py() or 0.0 for name in ("cpu_seconds", "gpu_seconds")},
+            "origin_note": about.get("origin_note"),
+            "space_definition": _json(about.get("space")),
+        }
+        for key in ("searcher", "stopping"):
+            row[key] = parts[key].get("kind")
+            row[f"{key}_options"] = _json(about.get(key))
+        return pa.table({f.name: column_array([row.get(f.name)], f.type) for f in schema("studies")})
+
+
+def first_minimum(values: list[float | None]) -> int | None:
+    """Index of the lowest value that is there; the first on ties; None if there is none."""
+    present = [(value, index) for index, value in enumerate(values) if value is not None]
+    return min(present)[1] if present else None
+
+
+def _summaries(epochs: pa.Table) -> dict[int, dict[str, Any]]:
+    """Per trial: best_per, best_epoch, last_per, epochs, batches, host, from rows ordered by trial and epoch."""
+    summaries: dict[int, dict[str, Any]] = {}
+    columns = [epochs[name].to_pylist() for name in ("trial", "epoch", "per", "batch", "host")]
+    for trial, epoch, per, batch, host in zip(*columns, strict=True):
+        s = summaries.get(trial)
+        if s is None:
+            s = summaries[trial] = {"best_per": None, "best_epoch": None, "epochs": 0}
+        if per is not None and (s["best_per"] is None or per < s["best_per"]):
+            s["best_per"], s["best_epoch"] = per, epoch
+        s["last_per"], s["batches"], s["host"] = per, batch, host
+        s["epochs"] += 1
+    return summaries
+
+
+def flat_config(config: Any) -> dict[str, Any]:
+    """`section_key` -> value; lists and objects as JSON text; `training_seed` left out, as `seed` is a column."""
+    flat: dict[str, Any] = {}
+    for section, values in _mapping(config).items():
+        items = values.items() if isinstance(values, dict) else [("", values)]
+        for key, value in items:
+            name = re.sub(r"\W", "_", f"{section}_{key}" if key else section)
+            flat[name] = _json(value) if isinstance(value, list | dict) else value
+    flat.pop("training_seed", None)
+    return flat
+
+
+def by_section(names: Iterable[str]) -> list[str]:
+    """Each name once, the first sections and the first names first, a section's (`schedule_...`) together."""
+    unique = list(dict.fromkeys(names))
+    sections = list(dict.fromkeys(name.split("_")[0] for name in unique))
+    return sorted(unique, key=lambda name: sections.index(name.split("_")[0]))
+
+
+def config_array(values: list[Any]) -> pa.Array:
+    """A configuration column: bool, int64, float64 or string, whichever holds every value; null where a kind lacks it.
+
+    A column without any value has Arrow's null type, which takes any other's place in a union.
+    """
+    kinds = {type(value) for value in values if value is not None}
+    if not kinds:
+        return pa.nulls(len(values))
+    if kinds == {bool}:
+        return pa.array(values, pa.bool_())
+    if kinds == {int} and all(-(2**63) <= value < 2**63 for value in values if value is not None):
+        return pa.array(values, pa.int64())
+    if kinds <= {int, float}:
+        return column_array(values, pa.float64())
+    texts = [value if value is None or isinstance(value, str) else _json(value) for value in values]
+    return column_array(texts, pa.string())
+
+
+def column_array(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """Values as one Arrow array; NaN and whatever does not fit the type become null."""
+    try:
+        return pa.array(values, kind, from_pandas=True)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return pa.array([_fit(value, kind) for value in values], kind, from_pandas=True)
+
+
+def _fit(value: Any, kind: pa.DataType) -> Any:
+    if isinstance(value, str) and pa.types.is_string(kind):
+        return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates, from odd file names
+    if isinstance(value, int) and pa.types.is_floating(kind):
+        return float(value) if abs(value) < 1e300 else None
+    try:
+        pa.scalar(value, kind)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return None
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _micros(seconds: Any) -> int | None:
+    if isinstance(seconds, int | float) and math.isfinite(seconds) and abs(seconds) < 1e12:
+        return round(seconds * 1e6)
+    return None
+
+
+def _number(value: Any, missing: float = 0.0) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else missing
