@@ -55,9 +55,9 @@ def parse_constraint(text: str) -> Constraint:
     """Reads a constraint. Raises ValueError with what is wrong and where."""
     tokens = _Tokens(text)
     left = _sum(tokens)
-    comparison = tokens.take()
-    if comparison not in _COMPARISONS:
+    if tokens.next not in _COMPARISONS:
         raise ValueError(f"expected one of {' '.join(_COMPARISONS)} {tokens.where()}")
+    comparison = str(tokens.take())
     right = _sum(tokens)
     if tokens.next is not None:
         raise ValueError(f"expected the end {tokens.where()}; a constraint has one comparison")

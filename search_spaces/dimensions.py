@@ -216,7 +216,9 @@ def _parse_when(entry: Any, where: str, found: Findings) -> dict[str, tuple[Any,
     for path, values in entry.items():
         if reason := unknown_path(str(path)):
             found.add(f"{where}.{path}", reason)
-        elif values == [] or isinstance(values, dict):
+        elif values == [] or any(
+            isinstance(v, list | dict) for v in (values if isinstance(values, list) else [values])
+        ):
             found.add(f"{where}.{path}", f"{show(values)} is not allowed; give a value or a list of values")
         else:
             when[path] = tuple(values) if isinstance(values, list) else (values,)
@@ -229,7 +231,7 @@ def _possible_kinds(section: str, by_path: Mapping[str, list[Dimension]], settin
     base = kind_of(settings, section)
     if base is not None and all(dimension.when for dimension in dimensions):
         kinds_here.append(base)
-    return [kind for kind in dict.fromkeys(kinds_here) if kind in kinds(section)]
+    return [kind for kind in kinds(section) if kind is not None and kind in kinds_here]
 
 
 def _check_when(

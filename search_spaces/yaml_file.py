@@ -27,6 +27,8 @@ class _Loader(_Base):
             if isinstance(key_node, yaml.ScalarNode) and key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
             seen.add(key)
+            if not isinstance(self.construct_object(key_node), str):
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is no name", key_node.start_mark)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return mapping
 
