@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from pydantic import TypeAdapter
 
 from results.events import LOG_NAME, read_events
 from results.lock import StudyLock
-from results.names import check_name
 from search_spaces import InputError, Space
 from search_spaces.plan import Searcher, Stopping
 from tuner import provenance
@@ -45,6 +45,15 @@ def free_name(results_dir: Path, wanted: str) -> str:
         n += 1
         name = f"{wanted}-{n}"
     return name
+
+
+def check_name(name: str) -> None:
+    """Raises InputError for a study name that could not be a folder's name everywhere."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise InputError(
+            f"study {name!r}: is not allowed as a name; give letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit, 100 at most"
+        )
 
 
 def new_settings(space: Space, study: str, request: Request, dataset: Any) -> dict[str, Any]:
@@ -233,7 +242,7 @@ def check_writable(results_dir: Path) -> None:
 def _announce(study: Any, concurrent: int) -> None:
     settings = study.settings
     budget = settings["budget"]
-    limits = [f"{budget['trials']} trials"] * bool(budget["trials"]) + [f"{budget['hours']:g} h"] * bool(budget["hours"])
+    limits = [f"{budget[key]:g} {key}" for key in ("trials", "hours") if budget[key]]
     print(
         f"study {settings['study']}: space {settings['space']['name']}, data {settings['data']['name']}, "
         f"budget {' and '.join(limits)}, searcher {settings['searcher']['kind']}, "

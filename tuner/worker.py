@@ -22,10 +22,9 @@ def run_trial(
     this attempt so far.
     """
     from trainable import train
-    from trainable.checkpoint import best_weights, load, save
+    from trainable.checkpoint import for_evaluation, load, save
 
     state = load(folder / LAST) if (folder / LAST).exists() else None
-    best = state["best"] if state else None
     wall, cpu = time.monotonic(), time.process_time()
 
     def spent() -> dict[str, Any]:
@@ -36,15 +35,11 @@ def run_trial(
         }
 
     if state is not None and state["epoch"] > epochs_logged:
-        yield {**state["report"], **spent()}
-    folder.mkdir(parents=True, exist_ok=True)
+        yield {**state["report"], "diverged": False, **spent()}
     for report in train(config, dataset, resume_from=state):
-        row = {**report.row(), "diverged": report.diverged}
         if not report.diverged:
             whole = report.checkpoint()
-            # A whole NaN-free PER always beats none; ties keep the earlier epoch, as the tables do.
-            if best is None or report.per < best["per"]:
-                best = {"per": report.per, "epoch": report.epoch}
-                save(folder / BEST, {**best_weights(whole), "best": best})
-            save(folder / LAST, {**whole, "best": best, "report": row})
-        yield {**row, **spent()}
+            if whole["best"] is not None and whole["best"]["epoch"] == report.epoch:
+                save(folder / BEST, for_evaluation(whole))
+            save(folder / LAST, whole)
+        yield {**report.row(), "diverged": report.diverged, **spent()}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -144,3 +147,69 @@ def toy(space_file, tmp_path):
         drive=drive,
         decisions=lambda name: decisions(tmp_path / name),
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory) -> Path:
+    """The tiny synthetic data set, made once."""
+    from trainable.synthetic import make_synthetic
+
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    make_synthetic(folder, "tiny")
+    return folder
+
+
+REAL_RUN = """
+purpose: a run that trains in seconds
+model: {hidden: 12, layers: 1, dropout: 0.2, kernel: 8, stride: 4}
+optimizer: {kind: adam, eps: 1.0e-8}
+schedule: {kind: one_cycle, start_lr: 1.0e-4, peak_lr: 1.0e-2, end_lr: 1.0e-5}
+augmentation: {white_noise: 0.1, time_masks: 1}
+averaging: {kind: ema, decay: 0.9}
+training: {batches: 36, batches_per_epoch: 4, batch_size: 16, clip: 5}
+"""
+REAL_SPACE = """
+purpose: a space for tests that train
+base: {folder}/real.yaml
+dimensions:
+  schedule.peak_lr: {log_uniform: [1.0e-4, 5.0e-2]}
+  averaging.kind: {choice: [none, ema]}
+  augmentation.white_noise: {uniform: [0, 0.5]}
+start_points: ["{folder}/real.yaml"]
+searcher: {kind: tpe, startup_trials: 3}
+stopping: {kind: asha, grace: 1, reduction: 2}
+budget: {trials: 6}
+"""
+
+
+@pytest.fixture(scope="session")
+def real_space(tmp_path_factory) -> Path:
+    """A space whose trials train for seconds on the tiny data."""
+    folder = tmp_path_factory.mktemp("space")
+    (folder / "real.yaml").write_text(REAL_RUN)
+    path = folder / "toy_real.yaml"
+    path.write_text(REAL_SPACE.replace("{folder}", str(folder)))
+    return path
+
+
+def start(*arguments, cwd, **options) -> subprocess.Popen:
+    """`tuner` with arguments, as a user would start it: in a folder of its own, without a terminal."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("TUNER_")}
+    environment["COLUMNS"] = "200"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tuner", *map(str, arguments)],
+        cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )
+
+
+def run(*arguments, cwd) -> SimpleNamespace:
+    """Runs `tuner` to its end: status, out, err."""
+    process = start(*arguments, cwd=cwd)
+    out, err = process.communicate(timeout=300)
+    return SimpleNamespace(status=process.returncode, out=out, err=err)
+
+
+@pytest.fixture(scope="session")
+def tuner():
+    """The command line: `tuner.run(...)` to the end, `tuner.start(...)` in the background."""
+    return SimpleNamespace(run=run, start=start, decisions=decisions)

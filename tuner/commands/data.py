@@ -99,7 +99,10 @@ def _print_summary(facts: dict[str, Any], indent: int = 0) -> None:
     pad = " " * indent
     for key, value in facts.items():
         label = str(key).replace("_", " ")
-        if isinstance(value, dict):
+        if isinstance(value, dict) and len(value) <= 5 and all(isinstance(v, int | float) for v in value.values()):
+            spread = ", ".join(f"{name} {number:.6g}" for name, number in value.items())
+            click.echo(f"{pad}{label:<{width}}{spread}")
+        elif isinstance(value, dict):
             click.echo(f"{pad}{label}")
             _print_summary(value, indent + 2)
         elif isinstance(value, list) and value and isinstance(value[0], dict):

@@ -64,8 +64,7 @@ def show_space(name: str, form: str) -> None:
     click.echo(f"{space.name}: {space.purpose}\n")
     click.echo(_rows(rows, form))
     click.echo("")
-    budget = [f"{space.budget.trials} trials"] * bool(space.budget.trials)
-    budget += [f"{space.budget.hours:g} hours"] * bool(space.budget.hours)
+    budget = [f"{value:g} {key}" for key, value in space.budget.model_dump().items() if value]
     facts = {
         "base run": space.base,
         "fixed": ", ".join(f"{key} = {value}" for key, value in space.fixed.items()) or "-",

@@ -41,7 +41,7 @@ def train(run: str, data_dir: Path, overrides: tuple[str, ...], out: Path | None
     import torch
 
     from trainable import train as epochs_of
-    from trainable.checkpoint import best_weights, save
+    from trainable.checkpoint import for_evaluation, save
     from trainable.data import open_dataset
 
     torch.set_num_threads(threads)
@@ -61,7 +61,7 @@ def train(run: str, data_dir: Path, overrides: tuple[str, ...], out: Path | None
             if not diverged and (best is None or report.per < best["per"]):
                 best = {"per": report.per, "epoch": report.epoch}
                 if out is not None:
-                    save(out, {**best_weights(report.checkpoint()), "best": best})
+                    save(out, for_evaluation(report.checkpoint()))
     except KeyboardInterrupt:
         click.echo("stopped by you", err=True)
         _say_best(best, out)
