@@ -1,0 +1,176 @@
+"""Which utterances are in which batch, and how they get to the device.
+
+Micro-batch m of a run is a function of (seed, m) alone, which is what makes a resumed run equal to one that was never
+interrupted. A pass goes through every usable training utterance exactly once: the permutation of (seed, pass) is cut
+into chunks of about `bucket_batches * batch_size`; within a chunk utterances are sorted by length and cut into batches,
+so that little is padded; then the pass's batches are shuffled. A pass is cut evenly, into the fewest batches of at most
+`batch_size`, because a last batch of one or two utterances would take a whole optimizer step of noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from search_spaces.config import RunConfig
+from trainable.data import Split
+
+PASS, CUT, STEP, AUGMENT, WEIGHTS = range(5)
+"""What random numbers are for: streams of one seed."""
+
+RESIDENT_SHARE = 0.3
+"""A split is kept on the card if it takes no more than this share of the memory that is free there."""
+
+EVALUATION_BINS = 65536
+"""Most bins, padding included, in a batch of evaluation."""
+
+
+def derive_seed(seed: int, stream: int, number: int) -> int:
+    """A 63-bit seed for item `number` of a stream; streams and items are independent of one another."""
+    return int(np.random.SeedSequence([seed, stream, number]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def bins_needed(split: Split, kernel: int, stride: int) -> np.ndarray:
+    """Fewest bins in which CTC can align each utterance's label: int64 [n], `kernel` for an empty label."""
+    same = np.concatenate([[0, 0], np.cumsum(split.labels[1:] == split.labels[:-1])])
+    first, last = split.label_start[:-1], split.label_start[1:]
+    repeats = np.where(last > first, same[last] - same[np.minimum(first + 1, len(split.labels))], 0)
+    return np.asarray(kernel + stride * np.maximum(last - first + repeats - 1, 0))
+
+
+def plan_pass(bins: np.ndarray, batch_size: int, bucket_batches: int, seed: int, number: int) -> list[np.ndarray]:
+    """Pass `number` over utterances of these lengths: batches of positions in `bins`, each longest first.
+
+    Every position occurs once; `ceil(n / batch_size)` batches whose sizes differ by at most one.
+    """
+    rng = np.random.default_rng(derive_seed(seed, PASS, number))
+    count = -(-len(bins) // batch_size)
+    batches = []
+    edges = np.linspace(0, len(bins), count + 1).round().astype(np.int64)
+    order = rng.permutation(len(bins))
+    for first in range(0, count, bucket_batches):
+        last = min(first + bucket_batches, count)
+        chunk = order[edges[first] : edges[last]]
+        chunk = chunk[np.argsort(-bins[chunk], kind="stable")]
+        batches += np.split(chunk, edges[first + 1 : last] - edges[first])
+    return [batches[i] for i in rng.permutation(count)]
+
+
+class Sampler:
+    """The training batches of a run. Left out: utterances without labels, longer than `data.max_bins`, infeasible."""
+
+    def __init__(self, split: Split, config: RunConfig) -> None:
+        wanted = split.label_lengths > 0
+        if config.data.max_bins is not None:
+            wanted &= split.bins <= config.data.max_bins
+        slack = split.bins - bins_needed(split, config.model.kernel, config.model.stride)
+        self.rows = np.flatnonzero(wanted & (slack >= 0))
+        self.infeasible = int(np.sum(wanted & (slack < 0)))
+        self._bins, self._slack = split.bins, slack
+        self._config = config
+        self._pass: tuple[int, list[np.ndarray]] = (-1, [])
+
+    def micro_batch(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the split and bins to cut from each one's start, int64 [batch] both, longest first after the cut.
+
+        Cuts are up to `augmentation.random_cut` bins, uniformly, but never so many that the label no longer fits.
+        """
+        training = self._config.training
+        per_pass = -(-len(self.rows) // training.batch_size)
+        if self._pass[0] != number // per_pass:
+            bucket = self._config.data.bucket_batches
+            bins = self._bins[self.rows]
+            self._pass = (
+                number // per_pass,
+                plan_pass(bins, training.batch_size, bucket, training.seed, number // per_pass),
+            )
+        rows = self.rows[self._pass[1][number % per_pass]]
+        cut = np.zeros(len(rows), dtype=np.int64)
+        if self._config.augmentation.random_cut > 0:
+            rng = np.random.default_rng(derive_seed(training.seed, CUT, number))
+            cut = rng.integers(0, self._config.augmentation.random_cut, size=len(rows), endpoint=True)
+            cut = np.minimum(cut, self._slack[rows])
+            order = np.argsort(cut - self._bins[rows], kind="stable")
+            rows, cut = rows[order], cut[order]
+        return rows, cut
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Utterances of one split, padded to the longest, longest first."""
+
+    rows: np.ndarray
+    """int64 [batch], which utterances of the split."""
+    features: Tensor
+    """float32 [batch, time, features] on the device, 0 beyond an utterance's end."""
+    bins: Tensor
+    """int64 [batch] on the CPU."""
+    day: Tensor
+    """int64 [batch] on the device."""
+    labels: Tensor
+    """int64 [sum of label lengths] on the device."""
+    label_lengths: Tensor
+    """int64 [batch] on the CPU."""
+
+
+class Loader:
+    """Makes batches of one split on `device`.
+
+    On a CPU features are copied from the memory map, row by row. On CUDA a split that fits is kept on the card and
+    batches are gathered there; one that does not goes through pinned memory, without waiting for the copy.
+    """
+
+    def __init__(self, split: Split, device: torch.device) -> None:
+        self.split, self.device = split, device
+        self._resident: Tensor | None = None
+        if device.type == "cuda":
+            size = int(split.bins.sum()) * split.matrix.shape[1] * split.matrix.itemsize
+            if size <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+                parts = [split.features(i) for i in range(len(split))]
+                self._resident = torch.from_numpy(np.concatenate(parts)).to(device)
+        self._offset = np.cumsum(split.bins) - split.bins
+
+    def batch(self, rows: np.ndarray, cut: np.ndarray | None = None) -> Batch:
+        """The utterances `rows` [batch], longest first, without the first `cut` [batch] bins of each."""
+        cut = np.zeros(len(rows), dtype=np.int64) if cut is None else cut
+        bins = self.split.bins[rows] - cut
+        lengths = self.split.label_lengths[rows]
+        labels = np.concatenate([self.split.label(row) for row in rows])
+        return Batch(
+            rows=rows,
+            features=self._features(rows, cut, bins),
+            bins=torch.from_numpy(bins),
+            day=self._move(torch.from_numpy(self.split.day[rows])),
+            labels=self._move(torch.from_numpy(labels)),
+            label_lengths=torch.from_numpy(lengths),
+        )
+
+    def in_order(self) -> Iterator[Batch]:
+        """All utterances, longest first, for evaluation."""
+        order = np.argsort(-self.split.bins, kind="stable")
+        while len(order):
+            size = max(1, EVALUATION_BINS // int(self.split.bins[order[0]]))
+            yield self.batch(order[:size])
+            order = order[size:]
+
+    def _features(self, rows: np.ndarray, cut: np.ndarray, bins: np.ndarray) -> Tensor:
+        time = int(bins.max())
+        if self._resident is not None:
+            start = self._move(torch.from_numpy(self._offset[rows] + cut))[:, None]
+            position = torch.arange(time, device=self.device)
+            inside = position < self._move(torch.from_numpy(bins))[:, None]
+            index = torch.where(inside, start + position, 0)
+            return self._resident[index].mul_(inside[:, :, None])
+        features = np.zeros((len(rows), time, self.split.matrix.shape[1]), dtype=np.float32)
+        for i, row in enumerate(rows):
+            features[i, : bins[i]] = self.split.features(row)[cut[i] :]
+        return self._move(torch.from_numpy(features))
+
+    def _move(self, tensor: Tensor) -> Tensor:
+        if self.device.type == "cpu":
+            return tensor
+        return tensor.pin_memory().to(self.device, non_blocking=True)

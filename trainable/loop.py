@@ -1,0 +1,347 @@
+"""The training loop: a generator of one `EpochReport` per epoch, stoppable after any of them and exactly resumable.
+
+Random numbers are seeded anew at every step from (seed, batch), so a run's state is its weights, their average, the
+optimizer and the number of batches done. On a CPU a run that was stopped and resumed gives the same bits as one that
+was not; on CUDA cuDNN and atomic additions leave differences in the last digits.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, get_total_norm
+from torch.optim.swa_utils import AveragedModel
+
+from search_spaces.config import RunConfig, to_dict
+from search_spaces.errors import InputError
+from trainable import checkpoint
+from trainable.augment import corrupt, hide
+from trainable.averaging import average_state, averaged_or_raw, flatten, load_average, make_average, update_average
+from trainable.batches import AUGMENT, STEP, WEIGHTS, Batch, Loader, Sampler, derive_seed
+from trainable.data import Dataset, check_trainable
+from trainable.evaluation import Evaluation, ctc_losses, evaluate
+from trainable.model import Decoder
+from trainable.optimizers import make_optimizer
+from trainable.schedules import lr_at
+
+CHECK_EVERY = 20
+"""Batches between two looks at the losses on CUDA, where looking means waiting for the card. On a CPU it is 1."""
+
+LOWEST_SCALE = 1.0
+"""fp16 gradients that overflow even when scaled by less than this are divergence, not a scale still being found."""
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What one epoch came to; validation numbers are those of the evaluated weights: averaged, if averaging is on."""
+
+    epoch: int
+    """From 1 on."""
+    batch: int
+    """Optimizer steps done."""
+    per: float
+    """Greedy corpus PER on the validation split."""
+    per_raw: float
+    """The same of the raw weights."""
+    per_utterance_mean: float
+    """Mean over utterances of each one's PER."""
+    val_loss: float
+    """Mean CTC loss on the validation split, reduced as in training."""
+    train_loss: float
+    """Mean loss of the epoch's steps."""
+    lr: float
+    """Rate of the epoch's last batch."""
+    schedule_fraction: float
+    """batch / horizon."""
+    grad_norm: float
+    """Mean over the epoch of the gradient norm before clipping."""
+    blank_share: float
+    """Share of validation frames whose likeliest class is the blank; near 1 while the model says nothing."""
+    infeasible: int
+    """Training utterances left out because CTC cannot align their labels."""
+    seconds: float
+    """Wall time of the epoch, evaluation included."""
+    samples_per_second: float
+    """Training utterances per second of training time."""
+    peak_memory_mb: float
+    """Most memory so far: allocated on the card, or resident in the process."""
+    diverged: bool = False
+    """Loss or gradient was not finite. The run ends with this report; its validation numbers are NaN."""
+    checkpoint: Callable[[], dict[str, Any]] = dataclasses.field(repr=False, compare=False, kw_only=True)
+    """The whole state after this epoch (`trainable.checkpoint`). Valid until the generator is advanced."""
+
+    def row(self) -> dict[str, int | float]:
+        """The numbers, by name."""
+        left_out = ("diverged", "checkpoint")
+        return {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in left_out
+        }
+
+
+@dataclass
+class _Run:
+    """Everything a run needs between two steps."""
+
+    config: RunConfig
+    dataset: Dataset
+    device: torch.device
+    model: Decoder
+    optimizer: torch.optim.Optimizer
+    average: AveragedModel | None
+    scaler: torch.amp.GradScaler
+    sampler: Sampler
+    train_loader: Loader
+    val_loader: Loader
+    epoch: int = 0
+    batch: int = 0
+    best: dict[str, float] | None = None
+
+
+def train(config: RunConfig, dataset: Dataset, resume_from: Mapping[str, Any] | None = None) -> Iterator[EpochReport]:
+    """Train `config` on `dataset`: an iterator of epoch reports that ends after `config.epochs` epochs.
+
+    `resume_from` is a checkpoint dictionary of the same model and data; the run goes on after its last epoch, and ends
+    at once if that was the final one. Raises `InputError`, before any work, for data that cannot be trained on, a
+    device or precision that this machine lacks, or a checkpoint that does not fit. Seeds torch's global generators at
+    every step.
+    """
+    check_trainable(config, dataset)
+    run = _start(config, dataset, choose_device(config))
+    if resume_from is not None:
+        _resume(run, resume_from)
+    return _epochs(run)
+
+
+def choose_device(config: RunConfig) -> torch.device:
+    """The device of `training.device`, checked for `training.precision`."""
+    wanted, precision = config.training.device, config.training.precision
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("training.device: cuda is not available on this machine; give cpu or auto")
+    device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if precision == "fp16" and device.type == "cpu" and not _cpu_has_fp16():
+        raise InputError("training.precision: fp16 is not supported by this CPU; give fp32 or bf16, or device cuda")
+    return device
+
+
+def _cpu_has_fp16() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+
+
+def autocast_for(config: RunConfig, device: torch.device) -> torch.autocast:
+    """The arithmetic of the forward pass; enter it as often as needed."""
+    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.training.precision]
+    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
+    torch.manual_seed(derive_seed(config.training.seed, WEIGHTS, 0))
+    model = Decoder(config, dataset.n_features, dataset.n_classes, len(dataset.days)).to(device)
+    flatten(model)
+    return _Run(
+        config=config,
+        dataset=dataset,
+        device=device,
+        model=model,
+        optimizer=make_optimizer(model, config),
+        average=make_average(model, config.averaging),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16"),
+        sampler=Sampler(dataset.train, config),
+        train_loader=Loader(dataset.train, device),
+        val_loader=Loader(dataset.val, device),
+    )
+
+
+def _epochs(run: _Run) -> Iterator[EpochReport]:
+    training = run.config.training
+    while run.batch < training.batches:
+        if run.device.type == "cuda":
+            torch.backends.cudnn.allow_tf32 = training.tf32
+            torch.set_float32_matmul_precision("high" if training.tf32 else "highest")
+        report = _train_epoch(run)
+        yield report
+        if report.diverged:
+            return
+
+
+def _train_epoch(run: _Run) -> EpochReport:
+    training = run.config.training
+    end = min(run.batch + training.batches_per_epoch, training.batches)
+    check_every = 1 if run.device.type == "cpu" else CHECK_EVERY
+    began = time.perf_counter()
+    losses: list[Tensor] = []
+    norms: list[Tensor] = []
+    utterances, finite = 0, True
+    run.model.train()
+    while run.batch < end and finite:
+        loss, norm, count = _step(run, run.batch)
+        losses.append(loss)
+        norms.append(norm)
+        utterances += count
+        run.batch += 1
+        if run.batch % check_every == 0 or run.batch == end:
+            finite = _finite(run, losses[-check_every:], norms[-check_every:])
+    train_loss = float(torch.stack(losses).mean())
+    trained = time.perf_counter()
+    run.epoch += 1
+    averaged, raw = _validate(run) if finite else (None, None)
+    if averaged is not None and (run.best is None or averaged.per < run.best["per"]):
+        run.best = {"per": averaged.per, "epoch": run.epoch}
+    nan = math.nan
+    row: dict[str, Any] = {
+        "epoch": run.epoch,
+        "batch": run.batch,
+        "per": averaged.per if averaged else nan,
+        "per_raw": raw.per if raw else nan,
+        "per_utterance_mean": averaged.per_utterance_mean if averaged else nan,
+        "val_loss": averaged.loss if averaged else nan,
+        "train_loss": train_loss,
+        "lr": lr_at(run.config, run.batch - 1),
+        "schedule_fraction": run.batch / run.config.horizon,
+        "grad_norm": _mean_of_finite(norms) if finite else nan,
+        "blank_share": averaged.blank_share if averaged else nan,
+        "infeasible": run.sampler.infeasible,
+        "seconds": time.perf_counter() - began,
+        "samples_per_second": utterances / (trained - began),
+        "peak_memory_mb": _peak_memory_mb(run.device),
+    }
+    return EpochReport(**row, diverged=not finite, checkpoint=lambda: _state(run, row))
+
+
+def _step(run: _Run, batch: int) -> tuple[Tensor, Tensor, int]:
+    """One optimizer step: the loss, the gradient norm before clipping (both on the device), utterances used."""
+    training = run.config.training
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr_at(run.config, batch)
+    torch.manual_seed(derive_seed(training.seed, STEP, batch))
+    generator = torch.Generator(run.device).manual_seed(derive_seed(training.seed, AUGMENT, batch))
+    numbers = range(batch * training.accumulation, (batch + 1) * training.accumulation)
+    drawn = [run.sampler.micro_batch(number) for number in numbers]
+    utterances = sum(len(rows) for rows, _ in drawn)
+    loss = torch.zeros((), device=run.device)
+    run.optimizer.zero_grad(set_to_none=True)
+    for rows, cut in drawn:
+        # Each utterance weighs the same, whatever micro-batch it is in: k micro-batches equal one k times as large.
+        part = _losses(run, run.train_loader.batch(rows, cut), generator).sum() / utterances
+        run.scaler.scale(part).backward()
+        loss += part.detach()
+    run.scaler.unscale_(run.optimizer)
+    parameters = list(run.model.parameters())
+    if training.clip is not None:
+        norm = clip_grad_norm_(parameters, training.clip)
+    else:
+        norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    update_average(run.average, run.model, run.config.averaging, batch)
+    return loss, norm, utterances
+
+
+def _losses(run: _Run, batch: Batch, generator: torch.Generator) -> Tensor:
+    """Augmented forward pass and CTC loss of each utterance, float32 [batch]."""
+    augmentation = run.config.augmentation
+    bins = batch.bins.to(run.device, non_blocking=True)
+    features = corrupt(batch.features, bins, augmentation, generator)
+    features = hide(run.model.smooth(features), bins, augmentation, generator)
+    with autocast_for(run.config, run.device):
+        logits, frames = run.model.decode(features, batch.bins, batch.day)
+    return ctc_losses(logits, frames, batch, run.config.training.ctc_reduction)
+
+
+def _finite(run: _Run, losses: list[Tensor], norms: list[Tensor]) -> bool:
+    """Whether training can go on. With fp16 the scaler skips steps whose gradients overflow: only the loss counts."""
+    if run.scaler.is_enabled():
+        return bool(torch.stack(losses).isfinite().all()) and run.scaler.get_scale() >= LOWEST_SCALE
+    return bool(torch.stack(losses + norms).isfinite().all())
+
+
+def _mean_of_finite(norms: list[Tensor]) -> float:
+    stacked = torch.stack(norms)
+    return float(stacked[stacked.isfinite()].mean())
+
+
+def _validate(run: _Run) -> tuple[Evaluation, Evaluation]:
+    """The validation split by the evaluated weights and by the raw ones; one pass where they are the same."""
+    autocast = autocast_for(run.config, run.device)
+    reduction = run.config.training.ctc_reduction
+    raw = evaluate(run.model, run.val_loader, reduction, autocast)
+    evaluated = averaged_or_raw(run.average, run.model)
+    if evaluated is run.model:
+        return raw, raw
+    return evaluate(evaluated, run.val_loader, reduction, autocast), raw
+
+
+def _state(run: _Run, row: dict[str, Any]) -> dict[str, Any]:
+    """The checkpoint dictionary of `trainable.checkpoint`. Its tensors are the live ones, not copies."""
+    if run.batch != row["batch"]:
+        raise RuntimeError("the checkpoint of an epoch is gone once the next epoch has begun")
+    return {
+        "schema": checkpoint.SCHEMA,
+        "config": to_dict(run.config),
+        "data": _data_facts(run.dataset),
+        "epoch": run.epoch,
+        "batch": run.batch,
+        "model": run.model.state_dict(),
+        "average": average_state(run.average),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "report": row,
+        "best": run.best,
+    }
+
+
+def _data_facts(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "fingerprint": dataset.fingerprint,
+        "features": dataset.n_features,
+        "classes": list(dataset.classes),
+        "days": list(dataset.days),
+    }
+
+
+def _resume(run: _Run, state: Mapping[str, Any]) -> None:
+    """Take over a checkpoint's state; `InputError` if it is of another model, data set or training arithmetic."""
+    state = checkpoint.check(state, "checkpoint")
+    facts, old = _data_facts(run.dataset), checkpoint.config_of(state)
+    new, training = run.config, run.config.training
+    problems = [
+        f"data.{key} differs from that of {run.dataset.path}" for key in facts if state["data"][key] != facts[key]
+    ]
+    pairs = {
+        "model": (old.model, new.model),
+        "optimizer.kind": (old.optimizer.kind, new.optimizer.kind),
+        "averaging.kind": (old.averaging.kind, new.averaging.kind),
+        "training.precision": (old.training.precision, training.precision),
+    }
+    problems += [f"{name} was {a}, is {b}" for name, (a, b) in pairs.items() if a != b]
+    if not state["optimizer"]:
+        problems.append("it holds weights for evaluation only")
+    if state["batch"] != min(state["epoch"] * training.batches_per_epoch, old.training.batches):
+        problems.append(f"batch {state['batch']} does not end epoch {state['epoch']} of this configuration")
+    if problems:
+        raise InputError(
+            f"checkpoint: cannot be resumed: {'; '.join(problems)}; start anew, or give its own configuration"
+        )
+    checkpoint.load_weights(run.model, state["model"])
+    load_average(run.average, state["average"])
+    # The optimizer would share the checkpoint's tensors, and change them under whoever holds it.
+    run.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+    run.scaler.load_state_dict(state["scaler"])
+    run.epoch, run.batch, run.best = state["epoch"], state["batch"], state.get("best")
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource  # not on Windows, where training on CUDA works without it
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,92 @@
+"""Learning-rate schedules: the rate of a batch as a pure function of the configuration and the batch number.
+
+`i` is the batch (optimizer step), from 0 on; `H` the horizon. Warm-ups, periods and milestones are in batches too,
+never in micro-batches. From batch `H` on the rate stays at its value at `H`, which no batch of a run with
+`training.batches == H` gets to: its last batch is `H - 1`.
+
+    constant       peak
+    linear         peak + (end - peak) * i / H
+    warmup_cosine  i < W:  start + (peak - start) * i / W
+                   else    fall(peak, end, (i - W) / (H - W))
+    one_cycle      U = round(peak_fraction * H), at least 1
+                   i < U:  fall(start, peak, i / U)
+                   else    fall(peak, end, (i - U) / (H - U))
+    multistep      peak * gamma ** (number of milestones m with i >= round(m * H))
+    sgdr           i < W:  peak * i / W
+                   else    cycle c has round(period * multiplier ** c) batches, peak_c = max(end, peak * decay ** c);
+                           at its batch t: fall(peak_c, end, t / length of the cycle)
+
+with `fall(a, b, x) = b + (a - b) * (1 + cos(pi * x)) / 2`, half a cosine from a (x = 0) to b (x = 1). With SWA and a
+rate of its own, that rate holds from `averaging.start_batch` on, beyond the horizon too.
+
+Sources: warm restarts, Loshchilov & Hutter 2017; one cycle, Smith & Topin 2019; SWA, Izmailov et al. 2018.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from search_spaces.config import (
+    ConstantSchedule,
+    LinearSchedule,
+    MultistepSchedule,
+    OneCycleSchedule,
+    RunConfig,
+    SGDRSchedule,
+    SWAConfig,
+    WarmupCosineSchedule,
+)
+
+
+def lr_at(config: RunConfig, batch: int) -> float:
+    """The learning rate of batch `batch` (0, 1, ...)."""
+    averaging = config.averaging
+    if isinstance(averaging, SWAConfig) and averaging.lr is not None and batch >= averaging.start_batch:
+        return averaging.lr
+    schedule, horizon = config.schedule, config.horizon
+    i = min(batch, horizon)
+    match schedule:
+        case ConstantSchedule():
+            return schedule.peak_lr
+        case LinearSchedule():
+            return schedule.peak_lr + (schedule.end_lr - schedule.peak_lr) * i / horizon
+        case WarmupCosineSchedule():
+            warmup = schedule.warmup_batches
+            if i < warmup:
+                return schedule.start_lr + (schedule.peak_lr - schedule.start_lr) * i / warmup
+            return _fall(schedule.peak_lr, schedule.end_lr, (i - warmup) / (horizon - warmup))
+        case OneCycleSchedule():
+            up = max(1, round(schedule.peak_fraction * horizon))
+            if i < up:
+                return _fall(schedule.start_lr, schedule.peak_lr, i / up)
+            return _fall(schedule.peak_lr, schedule.end_lr, (i - up) / (horizon - up) if horizon > up else 1.0)
+        case MultistepSchedule():
+            passed = sum(i >= round(milestone * horizon) for milestone in schedule.milestones)
+            return schedule.peak_lr * schedule.gamma**passed
+        case SGDRSchedule():
+            return _sgdr(schedule, i, last=batch >= horizon)
+
+
+def lr_curve(config: RunConfig) -> np.ndarray:
+    """The rate of every batch of the run: float64 [training.batches]."""
+    return np.array([lr_at(config, batch) for batch in range(config.training.batches)])
+
+
+def _fall(start: float, end: float, x: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * x)) / 2
+
+
+def _sgdr(schedule: SGDRSchedule, i: int, last: bool) -> float:
+    """`last` says that i is the horizon: a cycle that ends there must not restart, the rate stays from then on."""
+    warmup = schedule.warmup_batches
+    if i < warmup:
+        return schedule.peak_lr * i / warmup
+    position, cycle, length = i - warmup, 0, schedule.period_batches
+    while position > length or (position == length and not last):
+        position -= length
+        cycle += 1
+        length = round(schedule.period_batches * schedule.period_multiplier**cycle)
+    peak = max(schedule.end_lr, schedule.peak_lr * schedule.peak_decay**cycle)
+    return _fall(peak, schedule.end_lr, position / length)
