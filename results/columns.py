@@ -50,6 +50,7 @@ STUDIES = (
     Column("data_name", "string", "", "name of the data set"),
     Column("data_path", "string", "", "where the data set was"),
     Column("data_fingerprint", "string", "sha256", "fingerprint of the data set's content"),
+    Column("data_val_phonemes", "int64", "phonemes", "reference phonemes of the validation split, where known"),
     Column("code_version", "string", "", "version of this program"),
     Column("code_git", "string", "", "git commit of this program"),
     Column("code_dirty", "bool", "", "whether the working tree had uncommitted changes"),

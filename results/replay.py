@@ -221,7 +221,7 @@ class Replay:
             "budget_trials": parts["budget"].get("trials"),
             "budget_hours": parts["budget"].get("hours"),
             **{key: parts["resources"].get(key) for key in ("cpus_per_trial", "gpus_per_trial", "concurrent")},
-            **{f"data_{key}": data.get(key) for key in ("name", "path", "fingerprint")},
+            **{f"data_{key}": data.get(key) for key in ("name", "path", "fingerprint", "val_phonemes")},
             **{f"code_{key}": code.get(key) for key in ("version", "git", "dirty")},
             "packages": _json(about.get("packages")),
             "host": about.get("host"),
@@ -298,11 +298,14 @@ def config_array(values: list[Any]) -> pa.Array:
 
 
 def column_array(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """Values as one Arrow array; NaN and whatever does not fit the type become null."""
+    """Values as one Arrow array; NaN, infinity and whatever does not fit the type become null."""
     try:
-        return pa.array(values, kind, from_pandas=True)
+        array = pa.array(values, kind)  # its `from_pandas` would do for NaN, and import pandas
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return pa.array([_fit(value, kind) for value in values], kind, from_pandas=True)
+        array = pa.array([_fit(value, kind) for value in values], kind)
+    if pa.types.is_floating(kind):
+        return pc.if_else(pc.is_finite(array), array, pa.scalar(None, kind))
+    return array
 
 
 def _fit(value: Any, kind: pa.DataType) -> Any:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from results.columns import COLUMNS, SCHEMA_VERSION, TABLES, Column
@@ -37,6 +36,7 @@ __all__ = [
     "find_studies",
     "load_tables",
     "open_sources",
+    "replay_log",
     "stack",
 ]
 
@@ -57,12 +57,12 @@ class Source:
     def table(self, name: str) -> pa.Table:
         """The table `name`, its fixed columns complete, the status of trials without an end brought up to date."""
         if name not in self.tables:
-            self.tables[name] = _complete(pq.read_table(self.parquet[name]), name)
+            with pq.ParquetFile(self.parquet[name]) as file:  # pq.read_table would import pandas, if it is installed
+                self.tables[name] = _complete(file.read(), name)
         table = self.tables[name]
-        if name != "epochs" and not self.held:
-            # It said `running` when it was written, under a driver that has gone since.
-            status = table["status"]
-            gone = pc.if_else(pc.equal(status, "running"), pa.scalar("interrupted"), status)
+        if name != "epochs" and not self.held and "running" in (status := table["status"].to_pylist()):
+            # It was written under a driver that has gone since.
+            gone = pa.array(["interrupted" if value == "running" else value for value in status], pa.string())
             table = table.set_column(table.schema.get_field_index("status"), "status", gone)
         return table
 
@@ -75,7 +75,7 @@ def compact(study_dir: str | Path) -> list[str]:
     """
     folder = Path(study_dir)
     log = folder / LOG_NAME
-    tables, about, problems = _replay(folder)
+    tables, about, problems = replay_log(folder)
     _sweep(folder)
     try:
         for name, table in tables.items():
@@ -103,7 +103,7 @@ def load_tables(
                 parts.append(source.table(name))
             except (pa.ArrowException, OSError) as error:
                 problems.append(f"{source.parquet[name]}: unreadable ({_first_line(error)}); the log is replayed")
-                source.tables, _, more = _replay(source.folder)
+                source.tables, _, more = replay_log(source.folder)
                 problems += more
                 parts.append(source.table(name))
         loaded[name] = stack(name, parts)
@@ -181,12 +181,12 @@ def _open(folder: Path, problems: list[str]) -> Source:
         source.tables = {name: table for name, table in empty().items() if name not in source.parquet}
     elif not current:
         source.parquet = {}
-        source.tables, _, more = _replay(folder)
+        source.tables, _, more = replay_log(folder)
         problems += more
     return source
 
 
-def _replay(folder: Path) -> tuple[Tables, dict[str, str], list[str]]:
+def replay_log(folder: Path) -> tuple[Tables, dict[str, str], list[str]]:
     """The tables from the log, the Parquet metadata that describes them, and the log's problems."""
     log = folder / LOG_NAME
     problems: list[str] = []

@@ -1,0 +1,370 @@
+"""The best-config table: which configuration is best, by how much, and whether that is more than luck.
+
+What counts as a tie. Two results closer than 1.96 (with few seeds: Student's t) times the standard error of their
+difference, s.d. * sqrt(1/n1 + 1/n2), cannot be told apart. The seed s.d. is measured where configurations were run
+with several seeds (pooled over them, 3 degrees of freedom or more). Otherwise it is assumed: 0.51 * sqrt(p (1 - p) / N)
+for a PER p on N validation phonemes, which gives the published 0.0013 at p = 0.2046 and N = 24,700 (10 seeds of the
+'24 bidirectional GRU on 880 sentences). All trials of a study see the same validation sentences, so that the sampling
+error of those, which is larger, is common to them and left out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pyarrow as pa
+
+from results.output import Sheet, format_value, render
+from results.replay import column_array, schema
+from results.tables import load_tables
+from search_spaces.errors import InputError
+
+PUBLISHED_PHONEMES = 24_700
+_SPREAD = 0.51
+_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+_SHOWN = ("best_per", "best_epoch", "last_per", "epochs", "status", "origin", "gpu_seconds", "cpu_seconds")
+_FIXED = frozenset(schema("trials").names)
+_PER_COLUMNS = ("best_per", "last_per")
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Best:
+    """`best`'s answer: a row per trial shown, `notes` to print beneath, `problems` met in the files.
+
+    `headers` are shorter column names for a terminal and `hide` the columns that say nothing there. `schema` has the
+    columns' Arrow types.
+    """
+
+    sheet: Sheet
+    schema: pa.Schema
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    hide: list[str] = field(default_factory=list)
+
+    @property
+    def table(self) -> pa.Table:
+        """The rows as an Arrow table."""
+        values = zip(*self.sheet.rows, strict=True) if self.sheet.rows else ((),) * len(self.sheet.names)
+        arrays = [column_array(list(column), f.type) for column, f in zip(values, self.schema, strict=True)]
+        return pa.table(arrays, schema=self.schema)
+
+    def render(self, format: str = "table", *, width: int | None = None, color: bool = False) -> str:
+        """The table in a format of `results.output`; for people the notes follow it."""
+        text = render(self.sheet, format, width=width, color=color, headers=self.headers, hide=self.hide)
+        if format not in ("table", "markdown") or not self.notes:
+            return text
+        return text + "\n" + "".join(f"{note}\n" if format == "table" else f"- {note}\n" for note in self.notes)
+
+
+def best(
+    results_dir: str | Path,
+    studies: Sequence[str] | None = None,
+    top: int = 10,
+    where: str | None = None,
+    by: str = "best_per",
+    group_by: str | None = None,
+    pareto: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> Best:
+    """The `top` trials of the studies, lowest `by` first.
+
+    `by` is a numeric column of the trials table, `NAME desc` for the highest first. `where` is an SQL condition on the
+    trials table. `group_by` keeps the best trial of each value of a column (or of several, separated by commas), and
+    counts them. `pareto` names two or more columns (each may have ` desc`) and keeps the trials that no other beats in
+    all of them. Of the configuration, only the columns that vary among the trials considered are shown, or the
+    `columns` named (patterns such as `schedule_*` allowed).
+
+    Raises `InputError` for a name that is no column, a condition that is no SQL, and a folder without studies.
+    """
+    if top < 1:
+        raise InputError(f"top: {top} is not allowed; give 1 or more")
+    tables, problems = load_tables(results_dir, studies, ("studies", "trials"))
+    trials = tables["trials"]
+    if where:
+        trials = _filtered(results_dir, studies, trials, where)
+    rows = trials.to_pylist()
+    notes = [] if rows else ["no trials" + (" meet the condition" if where else " yet")]
+    about = {row["study"]: row for row in tables["studies"].to_pylist()}
+    key = _Order(by, trials.schema)
+    targets = [_Order(name, trials.schema) for name in pareto.split(",")] if pareto else [key]
+    groups = [_known(name.strip(), trials.column_names, "group_by") for name in (group_by or "").split(",") if group_by]
+    chosen = _choose_columns(columns, trials, rows)
+    ranked = [row for row in rows if all(order.value(row) is not None for order in targets)]
+    ranked.sort(key=lambda row: [*(order.value(row) for order in targets), row["study"], row["trial"]])
+    notes += _left_out(rows, ranked, targets)
+    seeds = _Seeds(rows, about, key.column if key.column in _PER_COLUMNS else "best_per")
+    if pareto:
+        shown = _front(ranked, targets)
+        notes.append(f"{len(shown)} of {len(ranked)} trials are beaten by no other in {pareto}")
+    elif groups:
+        shown = _best_of_each(ranked, groups)
+    else:
+        shown = ranked
+        notes += seeds.notes(ranked, key)
+    notes += _mixed_data(ranked, about)
+    return _answer(
+        shown[:top], trials.schema, [*groups, key.column, *(o.column for o in targets)], chosen, seeds, notes, problems
+    )
+
+
+class _Order:
+    """A column to rank by: `NAME` (lowest first) or `NAME desc`."""
+
+    def __init__(self, text: str, schema: pa.Schema) -> None:
+        words = text.split()
+        if len(words) not in (1, 2) or (len(words) == 2 and words[1].lower() not in ("asc", "desc")):
+            raise InputError(f"by: {text!r} is not allowed; give a column, or a column and desc")
+        self.column = _known(words[0], schema.names, "by")
+        kind = schema.field(self.column).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+            raise InputError(f"by: {self.column} holds {kind} values; give a column of numbers, such as best_per")
+        self.sign = -1 if len(words) == 2 and words[1].lower() == "desc" else 1
+
+    def value(self, row: Row) -> float | None:
+        """The number to sort by, lower is better; None where there is none."""
+        value = row[self.column]
+        return None if value is None else self.sign * float(value)
+
+
+class _Seeds:
+    """What trials that share a configuration and a data set, and differ in their seed, say about luck."""
+
+    def __init__(self, rows: Sequence[Row], about: dict[str, Row], column: str) -> None:
+        self.column = column
+        self._about = about
+        self._names = sorted(name for name in (rows[0] if rows else {}) if name not in _FIXED)
+        members: dict[str, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for row in rows:
+            # A trial that was stopped or failed had less training: its PER is no draw of the same quantity.
+            if row["status"] == "completed" and row[column] is not None:
+                members[self.key(row)][row["seed"]].append(row[column])
+        # The same seed run twice is one draw.
+        self._draws = {key: [fmean(v) for v in seeds.values()] for key, seeds in members.items()}
+        several = [draws for draws in self._draws.values() if len(draws) > 1]
+        self.degrees = sum(len(draws) - 1 for draws in several)
+        squares = sum((x - fmean(draws)) ** 2 for draws in several for x in draws)
+        self.sd = math.sqrt(squares / self.degrees) if self.degrees else math.nan
+        self.several = bool(several)
+
+    def key(self, row: Row) -> str:
+        """Equal for two trials of one configuration on one data set."""
+        data = self._about.get(row["study"], {}).get("data_fingerprint") or row["study"]
+        return json.dumps([data, [row[name] for name in self._names]])
+
+    def draws(self, row: Row) -> list[float]:
+        """One value per seed of the trial's configuration; only the trial's own where it has not completed."""
+        draws = self._draws.get(self.key(row), [])
+        return draws if row["status"] == "completed" and draws else [row[self.column]]
+
+    def interval(self, row: Row) -> tuple[int, float | None, float | None, float | None]:
+        """Number of seeds, mean, and the 95% interval of the mean (Student's t) where there are two or more."""
+        draws = self.draws(row)
+        n = len(draws)
+        if n < 2:
+            return n, None, None, None
+        mean = fmean(draws)
+        half = t95(n - 1) * math.sqrt(sum((x - mean) ** 2 for x in draws) / (n - 1) / n)
+        return n, mean, mean - half, mean + half
+
+    def notes(self, ranked: Sequence[Row], key: _Order) -> list[str]:
+        """Whether the leader leads, by the rule in this module's docstring."""
+        if key.column != self.column or key.sign < 0 or len(ranked) < 2:
+            return []
+        configurations: dict[str, Row] = {}
+        for row in ranked:
+            configurations.setdefault(self.key(row), row)
+        rows = sorted(configurations.values(), key=lambda row: fmean(self.draws(row)))
+        leader, notes = rows[0], []
+        if leader is not ranked[0]:
+            n = len(self.draws(leader))
+            notes.append(
+                f"by the mean over seeds {_name(leader)}'s configuration leads "
+                f"({format_value(fmean(self.draws(leader)), 'per')}, {n} seed{'s' * (n > 1)})"
+            )
+        if self.degrees >= 3:
+            sd, factor = self.sd, t95(self.degrees)
+            source = f"seed s.d. {sd:.4f}, measured with {self.degrees} degrees of freedom"
+        else:
+            sd, factor, source = self._assumed(leader), 1.96, ""
+            source = f"seed s.d. {sd:.4f} is assumed; replicates would measure it"
+        value = fmean(self.draws(leader))
+        tied, margin = [], 0.0
+        for row in rows[1:]:
+            difference = factor * sd * math.sqrt(1 / len(self.draws(leader)) + 1 / len(self.draws(row)))
+            margin = max(margin, difference)
+            if fmean(self.draws(row)) - value < difference:
+                tied.append(row)
+        if tied:
+            names = ", ".join(_name(row) for row in tied[:5])
+            more = f" and {len(tied) - 5} more" if len(tied) > 5 else ""
+            notes.append(f"a tie: {names}{more} cannot be told from {_name(leader)} (within {margin:.4f}; {source})")
+        else:
+            gap = fmean(self.draws(rows[1])) - value if len(rows) > 1 else None
+            if gap is not None:
+                notes.append(f"{_name(leader)} leads by {gap:.4f}, more than luck explains ({margin:.4f}; {source})")
+        return notes
+
+    def _assumed(self, row: Row) -> float:
+        phonemes = self._about.get(row["study"], {}).get("data_val_phonemes") or PUBLISHED_PHONEMES
+        p = min(max(row[self.column], 0.01), 0.99)
+        return _SPREAD * math.sqrt(p * (1 - p) / phonemes)
+
+
+def t95(degrees: int) -> float:
+    """The 97.5% point of Student's t, within 0.003."""
+    return _T95[degrees - 1] if degrees <= len(_T95) else 1.96 + 2.4 / degrees + 2.8 / degrees**2
+
+
+def varying(rows: Sequence[Row], names: Iterable[str]) -> list[str]:
+    """The configuration columns that tell these trials apart.
+
+    A null that only says that the chosen kind has no such key (`optimizer_momentum` of Adam) is no value.
+    """
+    found = []
+    for name in names:
+        values = [row[name] for row in rows]
+        kinds = [row.get(f"{name.split('_')[0]}_kind") for row in rows]
+        missing: dict[Any, set[bool]] = defaultdict(set)
+        for kind, value in zip(kinds, values, strict=True):
+            missing[kind].add(value is None)
+        implied = all(len(states) == 1 for states in missing.values()) and len(missing) > 1
+        if len({value for value in values if not (implied and value is None)}) > 1:
+            found.append(name)
+    return found
+
+
+def short_headers(names: Sequence[str]) -> dict[str, str]:
+    """Column -> header: `schedule_kind` -> `schedule`, `schedule_peak_lr` -> `peak_lr` where that is unambiguous."""
+    short = {n: n.removesuffix("_kind") if n.endswith("_kind") else n.split("_", 1)[-1] for n in names}
+    counts: dict[str, int] = defaultdict(int)
+    for header in short.values():
+        counts[header] += 1
+    return {name: header if counts[header] == 1 and header not in _FIXED else name for name, header in short.items()}
+
+
+def _filtered(results_dir: str | Path, studies: Sequence[str] | None, trials: pa.Table, where: str) -> pa.Table:
+    from results.query import query
+
+    kept = query(results_dir, f"SELECT study, trial FROM trials WHERE (\n{where}\n)", studies, what="where")
+    keys = set(zip(kept["study"].to_pylist(), kept["trial"].to_pylist(), strict=True))
+    mine = zip(trials["study"].to_pylist(), trials["trial"].to_pylist(), strict=True)
+    return trials.filter(pa.array([key in keys for key in mine], pa.bool_()))
+
+
+def _known(name: str, names: Sequence[str], what: str) -> str:
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "tuner query --schema lists them"
+    raise InputError(f"{what}: there is no column {name!r}; {hint}")
+
+
+def _choose_columns(columns: Sequence[str] | None, trials: pa.Table, rows: Sequence[Row]) -> list[str]:
+    if columns is None:
+        return varying(rows, [name for name in trials.column_names if name not in _FIXED])
+    chosen: list[str] = []
+    for pattern in columns:
+        matched = fnmatch.filter(trials.column_names, pattern) or [_known(pattern, trials.column_names, "columns")]
+        chosen += [name for name in matched if name not in chosen]
+    return chosen
+
+
+def _left_out(rows: Sequence[Row], ranked: Sequence[Row], targets: Sequence[_Order]) -> list[str]:
+    kept = {id(row) for row in ranked}
+    counts: dict[str, int] = defaultdict(int)
+    for row in rows:
+        if id(row) not in kept:
+            counts[str(row["status"])] += 1
+    if not counts:
+        return []
+    names = " and ".join(order.column for order in targets)
+    what = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    return [f"not ranked, without {names}: {what}"]
+
+
+def _front(ranked: Sequence[Row], targets: Sequence[_Order]) -> list[Row]:
+    front: list[Row] = []
+    values: list[list[float]] = []
+    for row in ranked:  # sorted by the first target, so that a later row never beats an earlier one
+        point = [order.value(row) or 0.0 for order in targets]
+        if not any(all(a <= b for a, b in zip(other, point, strict=True)) and other != point for other in values):
+            front.append(row)
+            values.append(point)
+    return front
+
+
+def _best_of_each(ranked: Sequence[Row], groups: Sequence[str]) -> list[Row]:
+    first: dict[tuple[Any, ...], Row] = {}
+    for row in ranked:
+        kept = first.setdefault(tuple(row[name] for name in groups), {**row, "trials": 0})
+        kept["trials"] += 1
+    return list(first.values())
+
+
+def _mixed_data(ranked: Sequence[Row], about: dict[str, Row]) -> list[str]:
+    data = {about.get(row["study"], {}).get("data_fingerprint") for row in ranked}
+    if len(data) < 2:
+        return []
+    return [f"the trials ran on {len(data)} different data sets: their PERs do not compare; name one study"]
+
+
+def _remark(row: Row) -> str:
+    marks = []
+    if row["origin"] == "recorded":
+        marks.append("recorded, not run here")
+    elif row["origin"] in ("replicate", "start_point"):
+        marks.append(row["origin"].replace("_", " "))
+    if row["status"] == "stopped":
+        marks.append(f"stopped at epoch {row['epochs']}")
+    elif row["status"] != "completed":
+        marks.append(str(row["status"]))
+    return ", ".join(marks)
+
+
+def _name(row: Row) -> str:
+    return f"{row['study']}/{row['trial']}"
+
+
+def _answer(
+    shown: Sequence[Row],
+    trials: pa.Schema,
+    asked: Sequence[str],
+    chosen: Sequence[str],
+    seeds: _Seeds,
+    notes: list[str],
+    problems: list[str],
+) -> Best:
+    types = {"rank": pa.int32(), **{f.name: f.type for f in trials}, "trials": pa.int32(), "seeds": pa.int32()}
+    types |= {"mean": pa.float64(), "low": pa.float64(), "high": pa.float64(), "note": pa.string()}
+    names = ["rank", "study", "trial", *asked]
+    names += ["trials"] if shown and "trials" in shown[0] else []
+    names += ["best_per", *(("seeds", "mean", "low", "high") if seeds.several else ()), *_SHOWN, "note", *chosen]
+    names = list(dict.fromkeys(names))
+    rows = [
+        {**row, **dict(zip(("seeds", "mean", "low", "high"), seeds.interval(row), strict=True)), "rank": rank}
+        | {"note": _remark(row)}
+        for rank, row in enumerate(shown, start=1)
+    ]
+    hide = [name for name in ("gpu_seconds", "cpu_seconds") if not any(row[name] for row in shown)]
+    hide += ["status", "origin"]  # the note says what is unusual
+    if len({row["study"] for row in shown}) == 1:
+        hide.append("study")
+    if not any(_remark(row) for row in shown):
+        hide.append("note")
+    hide = [name for name in hide if name not in asked and name not in chosen]
+    configuration = [name for name in names if name in trials.names and name not in _FIXED]
+    headers = {**short_headers(configuration), "cpu_seconds": "cpu_s", "gpu_seconds": "gpu_s", "best_epoch": "at_epoch"}
+    fields = pa.schema([(name, types[name]) for name in names])
+    return Best(Sheet.of(rows, names), fields, notes, problems, headers, hide)

@@ -1,0 +1,270 @@
+"""One set of output formats for every listing: a terminal table, CSV, JSON, Markdown; Parquet to a file.
+
+The terminal and Markdown tables are for reading: PER with 4 digits, rates in short scientific form, other numbers with
+4 digits, nothing for null. CSV, JSON and Parquet are for programs and keep every value exactly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.errors import InputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMATS = ("table", "csv", "json", "markdown")
+FILE_FORMATS = (*FORMATS, "parquet")
+_SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet", ".txt": "table"}
+_PER = re.compile(r"(^|[^a-z0-9])(per|best_per|last_per|per_raw|per_utterance_mean|mean|low|high)($|[^a-z0-9_])")
+_RATE = re.compile(r"(^|_)(lr|eps|weight_decay)($|\))")
+_CELL = 40  # characters a cell takes before it wraps
+
+
+@dataclass
+class Sheet:
+    """What the formats print: column names, and rows of plain Python values in their order.
+
+    It takes the place of a `pa.Table` where one would only be made to be printed (making one imports pandas, if that
+    is installed, which costs 0.3 s).
+    """
+
+    names: list[str]
+    rows: list[tuple[Any, ...]]
+
+    @classmethod
+    def of(cls, rows: Iterable[Mapping[str, Any]], names: Sequence[str] = ()) -> Sheet:
+        """A sheet from dictionaries; `names` chooses and orders the columns, without it they come as they are met."""
+        rows = list(rows)
+        columns = list(names) or list(dict.fromkeys(name for row in rows for name in row))
+        return cls(columns, [tuple(row.get(name) for name in columns) for row in rows])
+
+    @classmethod
+    def of_table(cls, table: pa.Table) -> Sheet:
+        """A sheet from an Arrow table; by position, for a query may give two columns one name."""
+        return cls(table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
+
+    def without(self, hide: Sequence[str]) -> Sheet:
+        """The sheet less the columns named."""
+        kept = [index for index, name in enumerate(self.names) if name not in hide]
+        return Sheet([self.names[i] for i in kept], [tuple(row[i] for i in kept) for row in self.rows])
+
+    def is_number(self, index: int) -> bool:
+        """Whether a column holds numbers only, which stand to the right."""
+        values = [row[index] for row in self.rows if row[index] is not None]
+        return bool(values) and all(isinstance(v, int | float | Decimal) and not isinstance(v, bool) for v in values)
+
+
+def render(
+    table: pa.Table | Sheet,
+    format: str = "table",
+    *,
+    width: int | None = None,
+    color: bool = False,
+    headers: Mapping[str, str] | None = None,
+    hide: Sequence[str] = (),
+) -> str:
+    """The table as text, ending in a newline. Raises `InputError` for a format that is not one of `FORMATS`.
+
+    `hide` names columns that people need not see: CSV and JSON have them. For the terminal table only: `width` in
+    characters (default: the terminal's), `color` for escape codes, `headers` for shorter column names. Columns that do
+    not fit beside each other continue below, led by the first column. Text is shown as it is: markup, HTML and control
+    characters do nothing.
+    """
+    if format in FORMATS:
+        sheet = table if isinstance(table, Sheet) else Sheet.of_table(table)
+        if format == "csv":
+            return _csv(sheet)
+        if format == "json":
+            return _json(sheet)
+        if format == "markdown":
+            return _markdown(sheet.without(hide))
+        return _terminal(
+            sheet.without(hide), width or shutil.get_terminal_size((120, 24)).columns, color, headers or {}
+        )
+    raise InputError(f"format: {format!r} is not allowed; choose {', '.join(FORMATS)}")
+
+
+def write(table: pa.Table | Sheet, path: str | Path, format: str | None = None) -> None:
+    """Write the table to a file, made beside it and renamed, so that no half file is ever seen.
+
+    The format is one of `FILE_FORMATS`; without it, the file's ending decides. Raises `InputError` for an unknown one
+    and for a place that cannot be written.
+    """
+    path = Path(path)
+    chosen = format or _SUFFIXES.get(path.suffix.lower())
+    if chosen not in FILE_FORMATS:
+        given = repr(format) if format else f"the ending of {path.name!r}"
+        raise InputError(f"format: {given} is not allowed; choose {', '.join(FILE_FORMATS)}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if chosen == "parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            if isinstance(table, Sheet):
+                table = pa.Table.from_pylist([dict(zip(table.names, row, strict=True)) for row in table.rows])
+            pq.write_table(table, temporary, compression="zstd")
+        else:
+            temporary.write_text(render(table, chosen, width=200), encoding="utf-8", newline="")
+        temporary.rename(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
+
+
+def format_value(value: Any, column: str = "") -> str:
+    """A value for people, on one line; `column` tells a PER or a rate from other numbers. Null and NaN are empty."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return _format_float(value, column)
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, timedelta):
+        return str(timedelta(seconds=round(value.total_seconds())))
+    if isinstance(value, list | dict):
+        return visible(json.dumps(value, default=_plain, ensure_ascii=False))
+    return visible(str(value))
+
+
+def visible(text: str) -> str:
+    r"""Text with control characters written out (`\n`, `\x1b`): a name cannot move the cursor or break a row."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _format_float(value: float, column: str) -> str:
+    if math.isinf(value):
+        return "inf" if value > 0 else "-inf"
+    if _PER.search(column):
+        return f"{value:.4f}"
+    if value and (_RATE.search(column) or not 1e-3 <= abs(value) < 1e6):
+        mantissa, exponent = f"{value:.2e}".split("e")
+        mantissa = mantissa.rstrip("0").rstrip(".")
+        return f"{mantissa}e{int(exponent)}"
+    if value == int(value):
+        return str(int(value))
+    return f"{value:.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no word for NaN and infinity: null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _csv(sheet: Sheet) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(sheet.names)
+    for row in sheet.rows:
+        writer.writerow([_csv_cell(value) for value in row])
+    return text.getvalue()
+
+
+def _csv_cell(value: Any) -> Any:
+    value = _finite(value)
+    if value is None or isinstance(value, int | float | str):
+        return str(value).lower() if isinstance(value, bool) else value
+    return json.dumps(value, default=_plain) if isinstance(value, list | dict) else _plain(value)
+
+
+def _json(sheet: Sheet) -> str:
+    rows = [dict(zip(sheet.names, map(_finite, row), strict=True)) for row in sheet.rows]
+    return json.dumps(rows, default=_plain, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _markdown(sheet: Sheet) -> str:
+    lines = [
+        [_escape(visible(name)) for name in sheet.names],
+        ["---:" if sheet.is_number(index) else "---" for index in range(len(sheet.names))],
+        *([_escape(format_value(v, name)) for v, name in zip(row, sheet.names, strict=True)] for row in sheet.rows),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _escape(text: str) -> str:
+    """No character of `text` means anything to Markdown or HTML."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
+
+
+def _terminal(sheet: Sheet, width: int, color: bool, headers: Mapping[str, str]) -> str:
+    from rich import box
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = []
+    for index, name in enumerate(sheet.names):
+        cells = [format_value(row[index], name) for row in sheet.rows]
+        columns.append((visible(headers.get(name, name)), sheet.is_number(index), cells))
+    if not columns:
+        return "\n"
+    sizes = [min(_CELL, max(map(cell_len, (head, *cells)))) + 2 for head, _, cells in columns]
+    text = io.StringIO()
+    console = Console(
+        file=text, width=width, force_terminal=color, no_color=not color, highlight=False, markup=False, emoji=False
+    )
+    for number, block in enumerate(_blocks(sizes, width)):
+        grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+        for index in block:
+            head, right, _ = columns[index]
+            grid.add_column(Text(head), justify="right" if right else "left", overflow="fold", max_width=_CELL)
+        for row in range(len(sheet.rows)):
+            grid.add_row(*(Text(columns[index][2][row]) for index in block))
+        if number:
+            console.print()
+        console.print(grid)
+    if not sheet.rows:
+        console.print("(no rows)")
+    return re.sub(r"[ ]+$", "", text.getvalue(), flags=re.MULTILINE)
+
+
+def _blocks(sizes: Sequence[int], width: int) -> list[list[int]]:
+    """Column numbers that fit beside each other in `width`; each further block begins with column 0 again."""
+    blocks = [[0]]
+    used = sizes[0]
+    for index in range(1, len(sizes)):
+        if used + sizes[index] - 2 > width and len(blocks[-1]) > 1:
+            blocks.append([0])
+            used = sizes[0]
+        blocks[-1].append(index)
+        used += sizes[index]
+    return blocks
