@@ -78,14 +78,14 @@ class Size:
 SIZES = {
     "tiny": Size(
         days=3, train=96, val=32, features=24, vocabulary=16, words=(1, 3), phoneme_bins=6.0, rest_bins=6.0,
-        bins=(24, 120), block=16, latent=6, separation=0.9, day_drift=0.5, noise=0.6, shared_noise=0.2,
+        bins=(24, 120), block=16, latent=6, separation=0.9, day_drift=0.8, noise=0.9, shared_noise=0.2,
     ),
     "small": Size(
         days=6, train=600, val=120, features=64, vocabulary=60, words=(2, 4), phoneme_bins=6.5, rest_bins=6.0,
-        bins=(40, 160), block=30, latent=10, separation=0.8, day_drift=0.4, noise=1.0, shared_noise=0.3,
+        bins=(40, 160), block=30, latent=10, separation=0.8, day_drift=0.7, noise=1.6, shared_noise=0.3,
     ),
     "paper": Size(
-        days=24, train=8800, val=880, features=256, vocabulary=len(LEXICON), words=(3, 11), phoneme_bins=10.0,
+        days=24, train=8800, val=880, features=256, vocabulary=len(LEXICON), words=(3, 11), phoneme_bins=9.4,
         rest_bins=16.0, bins=(100, 900), block=40, latent=16, separation=0.7, day_drift=0.25, noise=1.5,
         shared_noise=0.4,
     ),
