@@ -91,7 +91,7 @@ recorded: {per: -1}
         ("schedule: {peak_lr: 1}\n", "a.yaml: schedule.kind: is missing; give constant, linear, "),
         ("model: {hidden: 3}\n", "a.yaml: schedule: is missing; give kind: constant, linear, "),
         ("schedule: {kind: linear, peak_lr: 1}\n", "a.yaml: schedule.end_lr: is missing; linear needs it; give a num"),
-        ("schedule: {kind: [linear], peak_lr: 1}\n", "a.yaml: schedule.kind: [linear] is not allowed; did you mean linear? "),
+        ("schedule: {kind: [linear], peak_lr: 1}\n", "a.yaml: schedule.kind: [linear] is not allowed; did you mean li"),
         ("schedule: {kind: constant, peak_lr: .nan}\n", "a.yaml: schedule.peak_lr: nan is not allowed; give a number"),
         ("schedule: {kind: constant, peak_lr: 1, peak_lr: 2}\n", "a.yaml: line 1, column 40: 'peak_lr' is given twice"),
         ("schedule: {kind: constant\n", "a.yaml: line 2, column 1: "),
