@@ -89,6 +89,10 @@ class DatasetWriter:
     def __len__(self) -> int:
         return len(self._rows["utterance"])
 
+    def counts(self) -> dict[str, int]:
+        """Utterances so far in each split."""
+        return {split: self._rows["split"].count(split) for split in SPLITS}
+
     def add(
         self,
         features: np.ndarray,
