@@ -19,7 +19,7 @@ def run_trial(
 
     Goes on from `folder/last.pt` where there is one. If that checkpoint is further than the log, its own epoch is yielded
     again first: the driver died between the checkpoint and the log. `cpu_seconds` and `gpu_seconds` in a row are those of
-    this attempt so far.
+    this attempt so far; `host` and `pid` name the process.
     """
     from trainable import train
     from trainable.checkpoint import for_evaluation, load, save
@@ -32,6 +32,7 @@ def run_trial(
             "cpu_seconds": time.process_time() - cpu,
             "gpu_seconds": (time.monotonic() - wall) * gpus,
             "host": os.uname().nodename,
+            "pid": os.getpid(),
         }
 
     if state is not None and state["epoch"] > epochs_logged:
