@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from results.events import LOG_NAME, sync_folder
 from results.lock import LOCK_NAME, StudyLock, is_held
-from results.tables import compact, find_studies, open_sources, replay_log
+from results.tables import compact, find_studies, open_parquet, open_sources, replay_log
 from search_spaces.errors import InputError
 
 _BLOCK = 1 << 20
@@ -96,8 +96,8 @@ def _check_study(folder: Path, problems: list[str]) -> None:
     tables = None
     for name, path in source.parquet.items():
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                file.read()
+            with open_parquet(path) as file:
+                pq.ParquetFile(file, page_checksum_verification=True).read()
         except (pa.ArrowException, OSError) as error:
             problems.append(f"{path}: unreadable ({str(error).splitlines()[0]}); compact the study to make it again")
             continue

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from results.columns import COLUMNS, TABLES
 from results.replay import schema
-from results.tables import Source, load_tables, open_sources, stack
+from results.tables import Source, load_tables, open_parquet, open_sources, stack
 from search_spaces.errors import InputError
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
@@ -160,7 +160,7 @@ def _lazy(files: Sequence[Path]) -> Any:
 
     form = ds.ParquetFileFormat()
     # An open file, not a path: a compaction that renames a new file into place does not change what is read here.
-    fragments = [form.make_fragment(pa.OSFile(str(path))) for path in files]
+    fragments = [form.make_fragment(open_parquet(path)) for path in files]
     return ds.FileSystemDataset(fragments, schema=schema("epochs"), format=form)
 
 

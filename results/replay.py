@@ -104,7 +104,7 @@ class Replay:
 
     def tables(self, running: bool, study: str | None = None) -> Tables:
         """The tables of what was fed so far; more can be fed afterwards."""
-        name = study if study is not None else str(self._study.get("study", ""))
+        name = clean_text(study if study is not None else str(self._study.get("study", "")))
         epochs = self._epoch_table(name)
         trials = self._trial_table(name, epochs, running)
         return {"studies": self._study_table(name, trials, running), "trials": trials, "epochs": epochs}
@@ -308,9 +308,14 @@ def column_array(values: list[Any], kind: pa.DataType) -> pa.Array:
     return array
 
 
+def clean_text(text: str) -> str:
+    """Text that UTF-8 can hold: a lone surrogate, from a file name that is no UTF-8, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _fit(value: Any, kind: pa.DataType) -> Any:
     if isinstance(value, str) and pa.types.is_string(kind):
-        return value.encode("utf-8", "replace").decode("utf-8")  # lone surrogates, from odd file names
+        return clean_text(value)
     if isinstance(value, int) and pa.types.is_floating(kind):
         return float(value) if abs(value) < 1e300 else None
     try:

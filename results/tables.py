@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,7 @@ __all__ = [
     "compact",
     "find_studies",
     "load_tables",
+    "open_parquet",
     "open_sources",
     "replay_log",
     "stack",
@@ -57,8 +59,8 @@ class Source:
     def table(self, name: str) -> pa.Table:
         """The table `name`, its fixed columns complete, the status of trials without an end brought up to date."""
         if name not in self.tables:
-            with pq.ParquetFile(self.parquet[name]) as file:  # pq.read_table would import pandas, if it is installed
-                self.tables[name] = _complete(file.read(), name)
+            with open_parquet(self.parquet[name]) as file:
+                self.tables[name] = _complete(pq.ParquetFile(file).read(), name)
         table = self.tables[name]
         if name != "epochs" and not self.held and "running" in (status := table["status"].to_pylist()):
             # It was written under a driver that has gone since.
@@ -108,6 +110,11 @@ def load_tables(
                 parts.append(source.table(name))
         loaded[name] = stack(name, parts)
     return loaded, problems
+
+
+def open_parquet(path: Path) -> pa.OSFile:
+    """The file, open: pyarrow takes no name that is not UTF-8, and takes one with a colon for an address."""
+    return pa.OSFile(os.fsencode(path))
 
 
 def find_studies(results_dir: str | Path, studies: Sequence[str] | None = None) -> list[Path]:
@@ -167,7 +174,8 @@ def _open(folder: Path, problems: list[str]) -> Source:
     for name in TABLES:
         path = folder / f"{name}.parquet"
         try:
-            about = pq.read_metadata(path).metadata or {}
+            with open_parquet(path) as file:
+                about = pq.read_metadata(file).metadata or {}
         except FileNotFoundError:
             current = False
         except (pa.ArrowException, OSError) as error:
@@ -186,7 +194,7 @@ def _open(folder: Path, problems: list[str]) -> Source:
     return source
 
 
-def replay_log(folder: Path) -> tuple[Tables, dict[str, str], list[str]]:
+def replay_log(folder: Path) -> tuple[Tables, dict[str, Any], list[str]]:
     """The tables from the log, the Parquet metadata that describes them, and the log's problems."""
     log = folder / LOG_NAME
     problems: list[str] = []
@@ -199,7 +207,7 @@ def replay_log(folder: Path) -> tuple[Tables, dict[str, str], list[str]]:
         replay.feed(event)
     about = {
         "schema_version": str(SCHEMA_VERSION),
-        "study": folder.name,
+        "study": os.fsencode(folder.name),
         "log_size": str(size),
         "log_tail": _tail(log, size),
         "last_seq": str(replay.last_seq),
@@ -212,7 +220,7 @@ def _is_current(about: dict[bytes, bytes], log: Path, study: str) -> bool:
         size = int(about[b"log_size"])
         return (
             int(about[b"schema_version"]) <= SCHEMA_VERSION
-            and about[b"study"].decode() == study
+            and about[b"study"] == os.fsencode(study)
             and log.stat().st_size == size
             and about[b"log_tail"].decode() == _tail(log, size)
         )

@@ -188,11 +188,10 @@ def test_append_syncs_the_file_before_it_returns(tmp_path: Path, monkeypatch: py
         calls.append(("sync", b""))
         real_sync(fd)
 
-    with EventLog(tmp_path / "events.jsonl") as log:
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "write", write)
-            patch.setattr(os, "fsync", sync)
-            log.append("epoch", trial=1)
+    with EventLog(tmp_path / "events.jsonl") as log, monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        patch.setattr(os, "fsync", sync)
+        log.append("epoch", trial=1)
     assert [kind for kind, _ in calls] == ["write", "sync"]
     assert calls[0][1].endswith(b"\n")
     assert json.loads(calls[0][1])["trial"] == 1
