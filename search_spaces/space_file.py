@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -61,6 +62,7 @@ def load_space(name_or_path: str | Path) -> Space:
     if file is None or base is None:
         found.raise_any()
         raise AssertionError("a file without a base has problems")
+    file = file.model_copy(update={"start_points": [_beside(text, path.parent) for text in file.start_points]})
     _check_fixed(file, found)
     usable = {p: v for p, v in file.fixed.items() if not unknown_path(p)}
     settings = merge(base.settings, nested(usable))
@@ -99,6 +101,13 @@ def _parse_top(data: dict[str, Any], found: Findings) -> _SpaceFile | None:
         if bad & {"base", "dimensions"}:
             return None
         return _SpaceFile.model_validate({key: value for key, value in data.items() if key not in bad})
+
+
+def _beside(start_point: str, folder: Path) -> str:
+    """A start point whose run is a file beside the space, with that file's whole path; others as they are."""
+    name, *rest = start_point.split(maxsplit=1) or [""]
+    sibling = folder / name
+    return " ".join([shlex.quote(str(sibling)), *rest]) if name and sibling.is_file() else start_point
 
 
 def _base_run(base: str, path: Path, found: Findings) -> Run | None:

@@ -243,8 +243,9 @@ def _announce(study: Any, concurrent: int) -> None:
     settings = study.settings
     budget = settings["budget"]
     limits = [f"{budget[key]:g} {key}" for key in ("trials", "hours") if budget[key]]
+    what = f"space {settings['space']['name']}" if settings["space"] else f"{len(settings['plan'])} planned runs"
     print(
-        f"study {settings['study']}: space {settings['space']['name']}, data {settings['data']['name']}, "
+        f"study {settings['study']}: {what}, data {settings['data']['name']}, "
         f"budget {' and '.join(limits)}, searcher {settings['searcher']['kind']}, "
         f"stopping {settings['stopping']['kind']}, {concurrent} at once",
         file=sys.stderr,

@@ -102,7 +102,8 @@ class Progress:
         best = Text("best so far: none yet")
         if leader and leader.best:
             best = Text.assemble(
-                "best so far: ", (f"PER {leader.best[0]:.4f}", "bold green"),
+                "best so far: ",
+                (f"PER {leader.best[0]:.4f}", "bold green"),
                 f"  trial {leader.number}, epoch {leader.best[1]} of {leader.config.epochs}  ({summarise(leader)})",
             )
         return Group(head, best, _running_table(state), *_rung_lines(state))

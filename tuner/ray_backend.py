@@ -74,9 +74,7 @@ class TrialActor(tune.Trainable):
         job: Job = config["job"]
         self._job = job
         folder = Path(config["folder"]) / "checkpoints" / str(job.trial)
-        self._rows = run_trial(
-            job.config, self._dataset, folder, epochs_logged=job.epochs_logged, gpus=config["gpus"]
-        )
+        self._rows = run_trial(job.config, self._dataset, folder, epochs_logged=job.epochs_logged, gpus=config["gpus"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next attempt without a new process."""

@@ -117,9 +117,7 @@ class OptunaSearcher:
             frozen = self._study.get_trials(deepcopy=False)[trial]
             self._study.tell(trial, state=TrialState.FAIL)
             if status in ("diverged", "completed"):
-                worst = create_trial(
-                    state=TrialState.PRUNED, params=frozen.params, distributions=frozen.distributions
-                )
+                worst = create_trial(state=TrialState.PRUNED, params=frozen.params, distributions=frozen.distributions)
                 self._study.add_trial(worst)
 
     @property

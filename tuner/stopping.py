@@ -55,7 +55,7 @@ def rung_epochs(rule: Mapping[str, Any], epochs: int) -> list[int]:
     """The epochs at which a trial of `epochs` epochs is compared: grace x reduction^k, before its last one."""
     if rule["kind"] == "none":
         return []
-    rungs = []
+    rungs: list[int] = []
     epoch = float(rule["grace"])
     while epoch < epochs and (rule.get("max_rungs") is None or len(rungs) < rule["max_rungs"]):
         rungs.append(round(epoch))

@@ -25,6 +25,8 @@ from tuner.stopping import Decision, Rungs, decide, value_of
 FINAL = ("completed", "stopped", "diverged", "failed")
 """The states that a trial does not leave; `running` and `interrupted` ones go on when the study is resumed."""
 
+_PER_ATTEMPT = ("event", "seq", "time", "host", "trial", "attempt", "from_epoch")
+
 
 @dataclass
 class TrialState:
@@ -35,6 +37,8 @@ class TrialState:
     origin: str
     params: dict[str, Any]
     config: RunConfig
+    started_with: dict[str, Any] = field(default_factory=dict)
+    """The fields of its `trial_started` event that every attempt repeats."""
     attempt: int = 0
     status: str = "running"
     errors: int = 0
@@ -105,8 +109,9 @@ class StudyState:
 
     def _study_started(self, event: Mapping[str, Any]) -> None:
         self.settings = {key: value for key, value in event.items() if key not in ("event", "seq", "time")}
-        self.space = Space.from_dict(event["space"])
-        self.searcher = OptunaSearcher(self.space, event["searcher"], event["seed"])
+        if event["space"] is not None:  # a planned study has no space and asks nobody
+            self.space = Space.from_dict(event["space"])
+            self.searcher = OptunaSearcher(self.space, event["searcher"], event["seed"])
 
     def _study_resumed(self, event: Mapping[str, Any]) -> None:
         self.ended = None
@@ -126,6 +131,7 @@ class StudyState:
                 params=event["params"],
                 config=RunConfig.model_validate(event["config"]),
                 started=event["time"],
+                started_with={k: v for k, v in event.items() if k not in _PER_ATTEMPT},
             )
             if self.searcher is not None:
                 self.searcher.started(number, event["params"])
@@ -170,6 +176,8 @@ class StudyState:
 class Study:
     """A search that can be asked for work and told of results.
 
+    What it runs is a space with a searcher, or a `plan`: a list of {run, parent, origin, config} taken in order.
+
     `observers` are called with every event after it is on the disk (the progress display, say).
     """
 
@@ -180,7 +188,6 @@ class Study:
         self.closing = False
         """Set when no new trial is to start: the wall-time budget is used up, or someone asked for the end."""
         self._log = log
-        self._start_points: list[dict[str, Any]] = []
         self._session = time.monotonic()
 
     @classmethod
@@ -190,7 +197,6 @@ class Study:
         """Begin a study with the settings of a `study_started` event; hold its lock before."""
         study = cls(folder, EventLog(folder / LOG_NAME), observers)
         study._write("study_started", **settings)
-        study._prepare()
         return study
 
     @classmethod
@@ -205,21 +211,10 @@ class Study:
         for event in events:
             study.state.apply(event)
         study._write("study_resumed", changed=dict(changed))
-        study._prepare()
         for trial in study.state.running:
             # The driver died before it could write this trial's end: a logged stop is carried out, the rest goes on.
             study._end_attempt(trial, trial.stop_logged or "interrupted", error=None)
         return study
-
-    def _prepare(self) -> None:
-        self._start_points = list(self.settings.get("start_points", ()))
-
-    @property
-    def space(self) -> Space:
-        """The space that is searched."""
-        if self.state.space is None:
-            raise InputError(f"{self.folder}: the log holds no study")
-        return self.state.space
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -258,25 +253,24 @@ class Study:
         waiting = self._waiting()
         if waiting:
             trial = waiting[0]
-            fields = {"params": trial.params, "seed": trial.seed, "origin": trial.origin, "config": to_dict(trial.config)}
-            return self._start(trial.number, trial.attempt + 1, trial.epoch, fields)
+            return self._start(trial.number, trial.attempt + 1, trial.epoch, trial.started_with)
         if not self.trials_left:
             return None
         return self._start(len(self.state.trials), 1, 0, self._next_trial(len(self.state.trials)))
 
     def _next_trial(self, number: int) -> dict[str, Any]:
+        """What trial `number` is: the plan's entry, a start point, or a proposal of the searcher."""
+        if self.settings.get("plan"):
+            entry: dict[str, Any] = self.settings["plan"][number]
+            return {"params": {}, "seed": entry["config"]["training"]["seed"], **entry}
+        state, starts = self.state, self.settings.get("start_points", [])
+        assert state.space is not None and state.searcher is not None  # noqa: S101, PT018  set by study_started
         seed = int(np.random.SeedSequence([self.settings["seed"], number, 2**31]).generate_state(1)[0])
-        if number < len(self._start_points):
-            params, origin = self._start_points[number], "start_point"
+        if number < len(starts):
+            params, origin = starts[number], "start_point"
         else:
-            assert self.state.searcher is not None  # noqa: S101  set by study_started
-            params, origin = self.state.searcher.propose(number), "searched"
-        return {
-            "params": params,
-            "seed": seed,
-            "origin": origin,
-            "config": to_dict(self.space.config(params, seed)),
-        }
+            params, origin = state.searcher.propose(number), "searched"
+        return {"params": params, "seed": seed, "origin": origin, "config": to_dict(state.space.config(params, seed))}
 
     def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
         self._write("trial_started", trial=number, attempt=attempt, from_epoch=epochs, **fields)
@@ -292,8 +286,12 @@ class Study:
         final = epoch >= trial.config.epochs
         repeated = epoch in trial.pers
         verdict = Decision()
+        status: str | None
         if row.get("diverged"):
-            status, verdict = "diverged", Decision(stop=True, reason=f"the loss or the gradient at epoch {epoch} is not a number")
+            status, verdict = (
+                "diverged",
+                Decision(stop=True, reason=f"the loss or the gradient at epoch {epoch} is not a number"),
+            )
         elif final:
             status, verdict = "completed", Decision(stop=True)
         else:

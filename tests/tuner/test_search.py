@@ -147,10 +147,10 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on(finished, tmp_path, t
 
 def test_a_trial_that_cannot_be_trained_is_a_row_and_the_search_goes_on(tmp_path, tiny_data, real_space, tuner):
     """Trials whose kernel is longer than the utterances fail with the reason in the table; diverged ones are marked."""
-    text = real_space.read_text().replace(
-        "  averaging.kind", "  model.kernel: {choice: [8, 500]}\n  averaging.kind"
+    text = real_space.read_text().replace("  averaging.kind", "  model.kernel: {choice: [8, 500]}\n  averaging.kind")
+    text = text.replace("budget: {trials: 6}", "budget: {trials: 5}").replace(
+        "kind: tpe, startup_trials: 3", "kind: random"
     )
-    text = text.replace("budget: {trials: 6}", "budget: {trials: 5}").replace("kind: tpe, startup_trials: 3", "kind: random")
     path = tmp_path / "kernels.yaml"
     path.write_text(text)
     done = tuner.run("search", path, "--data", tiny_data, "--study", "k", cwd=tmp_path)

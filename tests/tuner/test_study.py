@@ -174,8 +174,22 @@ def test_a_log_without_settings_is_refused(toy):
 
 def _row(job, epoch=1):
     return {
-        "epoch": epoch, "batch": 2 * epoch, "per": 0.5, "per_raw": 0.5, "per_utterance_mean": 0.5, "val_loss": 1.0,
-        "train_loss": 1.0, "lr": 1e-3, "schedule_fraction": 0.1, "grad_norm": 1.0, "blank_share": 0.5, "infeasible": 0,
-        "seconds": 1.0, "samples_per_second": 1.0, "peak_memory_mb": 1.0, "diverged": False, "cpu_seconds": 1.0,
+        "epoch": epoch,
+        "batch": 2 * epoch,
+        "per": 0.5,
+        "per_raw": 0.5,
+        "per_utterance_mean": 0.5,
+        "val_loss": 1.0,
+        "train_loss": 1.0,
+        "lr": 1e-3,
+        "schedule_fraction": 0.1,
+        "grad_norm": 1.0,
+        "blank_share": 0.5,
+        "infeasible": 0,
+        "seconds": 1.0,
+        "samples_per_second": 1.0,
+        "peak_memory_mb": 1.0,
+        "diverged": False,
+        "cpu_seconds": 1.0,
         "gpu_seconds": 0.0,
     }

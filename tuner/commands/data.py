@@ -40,7 +40,9 @@ def _progress_bar() -> tuple[Any, Any]:
 @click.argument("kind", metavar="KIND")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
-@click.option("--bin-ms", type=float, default=None, help="Length of a time bin in milliseconds [default: the format's].")
+@click.option(
+    "--bin-ms", type=float, default=None, help="Length of a time bin in milliseconds [default: the format's]."
+)
 def import_(kind: str, source: Path, out: Path, bin_ms: float | None) -> None:
     """Pack recordings into a data folder.
 
@@ -109,7 +111,13 @@ def _print_summary(facts: dict[str, Any], indent: int = 0) -> None:
             click.echo(f"{pad}{label}")
             _print_rows(value, indent + 2)
         else:
-            text = f"{value:.6g}" if isinstance(value, float) else ", ".join(map(str, value)) if isinstance(value, list) else value
+            text = (
+                f"{value:.6g}"
+                if isinstance(value, float)
+                else ", ".join(map(str, value))
+                if isinstance(value, list)
+                else value
+            )
             click.echo(f"{pad}{label:<{width}}{text}")
 
 

@@ -13,7 +13,9 @@ from tuner.commands.options import data_option, results_option
 def _budget_and_resources(function: Any) -> Any:
     options = (
         click.option("--trials", type=click.IntRange(min=1), help="Trials in all [default: the space's budget]."),
-        click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="Wall time in hours, all sessions together."),
+        click.option(
+            "--hours", type=click.FloatRange(min=0, min_open=True), help="Wall time in hours, all sessions together."
+        ),
         click.option("--cpus-per-trial", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True),
         click.option(
             "--gpus-per-trial",
@@ -24,7 +26,13 @@ def _budget_and_resources(function: Any) -> Any:
         ),
         click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit]."),
         click.option("--cpus", type=click.IntRange(min=1), help="Cores the local Ray may use [default: all]."),
-        click.option("--retries", type=click.IntRange(min=0), default=1, show_default=True, help="Further attempts at a trial that failed."),
+        click.option(
+            "--retries",
+            type=click.IntRange(min=0),
+            default=1,
+            show_default=True,
+            help="Further attempts at a trial that failed.",
+        ),
         click.option("--address", help="Join the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
     )
     for option in reversed(options):

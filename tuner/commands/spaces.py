@@ -105,7 +105,11 @@ def describe_when(when: Any) -> str:
     parts = []
     for path, allowed in dict(when or {}).items():
         several = isinstance(allowed, list | tuple)
-        parts.append(f"{path} in {', '.join(map(str, allowed))}" if several and len(allowed) > 1 else f"{path} = {allowed[0] if several else allowed}")
+        parts.append(
+            f"{path} in {', '.join(map(str, allowed))}"
+            if several and len(allowed) > 1
+            else f"{path} = {allowed[0] if several else allowed}"
+        )
     return " and ".join(parts)
 
 
