@@ -201,7 +201,7 @@ def _map_features(path: Path) -> np.ndarray:
     file = path / FEATURES_FILE
     try:
         mapped = np.load(file, mmap_mode="r")
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, ValueError) as error:
         raise InputError(f"{file}: truncated or not a features file ({error}); make the data folder again") from None
     # A plain array over the map: slicing np.memmap is several times slower, and it is sliced per utterance.
     return np.asarray(mapped)
