@@ -85,6 +85,15 @@ TRIALS = (
     Column("host", "string", "", "machine of the last attempt"),
     Column("error", "string", "", "why it failed or diverged; null otherwise"),
     Column("checkpoint", "string", "", "its best checkpoint, a path relative to the study folder"),
+    Column("run", "string", "", "name of the run file the trial is; null for searched trials"),
+    Column("parent", "string", "", "name of the run that this one was changed from"),
+    Column("phase", "string", "", "the part of the history it belongs to, as its run file says"),
+    Column("purpose", "string", "", "what it was meant to find out, as its run file says"),
+    Column("decoder", "string", "", "decoder behind best_per: greedy for trials run here; null where not recorded"),
+    Column("beam_per", "float64", "PER", "recorded runs: the PER that a beam search gave"),
+    Column("split", "string", "", "recorded runs: the set the PER was measured on; null is the validation set"),
+    Column("assumed", "string", "", "recorded runs: configuration columns that nobody wrote down, with commas between"),
+    Column("note", "string", "", "what was noted by hand"),
 )
 
 EPOCHS = (

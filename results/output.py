@@ -93,7 +93,7 @@ def render(
         if format == "markdown":
             return _markdown(sheet.without(hide))
         return _terminal(
-            sheet.without(hide), width or shutil.get_terminal_size((120, 24)).columns, color, headers or {}
+            sheet.without(hide), max(20, width or shutil.get_terminal_size((120, 24)).columns), color, headers or {}
         )
     raise InputError(f"format: {format!r} is not allowed; choose {', '.join(FORMATS)}")
 

@@ -18,7 +18,7 @@ import duckdb
 import pyarrow as pa
 
 from results.columns import COLUMNS, TABLES
-from results.replay import schema
+from results.replay import clean_text, schema
 from results.tables import Source, load_tables, open_parquet, open_sources, stack
 from search_spaces.errors import InputError
 
@@ -48,6 +48,7 @@ def query(
     Raises `InputError`, its line beginning with `what`, for SQL that does not parse, is no SELECT, or names no table or
     column there is (the nearest is named), and for a folder without studies.
     """
+    sql = clean_text(sql)
     with _locked() as connection:
         used = _base_tables(_parse(connection, sql, what))
         sources, found = open_sources(results_dir, studies)
@@ -97,7 +98,7 @@ def _parse(connection: duckdb.DuckDBPyConnection, sql: str, what: str) -> dict[s
     """The syntax tree of `sql`, or `InputError` if it is anything but one SELECT that reads nothing but tables."""
     try:
         statements = connection.extract_statements(sql)
-    except (duckdb.Error, UnicodeError) as error:
+    except duckdb.Error as error:
         raise InputError(_explain(what, error, connection)) from error
     kinds = [statement.type.name for statement in statements]
     if kinds != ["SELECT"]:

@@ -24,6 +24,7 @@ _CHUNK = 20_000  # epochs held as Python values (about 1 KB each) before they be
 _ENDED = {"budget": "completed", "wall_time": "completed", "interrupted": "interrupted", "failed": "failed"}
 _EPOCH_KEYS = tuple({"reported": "time"}.get(column.name, column.name) for column in COLUMNS["epochs"][1:])
 _epoch_values = itemgetter(*_EPOCH_KEYS)
+_NAMED = ("run", "parent", "phase", "purpose", "beam_per", "split", "assumed", "note")  # as in `trial_started`
 
 
 def build(events: Iterable[Mapping[str, Any]], running: bool, study: str | None = None) -> Tables:
@@ -185,6 +186,8 @@ class Replay:
         trial = self._trials[number]
         first, last, end = trial.first or {}, trial.last or {}, trial.end
         open_time = self._open_time(trial)
+        if not curve and end:  # a result that was recorded without its curve
+            curve = {name: end[name] for name in ("best_per", "last_per", "batches") if name in end}
         return {
             "study": study,
             "trial": number,
@@ -199,6 +202,8 @@ class Replay:
             "host": last.get("host") or curve.get("host"),
             "error": end.get("error") if end else None,
             "checkpoint": trial.checkpoint,
+            **{name: last.get(name) for name in _NAMED},
+            "decoder": last.get("decoder", "greedy"),
         }
 
     def _study_table(self, study: str, trials: pa.Table, running: bool) -> pa.Table:

@@ -1,0 +1,254 @@
+"""The best-config table: order, what is shown, and when a lead is no lead."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.best import best, short_headers, t95, varying
+from search_spaces.errors import InputError
+
+
+def seeded(studies: Any, pers: dict[float, list[float]], **fields: Any) -> list[dict[str, Any]]:
+    """A study in which each peak_lr was run with several seeds, each trial's best PER given."""
+    events, number = [studies.started(**fields)], 0
+    for lr, values in pers.items():
+        for seed, per in enumerate(values):
+            config = studies.config(schedule_peak_lr=lr)
+            events += studies.trial(
+                number, [0.9, per], config=config, seed=seed, origin="replicate" if seed else "searched"
+            )
+            number += 1
+    return events
+
+
+def test_the_table(results_dir: Path) -> None:
+    """Lowest best_per first, over all studies, with the columns that vary and a note where something is unusual."""
+    answer = best(results_dir)
+    rows = answer.table.to_pylist()
+    assert [(row["rank"], row["study"], row["trial"], row["best_per"]) for row in rows] == [
+        (1, "alpha", 2, 0.3),
+        (2, "alpha", 0, 0.4),
+        (3, "beta", 0, 0.55),
+        (4, "alpha", 1, 0.6),
+    ]
+    assert [row["note"] for row in rows] == ["", "", "interrupted", "stopped at epoch 2"]
+    assert (rows[0]["best_epoch"], rows[0]["last_per"], rows[0]["epochs"]) == (2, 0.35, 3)
+    configuration = [name for name in answer.table.column_names if "_" in name and name in answer.headers]
+    assert {"model_hidden", "schedule_kind", "schedule_peak_lr"} <= set(configuration)
+    assert "optimizer_eps" not in answer.table.column_names
+    assert "not ranked, without best_per: 1 diverged" in answer.notes
+
+
+def test_the_terminal_table_is_short(results_dir: Path) -> None:
+    """Short headers, 4 digits, no column that says nothing; the notes stand beneath."""
+    text = best(results_dir, ["alpha"], top=2).render(width=120)
+    head = text.splitlines()[0].split()
+    assert head[:3] == ["rank", "trial", "best_per"]
+    assert {"peak_lr", "schedule", "hidden"} <= set(head)
+    assert "0.3000" in text
+    assert text.splitlines()[-1].startswith(("alpha/2 leads", "a tie", "not ranked"))
+
+
+def test_top_where_and_studies(results_dir: Path) -> None:
+    """`top` cuts, `where` is SQL on the trials table, `studies` chooses."""
+    assert best(results_dir, top=1).table["trial"].to_pylist() == [2]
+    assert best(results_dir, where="status = 'stopped' OR epochs = 2").table["best_per"].to_pylist() == [0.55, 0.6]
+    assert best(results_dir, ["beta"]).table["study"].to_pylist() == ["beta"]
+    assert best(results_dir, where="best_per < 0").notes == ["no trials meet the condition"]
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"by": "best_pre"}, "by: there is no column 'best_pre'; did you mean best_per?"),
+        ({"by": "status"}, "by: status holds string values"),
+        ({"by": "best_per down"}, "by: 'best_per down' is not allowed"),
+        ({"group_by": "schedule"}, "group_by: there is no column 'schedule'; did you mean schedule_kind?"),
+        ({"pareto": "best_per,gpu_second"}, "by: there is no column 'gpu_second'; did you mean gpu_seconds?"),
+        ({"columns": ["modle_hidden"]}, "columns: there is no column 'modle_hidden'; did you mean model_hidden?"),
+        ({"where": "best_pr < 1"}, "where: there is no column 'best_pr'; did you mean best_per?"),
+        ({"where": "1 = 1); COPY trials TO 'x'; SELECT (1"}, "where: SELECT and COPY and SELECT was given"),
+        ({"where": "trial IN (SELECT 1 FROM read_csv('x'))"}, "where: the table function read_csv is not allowed"),
+        ({"top": 0}, "top: 0 is not allowed"),
+    ],
+)
+def test_mistakes_are_one_line(results_dir: Path, options: dict[str, Any], line: str) -> None:
+    """A wrong name, order, condition or number raises InputError with one line."""
+    with pytest.raises(InputError) as caught:
+        best(results_dir, **options)
+    assert str(caught.value).startswith(line)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_condition_may_end_in_a_comment(results_dir: Path) -> None:
+    """A trailing SQL comment in `where` does not swallow what comes after it."""
+    assert best(results_dir, where="best_per < 0.35 -- the good ones").table.num_rows == 1
+
+
+def test_by_another_column(results_dir: Path) -> None:
+    """`by` takes any numeric column, `desc` the highest first."""
+    assert best(results_dir, ["alpha"], by="last_per").table["trial"].to_pylist() == [2, 0, 1]
+    assert best(results_dir, ["alpha"], by="last_per desc").table["trial"].to_pylist() == [1, 0, 2]
+    assert best(results_dir, ["alpha"], by="epochs DESC", top=1).table["epochs"].to_pylist() == [3]
+
+
+def test_group_by(results_dir: Path) -> None:
+    """The best trial of each value, with the number of trials it was chosen from."""
+    rows = best(results_dir, ["alpha"], group_by="schedule_kind").table.to_pylist()
+    assert [(row["schedule_kind"], row["trial"], row["trials"]) for row in rows] == [
+        ("one_cycle", 2, 1),
+        ("linear", 0, 2),
+    ]
+
+
+def test_pareto(tmp_path: Path, studies: Any) -> None:
+    """The front keeps what no other trial beats in all targets: ties stay, dominated trials go."""
+    costs = {0: (0.3, 9.0), 1: (0.4, 5.0), 2: (0.45, 5.0), 3: (0.5, 1.0), 4: (0.5, 1.0), 5: (0.6, 2.0)}
+    events = [studies.started()]
+    for number, (per, seconds) in costs.items():
+        events += studies.trial(number, [per], cpu_seconds=seconds)
+    studies.write_log(tmp_path / "a", events)
+    answer = best(tmp_path, pareto="best_per, cpu_seconds")
+    assert answer.table["trial"].to_pylist() == [0, 1, 3, 4]
+    assert any("4 of 6 trials" in note for note in answer.notes)
+    assert best(tmp_path, pareto="best_per,cpu_seconds desc").table["trial"].to_pylist() == [0]
+
+
+def test_columns_may_be_chosen(results_dir: Path) -> None:
+    """Named columns and patterns take the place of the ones that vary."""
+    names = best(results_dir, columns=["optimizer_*", "started"]).table.column_names
+    assert names[-3:] == ["optimizer_kind", "optimizer_eps", "started"]
+    assert "model_hidden" not in names
+
+
+def test_seeds_give_an_interval(tmp_path: Path, studies: Any) -> None:
+    """Trials that differ only in their seed share a count, a mean and its 95% interval; replicates are marked."""
+    draws = [0.20, 0.22, 0.21, 0.23]
+    studies.write_log(tmp_path / "a", seeded(studies, {0.01: draws, 0.02: [0.4]}))
+    rows = best(tmp_path).table.to_pylist()
+    half = 3.182 * statistics.stdev(draws) / math.sqrt(4)
+    for row in rows[:4]:
+        assert row["seeds"] == 4
+        assert row["mean"] == pytest.approx(0.215)
+        assert (row["low"], row["high"]) == (pytest.approx(0.215 - half), pytest.approx(0.215 + half))
+    assert (rows[4]["seeds"], rows[4]["mean"]) == (1, None)
+    assert [row["note"] for row in rows[:2]] == ["", "replicate"]
+
+
+def test_stopped_and_repeated_runs_are_no_draws(tmp_path: Path, studies: Any) -> None:
+    """A stopped replicate says nothing about luck at full length, and the same seed twice is one draw."""
+    events = seeded(studies, {0.01: [0.20, 0.22]})
+    events += studies.trial(2, [0.8], config=studies.config(schedule_peak_lr=0.01), seed=2, status="stopped")
+    events += studies.trial(3, [0.20], config=studies.config(schedule_peak_lr=0.01), seed=0)
+    studies.write_log(tmp_path / "a", events)
+    rows = {row["trial"]: row for row in best(tmp_path).table.to_pylist()}
+    assert (rows[0]["seeds"], rows[0]["mean"]) == (2, pytest.approx(0.21))
+    assert (rows[2]["seeds"], rows[2]["mean"]) == (1, None)
+
+
+def test_a_tie_is_called_by_the_published_spread(tmp_path: Path, studies: Any) -> None:
+    """Without replicates two runs closer than 0.0036 at PER 0.2046 are a tie (the published s.d. is 0.0013)."""
+    studies.write_log(
+        tmp_path / "a", seeded(studies, {0.01: [0.2046], 0.02: [0.2046 + 0.0035], 0.03: [0.2046 + 0.0037]})
+    )
+    (tie,) = [note for note in best(tmp_path).notes if note.startswith("a tie")]
+    assert "a/1 cannot be told from a/0" in tie
+    assert "a/2" not in tie
+    assert "seed s.d. 0.0013 is assumed" in tie
+
+
+def test_a_small_validation_set_widens_the_tie(tmp_path: Path, studies: Any) -> None:
+    """Where the data says how few phonemes validate, the assumed spread is that much larger."""
+    data = {"fingerprint": "f", "val_phonemes": 2470}
+    studies.write_log(tmp_path / "a", seeded(studies, {0.01: [0.2046], 0.02: [0.2046 + 0.010]}, data=data))
+    assert any("a tie" in note and "0.0041 is assumed" in note for note in best(tmp_path).notes)
+
+
+def test_a_clear_lead_is_said(tmp_path: Path, studies: Any) -> None:
+    """A lead beyond the margin is called one, with its size."""
+    studies.write_log(tmp_path / "a", seeded(studies, {0.01: [0.20], 0.02: [0.25]}))
+    assert any(note.startswith("a/0 leads by 0.0500, more than luck explains") for note in best(tmp_path).notes)
+
+
+def test_measured_spread_replaces_the_assumed(tmp_path: Path, studies: Any) -> None:
+    """With enough replicates the margin comes from them: a lead that would count at s.d. 0.0013 is a tie at 0.02."""
+    wide = [0.20, 0.24, 0.22, 0.18, 0.21]
+    studies.write_log(tmp_path / "a", seeded(studies, {0.01: wide, 0.02: [0.215]}))
+    (tie,) = [note for note in best(tmp_path).notes if note.startswith("a tie")]
+    assert "measured with 4 degrees of freedom" in tie
+
+
+def test_the_luckiest_seed_does_not_hide_a_better_mean(tmp_path: Path, studies: Any) -> None:
+    """When the first row is one lucky seed, a note names the configuration with the better mean."""
+    studies.write_log(tmp_path / "a", seeded(studies, {0.01: [0.19, 0.29, 0.28], 0.02: [0.20, 0.201, 0.202]}))
+    answer = best(tmp_path)
+    assert answer.table["trial"].to_pylist()[0] == 0
+    assert any(
+        note.startswith("by the mean over seeds a/3's configuration leads (0.2010, 3 seeds)") for note in answer.notes
+    )
+
+
+def test_different_data_sets_do_not_compare(tmp_path: Path, studies: Any) -> None:
+    """Trials on two data sets are listed with a warning, and their seeds are not pooled."""
+    for name in ("a", "b"):
+        data = {"fingerprint": name}
+        studies.write_log(tmp_path / name, [studies.started(data=data), *studies.trial(0, [0.5], seed=len(name))])
+    answer = best(tmp_path)
+    assert any("2 different data sets" in note for note in answer.notes)
+    assert "seeds" not in answer.table.column_names
+
+
+def test_only_failures(tmp_path: Path, studies: Any) -> None:
+    """A study of failures, and one without trials, give an empty table and say why."""
+    studies.write_log(tmp_path / "a", [studies.started(), *studies.trial(0, [], status="failed", error="x")])
+    assert best(tmp_path).notes == ["not ranked, without best_per: 1 failed"]
+    assert best(tmp_path).table.num_rows == 0
+    studies.write_log(tmp_path / "a", [studies.started()])
+    assert best(tmp_path).notes == ["no trials yet"]
+    assert "(no rows)" in best(tmp_path).render()
+
+
+def test_nulls_that_the_kind_implies_do_not_vary() -> None:
+    """A key that another kind does not have is no difference; a null that is a choice is one."""
+    rows = [
+        {"opt_kind": "adam", "opt_eps": 0.1, "opt_momentum": None, "model_cap": None, "model_same": 1},
+        {"opt_kind": "sgd", "opt_eps": None, "opt_momentum": 0.9, "model_cap": 5, "model_same": 1},
+    ]
+    assert varying(rows, rows[0]) == ["opt_kind", "model_cap"]
+    assert varying([*rows, {**rows[0], "opt_eps": 0.2}], rows[0]) == ["opt_kind", "opt_eps", "model_cap"]
+
+
+def test_short_headers_stay_unambiguous() -> None:
+    """A section's prefix goes where no other column would get the same header, or a fixed column's."""
+    names = ["schedule_kind", "averaging_kind", "model_x", "augmentation_x", "schedule_peak_lr", "data_seed"]
+    assert short_headers(names) == {
+        "schedule_kind": "schedule",
+        "averaging_kind": "averaging",
+        "model_x": "model_x",
+        "augmentation_x": "augmentation_x",
+        "schedule_peak_lr": "peak_lr",
+        "data_seed": "data_seed",
+    }
+
+
+def test_student_t() -> None:
+    """The 97.5% point of Student's t agrees with published tables within 0.003."""
+    table = {
+        1: 12.706,
+        2: 4.303,
+        4: 2.776,
+        10: 2.228,
+        15: 2.131,
+        16: 2.120,
+        20: 2.086,
+        30: 2.042,
+        60: 2.000,
+        10**6: 1.960,
+    }
+    for degrees, value in table.items():
+        assert t95(degrees) == pytest.approx(value, abs=0.003)
