@@ -112,7 +112,7 @@ def best_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def for_evaluation(state: Mapping[str, Any]) -> dict[str, Any]:
-    """`state` with the evaluated weights alone: what is kept of the best epoch, for `load_model`; it cannot be resumed."""
+    """`state` with the evaluated weights alone: what is kept of the best epoch, for `load_model` (it cannot resume)."""
     return {**state, "model": best_weights(state), "average": None, "optimizer": {}, "scaler": {}}
 
 

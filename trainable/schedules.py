@@ -5,7 +5,7 @@ never in micro-batches. From batch `H` on the rate stays at its value at `H`, wh
 `training.batches == H` gets to: its last batch is `H - 1`.
 
     constant       peak
-    linear         peak + (end - peak) * i / H
+    linear         end + (peak - end) * (H - i) / H
     warmup_cosine  i < W:  start + (peak - start) * i / W
                    else    fall(peak, end, (i - W) / (H - W))
     one_cycle      U = round(peak_fraction * H), at least 1
@@ -51,7 +51,7 @@ def lr_at(config: RunConfig, batch: int) -> float:
         case ConstantSchedule():
             return schedule.peak_lr
         case LinearSchedule():
-            return schedule.peak_lr + (schedule.end_lr - schedule.peak_lr) * i / horizon
+            return schedule.end_lr + (schedule.peak_lr - schedule.end_lr) * (horizon - i) / horizon
         case WarmupCosineSchedule():
             warmup = schedule.warmup_batches
             if i < warmup:
