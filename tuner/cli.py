@@ -16,13 +16,6 @@ from search_spaces.errors import InputError
 from tuner.commands import data, results, search, spaces, train
 
 
-class Interrupted(click.exceptions.Exit):
-    """Ctrl-C: the command has said what was kept; exit status 130."""
-
-    def __init__(self) -> None:
-        super().__init__(130)
-
-
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="First steps: tuner data synthetic small --out data/small; "
@@ -31,7 +24,7 @@ class Interrupted(click.exceptions.Exit):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="b2t-tuner", prog_name="tuner")
 def tuner(debug: bool) -> None:
-    """Search the training settings of a GRU-CTC phoneme decoder, stop weak trials early, ask the tables which was best."""
+    """Search the training settings of a GRU-CTC phoneme decoder, stop weak trials early, ask which was best."""
 
 
 for command in (*data.COMMANDS, *spaces.COMMANDS, *search.COMMANDS, *train.COMMANDS, *results.COMMANDS):

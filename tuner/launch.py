@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +76,6 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> di
         "searcher": searcher,
         "stopping": stopping,
         "objective": space.objective,
-        "start_points": [space.start_params(start)[0] for start in space.start_points],
         "seed": request.seed,
         "budget": {"trials": trials, "hours": hours},
         "retries": request.retries,
@@ -116,8 +117,9 @@ class _RandomTrial:
 
 def check_data(space: Space, dataset: Any) -> None:
     """Raises InputError if the space's configurations cannot be trained on the data at all."""
-    from trainable.data import check_trainable
+    from trainable.data import check_features, check_trainable
 
+    check_features(dataset)
     params = space.start_params(space.start_points[0])[0] if space.start_points else space.suggest(_RandomTrial(0))
     check_trainable(space.config(params, 0), dataset)
 
@@ -135,8 +137,10 @@ def search(space: Space, study_name: str, request: Request) -> int:
         )
     dataset = open_dataset(request.data)
     check_data(space, dataset)
+    starts = {name: space.start_params(name) for name in space.start_points}
     settings = new_settings(space, study_name, request, dataset)
-    notes = [f"start point {name}: {note}" for name in space.start_points for note in space.start_params(name)[1]]
+    settings["start_points"] = [params for params, _ in starts.values()]
+    notes = [f"start point {name}: {note}" for name, (_, remarks) in starts.items() for note in remarks]
     return _run(folder, request, settings, notes)
 
 
@@ -200,6 +204,9 @@ def _run(
     from tuner.study import Study
 
     check_writable(request.results_dir)
+    cores = request.cpus or len(os.sched_getaffinity(0))
+    if request.address is None and request.cpus_per_trial > cores:
+        raise InputError(f"--cpus-per-trial {request.cpus_per_trial:g}: there are {cores} cores; give {cores} or less")
     resources = ray_backend.Resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
     print("starting Ray ...", file=sys.stderr)
     holder: list[Study] = []
@@ -228,15 +235,16 @@ def _run(
 
 def check_writable(results_dir: Path) -> None:
     """Raises InputError if no study can be made in the results folder; leaves nothing behind."""
-    import os
-
     existing = results_dir
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
-    if not existing.is_dir():
-        raise InputError(f"{existing}: is not a folder; choose another results folder by --results")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"{existing}: cannot write there; choose another results folder by --results")
+    try:
+        with tempfile.TemporaryDirectory(dir=existing, prefix=".tuner-"):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{existing}: cannot write there ({error.strerror}); choose another results folder by --results"
+        ) from error
 
 
 def _announce(study: Any, concurrent: int) -> None:

@@ -1,4 +1,6 @@
-"""What a search shows while it runs: a live view in a terminal, plain lines elsewhere. It only reads the study's state."""
+"""What a search shows while it runs: a live view in a terminal, plain lines elsewhere. It only reads the study's
+state.
+"""
 
 from __future__ import annotations
 

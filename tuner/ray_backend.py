@@ -1,8 +1,9 @@
 """Ray Tune as the hands of a study: it places trials on cores, cards and machines; the `Study` decides.
 
-Tune's own state is never used twice: every driver starts a fresh Tuner on a throw-away folder, trials have our numbers, and
-checkpoints lie in the study's folder under those numbers. Tune sees one of its trials for each *attempt* at one of ours, so
-retries and resumed trials are simply asked for again. Its loggers, result files and console output are off.
+Tune's own state is never used twice: every driver starts a fresh Tuner on a throw-away folder, trials have our
+numbers, and checkpoints lie in the study's folder under those numbers. Tune sees one of its trials for each *attempt*
+at one of ours, so retries and resumed trials are simply asked for again. Its loggers, result files and console output
+are off.
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources) -> in
         if address is None:
             # Ray's memory monitor ends the whole search when it kills a worker; the system's own limits stay.
             os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-            folder = tempfile.mkdtemp(prefix="tuner-ray-", dir="/tmp")  # noqa: S108  socket paths must be short
+            folder = tempfile.mkdtemp(prefix="tuner-ray-", dir="/tmp")  # socket paths must be short
             _running["ray_folder"] = folder
             options.update(
                 address="local",

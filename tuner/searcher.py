@@ -1,11 +1,12 @@
 """The searcher: Optuna proposes, and is told the truth.
 
-`OptunaSearcher` holds an in-memory Optuna study that is filled from events alone. Each proposal uses a new sampler seeded by
-(search seed, trial number), so the searcher has no state but the log: a replayed study proposes what it would have proposed.
+`OptunaSearcher` holds an in-memory Optuna study that is filled from events alone. Each proposal uses a new sampler
+seeded by (search seed, trial number), so the searcher has no state but the log: a replayed study proposes what it
+would have proposed.
 
-What Optuna is told: a trial that ran to its end is COMPLETE with the objective; a stopped one is PRUNED with the value of
-each rung it reached; a diverged one ranks below everything (FAIL, and its point again as PRUNED without any value, which
-TPE sorts last); a trial that failed for another reason is FAIL and says nothing about its configuration.
+What Optuna is told: a trial that ran to its end is COMPLETE with the objective; a stopped one is PRUNED with the
+value of each rung it reached; a diverged one ranks below everything (FAIL, and its point again as PRUNED without any
+value, which TPE sorts last); a trial that failed for another reason is FAIL and says nothing about its configuration.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Early stopping: pure rules over what the event log has recorded.
 
-A rule sees the values that trials reported at a rung and says whether one more trial may go on. It keeps no state of its
-own: `Rungs` is filled by the same `record` call whether an epoch has just been reported or is replayed from the log, so a
-resumed search compares with exactly what it had compared with before.
+A rule sees the values that trials reported at a rung and says whether one more trial may go on. It keeps no state of
+its own: `Rungs` is filled by the same `record` call whether an epoch has just been reported or is replayed from the
+log, so a resumed search compares with exactly what it had compared with before.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def rung_epochs(rule: Mapping[str, Any], epochs: int) -> list[int]:
 def decide(rule: Mapping[str, Any], rungs: Rungs, trial: int, epoch: int, epochs: int, value: Value) -> Decision:
     """Whether a trial goes on after `epoch` of its `epochs`.
 
-    `asha` is the stopping kind of asynchronous successive halving (Li et al. 2020): at a rung where n trials have reported,
-    a trial goes on if it ranks among the best floor(n / reduction), or is the best so far while n is small.
+    `asha` is the stopping kind of asynchronous successive halving (Li et al. 2020): at a rung where n trials have
+    reported, a trial goes on if it ranks among the best floor(n / reduction), or is the best so far while n is small.
     """
     if epoch not in rung_epochs(rule, epochs):
         return Decision()

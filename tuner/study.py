@@ -1,8 +1,9 @@
 """One search: the event log, and everything that is a function of it.
 
-`StudyState` is filled by `apply`, event by event: live events and replayed ones go through the same lines, so a resumed
-search is in the state in which it was left. `Study` decides (which trial next, whether it goes on) and writes each decision
-to the log before anyone acts on it. It knows nothing of Ray: whoever has workers calls `ask`, `report` and `end`.
+`StudyState` is filled by `apply`, event by event: live events and replayed ones go through the same lines, so a
+resumed search is in the state in which it was left. `Study` decides (which trial next, whether it goes on) and writes
+each decision to the log before anyone acts on it. It knows nothing of Ray: whoever has workers calls `ask`, `report`
+and `end`.
 """
 
 from __future__ import annotations
@@ -264,7 +265,7 @@ class Study:
             entry: dict[str, Any] = self.settings["plan"][number]
             return {"params": {}, "seed": entry["config"]["training"]["seed"], **entry}
         state, starts = self.state, self.settings.get("start_points", [])
-        assert state.space is not None and state.searcher is not None  # noqa: S101, PT018  set by study_started
+        assert state.space is not None and state.searcher is not None  # noqa: S101  set by study_started
         seed = int(np.random.SeedSequence([self.settings["seed"], number, 2**31]).generate_state(1)[0])
         if number < len(starts):
             params, origin = starts[number], "start_point"
@@ -279,7 +280,8 @@ class Study:
     def report(self, number: int, attempt: int, row: Mapping[str, Any]) -> str:
         """Record an epoch and decide: "continue" or "stop". The decision is in the log when this returns.
 
-        After "stop" the trial's end is in the log as well. An epoch that an earlier attempt reported keeps its decision.
+        After "stop" the trial's end is in the log as well. An epoch that an earlier attempt reported keeps its
+        decision.
         """
         trial = self.state.trials[number]
         epoch = row["epoch"]

@@ -17,9 +17,9 @@ def run_trial(
 ) -> Iterator[dict[str, Any]]:
     """Train one trial and yield the row of each epoch once its checkpoint is on the disk.
 
-    Goes on from `folder/last.pt` where there is one. If that checkpoint is further than the log, its own epoch is yielded
-    again first: the driver died between the checkpoint and the log. `cpu_seconds` and `gpu_seconds` in a row are those of
-    this attempt so far; `host` and `pid` name the process.
+    Goes on from `folder/last.pt` where there is one. If that checkpoint is further than the log, its own epoch is
+    yielded again first: the driver died between the checkpoint and the log. `cpu_seconds` and `gpu_seconds` in a row
+    are those of this attempt so far; `host` and `pid` name the process.
     """
     from trainable import train
     from trainable.checkpoint import for_evaluation, load, save

@@ -62,7 +62,9 @@ def test_killed_anywhere_and_resumed_equals_never_killed(toy, uninterrupted, kil
 
 
 def test_replay_gives_the_same_state_with_two_workers(toy):
-    """Arrival order matters with several workers; the log has it, so a replay has the same rungs and the same Optuna study."""
+    """Arrival order matters with several workers; the log has it, so a replay has the same rungs and the same Optuna
+    study.
+    """
     study = toy.create("s")
     toy.drive(study, workers=2, events=40)
     again = toy.resume("s")
@@ -106,7 +108,9 @@ def test_a_diverged_trial_is_stopped_at_once_and_ranks_last(toy):
 
 
 def test_optuna_is_told_the_truth(toy):
-    """Completed trials are COMPLETE with their best PER; stopped ones PRUNED with the value of every rung they reached."""
+    """Completed trials are COMPLETE with their best PER; stopped ones PRUNED with the value of every rung they
+    reached.
+    """
     study = toy.create("s")
     toy.drive(study)
     told = {t.params["schedule.peak_lr"]: t for t in study.state.searcher.trials}
@@ -136,7 +140,9 @@ def test_a_failed_attempt_is_tried_again_as_often_as_allowed(toy):
 
 
 def test_an_epoch_reported_again_keeps_its_decision(toy):
-    """After a resume from an older checkpoint, repeated epochs are written under the new attempt and compared with nobody."""
+    """After a resume from an older checkpoint, repeated epochs are written under the new attempt and compared with
+    nobody.
+    """
     study = toy.create("s")
     job = study.ask()
     for epoch in (1, 2):

@@ -61,13 +61,10 @@ def search(space: str, data_dir: Path, study: str | None, resume_: bool, results
     from tuner.launch import search as begin
 
     loaded = load_space(space)
-    name = study or free_name(results_dir, loaded.name)
+    name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
-    if resume_ and (results_dir / name).exists():
-        status = go_on(name, request)
-    else:
-        status = begin(loaded, name, request)
-    raise click.exceptions.Exit(status)
+    again = resume_ and (results_dir / name).exists()
+    raise click.exceptions.Exit(go_on(name, request) if again else begin(loaded, name, request))
 
 
 @click.command(epilog="Example: tuner resume an4 --trials 32")

@@ -42,10 +42,12 @@ def train(run: str, data_dir: Path, overrides: tuple[str, ...], out: Path | None
 
     from trainable import train as epochs_of
     from trainable.checkpoint import for_evaluation, save
-    from trainable.data import open_dataset
+    from trainable.data import check_features, open_dataset
 
     torch.set_num_threads(threads)
     dataset = open_dataset(data_dir)
+    check_features(dataset)
+    reports = epochs_of(config, dataset)
     best: dict[str, Any] | None = None
     click.echo(
         f"{run} on {dataset.name}: {config.epochs} epochs of {config.training.batches_per_epoch} batches, "
@@ -54,7 +56,7 @@ def train(run: str, data_dir: Path, overrides: tuple[str, ...], out: Path | None
     click.echo("".join(f"{heading:>11}" for heading, _, _ in COLUMNS))
     diverged = False
     try:
-        for report in epochs_of(config, dataset):
+        for report in reports:
             row = report.row()
             diverged = report.diverged
             click.echo("".join(f"{row[key]:>11{form}}" for _, key, form in COLUMNS))
