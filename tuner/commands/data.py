@@ -51,7 +51,7 @@ def import_(kind: str, source: Path, out: Path, bin_ms: float | None) -> None:
     """
     from trainable.importers import import_dataset
 
-    options = {} if bin_ms is None else {"bin_ms": bin_ms}
+    options: dict[str, Any] = {} if bin_ms is None else {"bin_ms": bin_ms}
     bar, advance = _progress_bar()
     with bar:
         summary = import_dataset(kind, source, out, progress=advance, **options)
