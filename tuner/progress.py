@@ -15,6 +15,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from search_spaces import flatten
+
 if TYPE_CHECKING:
     from tuner.study import StudyState, TrialState
 
@@ -112,12 +114,15 @@ class Progress:
 
 
 def summarise(trial: TrialState, limit: int = 5) -> str:
-    """A trial's sampled parameters in a few words."""
+    """What the searcher chose for a trial, as configuration values, in a few words."""
+    values = flatten(trial.config)
     parts = []
-    for name, value in list(trial.params.items())[:limit]:
-        short = name.split("[")[0].split("/")[0].split(".")[-1]
-        parts.append(f"{short} {value:.3g}" if isinstance(value, float) else f"{short} {value}")
-    return ", ".join(parts) + (", ..." if len(trial.params) > limit else "")
+    for name in trial.params:
+        # Parameter names carry a condition ([...]), what they are relative to (/...) or that they are a complement
+        (1-). path = name.split("[")[0].split("/")[0].removeprefix("1-") section, _, key = path.partition(".") value =
+        values.get(path) if key == "kind": parts.append(f"{value}" if section != "averaging" else f"averaging
+        {value}") else: parts.append(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}")
+    return ", ".join(parts[:limit]) + (", ..." if len(parts) > limit else "")
 
 
 def describe_end(event: Mapping[str, Any], state: StudyState) -> str:
