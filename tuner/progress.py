@@ -118,10 +118,14 @@ def summarise(trial: TrialState, limit: int = 5) -> str:
     values = flatten(trial.config)
     parts = []
     for name in trial.params:
-        # Parameter names carry a condition ([...]), what they are relative to (/...) or that they are a complement
-        (1-). path = name.split("[")[0].split("/")[0].removeprefix("1-") section, _, key = path.partition(".") value =
-        values.get(path) if key == "kind": parts.append(f"{value}" if section != "averaging" else f"averaging
-        {value}") else: parts.append(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}")
+        # A parameter's name tells its condition ([...]), what it is relative to (/...), that it is a complement (1-).
+        path = name.split("[")[0].split("/")[0].removeprefix("1-")
+        section, _, key = path.partition(".")
+        value = values.get(path)
+        if key == "kind":
+            parts.append(f"averaging {value}" if section == "averaging" else str(value))
+        else:
+            parts.append(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}")
     return ", ".join(parts[:limit]) + (", ..." if len(parts) > limit else "")
 
 
