@@ -1,0 +1,99 @@
+"""The 23 recorded runs in the order in which they were made, and how such a run is made small.
+
+`shrink` keeps what a schedule and an average mean: every length in batches is multiplied by the scale, so that warm-up,
+peak, restarts and averaging windows stay at the same share of the run; rates, eps, noise, masks and smoothing, which
+are no lengths, stay as they are.
+
+    batches, horizon, warm-up, period, SWA start and steps    x scale
+    batches per epoch, units per layer (to a multiple of 16, 32 at least)    x sqrt(scale)
+    layers (2 at least, where there were 2)    x scale ** (1/4)
+    EMA decay d    1 - d' = min((1 - d) / scale, 0.5): its window is the same share of the run
+    batch size    halved until a pass over the training data has `BATCHES_PER_PASS` batches, 8 utterances at least
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .config import RunConfig, to_dict
+from .errors import InputError
+
+LINEAGE = (
+    "speechBaseline4",
+    *(f"gru_ctc_reg{number}" for number in range(1, 8)),
+    "run8_recovery",
+    "run10_recovery",
+    "run11_plateau_break",
+    "run12_baseline_hybrid",
+    "run13_onecycle_safe",
+    "run14_onecycle_tuned",
+    "run15_warmup_cosine_safe",
+    "run16_greedy_ema_warmcos",
+    "run16_2",
+    "run16_3",
+    "run16_4",
+    "run16_5",
+    "run16_sub20",
+    "run17_greedy_ema_fastcos",
+    "run18_long_sgdr_swa",
+)
+"""The names of the recorded runs, oldest first."""
+
+BATCHES_PER_PASS = 25
+"""Batches that a pass over the training data keeps; the reference had 137."""
+
+LEAST_BATCH = 8
+LEAST_HIDDEN = 32
+
+
+def shrink(config: RunConfig, scale: float, train_utterances: int | None = None) -> RunConfig:
+    """`config` made small by `scale`, above 0 and up to 1; at 1 only the batch size can change.
+
+    `train_utterances` is the size of the training split; without it the batch size stays. Raises InputError for a
+    scale out of range.
+    """
+    if not 0 < scale <= 1:
+        raise InputError(f"scale: {scale:g} is not allowed; give a number above 0, and 1 at most")
+    sections = to_dict(config)
+    model, schedule, averaging, training = (sections[k] for k in ("model", "schedule", "averaging", "training"))
+    training["batches"] = batches = _times(training["batches"], scale)
+    training["batches_per_epoch"] = _times(training["batches_per_epoch"], math.sqrt(scale))
+    if schedule["horizon"] is not None:
+        schedule["horizon"] = _times(schedule["horizon"], scale)
+    horizon = schedule["horizon"] or batches
+    if "warmup_batches" in schedule:
+        schedule["warmup_batches"] = min(round(schedule["warmup_batches"] * scale), horizon - 1)
+    if "period_batches" in schedule:
+        schedule["period_batches"] = _times(schedule["period_batches"], scale)
+    if averaging["kind"] == "ema":
+        averaging["decay"] = _shorter_window(averaging["decay"], scale)
+    elif averaging["kind"] == "swa":
+        averaging["start_batch"] = min(round(averaging["start_batch"] * scale), batches - 1)
+        averaging["every_batches"] = _times(averaging["every_batches"], scale)
+    if scale < 1:
+        model["hidden"] = _narrower(model["hidden"], scale)
+        model["layers"] = max(min(model["layers"], 2), round(model["layers"] * scale**0.25))
+    if train_utterances is not None:
+        training["batch_size"] = _smaller_batch(training, train_utterances)
+    return RunConfig.model_validate(sections)
+
+
+def _times(count: int, factor: float) -> int:
+    return max(1, round(count * factor))
+
+
+def _shorter_window(decay: float, scale: float) -> float:
+    # Rounded, or 0.999 would come out as 0.98000000000000001776.
+    return min(decay, round(1 - min((1 - decay) / scale, 0.5), 12))
+
+
+def _narrower(hidden: int, scale: float) -> int:
+    return min(hidden, max(LEAST_HIDDEN, 16 * round(hidden * math.sqrt(scale) / 16)))
+
+
+def _smaller_batch(training: dict[str, Any], utterances: int) -> int:
+    size, accumulation = int(training["batch_size"]), int(training["accumulation"])
+    while size % 2 == 0 and size * accumulation > LEAST_BATCH and utterances < BATCHES_PER_PASS * size * accumulation:
+        size //= 2
+    return size
