@@ -14,9 +14,11 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from search_spaces.errors import InputError
 
@@ -100,12 +102,12 @@ class EventLog:
             tail = os.pread(self._fd, size - start, start)
             if start and (first := tail.find(b"\n")) >= 0:
                 start, tail = start + first + 1, tail[first + 1 :]
-            seq = next((e["seq"] for line in reversed(tail.split(b"\n")) if (e := _decode(line)) is not None), None)
+            seq = next((e["seq"] for line in reversed(tail.split(b"\n")) if (e := decode(line)) is not None), None)
             if seq is not None or start == 0:
                 break
             window *= 4
         last = tail[tail.rfind(b"\n") + 1 :]
-        if last and _decode(last) is not None:
+        if last and decode(last) is not None:
             size += os.write(self._fd, b"\n")
             os.fsync(self._fd)
         elif last:
@@ -131,25 +133,50 @@ def scan_events(path: str | Path, problems: list[str], size: int | None = None) 
 
     With `size`, only the first `size` bytes are read: a snapshot of a log that is growing.
     """
+    scanner = LineScanner(str(path), problems)
     left = sys.maxsize if size is None else size
-    expected = 1
+    with open_log(path) as file:
+        for line in file:
+            yield from scanner.scan([line[:left]])
+            left -= len(line)
+            if left <= 0:
+                return
+
+
+@dataclass
+class LineScanner:
+    """Lines of a log, in order, to events; keeps count of lines and of the numbering, and notes what is wrong."""
+
+    name: str
+    problems: list[str]
+    lines: int = 0
+    expected: int = 1
+
+    def scan(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+        """The events of the next lines, each with its newline: one without is a torn last line."""
+        for line in lines:
+            self.lines += 1
+            event = decode(line)
+            if event is not None:
+                seq = event["seq"]
+                if seq != self.expected:
+                    self._note(f"event {self.expected} was expected, found {seq}")
+                self.expected = seq + 1
+                yield event
+            elif line.strip():
+                what = "a line that is no event" if line.endswith(b"\n") else "a torn last line"
+                self._note(f"{what} ({len(line)} bytes) is skipped")
+
+    def _note(self, what: str) -> None:
+        self.problems.append(f"{self.name}: line {self.lines}: {what}")
+
+
+@contextmanager
+def open_log(path: str | Path) -> Iterator[BinaryIO]:
+    """The log, open for reading; what the file system says against it becomes an `InputError`."""
     try:
         with Path(path).open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                line = line[:left]
-                left -= len(line)
-                event = _decode(line)
-                if event is not None:
-                    if event["seq"] != expected:
-                        found = event["seq"]
-                        problems.append(f"{path}: line {number}: event {expected} was expected, found {found}")
-                    expected = event["seq"] + 1
-                    yield event
-                elif line.strip():
-                    what = "a line that is no event" if line.endswith(b"\n") else "a torn last line"
-                    problems.append(f"{path}: line {number}: {what} ({len(line)} bytes) is skipped")
-                if left <= 0:
-                    return
+            yield file
     except FileNotFoundError as error:
         raise InputError(f"{path}: there is no event log; give a study folder that holds {LOG_NAME}") from error
     except OSError as error:
@@ -199,7 +226,8 @@ def _finite(value: Any) -> Any:
     return _finite(_plain(value))
 
 
-def _decode(line: bytes) -> dict[str, Any] | None:
+def decode(line: bytes) -> dict[str, Any] | None:
+    """The event of one line, or None if the line is no event."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

@@ -62,7 +62,7 @@ class _Trial:
     last_end: float | None = None
     checkpoint: str | None = None
     attempts: int = 0
-    seconds: float = 0.0  # of the epochs of the open attempt
+    open_attempts: set[int] = field(default_factory=set)  # started and never ended
     used: dict[str, float] = field(default_factory=lambda: {"cpu_seconds": 0.0, "gpu_seconds": 0.0})
 
 
@@ -87,21 +87,22 @@ class Replay:
             self._feed_study(kind, event)
         elif kind == "study_ended":
             self._end = event
-        elif kind in ("trial_started", "trial_ended", "epoch") and type(event.get("trial")) is int:
-            trial = self._trials.setdefault(event["trial"], _Trial())
+        elif kind in ("trial_started", "trial_ended", "epoch") and _is_count(event.get("trial")):
             if kind == "epoch":
-                self._feed_epoch(trial, event)
-            elif kind == "trial_started":
-                self._close_attempt(trial)
-                trial.first = trial.first or event
-                trial.last, trial.end = event, None
-                trial.attempts += 1
+                self._feed_epoch(event)
             else:
-                for name in trial.used:
-                    trial.used[name] += _number(event.get(name))
-                trial.seconds = 0.0
-                trial.end, trial.last_end = event, event.get("time")
-                trial.checkpoint = event.get("checkpoint") or trial.checkpoint
+                self._feed_trial(self._trials.setdefault(event["trial"], _Trial()), event)
+
+    def feed_epochs(self, epochs: pa.RecordBatch) -> None:
+        """Take in many epoch events at once: the columns of `epochs`, and `time` in seconds."""
+        times = pc.round(pc.multiply(epochs["time"], 1e6), round_mode="half_to_even").cast(pa.int64())
+        arrays = {"study": pa.nulls(epochs.num_rows, pa.string()), "reported": times.cast(pa.timestamp("us"))}
+        for f in schema("epochs"):
+            if f.name not in arrays:
+                arrays[f.name] = _finite(epochs[f.name])
+        arrays["attempt"] = pc.fill_null(arrays["attempt"], 0)
+        self._flush()
+        self._batches.append(pa.record_batch([arrays[f.name] for f in schema("epochs")], schema=schema("epochs")))
 
     def tables(self, running: bool, study: str | None = None) -> Tables:
         """The tables of what was fed so far; more can be fed afterwards."""
@@ -121,10 +122,22 @@ class Replay:
         else:
             self._resumed += 1
 
-    def _feed_epoch(self, trial: _Trial, event: Mapping[str, Any]) -> None:
-        if type(event.get("epoch")) is not int:
+    def _feed_trial(self, trial: _Trial, event: Mapping[str, Any]) -> None:
+        if event["event"] == "trial_started":
+            trial.attempts += 1
+            trial.first = trial.first or event
+            trial.last, trial.end = event, None
+            trial.open_attempts.add(event.get("attempt", trial.attempts))
             return
-        trial.seconds += _number(event.get("seconds"))
+        for name in trial.used:
+            trial.used[name] += _number(event.get(name))
+        trial.open_attempts.discard(event.get("attempt", (trial.last or {}).get("attempt", trial.attempts)))
+        trial.end, trial.last_end = event, event.get("time")
+        trial.checkpoint = event.get("checkpoint") or trial.checkpoint
+
+    def _feed_epoch(self, event: Mapping[str, Any]) -> None:
+        if not _is_count(event.get("epoch")):
+            return
         try:
             self._epochs.append(_epoch_values(event))
         except KeyError:  # an event of an older version, or one without a rule's decision
@@ -132,18 +145,13 @@ class Replay:
         if len(self._epochs) >= _CHUNK:
             self._flush()
 
-    def _close_attempt(self, trial: _Trial) -> None:
-        """Count the time of an attempt that never reported its end."""
-        for name, used in self._open_time(trial).items():
-            trial.used[name] += used
-        trial.seconds = 0.0
-
-    def _open_time(self, trial: _Trial) -> dict[str, float]:
-        resources = self._study.get("resources") or {}
-        return {
-            "cpu_seconds": trial.seconds * _number(resources.get("cpus_per_trial"), 1.0),
-            "gpu_seconds": trial.seconds * _number(resources.get("gpus_per_trial")),
-        }
+    def _open_seconds(self) -> dict[tuple[int, int], float]:
+        """Seconds of the epochs of each (trial, attempt), repeated epochs included: the time was spent."""
+        self._flush()
+        table = pa.Table.from_batches(self._batches, schema=schema("epochs")).select(["trial", "attempt", "seconds"])
+        sums = table.group_by(["trial", "attempt"], use_threads=False).aggregate([("seconds", "sum")])
+        columns = [sums[name].to_pylist() for name in ("trial", "attempt", "seconds_sum")]
+        return {(trial, attempt): seconds or 0.0 for trial, attempt, seconds in zip(*columns, strict=True)}
 
     def _flush(self) -> None:
         if not self._epochs:
@@ -151,7 +159,7 @@ class Replay:
         columns = dict(zip(_EPOCH_KEYS, map(list, zip(*self._epochs, strict=True)), strict=True))
         columns["reported"] = [_micros(seconds) for seconds in columns.pop("time")]
         columns["study"] = [None] * len(self._epochs)
-        columns["attempt"] = [attempt if type(attempt) is int else 0 for attempt in columns["attempt"]]
+        columns["attempt"] = [attempt if _is_count(attempt) else 0 for attempt in columns["attempt"]]
         arrays = [column_array(columns[f.name], f.type) for f in schema("epochs")]
         self._batches.append(pa.record_batch(arrays, schema=schema("epochs")))
         self._epochs = []
@@ -172,9 +180,11 @@ class Replay:
         return table.set_column(0, "study", pa.repeat(pa.scalar(study, pa.string()), table.num_rows))
 
     def _trial_table(self, study: str, epochs: pa.Table, running: bool) -> pa.Table:
-        curves = _summaries(epochs)
+        curves, spent = _summaries(epochs), self._open_seconds()
+        for number in curves.keys() - self._trials.keys():
+            self._trials[number] = _Trial()  # its start was lost with a damaged line
         numbers = sorted(self._trials)
-        fixed = [self._trial_row(study, number, curves.get(number, {}), running) for number in numbers]
+        fixed = [self._trial_row(study, number, curves.get(number, {}), spent, running) for number in numbers]
         arrays = {f.name: column_array([row.get(f.name) for row in fixed], f.type) for f in schema("trials")}
         configs = [flat_config((self._trials[number].last or {}).get("config")) for number in numbers]
         for name in by_section(name for config in configs for name in config):
@@ -182,10 +192,22 @@ class Replay:
                 arrays[name] = config_array([config.get(name) for config in configs])
         return pa.table(arrays)
 
-    def _trial_row(self, study: str, number: int, curve: Mapping[str, Any], running: bool) -> dict[str, Any]:
+    def _trial_row(
+        self,
+        study: str,
+        number: int,
+        curve: Mapping[str, Any],
+        spent: Mapping[tuple[int, int], float],
+        running: bool,
+    ) -> dict[str, Any]:
         trial = self._trials[number]
         first, last, end = trial.first or {}, trial.last or {}, trial.end
-        open_time = self._open_time(trial)
+        resources = _mapping(self._study.get("resources"))
+        seconds = sum(spent.get((number, attempt), 0.0) for attempt in sorted(trial.open_attempts))
+        per_second = {
+            "cpu_seconds": _number(resources.get("cpus_per_trial"), 1.0),
+            "gpu_seconds": _number(resources.get("gpus_per_trial")),
+        }
         if not curve and end:  # a result that was recorded without its curve
             curve = {name: end[name] for name in ("best_per", "last_per", "batches") if name in end}
         return {
@@ -195,7 +217,7 @@ class Replay:
             "status": end.get("status") if end else ("running" if running else "interrupted"),
             "origin": last.get("origin"),
             **curve,
-            **{name: used + open_time[name] for name, used in trial.used.items()},
+            **{name: used + seconds * per_second[name] for name, used in trial.used.items()},
             "started": _micros(first.get("time")),
             "ended": _micros(trial.last_end) if end else None,
             "attempts": trial.attempts,
@@ -252,17 +274,28 @@ def first_minimum(values: list[float | None]) -> int | None:
 
 def _summaries(epochs: pa.Table) -> dict[int, dict[str, Any]]:
     """Per trial: best_per, best_epoch, last_per, epochs, batches, host, from rows ordered by trial and epoch."""
-    summaries: dict[int, dict[str, Any]] = {}
-    columns = [epochs[name].to_pylist() for name in ("trial", "epoch", "per", "batch", "host")]
-    for trial, epoch, per, batch, host in zip(*columns, strict=True):
-        s = summaries.get(trial)
-        if s is None:
-            s = summaries[trial] = {"best_per": None, "best_epoch": None, "epochs": 0}
-        if per is not None and (s["best_per"] is None or per < s["best_per"]):
-            s["best_per"], s["best_epoch"] = per, epoch
-        s["last_per"], s["batches"], s["host"] = per, batch, host
-        s["epochs"] += 1
-    return summaries
+    last = pc.ScalarAggregateOptions(skip_nulls=False)
+    wanted = [
+        ("per", "min"),
+        ("epoch", "count"),
+        ("per", "last", last),
+        ("batch", "last", last),
+        ("host", "last", last),
+    ]
+    sums = epochs.group_by("trial", use_threads=False).aggregate(wanted)
+    lowest = sums["per_min"].take(pc.index_in(epochs["trial"], sums["trial"].combine_chunks()))
+    at_best = epochs.select(["trial", "epoch"]).filter(pc.equal(epochs["per"], lowest))
+    firsts = at_best.group_by("trial", use_threads=False).aggregate([("epoch", "first")])
+    best_epochs = dict(zip(firsts["trial"].to_pylist(), firsts["epoch_first"].to_pylist(), strict=True))
+    names = {
+        "per_min": "best_per",
+        "epoch_count": "epochs",
+        "per_last": "last_per",
+        "batch_last": "batches",
+        "host_last": "host",
+    }
+    rows = sums.select(["trial", *names]).rename_columns(["trial", *names.values()]).to_pylist()
+    return {row["trial"]: {**row, "best_epoch": best_epochs.get(row["trial"])} for row in rows}
 
 
 def flat_config(config: Any) -> dict[str, Any]:
@@ -308,8 +341,12 @@ def column_array(values: list[Any], kind: pa.DataType) -> pa.Array:
         array = pa.array(values, kind)  # its `from_pandas` would do for NaN, and import pandas
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         array = pa.array([_fit(value, kind) for value in values], kind)
-    if pa.types.is_floating(kind):
-        return pc.if_else(pc.is_finite(array), array, pa.scalar(None, kind))
+    return _finite(array)
+
+
+def _finite(array: pa.Array) -> pa.Array:
+    if pa.types.is_floating(array.type):
+        return pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
     return array
 
 
@@ -328,6 +365,11 @@ def _fit(value: Any, kind: pa.DataType) -> Any:
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return None
     return value
+
+
+def _is_count(value: Any) -> bool:
+    """Whether a trial, attempt or epoch number fits its column."""
+    return type(value) is int and 0 <= value < 2**31
 
 
 def _mapping(value: Any) -> dict[str, Any]:

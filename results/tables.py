@@ -20,10 +20,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results.bulk import replay_file
 from results.columns import COLUMNS, SCHEMA_VERSION, TABLES, Column
-from results.events import LOG_NAME, scan_events, sync_folder
+from results.events import LOG_NAME, sync_folder
 from results.lock import is_held
-from results.replay import Replay, Tables, build, by_section, column_array, empty, schema
+from results.replay import Tables, build, by_section, column_array, empty, schema
 from search_spaces.errors import InputError
 
 __all__ = [
@@ -201,10 +202,8 @@ def replay_log(folder: Path) -> tuple[Tables, dict[str, Any], list[str]]:
     try:
         size = log.stat().st_size
     except OSError:
-        size = 0  # scan_events says what is wrong with the file
-    replay = Replay()
-    for event in scan_events(log, problems, size):
-        replay.feed(event)
+        size = 0  # replay_file says what is wrong with the file
+    replay = replay_file(log, size, problems)
     about = {
         "schema_version": str(SCHEMA_VERSION),
         "study": os.fsencode(folder.name),

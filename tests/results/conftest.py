@@ -108,7 +108,7 @@ def numbered(events: Iterable[Mapping[str, Any]]) -> list[Event]:
 def write_log(folder: Path, events: Iterable[Mapping[str, Any]]) -> Path:
     """A study folder with this log; returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = "".join(json.dumps(event) + "\n" for event in numbered(events))
+    text = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in numbered(events))
     (folder / "events.jsonl").write_text(text, encoding="utf-8")
     return folder
 

@@ -8,6 +8,7 @@ import threading
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results import bulk
 from results.columns import COLUMNS, TABLES
-from results.events import EventLog
+from results.events import EventLog, scan_events
 from results.lock import StudyLock
-from results.replay import build, schema
+from results.replay import Replay, build, schema
 from results.tables import compact, find_studies, load_tables, open_sources
 from search_spaces.errors import InputError
 
@@ -58,7 +60,15 @@ def logs(draw: st.DrawFn) -> list[dict[str, Any]]:
         else:
             status = draw(st.sampled_from(["completed", "stopped", "diverged", "failed", "interrupted"]))
             events.append({"event": "trial_ended", "trial": trial, "status": status, "cpu_seconds": 1.5})
-    return [{"seq": seq, "time": 1e9 + seq, **event} for seq, event in enumerate(events, start=1)]
+    return [
+        {"event": event["event"], "seq": seq, "time": 1e9 + seq / 7, **event}
+        for seq, event in enumerate(events, start=1)
+    ]
+
+
+def as_lines(events: list[dict[str, Any]]) -> list[bytes]:
+    """The lines that EventLog would have written."""
+    return [json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events]
 
 
 @given(events=logs())
@@ -102,7 +112,7 @@ def test_parquet_says_what_the_log_says(tmp_path_factory: pytest.TempPathFactory
     """Compacted and loaded from Parquet, the tables equal those built from the events."""
     folder = tmp_path_factory.mktemp("results") / "s"
     folder.mkdir()
-    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    (folder / "events.jsonl").write_bytes(b"".join(as_lines(events)))
     assert compact(folder) == []
     sources, problems = open_sources(folder.parent)
     assert sorted(sources[0].parquet) == sorted(TABLES)
@@ -110,6 +120,46 @@ def test_parquet_says_what_the_log_says(tmp_path_factory: pytest.TempPathFactory
     assert {name: sources[0].table(name).to_pylist() for name in TABLES} == {n: t.to_pylist() for n, t in built.items()}
     assert all(sources[0].table(name).schema == built[name].schema for name in TABLES)
     assert problems == []
+
+
+BAD_LINES = [
+    b"{not json}\n",
+    b"\n",
+    b"\x00\x00\n",
+    b'{"event":"epoch","seq":3}\n',
+    b'{"event":"epoch","seq":4,"trial":-1,"epoch":1}\n',
+    b'{"event":"epoch","seq":5,"trial":0,"epoch":2,"per":"a","batch":1.5,"host":7}\n',
+    b'{"event":"epoch","seq":6,"trial":99999999999,"epoch":1}\n',
+    b'{"event":"epoch","seq":7,"trial":1,"epoch":1,"per":NaN,"host":"\\udcff"}\n',
+    b'{"event":"epoch","seq":8,"trial":1,"epoch":1,"per":1e999,"lr":3}\n',
+    b'{"event":"epoch","seq":9,"trial":1,"epoch":3,"per":0.5}{"event":"epoch","seq":9}\n',
+    b'{"event":"epoch","seq":10,"tri',
+]
+
+
+@given(events=logs(), data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_reading_in_blocks_equals_reading_line_by_line(
+    tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    """Whatever the damage and wherever the blocks end, the fast reader gives the same tables and the same problems."""
+    lines = as_lines(events)
+    for _ in range(data.draw(st.integers(0, 2), label="damages")):
+        place = data.draw(st.integers(0, len(lines)), label="place")
+        lines[place : place + data.draw(st.integers(0, 1))] = [data.draw(st.sampled_from(BAD_LINES))]
+    path = tmp_path_factory.mktemp("log") / "events.jsonl"
+    path.write_bytes(b"".join(lines))
+    slow_problems: list[str] = []
+    slow = Replay()
+    for event in scan_events(path, slow_problems):
+        slow.feed(event)
+    fast_problems: list[str] = []
+    with mock.patch.object(bulk, "_BLOCK", data.draw(st.sampled_from([64, 300, 1000, 8 << 20]), label="block")):
+        fast = bulk.replay_file(path, path.stat().st_size, fast_problems)
+    assert fast_problems == slow_problems
+    assert fast.last_seq == slow.last_seq
+    mine, theirs = fast.tables(False, "s"), slow.tables(False, "s")
+    assert {name: mine[name].to_pylist() for name in TABLES} == {name: theirs[name].to_pylist() for name in TABLES}
 
 
 def test_every_fixed_column_is_documented_and_there(results_dir: Path) -> None:
@@ -280,7 +330,7 @@ def test_a_renamed_folder_renames_the_study(results_dir: Path) -> None:
 def test_other_logs_of_the_same_size_are_noticed(results_dir: Path) -> None:
     """Parquet made from another log of the same length is not used."""
     log = results_dir / "alpha" / "events.jsonl"
-    log.write_text(log.read_text().replace('"reason": "budget"', '"reason": "failed"'))
+    log.write_text(log.read_text().replace('"reason":"budget"', '"reason":"failed"'))
     assert load_tables(results_dir, ["alpha"])[0]["studies"]["reason"].to_pylist() == ["failed"]
 
 
