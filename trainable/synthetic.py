@@ -103,6 +103,16 @@ class _Speaker:
     threshold: np.ndarray  # [features]
 
 
+@dataclass
+class _Session:
+    """One day's recording, while it goes on."""
+
+    name: str
+    rng: np.random.Generator
+    gain: np.ndarray  # [features]
+    baseline: np.ndarray  # [features]; wanders from one utterance to the next
+
+
 def make_synthetic(out: str | Path, size: str, seed: int = 0, *, progress: Progress | None = None) -> Dataset:
     """Make a synthetic data folder of size tiny, small or paper at `out`, and open it.
 
@@ -129,11 +139,10 @@ def generate(
                 _drift(speaker, size, rng)
             day_rng = np.random.default_rng([seed, 1, day])
             splits = _splits(size, day, day_rng)
-            gain = np.exp(day_rng.normal(0.0, 0.4, size.features))
-            baseline = np.zeros(size.features)
+            session = _session(size, day, day_rng)
             for block, begin in enumerate(range(0, len(splits), size.block)):
                 said = splits[begin : begin + size.block]
-                baseline = _write_block(writer, size, speaker, day, block, begin, said, gain, baseline, day_rng)
+                _write_block(writer, size, speaker, session, block + 1, begin, said)
                 done += len(said)
                 if progress is not None:
                     progress(done, total, f"day {day + 1} of {size.days}")
@@ -150,7 +159,6 @@ def _speaker(size: Size, rng: np.random.Generator) -> _Speaker:
             targets[index] = centre + size.separation * _unit(rng.normal(size=size.latent))
             durations[index] *= RELATIVE_DURATION.get(manner, 1.0)
     targets[CLASSES.index(SILENCE)] = 0.3 * _unit(rng.normal(size=size.latent))
-
     return _Speaker(
         targets=targets,
         durations=durations,
@@ -170,6 +178,15 @@ def _drift(speaker: _Speaker, size: Size, rng: np.random.Generator) -> None:
     speaker.threshold = speaker.threshold + rng.normal(0.0, 0.1, size.features)
 
 
+def _session(size: Size, day: int, rng: np.random.Generator) -> _Session:
+    return _Session(
+        name=f"synthetic.{day + 1:02d}",
+        rng=rng,
+        gain=np.exp(rng.normal(0.0, 0.4, size.features)),
+        baseline=np.zeros(size.features),
+    )
+
+
 def _splits(size: Size, day: int, rng: np.random.Generator) -> list[str]:
     """The split of each utterance of a day, in the order they are said; splits are spread evenly over days."""
 
@@ -182,36 +199,26 @@ def _splits(size: Size, day: int, rng: np.random.Generator) -> list[str]:
 
 
 def _write_block(
-    writer: DatasetWriter,
-    size: Size,
-    speaker: _Speaker,
-    day: int,
-    block: int,
-    first: int,
-    splits: list[str],
-    gain: np.ndarray,
-    baseline: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Say, z-score and write the utterances of one block; returns where the baselines [features] have wandered to."""
+    writer: DatasetWriter, size: Size, speaker: _Speaker, session: _Session, block: int, first: int, splits: list[str]
+) -> None:
+    """Say, record, z-score and write the utterances of one block, which are to go to `splits`."""
     said = []
     for _ in splits:
-        words, labels, path = _say(size, speaker, rng)
-        baseline = 0.98 * baseline + rng.normal(0.0, 0.1, size.features)
-        said.append((words, labels, _record(size, speaker, path, gain, baseline, rng)))
+        words, labels, path = _say(size, speaker, session.rng)
+        session.baseline = 0.98 * session.baseline + session.rng.normal(0.0, 0.1, size.features)
+        said.append((words, labels, _record(size, speaker, session, path)))
     everything = np.concatenate([features for _, _, features in said])
     mean, sd = everything.mean(axis=0), everything.std(axis=0) + 1e-8
-    for trial, (split, (words, labels, features)) in enumerate(zip(splits, said, strict=True)):
+    for i, (split, (words, labels, features)) in enumerate(zip(splits, said, strict=True)):
         writer.add(
             np.round((features - mean) / sd * ROUNDING) / ROUNDING,
             labels,
             split=split,
-            session=f"synthetic.{day + 1:02d}",
+            session=session.name,
             text=" ".join(words),
-            block=block + 1,
-            trial=first + trial,
+            block=block,
+            trial=first + i,
         )
-    return baseline
 
 
 def _say(size: Size, speaker: _Speaker, rng: np.random.Generator) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -245,12 +252,11 @@ def _smooth(path: np.ndarray, sd: float) -> np.ndarray:
     return np.stack([np.convolve(column, window / window.sum(), "valid") for column in padded.T], axis=1)
 
 
-def _record(
-    size: Size, speaker: _Speaker, path: np.ndarray, gain: np.ndarray, baseline: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _record(size: Size, speaker: _Speaker, session: _Session, path: np.ndarray) -> np.ndarray:
     """Features float64 [bins, features] of an articulatory path [bins, latent]."""
-    shared = rng.normal(0.0, size.shared_noise / np.sqrt(size.latent), path.shape)
+    shared = session.rng.normal(0.0, size.shared_noise / np.sqrt(size.latent), path.shape)
     shared = _smooth(shared, 2.0) * 2.66  # the factor gives back the variance that smoothing takes
     drive = (path + shared) @ speaker.tuning
-    rate = np.logaddexp(0.0, 2.0 * (drive - speaker.threshold)) / 2.0
-    return np.asarray(gain * rate + baseline + size.noise * rng.standard_normal(rate.shape))
+    rate = np.logaddexp(0.0, 2.0 * (drive - speaker.threshold)) / 2.0  # rectified, softly
+    noise = size.noise * session.rng.standard_normal(rate.shape)
+    return np.asarray(session.gain * rate + session.baseline + noise)
