@@ -38,6 +38,7 @@ class _Recorded(_Strict):
     per_beam: float | None = Field(None, ge=0)
     beam_size: int | None = Field(None, ge=1)
     approximate: bool = False
+    comparable: bool = True
     split: str = ""
     note: str = ""
 
@@ -68,7 +69,7 @@ class Run:
     `settings` is what the file, its parents and the overrides give, without defaults; `changed` maps the dotted paths
     whose value differs from the parent's to the value here; `assumed` maps the paths whose value is a guess, here or in
     a parent, to {"value", "reason", "run"}; `recorded` holds what was reported for the run (per, decoder, per_beam,
-    beam_size, approximate, split, note), only the keys given.
+    beam_size, approximate, comparable, split, note), only the keys given.
     """
 
     name: str

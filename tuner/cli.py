@@ -13,7 +13,7 @@ import traceback
 import click
 
 from search_spaces.errors import InputError
-from tuner.commands import data, results, search, spaces, train
+from tuner.commands import data, lineage, results, search, spaces, train
 
 
 @click.group(
@@ -27,7 +27,14 @@ def tuner(debug: bool) -> None:
     """Search the training settings of a GRU-CTC phoneme decoder, stop weak trials early, ask which was best."""
 
 
-for command in (*data.COMMANDS, *spaces.COMMANDS, *search.COMMANDS, *train.COMMANDS, *results.COMMANDS):
+for command in (
+    *data.COMMANDS,
+    *spaces.COMMANDS,
+    *search.COMMANDS,
+    *lineage.COMMANDS,
+    *train.COMMANDS,
+    *results.COMMANDS,
+):
     tuner.add_command(command)
 
 

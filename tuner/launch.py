@@ -7,7 +7,7 @@ import random
 import re
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,25 +59,55 @@ def check_name(name: str) -> None:
 
 
 def new_settings(space: Space, study: str, request: Request, dataset: Any) -> dict[str, Any]:
-    """The fields of a `study_started` event."""
-    searcher = chosen(Searcher, space.searcher, request.searcher)
-    stopping = chosen(Stopping, space.stopping, request.stopping)
+    """The fields of a `study_started` event of a search."""
     trials = request.trials if request.trials is not None else space.budget.trials
     hours = request.hours if request.hours is not None else space.budget.hours
     if not trials and not hours:
         raise InputError(f"{space.name}: the search has no budget; give --trials or --hours")
     return {
-        "study": study,
+        **_common_settings(study, request, dataset),
         "space": space.as_dict(),
-        "data": {"path": str(request.data.resolve()), "name": dataset.name, "fingerprint": dataset.fingerprint},
+        "searcher": chosen(Searcher, space.searcher, request.searcher),
+        "stopping": chosen(Stopping, space.stopping, request.stopping),
+        "objective": space.objective,
+        "start_points": [space.start_params(start)[0] for start in space.start_points],
+        "budget": {"trials": trials, "hours": hours},
+    }
+
+
+def planned_settings(
+    plan: Sequence[Mapping[str, Any]], study: str, request: Request, dataset: Any, **more: Any
+) -> dict[str, Any]:
+    """The fields of a `study_started` event of a plan: a list of {run, parent, origin, config}, all run to their end.
+
+    `more` are further fields, such as `origin_note`.
+    """
+    return {
+        **_common_settings(study, request, dataset),
+        "space": None,
+        "plan": list(plan),
+        "searcher": {"kind": "plan"},
+        "stopping": {"kind": "none"},
+        "objective": "best_per",
+        "start_points": [],
+        "budget": {"trials": len(plan), "hours": request.hours},
+        **more,
+    }
+
+
+def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, Any]:
+    return {
+        "study": study,
+        "data": {
+            "path": str(request.data.resolve()),
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "val_phonemes": int(dataset.val.label_lengths.sum()),
+        },
         "code": provenance.code(),
         "packages": provenance.packages(),
         "host": provenance.host(),
-        "searcher": searcher,
-        "stopping": stopping,
-        "objective": space.objective,
         "seed": request.seed,
-        "budget": {"trials": trials, "hours": hours},
         "retries": request.retries,
         "resources": _resources(request),
     }
@@ -128,13 +158,7 @@ def search(space: Space, study_name: str, request: Request) -> int:
     """Run a new search; returns the exit status."""
     from trainable.data import open_dataset
 
-    check_name(study_name)
-    folder = request.results_dir / study_name
-    if folder.exists():
-        raise InputError(
-            f"{folder}: the study '{study_name}' exists; go on with it by --resume (or 'tuner resume {study_name}'), "
-            "or choose another name by --study"
-        )
+    folder = new_folder(request.results_dir, study_name)
     dataset = open_dataset(request.data)
     check_data(space, dataset)
     starts = {name: space.start_params(name) for name in space.start_points}
@@ -142,6 +166,29 @@ def search(space: Space, study_name: str, request: Request) -> int:
     settings["start_points"] = [params for params, _ in starts.values()]
     notes = [f"start point {name}: {note}" for name, (_, remarks) in starts.items() for note in remarks]
     return _run(folder, request, settings, notes)
+
+
+def run_plan(
+    study_name: str, request: Request, make_plan: Callable[[Any], Sequence[Mapping[str, Any]]], **more: Any
+) -> int:
+    """Run a new study of `make_plan(dataset)`, every entry to its end; `more` are settings; returns the exit status."""
+    from trainable.data import open_dataset
+
+    folder = new_folder(request.results_dir, study_name)
+    dataset = open_dataset(request.data)
+    return _run(folder, request, planned_settings(make_plan(dataset), study_name, request, dataset, **more), [])
+
+
+def new_folder(results_dir: Path, study_name: str) -> Path:
+    """The folder of a study to be; raises InputError if its name is not allowed or taken."""
+    check_name(study_name)
+    folder = results_dir / study_name
+    if folder.exists():
+        raise InputError(
+            f"{folder}: the study '{study_name}' exists; go on with it by --resume (or 'tuner resume {study_name}'), "
+            "or choose another name by --study"
+        )
+    return folder
 
 
 def resume(study_name: str, request: Request) -> int:
@@ -152,6 +199,10 @@ def resume(study_name: str, request: Request) -> int:
     if not (folder / LOG_NAME).exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
     old = _settings_in_force(folder)
+    if old.get("plan") and request.trials not in (None, len(old["plan"])):
+        raise InputError(
+            f"--trials {request.trials}: the study follows a plan of {len(old['plan'])} runs; leave it out"
+        )
     dataset = open_dataset(request.data)
     if dataset.fingerprint != old["data"]["fingerprint"]:
         raise InputError(
@@ -267,12 +318,16 @@ def _announce(study: Any, concurrent: int) -> None:
 def _finish(study: Any, reason: str, request: Request) -> int:
     """The table, and what to do next."""
     from results.best import best
+    from tuner.lineage import lineage_table
 
     name = study.settings["study"]
     trials = study.state.trials.values()
     failed = [t for t in trials if t.status == "failed"]
     print()
-    print(best(request.results_dir, [name], top=10).render("table"))
+    if study.settings.get("lineage"):
+        print(lineage_table(request.results_dir, name).render("table"))
+    else:
+        print(best(request.results_dir, [name], top=10).render("table"))
     where = "" if request.results_dir == Path("results") / "studies" else f" --results {request.results_dir}"
     if reason == "interrupted":
         print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")

@@ -57,3 +57,33 @@ def set_option(function: Any) -> Any:
         metavar="KEY=VALUE",
         help="Change a value by its dotted path, such as schedule.peak_lr=3e-3; may be given several times.",
     )(function)
+
+
+def resource_options(function: Any) -> Any:
+    """--hours, --cpus-per-trial, --gpus-per-trial, --concurrent, --cpus, --retries, --address: where trials run."""
+    options = (
+        click.option(
+            "--hours", type=click.FloatRange(min=0, min_open=True), help="Wall time in hours, all sessions together."
+        ),
+        click.option("--cpus-per-trial", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True),
+        click.option(
+            "--gpus-per-trial",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            show_default=True,
+            help="Cards, or the share of a card, for each trial; 0.25 puts four on one.",
+        ),
+        click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit]."),
+        click.option("--cpus", type=click.IntRange(min=1), help="Cores the local Ray may use [default: all]."),
+        click.option(
+            "--retries",
+            type=click.IntRange(min=0),
+            default=1,
+            show_default=True,
+            help="Further attempts at a trial that failed.",
+        ),
+        click.option("--address", help="Join the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function

@@ -1,0 +1,79 @@
+"""`tuner lineage`: the recorded runs again, small enough for this machine, and beside the record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuner.commands.options import format_option, resource_options, results_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tuner lineage --data data/an4 --scale 0.02 --study lineage
+  tuner lineage --study lineage --resume
+  tuner lineage --study lineage --table --format markdown
+"""
+)
+@click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Packed data folder; needed to begin.")
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, max=1, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="How small: lengths in batches times this, widths and evaluations times its root; 1 = as recorded.",
+)
+@click.option("--only", multiple=True, metavar="RUN,RUN", help="Only these of the recorded runs.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "recorded", "fp32", "bf16"]),
+    default="auto",
+    show_default=True,
+    help="auto = each run's own, but fp32 for what the CPU has no instructions for.",
+)
+@click.option("--study", default="lineage", show_default=True, help="Name of the study.")
+@click.option("--resume", "resume_", is_flag=True, help="Go on with the study if it exists.")
+@click.option("--table", "table_only", is_flag=True, help="Run nothing, print the table of what has run.")
+@resource_options
+@format_option
+@results_option
+def lineage(
+    data_dir: Path | None,
+    scale: float,
+    only: tuple[str, ...],
+    precision: str,
+    study: str,
+    resume_: bool,
+    table_only: bool,
+    form: str,
+    results_dir: Path,
+    **given: Any,
+) -> None:
+    """Run the 23 recorded runs as one study, none stopped early, and compare their order with the record."""
+    from tuner.launch import Request, data_of, resume, run_plan
+    from tuner.lineage import lineage_table, make_plan
+
+    if table_only:
+        click.echo(lineage_table(results_dir, study).render(form))
+        return
+    if resume_ and (results_dir / study).exists():
+        request = Request(results_dir=results_dir, data=data_dir or data_of(results_dir, study), **given)
+        raise click.exceptions.Exit(resume(study, request))
+    if data_dir is None:
+        raise click.UsageError("give --data, a packed data folder, such as --data data/small")
+    names = [name.strip() for part in only for name in part.split(",") if name.strip()]
+    gpu = given["gpus_per_trial"] > 0
+    status = run_plan(
+        study,
+        Request(results_dir=results_dir, data=data_dir, **given),
+        lambda dataset: make_plan(dataset, scale, names, precision, gpu),
+        lineage={"scale": scale, "precision": precision},
+        origin_note=f"the recorded runs at scale {scale:g}, precision {precision}",
+    )
+    raise click.exceptions.Exit(status)
+
+
+COMMANDS = (lineage,)
