@@ -13,7 +13,7 @@ import traceback
 import click
 
 from search_spaces.errors import InputError
-from tuner.commands import data, lineage, results, search, spaces, train
+from tuner.commands import changelog, data, lineage, recorded, results, search, spaces, train
 
 
 @click.group(
@@ -34,6 +34,8 @@ for command in (
     *lineage.COMMANDS,
     *train.COMMANDS,
     *results.COMMANDS,
+    *recorded.COMMANDS,
+    *changelog.COMMANDS,
 ):
     tuner.add_command(command)
 

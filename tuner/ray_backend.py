@@ -9,12 +9,13 @@ are off.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -115,9 +116,24 @@ def _raising(error: Exception) -> Iterator[dict[str, Any]]:
 _running: dict[str, Any] = {}
 
 
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Leaves Tune's loop with the error itself: Tune would wrap some errors and go on after others."""
+
+    @functools.wraps(method)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return method(*arguments, **named)
+        except Exception as error:
+            _running["broken"] = error
+            raise SearchStopped from error
+
+    return call
+
+
 class AskStudy(Searcher):
     """Tune's `Searcher`: hands out the study's jobs."""
 
+    @_guarded
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next attempt, None for "not now", FINISHED when nothing is left."""
         study: Study = _running["study"]
@@ -147,6 +163,7 @@ class AskStudy(Searcher):
 class TellStudy(FIFOScheduler):
     """Tune's `TrialScheduler`: tells the study each result and carries out its decision."""
 
+    @_guarded
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP or CONTINUE; the decision is in the log when this returns."""
         study: Study = _running["study"]
@@ -158,6 +175,7 @@ class TellStudy(FIFOScheduler):
         decision = study.report(job.trial, job.attempt, row)
         return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
 
+    @_guarded
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The worker process died, or could not be started."""
         job: Job = _running["jobs"][trial.trial_id]
@@ -226,7 +244,8 @@ def stop_ray() -> None:
 def run(study: Study, data: Path, resources: Resources, concurrent: int) -> str:
     """Run a study until its budget is used up; returns why it ended: "budget", "wall_time" or "interrupted".
 
-    Ray must have been started. Ctrl-C or SIGTERM ends it at once; what was reported is kept.
+    Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
+    constraints, the log cannot be written). Ctrl-C or SIGTERM ends it at once; what was reported is kept.
     """
     interrupted = False
 
@@ -275,8 +294,13 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int) -> str:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         shutil.rmtree(scratch, ignore_errors=True)
+        broken = _running.pop("broken", None)
         for key in ("study", "jobs", "shared", "concurrent", "leave"):
             _running.pop(key, None)
+    if broken is not None:
+        with contextlib.suppress(InputError):  # the log itself may be what cannot be written
+            study.interrupt("failed")
+        raise broken
     reason = "interrupted" if interrupted else "wall_time" if study.seconds_left <= 0 else "budget"
     study.interrupt(reason)
     return reason

@@ -171,3 +171,17 @@ def test_a_wall_time_budget_ends_the_search(tmp_path, tiny_data, real_space, tun
     assert "the time is used up" in done.out
     trials = pq.read_table(study_folder(tmp_path, "t") / "trials.parquet").to_pylist()
     assert 0 < len(trials) < 500
+
+
+def test_a_search_that_cannot_propose_ends_in_one_line(tmp_path, tiny_data, real_space, tuner):
+    """A constraint that hardly any draw keeps ends the search with one line and status 2; the study can be asked."""
+    text = real_space.read_text().replace("start_points: [real.yaml]", "constraints: ['schedule.peak_lr < 0.0001005']")
+    (tmp_path / "real.yaml").write_text((real_space.parent / "real.yaml").read_text())
+    (tmp_path / "narrow.yaml").write_text(text)
+    done = tuner.run("search", "narrow.yaml", "--data", tiny_data, "--study", "n", "--trials", 30, cwd=tmp_path)
+    assert done.status == 2, done.err
+    errors = [line for line in done.err.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1
+    assert "loosen the constraint" in errors[0]
+    assert "Traceback" not in done.err
+    assert tuner.run("query", "select * from studies", cwd=tmp_path).status == 0

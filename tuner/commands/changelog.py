@@ -1,0 +1,31 @@
+"""`tuner changelog`: the history of a study as a page, written from its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuner.commands.options import results_option
+
+
+@click.command(epilog="Example: tuner changelog an4 --out changelog.md")
+@click.argument("study")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the page (Markdown) to this file.")
+@results_option
+def changelog(study: str, out: Path | None, results_dir: Path) -> None:
+    """Write the changelog of STUDY: phases, what changed and what came of it, and what a hand-kept page misses."""
+    from results.changelog import changelog as page_of
+    from results.changelog import write_page
+
+    page = page_of(results_dir, study)
+    for problem in page.problems:
+        click.echo(f"note: {problem}", err=True)
+    if out is None:
+        click.echo(page.text, nl=False)
+    else:
+        write_page(out, page.text)
+        click.echo(f"wrote {out}: {page.trials} trials, {page.findings} findings")
+
+
+COMMANDS = (changelog,)

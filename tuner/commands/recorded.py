@@ -1,0 +1,56 @@
+"""`tuner results`: past runs beside the new ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuner.commands.options import results_option
+
+
+@click.group("results")
+def results_group() -> None:
+    """Bring results that were not made here into the tables."""
+
+
+@results_group.command("add-recorded", epilog="Example: tuner results add-recorded; tuner changelog recorded")
+@click.option("--study", default="recorded", show_default=True, help="Name of the study to make.")
+@results_option
+def add_recorded(study: str, results_dir: Path) -> None:
+    """Add the 23 recorded runs of the hand-kept changelog as a study."""
+    from tuner.past import add_recorded as add
+
+    runs = add(results_dir, study)
+    known = [run.recorded["per"] for run in runs if run.recorded.get("per") is not None]
+    click.echo(f"added {len(runs)} recorded runs as {results_dir / study}; {len(known)} have a PER")
+    click.echo(f"next: tuner best {study}; tuner changelog {study}")
+
+
+@results_group.command("import", epilog="Example: tuner results import neural_seq_decoder/outputs --study lab")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--study", help="Name of the study to make [default: PATH's last part].")
+@results_option
+def import_(path: Path, study: str | None, results_dir: Path) -> None:
+    """Import past runs of the reference trainer or of a fork of it.
+
+    PATH is one result folder (args, trainingStats, metrics.jsonl), or a folder of them. The pickles are read without
+    running anything in them. Settings that have no counterpart here are listed.
+    """
+    from tuner.past import write_study
+    from tuner.reference import read_results
+
+    found = read_results(path)
+    name = study or path.resolve().name
+    note = f"imported from result folders of the reference trainer: {path}"
+    write_study(results_dir, name, found.trials, data={"name": "as imported", "path": "not here"}, note=note)
+    epochs = sum(len(trial.epochs) for trial in found.trials)
+    click.echo(f"added {len(found.trials)} runs with {epochs} evaluations as {results_dir / name}")
+    for run, names in found.unmatched.items():
+        click.echo(f"no counterpart here: {run}: {', '.join(names)}")
+    for problem in found.problems:
+        click.echo(f"left out: {problem}", err=True)
+    click.echo(f"next: tuner best {name}; tuner changelog {name}")
+
+
+COMMANDS = (results_group,)
