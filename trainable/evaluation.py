@@ -39,7 +39,7 @@ def ctc_losses(logits: Tensor, frames: Tensor, batch: Batch, reduction: str) -> 
     leaves it. The mean over utterances is the caller's, who knows how many a step of several micro-batches has.
     """
     losses = F.ctc_loss(
-        logits.float().log_softmax(2).transpose(0, 1),
+        logits.log_softmax(2).transpose(0, 1),
         batch.labels,
         frames,
         batch.label_lengths,

@@ -78,8 +78,9 @@ class Decoder(nn.Module):
             packed = gru(cast(nn.GRU, layer), packed)
             if self.norms is not None:
                 packed = packed._replace(data=self.norms[i](packed.data))
-        packed = packed._replace(data=self.output(packed.data).float())
-        logits, _ = pad_packed_sequence(packed, batch_first=True)
+        logits = self.output(packed.data)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        logits, _ = pad_packed_sequence(packed._replace(data=logits), batch_first=True)
         return logits, frames
 
     def _windows(self, x: Tensor, frames: Tensor) -> PackedSequence:

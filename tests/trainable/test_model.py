@@ -90,7 +90,7 @@ def test_it_is_the_model_that_its_parts_describe(config: Make) -> None:
         soft = affine / (1 + affine.abs())
         windows = torch.stack([soft[2 * t : 2 * t + 8].flatten() for t in range(int(frames[row]))])
         expected = model.output(whole(windows[:, None])[0][:, 0])
-        torch.testing.assert_close(logits[row, : int(frames[row])].double(), expected, rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(logits[row, : int(frames[row])], expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("kernel", [5, 6, 20, 21, 1])
