@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +16,8 @@ from typing import Any
 from results.events import LOG_NAME, EventLog, sync_folder
 from results.lock import StudyLock
 from results.tables import compact
-from search_spaces import InputError, Run, load_run, run_names, to_dict
-from search_spaces.config import RunConfig
+from search_spaces import InputError, Run, RunConfig, load_run, to_dict
+from search_spaces.lineage import LINEAGE
 from tuner import provenance
 from tuner.launch import check_name
 
@@ -43,27 +42,16 @@ class PastTrial:
 
 
 def add_recorded(results_dir: Path, study: str) -> list[Run]:
-    """Write the recorded runs that come with the program as the study `study`; returns them in the page's order.
+    """Write the recorded runs that come with the program as the study `study`; returns them, oldest first.
 
     A run of which the page gives no result has the status `completed` and no PER; one whose training it calls
     incomplete is `interrupted`. Raises `InputError` if there is such a study.
     """
-    runs = recorded_runs()
+    runs = [load_run(name) for name in LINEAGE]
     trials = [_recorded(run) for run in runs]
     note = "the 23 runs of the changelog kept by hand; not run here"
     write_study(results_dir, study, trials, data={"name": "recorded", "path": "not here"}, note=note)
     return runs
-
-
-def recorded_runs() -> list[Run]:
-    """The shipped runs that are part of the history, in its order: by phase, a parent before its children."""
-    runs = {run.name: run for run in map(load_run, run_names()) if run.phase}
-
-    def depth(run: Run) -> int:
-        parent = runs.get(run.parent or "")
-        return 1 + depth(parent) if parent and parent.phase == run.phase else 0
-
-    return sorted(runs.values(), key=lambda run: (run.phase != "Baseline", run.phase, depth(run), _natural(run.name)))
 
 
 def write_study(
@@ -162,8 +150,3 @@ def _recorded(run: Run) -> PastTrial:
 def _notes(run: Run) -> list[str]:
     approximate = "The PER is approximate" if run.recorded.get("approximate") else ""
     return [text for text in (run.notes, approximate, run.recorded.get("note", ""), *run.remarks) if text]
-
-
-def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """`run9` before `run10`, `run16_sub20` before `run17`."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]

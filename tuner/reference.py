@@ -32,7 +32,10 @@ _SAYS_NOTHING = {
 }
 _METRICS = {
     # a fork's key -> a column of the epochs table
-    **{"ctc_loss": "val_loss", "train_loss_avg": "train_loss", "lr": "lr", "grad_norm_avg": "grad_norm"},
+    "ctc_loss": "val_loss",
+    "train_loss_avg": "train_loss",
+    "lr": "lr",
+    "grad_norm_avg": "grad_norm",
 }
 
 
@@ -59,7 +62,7 @@ class _Args:
 
 @dataclass
 class Found:
-    """What was read: the trials, what their settings had without a counterpart, and a line per folder left out."""
+    """What was read: the trials; each setting without a counterpart, with its runs; a line per folder left out."""
 
     trials: list[PastTrial] = field(default_factory=list)
     unmatched: dict[str, list[str]] = field(default_factory=dict)
@@ -84,7 +87,8 @@ def read_results(path: Path) -> Found:
             found.problems += error.problems
             continue
         found.trials += trials
-        found.unmatched.update({folder.name: unmatched} if unmatched else {})
+        for setting in unmatched:
+            found.unmatched.setdefault(setting, []).append(folder.name)
     if not found.trials:
         raise InputError(found.problems)
     return found
@@ -103,23 +107,23 @@ def _read(folder: Path, problems: list[str]) -> tuple[list[PastTrial], list[str]
         raise InputError(f"{path}: holds a {type(values).__name__}; the reference's is a dict of settings")
     args = _Args(values)
     config, assumed = _config(path, args)
-    micro = max(1, int(config.training.accumulation))
-    runs = [_rows(run, config, micro) for run in _evaluations(folder, problems)] or [[]]
+    purpose = args.get("run_purpose")
+    runs = _evaluations(folder, problems) or [[]]
     trials = []
-    for part, (rows, run) in enumerate(zip(runs, _evaluations(folder, []) or [[]], strict=True), start=1):
+    for part, run in enumerate(runs, start=1):
+        rows = _rows(run, config)
         split = next((row["eval_split"] for row in run if isinstance(row.get("eval_split"), str)), "test")
         notes = [f"part {part} of {len(runs)}: the run was started again in this folder"] if len(runs) > 1 else []
         notes += [f"without a counterpart here: {', '.join(args.left)}"] if args.left else []
         about = {
             "run": folder.name if part == 1 else f"{folder.name}_restart{part - 1}",
-            "purpose": str(args.get("run_purpose", "")) or None,
+            "purpose": purpose if isinstance(purpose, str) else None,
             "decoder": "greedy",
             "split": split,
             "assumed": ", ".join(assumed) or None,
             "note": "; ".join(notes) or None,
         }
         trials.append(PastTrial(config, _status(rows, config), about, rows))
-    args.get("run_purpose")
     return trials, args.left
 
 
@@ -184,7 +188,7 @@ def _stats(path: Path) -> list[dict[str, Any]]:
     ]
 
 
-def _rows(run: list[dict[str, Any]], config: RunConfig, micro: int) -> list[dict[str, Any]]:
+def _rows(run: list[dict[str, Any]], config: RunConfig) -> list[dict[str, Any]]:
     """Epoch rows: the n-th evaluation is epoch n; a step that comes again belongs to a further attempt."""
     rows: list[dict[str, Any]] = []
     epochs: dict[int, int] = {}
@@ -193,7 +197,7 @@ def _rows(run: list[dict[str, Any]], config: RunConfig, micro: int) -> list[dict
         step = evaluation["step"]
         attempt += step <= last
         last = step
-        batch = (step + 1) // micro
+        batch = (step + 1) // config.training.accumulation
         row = {"attempt": attempt, "epoch": epochs.setdefault(step, len(epochs) + 1), "batch": batch}
         row["per"] = _number(evaluation.get("per"))
         row |= {column: _number(evaluation[key]) for key, column in _METRICS.items() if key in evaluation}
@@ -218,7 +222,9 @@ def _config(path: Path, args: _Args) -> tuple[RunConfig, list[str]]:
         where = ".".join(str(part) for part in first["loc"]) or "settings"
         raise InputError(f"{path}: {where}: {first['msg'].splitlines()[0]}; the run is left out") from error
     except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-        raise InputError(f"{path}: a setting has an impossible value ({str(error)[:80]}); the run is left out") from error
+        raise InputError(
+            f"{path}: a setting has an impossible value ({str(error)[:80]}); the run is left out"
+        ) from error
     assumed = ["optimizer_eps"]
     if config.training.precision != "fp32":
         assumed.append("training_precision")  # "amp" is bf16 where the card has it, else fp16

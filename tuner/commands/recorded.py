@@ -46,8 +46,9 @@ def import_(path: Path, study: str | None, results_dir: Path) -> None:
     write_study(results_dir, name, found.trials, data={"name": "as imported", "path": "not here"}, note=note)
     epochs = sum(len(trial.epochs) for trial in found.trials)
     click.echo(f"added {len(found.trials)} runs with {epochs} evaluations as {results_dir / name}")
-    for run, names in found.unmatched.items():
-        click.echo(f"no counterpart here: {run}: {', '.join(names)}")
+    for setting, runs in sorted(found.unmatched.items()):
+        more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
+        click.echo(f"no counterpart here: {setting} ({', '.join(runs[:3])}{more})")
     for problem in found.problems:
         click.echo(f"left out: {problem}", err=True)
     click.echo(f"next: tuner best {name}; tuner changelog {name}")
