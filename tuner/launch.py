@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -32,12 +33,17 @@ class Request:
     seed: int = 0
     searcher: str | None = None
     stopping: str | None = None
-    retries: int = 1
+    retries: int | None = None
     cpus: int | None = None
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
+    cpus_per_trial: float | None = None
+    gpus_per_trial: float | None = None
     concurrent: int | None = None
     address: str | None = None
+
+
+RESOURCES = {"cpus_per_trial": 1.0, "gpus_per_trial": 0.0, "concurrent": None}
+"""What a trial gets where nobody says otherwise; `concurrent` None is as many at once as fit."""
+RETRIES = 1
 
 
 def free_name(results_dir: Path, wanted: str) -> str:
@@ -70,7 +76,6 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> di
         "searcher": chosen(Searcher, space.searcher, request.searcher),
         "stopping": chosen(Stopping, space.stopping, request.stopping),
         "objective": space.objective,
-        "start_points": [space.start_params(start)[0] for start in space.start_points],
         "budget": {"trials": trials, "hours": hours},
     }
 
@@ -78,7 +83,7 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> di
 def planned_settings(
     plan: Sequence[Mapping[str, Any]], study: str, request: Request, dataset: Any, **more: Any
 ) -> dict[str, Any]:
-    """The fields of a `study_started` event of a plan: a list of {run, parent, origin, config}, all run to their end.
+    """The fields of a `study_started` event of a plan: a list of {run, parent, origin, config}, each run to its end.
 
     `more` are further fields, such as `origin_note`.
     """
@@ -108,8 +113,8 @@ def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, An
         "packages": provenance.packages(),
         "host": provenance.host(),
         "seed": request.seed,
-        "retries": request.retries,
-        "resources": _resources(request),
+        "retries": RETRIES if request.retries is None else request.retries,
+        "resources": _resources(request, RESOURCES),
     }
 
 
@@ -121,12 +126,10 @@ def chosen(kinds: Any, default: Any, kind: str | None) -> dict[str, Any]:
     return settings
 
 
-def _resources(request: Request) -> dict[str, Any]:
-    return {
-        "cpus_per_trial": request.cpus_per_trial,
-        "gpus_per_trial": request.gpus_per_trial,
-        "concurrent": request.concurrent,
-    }
+def _resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The resources asked for; those in force `before` where nothing was."""
+    asked = {key: getattr(request, key) for key in RESOURCES}
+    return {key: before.get(key, RESOURCES[key]) if value is None else value for key, value in asked.items()}
 
 
 class _RandomTrial:
@@ -213,11 +216,13 @@ def resume(study_name: str, request: Request) -> int:
         "trials": request.trials if request.trials is not None else old["budget"]["trials"],
         "hours": request.hours if request.hours is not None else old["budget"]["hours"],
     }
-    new = {"budget": budget, "resources": _resources(request), "retries": request.retries}
+    new: dict[str, Any] = {"budget": budget, "resources": _resources(request, old["resources"])}
+    if request.retries is not None:
+        new["retries"] = request.retries
     if str(request.data.resolve()) != old["data"]["path"]:
         new["data"] = {**old["data"], "path": str(request.data.resolve())}
     changed = {key: [old.get(key), value] for key, value in new.items() if old.get(key) != value}
-    return _run(folder, request, None, [], changed)
+    return _run(folder, request, {**old, **new}, [], changed)
 
 
 def data_of(results_dir: Path, study_name: str) -> Path:
@@ -242,11 +247,11 @@ def _settings_in_force(folder: Path) -> dict[str, Any]:
 def _run(
     folder: Path,
     request: Request,
-    settings: Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
     notes: list[str],
     changed: Mapping[str, Any] | None = None,
 ) -> int:
-    """Start Ray, take the lock, run the study, show its table."""
+    """Start Ray, take the lock, run the study, show its table. `changed` is given, if empty, where a study goes on."""
     from rich.console import Console
 
     from results.tables import compact
@@ -255,32 +260,31 @@ def _run(
     from tuner.study import Study
 
     check_writable(request.results_dir)
+    resources = ray_backend.Resources(**settings["resources"])
     cores = request.cpus or len(os.sched_getaffinity(0))
-    if request.address is None and request.cpus_per_trial > cores:
-        raise InputError(f"--cpus-per-trial {request.cpus_per_trial:g}: there are {cores} cores; give {cores} or less")
-    resources = ray_backend.Resources(request.cpus_per_trial, request.gpus_per_trial, request.concurrent)
-    print("starting Ray ...", file=sys.stderr)
+    if request.address is None and resources.cpus_per_trial > cores:
+        raise InputError(f"--cpus-per-trial {resources.cpus_per_trial:g}: there are {cores} cores; give that or less")
     holder: list[Study] = []
-    try:
+    with contextlib.ExitStack() as stack:
+        if changed is not None:  # before Ray takes its seconds; a new study's folder is not made before Ray is there
+            stack.enter_context(StudyLock(folder))
+        print("starting Ray ...", file=sys.stderr)
+        stack.callback(ray_backend.stop_ray)
         concurrent = ray_backend.start_ray(request.address, request.cpus, resources)
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
-        with StudyLock(folder):
-            if settings is not None:
-                study = Study.create(folder, settings, [progress.event])
-            else:
-                study = Study.resume(folder, changed or {}, [progress.event])
-            holder.append(study)
-            _announce(study, concurrent)
-            try:
-                with progress:
-                    reason = ray_backend.run(study, request.data, resources, concurrent)
-            finally:
-                study.close()
-            compact(folder)
-    finally:
-        ray_backend.stop_ray()
+        if changed is None:
+            stack.enter_context(StudyLock(folder))
+            study = Study.create(folder, settings, [progress.event])
+        else:
+            study = Study.resume(folder, changed, [progress.event])
+        stack.callback(study.close)
+        holder.append(study)
+        _announce(study, concurrent)
+        with progress:
+            reason = ray_backend.run(study, request.data, resources, concurrent)
+        compact(folder)
     return _finish(study, reason, request)
 
 

@@ -81,7 +81,14 @@ def synthetic(size: str, out: Path, seed: int) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kernel", type=click.IntRange(min=1), default=32, show_default=True, help="Bins in one input window.")
 @click.option("--stride", type=click.IntRange(min=1), default=4, show_default=True, help="Bins between windows.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How it is written.",
+)
 def show(folder: Path, kernel: int, stride: int, form: str) -> None:
     """Show sessions, utterances, lengths, features, and the labels that do not fit a kernel and stride."""
     from trainable.data import open_dataset, summary

@@ -65,7 +65,7 @@ def lineage(
     if data_dir is None:
         raise click.UsageError("give --data, a packed data folder, such as --data data/small")
     names = [name.strip() for part in only for name in part.split(",") if name.strip()]
-    gpu = given["gpus_per_trial"] > 0
+    gpu = bool(given["gpus_per_trial"])
     status = run_plan(
         study,
         Request(results_dir=results_dir, data=data_dir, **given),

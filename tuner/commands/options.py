@@ -65,22 +65,22 @@ def resource_options(function: Any) -> Any:
         click.option(
             "--hours", type=click.FloatRange(min=0, min_open=True), help="Wall time in hours, all sessions together."
         ),
-        click.option("--cpus-per-trial", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True),
+        click.option(
+            "--cpus-per-trial",
+            type=click.FloatRange(min=0, min_open=True),
+            help="Cores, and torch threads, for each trial [default: 1, or as before].",
+        ),
         click.option(
             "--gpus-per-trial",
             type=click.FloatRange(min=0),
-            default=0.0,
-            show_default=True,
-            help="Cards, or the share of a card, for each trial; 0.25 puts four on one.",
+            help="Cards, or the share of a card, for each trial; 0.25 puts four on one [default: 0, or as before].",
         ),
         click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit]."),
         click.option("--cpus", type=click.IntRange(min=1), help="Cores the local Ray may use [default: all]."),
         click.option(
             "--retries",
             type=click.IntRange(min=0),
-            default=1,
-            show_default=True,
-            help="Further attempts at a trial that failed.",
+            help="Further attempts at a trial that failed [default: 1, or as before].",
         ),
         click.option("--address", help="Join the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
     )

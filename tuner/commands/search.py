@@ -41,6 +41,8 @@ def search(space: str, data_dir: Path, study: str | None, resume_: bool, results
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
     again = resume_ and (results_dir / name).exists()
+    if again and (given["searcher"] or given["stopping"]):
+        raise click.UsageError("a study keeps the searcher and the stopping rule it began with; leave them out")
     raise click.exceptions.Exit(go_on(name, request) if again else begin(loaded, name, request))
 
 
