@@ -3,11 +3,13 @@
     python benchmarks/training.py --data data/an4                       # two small models on a CPU
     python benchmarks/training.py --data data/paper --precision fp32 bf16 fp16     # full size on a GPU
 
-For each model size: utterances per second of the reference recipe (`benchmarks/reference.py`) and of `trainable` with the
-same settings, end to end: training steps, and the evaluation of the validation split that follows every 100 of them. Then what each of our measures brings, by leaving it out, and where the time goes.
+For each model size: utterances per second of the reference recipe (`benchmarks/reference.py`) and of `trainable` with
+the same settings, end to end: training steps, and the evaluation of the validation split that follows every 100 steps.
+Then what each of our measures brings, by leaving it out, and where the time goes.
 
 The rounds of all contestants alternate, so that other work on the machine slows all of them down alike; let steps times
-rounds be a pass over the data or more, because batches by length differ in cost. On a CPU the clock is the process's CPU time, with one thread; on a GPU it is wall time.
+rounds be a pass over the data or more: batches by length differ in cost. On a CPU the clock is the process's CPU
+time, with one thread; on a GPU it is wall time.
 """
 
 from __future__ import annotations

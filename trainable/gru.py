@@ -69,7 +69,7 @@ class _Scan(torch.autograd.Function):
             # What does not depend on the state, for all frames at once; the loop adds the rest in place.
             gates = _product(x, w_ih[:two].t(), lowered).add_(b_ih[:two] + b_hh[:two])
             new = _product(x, w_ih[two:].t(), lowered).add_(b_ih[two:])
-            state_part = b_hh[two:].expand_as(new).contiguous()
+            state_part = b_hh[two:].repeat(len(new), 1)  # a copy, always: it is written to
             out = torch.empty_like(new)
             w_gates, w_new = w_hh[:two].t(), w_hh[two:].t()
             rows = [tensor.split(sizes) for tensor in (gates, gates[:, :hidden], gates[:, hidden:])]

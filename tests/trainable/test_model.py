@@ -191,6 +191,16 @@ def test_the_fast_gru_is_torchs_gru(bidirectional: bool) -> None:
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_the_fast_gru_leaves_its_weights_alone() -> None:
+    """A pass changes no parameter and no input, in the extreme of a single frame too."""
+    layer = nn.GRU(5, 3, bidirectional=True)
+    for frames in (1, 4):
+        packed = pack_padded_sequence(torch.randn(frames, 1, 5), torch.tensor([frames]))
+        before = [tensor.detach().clone() for tensor in (packed.data, *layer.parameters())]
+        gru(layer, packed).data.sum().backward()
+        assert all(map(torch.equal, before, (packed.data, *layer.parameters())))
+
+
 def test_the_fast_gru_keeps_what_packing_remembers() -> None:
     """Unsorted sequences come back in their own order."""
     layer = nn.GRU(5, 3)
