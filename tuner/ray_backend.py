@@ -38,6 +38,7 @@ os.environ.update(
     }
 )
 
+import psutil
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -201,19 +202,18 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources) -> in
 
     Raises InputError if a trial needs more than there is.
     """
+    _running["scratch"] = make_scratch()
     if not ray.is_initialized():
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address is None:
             # Ray's memory monitor ends the whole search when it kills a worker; the system's own limits stay.
             os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-            folder = tempfile.mkdtemp(prefix="tuner-ray-", dir="/tmp")  # socket paths must be short
-            _running["ray_folder"] = folder
             options.update(
                 address="local",
                 num_cpus=cpus or len(os.sched_getaffinity(0)),
                 include_dashboard=False,
                 object_store_memory=10**8,
-                _temp_dir=folder,
+                _temp_dir=str(_running["scratch"]),
             )
         else:
             options["address"] = address
@@ -233,12 +233,22 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources) -> in
     return min(limit, resources.concurrent) if resources.concurrent else limit
 
 
+def make_scratch() -> Path:
+    """A folder for what Ray and Tune write and nobody reads; folders of drivers that were killed are removed."""
+    root = Path("/tmp")  # noqa: S108  Ray's socket paths must be short, whatever TMPDIR says
+    for old in root.glob("tuner-*-*"):
+        pid = old.name.split("-")[1]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"tuner-{os.getpid()}-", dir=root))
+
+
 def stop_ray() -> None:
-    """End the local Ray (or leave the cluster) and remove its temporary folder."""
+    """End the local Ray (or leave the cluster) and remove the scratch folder."""
     ray.shutdown()
-    folder = _running.pop("ray_folder", None)
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)
+    scratch = _running.pop("scratch", None)
+    if scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def run(study: Study, data: Path, resources: Resources, concurrent: int) -> str:
@@ -258,7 +268,6 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int) -> str:
             raise SearchStopped
         interrupted = True
 
-    scratch = tempfile.mkdtemp(prefix="tuner-tune-")
     shared = {
         "data": str(data.resolve()),
         "folder": str(study.folder.resolve()),
@@ -277,7 +286,7 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int) -> str:
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            storage_path=scratch,
+            storage_path=str(_running["scratch"] / "results"),
             name="tune",
             stop=_Leave(),
             verbose=0,
@@ -293,7 +302,6 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int) -> str:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        shutil.rmtree(scratch, ignore_errors=True)
         broken = _running.pop("broken", None)
         for key in ("study", "jobs", "shared", "concurrent", "leave"):
             _running.pop(key, None)
