@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
@@ -36,6 +35,7 @@ _FIXED = frozenset(schema("trials").names)
 _PER_COLUMNS = ("best_per", "last_per")
 
 Row = dict[str, Any]
+Key = tuple[Any, ...]
 
 
 @dataclass
@@ -94,17 +94,18 @@ def best(
     trials = tables["trials"]
     if where:
         trials = _filtered(results_dir, studies, trials, where)
-    rows = trials.to_pylist()
+    varied = varying(trials)
+    chosen = varied if columns is None else _choose_columns(columns, trials.column_names)
+    groups = [_known(name.strip(), trials.column_names, "group_by") for name in (group_by or "").split(",") if group_by]
+    rows = trials.select(list(dict.fromkeys([*schema("trials").names, *varied, *chosen, *groups]))).to_pylist()
     notes = [] if rows else ["no trials" + (" meet the condition" if where else " yet")]
     about = {row["study"]: row for row in tables["studies"].to_pylist()}
     key = _Order(by, trials.schema)
     targets = [_Order(name, trials.schema) for name in pareto.split(",")] if pareto else [key]
-    groups = [_known(name.strip(), trials.column_names, "group_by") for name in (group_by or "").split(",") if group_by]
-    chosen = _choose_columns(columns, trials, rows)
     ranked = [row for row in rows if all(order.value(row) is not None for order in targets)]
     ranked.sort(key=lambda row: [*(order.value(row) for order in targets), row["study"], row["trial"]])
     notes += _left_out(rows, ranked, targets)
-    seeds = _Seeds(rows, about, key.column if key.column in _PER_COLUMNS else "best_per")
+    seeds = _Seeds(rows, about, varied, key.column if key.column in _PER_COLUMNS else "best_per")
     if pareto:
         shown = _front(ranked, targets)
         notes.append(f"{len(shown)} of {len(ranked)} trials are beaten by no other in {pareto}")
@@ -141,11 +142,14 @@ class _Order:
 class _Seeds:
     """What trials that share a configuration and a data set, and differ in their seed, say about luck."""
 
-    def __init__(self, rows: Sequence[Row], about: dict[str, Row], column: str) -> None:
+    def __init__(self, rows: Sequence[Row], about: dict[str, Row], varied: Sequence[str], column: str) -> None:
         self.column = column
         self._about = about
-        self._names = sorted(name for name in (rows[0] if rows else {}) if name not in _FIXED)
-        members: dict[str, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+        data = {study: row["data_fingerprint"] or study for study, row in about.items()}
+        self._keys = {
+            (row["study"], row["trial"]): (data.get(row["study"]), *(row[name] for name in varied)) for row in rows
+        }
+        members: dict[Key, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
             # A trial that was stopped or failed had less training: its PER is no draw of the same quantity.
             if row["status"] == "completed" and row[column] is not None:
@@ -158,10 +162,9 @@ class _Seeds:
         self.sd = math.sqrt(squares / self.degrees) if self.degrees else math.nan
         self.several = bool(several)
 
-    def key(self, row: Row) -> str:
+    def key(self, row: Row) -> Key:
         """Equal for two trials of one configuration on one data set."""
-        data = self._about.get(row["study"], {}).get("data_fingerprint") or row["study"]
-        return json.dumps([data, [row[name] for name in self._names]])
+        return self._keys[row["study"], row["trial"]]
 
     def draws(self, row: Row) -> list[float]:
         """One value per seed of the trial's configuration; only the trial's own where it has not completed."""
@@ -182,7 +185,7 @@ class _Seeds:
         """Whether the leader leads, by the rule in this module's docstring."""
         if key.column != self.column or key.sign < 0 or len(ranked) < 2:
             return []
-        configurations: dict[str, Row] = {}
+        configurations: dict[Key, Row] = {}
         for row in ranked:
             configurations.setdefault(self.key(row), row)
         rows = sorted(configurations.values(), key=lambda row: fmean(self.draws(row)))
@@ -227,22 +230,28 @@ def t95(degrees: int) -> float:
     return _T95[degrees - 1] if degrees <= len(_T95) else 1.96 + 2.4 / degrees + 2.8 / degrees**2
 
 
-def varying(rows: Sequence[Row], names: Iterable[str]) -> list[str]:
+def varying(trials: pa.Table) -> list[str]:
     """The configuration columns that tell these trials apart.
 
     A null that only says that the chosen kind has no such key (`optimizer_momentum` of Adam) is no value.
     """
     found = []
-    for name in names:
-        values = [row[name] for row in rows]
-        kinds = [row.get(f"{name.split('_')[0]}_kind") for row in rows]
-        missing: dict[Any, set[bool]] = defaultdict(set)
-        for kind, value in zip(kinds, values, strict=True):
-            missing[kind].add(value is None)
-        implied = all(len(states) == 1 for states in missing.values()) and len(missing) > 1
-        if len({value for value in values if not (implied and value is None)}) > 1:
-            found.append(name)
+    for name in trials.column_names:
+        if name not in _FIXED:
+            values = len(trials[name].unique()) - (trials[name].null_count > 0)
+            if values > 1 or (values == 1 and trials[name].null_count and not _implied(trials, name)):
+                found.append(name)
     return found
+
+
+def _implied(trials: pa.Table, name: str) -> bool:
+    """Whether the section's kind, of which there are several, decides where the column is null."""
+    kind = f"{name.split('_')[0]}_kind"
+    if kind not in trials.column_names or kind == name:
+        return False
+    states = set(zip(trials[kind].to_pylist(), trials[name].is_null().to_pylist(), strict=True))
+    kinds = {kind for kind, _ in states}
+    return len(states) == len(kinds) > 1
 
 
 def short_headers(names: Sequence[str]) -> dict[str, str]:
@@ -271,12 +280,10 @@ def _known(name: str, names: Sequence[str], what: str) -> str:
     raise InputError(f"{what}: there is no column {name!r}; {hint}")
 
 
-def _choose_columns(columns: Sequence[str] | None, trials: pa.Table, rows: Sequence[Row]) -> list[str]:
-    if columns is None:
-        return varying(rows, [name for name in trials.column_names if name not in _FIXED])
+def _choose_columns(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
     chosen: list[str] = []
-    for pattern in columns:
-        matched = fnmatch.filter(trials.column_names, pattern) or [_known(pattern, trials.column_names, "columns")]
+    for pattern in patterns:
+        matched = fnmatch.filter(names, pattern) or [_known(pattern, names, "columns")]
         chosen += [name for name in matched if name not in chosen]
     return chosen
 

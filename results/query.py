@@ -135,9 +135,9 @@ def _base_tables(tree: dict[str, Any]) -> set[str]:
 
 
 def _register(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], used: set[str]) -> None:
-    """Make the three views; `epochs`, if it is not `used`, without its rows."""
+    """Make the three views; one that is not `used` without rows, so that they need not be read."""
     for name in ("studies", "trials"):
-        connection.register(name, stack(name, [source.table(name) for source in sources]))
+        connection.register(name, stack(name, [source.table(name) for source in sources if name in used]))
     parts = [schema("epochs").empty_table()]
     files = []
     for source in sources if "epochs" in used else ():

@@ -236,9 +236,17 @@ def _tail(log: Path, size: int) -> str:
 
 def _write(path: Path, table: pa.Table) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
+    repeating = [f.name for f in table.schema if not pa.types.is_floating(f.type)]  # measurements hardly repeat
     try:
         with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", row_group_size=_ROW_GROUP, write_page_checksum=True)
+            pq.write_table(
+                table,
+                file,
+                compression="zstd",
+                row_group_size=_ROW_GROUP,
+                use_dictionary=repeating,
+                write_page_checksum=True,
+            )
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
