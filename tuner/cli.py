@@ -13,7 +13,7 @@ import traceback
 import click
 
 from search_spaces.errors import InputError
-from tuner.commands import changelog, data, lineage, recorded, results, search, spaces, train
+from tuner.commands import changelog, data, lineage, recorded, results, runs, search, spaces, train
 
 
 @click.group(
@@ -30,6 +30,7 @@ def tuner(debug: bool) -> None:
 for command in (
     *data.COMMANDS,
     *spaces.COMMANDS,
+    *runs.COMMANDS,
     *search.COMMANDS,
     *lineage.COMMANDS,
     *train.COMMANDS,

@@ -1,4 +1,4 @@
-"""`tuner spaces` and `tuner runs`: what can be searched and run."""
+"""`tuner spaces`: what can be searched."""
 
 from __future__ import annotations
 
@@ -113,33 +113,4 @@ def describe_when(when: Any) -> str:
     return " and ".join(parts)
 
 
-@click.group(invoke_without_command=True, epilog="Example: tuner runs show run16_5")
-@click.pass_context
-def runs(context: click.Context) -> None:
-    """List the shipped runs, show one, or compare two."""
-    if context.invoked_subcommand:
-        return
-    from search_spaces import load_run, run_names
-
-    rows = []
-    for name in run_names():
-        run = load_run(name)
-        recorded = run.recorded or {}
-        rows.append(
-            {
-                "run": name,
-                "from": run.parent or "",
-                "phase": run.phase or "",
-                "schedule": run.config.schedule.kind,
-                "peak_lr": run.config.schedule.peak_lr,
-                "batches": run.config.training.batches,
-                "recorded_per": recorded.get("per"),
-                "assumed": len(run.assumed or {}),
-                "remarks": len(run.remarks or ()),
-            }
-        )
-    click.echo(_rows(rows, "table"))
-    click.echo("\nnext: tuner runs show NAME; tuner train NAME --data FOLDER")
-
-
-COMMANDS = (spaces, runs)
+COMMANDS = (spaces,)

@@ -1,0 +1,171 @@
+"""`tuner runs`: the runs that come with the program."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuner.commands.options import format_option
+
+
+@click.group(invoke_without_command=True, epilog="Example: tuner runs show run16_5")
+@click.pass_context
+def runs(context: click.Context) -> None:
+    """List the shipped runs; show one, compare two, or plot their learning rates."""
+    if context.invoked_subcommand:
+        return
+    from results.output import Sheet, render
+    from search_spaces import load_run, run_names
+    from search_spaces.lineage import LINEAGE
+
+    rows = []
+    for name in [*LINEAGE, *(name for name in run_names() if name not in LINEAGE)]:
+        run = load_run(name)
+        rows.append(
+            {
+                "run": name,
+                "from": run.parent,
+                "schedule": run.config.schedule.kind,
+                "peak_lr": run.config.schedule.peak_lr,
+                "averaging": run.config.averaging.kind,
+                "batches": run.config.training.batches,
+                "recorded_per": run.recorded.get("per"),
+                "assumed": len(run.assumed),
+                "remarks": len(run.remarks),
+                "phase": run.phase,
+            }
+        )
+    click.echo(render(Sheet.of(rows), "table"))
+    click.echo("next: tuner runs show NAME; tuner runs plot; tuner train NAME --data FOLDER")
+
+
+@runs.command(
+    "show",
+    epilog="Example: tuner runs show run16_5. What it prints is a run file: "
+    "tuner runs show run16_5 > mine.yaml; tuner train mine.yaml --data data/small",
+)
+@click.argument("name")
+@click.option("--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+def show(name: str, form: str) -> None:
+    """Show the whole configuration of run NAME (shipped, or a file), and what is known about it.
+
+    Comments say which values differ from the run it came from, which are assumed and why, what was recorded, and what
+    is doubtful about the record.
+    """
+    from search_spaces import load_run
+
+    run = load_run(name)
+    click.echo(json.dumps(_facts(run), indent=2) if form == "json" else _annotated(run), nl=form == "json")
+
+
+def _facts(run: Any) -> dict[str, Any]:
+    from search_spaces import diff, to_dict
+
+    changed = diff(run.parent_config, run.config) if run.parent_config else {}
+    return {
+        "run": run.name,
+        "from": run.parent,
+        "phase": run.phase,
+        "purpose": run.purpose,
+        "notes": run.notes,
+        "config": to_dict(run.config),
+        "changed": {path: {"from": old, "to": new} for path, (old, new) in changed.items()},
+        "assumed": run.assumed,
+        "recorded": run.recorded,
+        "remarks": list(run.remarks),
+    }
+
+
+def _annotated(run: Any) -> str:
+    facts = _facts(run)
+    lines = [f"# {run.name}" + (f", from {run.parent}" if run.parent else "")]
+    lines += [f"{key}: {_yaml(facts[key])}" for key in ("purpose", "phase", "notes") if facts[key]]
+    for section, values in facts["config"].items():
+        lines.append(f"{section}:")
+        for key, value in values.items():
+            remarks = _about(run, facts, f"{section}.{key}")
+            lines.append(f"  {key}: {_yaml(value)}" + (f"  # {'; '.join(remarks)}" if remarks else ""))
+        gone = {path: change["from"] for path, change in facts["changed"].items() if change["to"] == "absent"}
+        lines += [
+            f"  # without {run.parent}'s {path.split('.')[1]}: {_yaml(old)}"
+            for path, old in gone.items()
+            if path.split(".")[0] == section
+        ]
+    if run.recorded:
+        lines.append("recorded:")
+        lines += [f"  {key}: {_yaml(value)}" for key, value in run.recorded.items()]
+    if run.remarks:
+        lines.append("remarks:")
+        lines += [f"  - {_yaml(remark)}" for remark in run.remarks]
+    return "\n".join(lines) + "\n"
+
+
+def _about(run: Any, facts: dict[str, Any], path: str) -> list[str]:
+    """What a comment says of one value."""
+    remarks = []
+    if path in facts["changed"]:
+        before = facts["changed"][path]["from"]
+        remarks.append(f"{run.parent}: {'has none' if before == 'absent' else _yaml(before)}")
+    if path in run.assumed:
+        entry = run.assumed[path]
+        where = "" if entry["run"] == run.name else f" ({entry['run']})"
+        remarks.append(f"assumed{where}: {entry['reason']}")
+    return remarks
+
+
+def _yaml(value: Any) -> str:
+    """A value as YAML on one line."""
+    import yaml
+
+    value = list(value) if isinstance(value, tuple) else value
+    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**9, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+@runs.command("diff", epilog="Example: tuner runs diff run16_4 run16_5")
+@click.argument("a")
+@click.argument("b")
+@format_option
+def diff_runs(a: str, b: str, form: str) -> None:
+    """Show where the configurations of runs A and B differ."""
+    from results.output import Sheet, render
+    from search_spaces import diff, load_run
+
+    left, right = load_run(a), load_run(b)
+    rows = [
+        # As text, so that 0.02 and "absent" can stand in one column.
+        {"setting": path, a: _yaml(old), b: _yaml(new)}
+        for path, (old, new) in diff(left.config, right.config).items()
+    ]
+    click.echo(render(Sheet.of(rows, ("setting", a, b)), form), nl=False)
+    if not rows and form == "table":
+        click.echo(f"{a} and {b} have the same configuration")
+
+
+@runs.command(
+    "plot", epilog="Example: tuner runs plot run13_onecycle_safe run16_5 run18_long_sgdr_swa --out schedules.svg"
+)
+@click.argument("names", nargs=-1)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("schedules.png"),
+    show_default=True,
+    help="Picture to write: .png, .svg or .html.",
+)
+def plot(names: tuple[str, ...], out: Path) -> None:
+    """Draw the learning rate over the batches of runs NAMES (all recorded runs if none is named)."""
+    from search_spaces import load_run
+    from search_spaces.lineage import LINEAGE
+    from tuner.pictures import plot_schedules
+
+    configs = {name: load_run(name).config for name in names or LINEAGE}
+    lines = plot_schedules(configs, out)
+    same = f" ({len(configs)} runs, some with the same rates)" if lines < len(configs) else ""
+    click.echo(f"wrote {out}: {lines} learning rates{same}; open it in a browser or picture viewer")
+
+
+COMMANDS = (runs,)

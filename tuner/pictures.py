@@ -1,0 +1,132 @@
+"""The picture of the learning rates of runs: one line a run, labelled where it ends."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from search_spaces import InputError, RunConfig
+from trainable.schedules import lr_curve
+
+ENDINGS = ("png", "svg", "html")
+
+# Okabe & Ito's colours, which people with any colour vision tell apart, without their yellow (too pale for a line).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
+POINTS = 2000
+"""Points of a line at most; a file of every batch of every run would be 20 MB."""
+
+
+def check_out(out: Path) -> str:
+    """The ending of a picture's file; raises InputError if it is none of `ENDINGS` or the folder does not exist."""
+    ending = out.suffix.removeprefix(".").lower()
+    if ending not in ENDINGS:
+        raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .png, .svg or .html")
+    if not out.resolve().parent.is_dir():
+        raise InputError(f"{out}: the folder {out.resolve().parent} does not exist; make it, or choose another --out")
+    return ending
+
+
+def plot_schedules(configs: Mapping[str, RunConfig], out: Path) -> int:
+    """Draw the rate of every batch of the named runs into `out` (.png, .svg or .html); returns the number of lines.
+
+    Runs with the same rates share a line. Rates of 0 (where a warm-up begins) have no place on the logarithmic axis
+    and are left out.
+    """
+    ending = check_out(out)
+    lines = _lines(configs)
+    figure = _draw(lines)
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "rates", "svg.fonttype": "none"}):
+        if ending == "png":
+            figure.savefig(buffer, format="png", dpi=150)
+        else:
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+    content = buffer.getvalue()
+    if ending == "html":
+        drawing = content[content.index(b"<svg") :]
+        content = b"<!doctype html><meta charset=utf-8><title>Learning rates</title>\n" + drawing
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
+    return len(lines)
+
+
+def _lines(configs: Mapping[str, RunConfig]) -> list[tuple[str, np.ndarray]]:
+    """(label, float64 [batches]) of each different curve, the runs that share one named together."""
+    groups: list[tuple[list[str], np.ndarray]] = []
+    for name, config in configs.items():
+        curve = lr_curve(config)
+        for names, other in groups:
+            if np.array_equal(curve, other):
+                names.append(name)
+                break
+        else:
+            groups.append(([name], curve))
+    return [(" = ".join(names), curve) for names, curve in groups]
+
+
+def _draw(lines: Sequence[tuple[str, np.ndarray]]) -> Figure:
+    figure = Figure(figsize=(13, 8))
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.07, 0.08, 0.91, 0.86))
+    axes.set(title="Learning rate of every batch", xlabel="batch (optimizer step)", ylabel="learning rate")
+    axes.set_yscale("log")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, which="major", color="#e6e6e6", linewidth=0.7)
+    longest = max(len(curve) for _, curve in lines)
+    for i, (_, curve) in enumerate(lines):
+        at = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), POINTS)).astype(int))
+        rates = np.where(curve[at] > 0, curve[at], np.nan)
+        axes.plot(at, rates, color=COLOURS[i % len(COLOURS)], linestyle=_dash(i), linewidth=1.6)
+    axes.set_xlim(0, longest * 1.22)
+    low = min(curve[curve > 0].min() for _, curve in lines)
+    high = max(curve.max() for _, curve in lines)
+    axes.set_ylim(low / 2, high * 2)
+    canvas.draw()
+    _label(figure, axes, lines)
+    return figure
+
+
+def _dash(i: int) -> Any:
+    return DASHES[i // len(COLOURS) % len(DASHES)]
+
+
+def _label(figure: Figure, axes: Any, lines: Sequence[tuple[str, np.ndarray]]) -> None:
+    """Each label beside the end of its line, moved up or down until it covers no other."""
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    taken: list[Bbox] = []
+    ends = [(len(curve) - 1, curve[curve > 0][-1]) for _, curve in lines]
+    for i in sorted(range(len(lines)), key=lambda i: (ends[i][0], -ends[i][1])):
+        text = axes.annotate(
+            lines[i][0],
+            xy=ends[i],
+            xytext=(9, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8.5,
+            color=COLOURS[i % len(COLOURS)],
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+            arrowprops={"arrowstyle": "-", "color": COLOURS[i % len(COLOURS)], "linewidth": 0.7, "shrinkA": 0},
+        )
+        for step in range(2 * len(lines) + 1):
+            offset = (step + 1) // 2 * (1 if step % 2 else -1) * 11
+            text.set_position((9, offset))
+            box = text.get_window_extent(renderer)
+            inside = axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
