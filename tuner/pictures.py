@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from search_spaces import InputError, RunConfig
@@ -119,13 +120,14 @@ def _label(figure: Figure, axes: Any, lines: Sequence[tuple[str, np.ndarray]]) -
             va="center",
             fontsize=8.5,
             color=COLOURS[i % len(COLOURS)],
-            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.8},
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.6},
             arrowprops={"arrowstyle": "-", "color": COLOURS[i % len(COLOURS)], "linewidth": 0.7, "shrinkA": 0},
         )
         for step in range(2 * len(lines) + 1):
             offset = (step + 1) // 2 * (1 if step % 2 else -1) * 11
             text.set_position((9, offset))
-            box = text.get_window_extent(renderer)
+            text.update_positions(renderer)
+            box = Text.get_window_extent(text, renderer)  # an annotation's own extent has the arrow in it
             inside = axes.bbox.y0 < box.y0 and box.y1 < axes.bbox.y1
             if inside and not any(box.overlaps(other) for other in taken):
                 break

@@ -85,7 +85,7 @@ def _annotated(run: Any) -> str:
     lines += [f"{key}: {_yaml(facts[key])}" for key in ("purpose", "phase", "notes") if facts[key]]
     for section, values in facts["config"].items():
         lines.append(f"{section}:")
-        for key, value in values.items():
+        for key, value in sorted(values.items(), key=lambda item: item[0] != "kind"):
             remarks = _about(run, facts, f"{section}.{key}")
             lines.append(f"  {key}: {_yaml(value)}" + (f"  # {'; '.join(remarks)}" if remarks else ""))
         gone = {path: change["from"] for path, change in facts["changed"].items() if change["to"] == "absent"}
