@@ -86,8 +86,8 @@ SIZES = {
     ),
     "paper": Size(
         days=24, train=8800, val=880, features=256, vocabulary=len(LEXICON), words=(3, 11), phoneme_bins=9.4,
-        rest_bins=16.0, bins=(100, 900), block=40, latent=16, separation=0.7, day_drift=0.25, noise=1.5,
-        shared_noise=0.4,
+        rest_bins=16.0, bins=(100, 900), block=40, latent=16, separation=0.7, day_drift=0.5, noise=2.5,
+        shared_noise=0.5,
     ),
 }  # fmt: skip
 """tiny: tests; small: the quickstart; paper: the size of the Brain-to-Text '24 recordings, about 2.8 GB."""
