@@ -13,7 +13,7 @@ import traceback
 import click
 
 from search_spaces.errors import InputError
-from tuner.commands import changelog, data, lineage, recorded, results, runs, search, spaces, train
+from tuner.commands import changelog, data, evaluate, lineage, recorded, results, runs, search, spaces, train
 
 
 @click.group(
@@ -34,6 +34,7 @@ for command in (
     *search.COMMANDS,
     *lineage.COMMANDS,
     *train.COMMANDS,
+    *evaluate.COMMANDS,
     *results.COMMANDS,
     *recorded.COMMANDS,
     *changelog.COMMANDS,

@@ -1,0 +1,218 @@
+"""`tuner evaluate`: a checkpoint on a data set, by greedy or beam decoding."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuner.commands.options import data_option
+
+TOP = 10
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tuner evaluate results/studies/an4/checkpoints/3/best.pt --data data/an4
+  tuner evaluate an4.pt --data data/an4 --decoder beam --beam 10 --out hypotheses.jsonl
+"""
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@data_option
+@click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
+@click.option("--decoder", type=click.Choice(["greedy", "beam"]), default="greedy", show_default=True)
+@click.option("--beam", "width", type=click.IntRange(1, 1000), default=10, show_default=True, help="Prefixes kept.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the hypotheses here: .jsonl or .csv."
+)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def evaluate(
+    checkpoint: Path,
+    data_dir: Path,
+    split: str,
+    decoder: str,
+    width: int,
+    seed: int,
+    out: Path | None,
+    threads: int,
+    form: str,
+) -> None:
+    """Decode a split of a data set with CHECKPOINT and say what is wrong with the result.
+
+    Corpus PER is all errors over all reference phonemes; its interval is a bootstrap over utterances.
+    """
+    from search_spaces import InputError
+
+    if out is not None:
+        _check_out(out)
+    import torch
+
+    from trainable.data import open_dataset
+    from trainable.scoring import decode, fit_split, load_trained
+
+    torch.set_num_threads(threads)
+    trained = load_trained(checkpoint)
+    dataset = open_dataset(data_dir)
+    part = fit_split(trained, dataset, split)
+    references = [part.label(i).tolist() for i in range(len(part))]
+    labelled = [i for i, reference in enumerate(references) if reference]
+    if not labelled and out is None:
+        raise InputError(
+            f"{data_dir}: the {split} utterances have no labels, so there is no PER; "
+            "give --out to write what is heard, or another --split"
+        )
+    hypotheses, precision = decode(trained, part, decoder, width)
+    names = dataset.classes
+    days = [dataset.days[day] for day in dataset.splits[split].day]
+    if out is not None:
+        rows = _rows(part, days, references, hypotheses, names)
+        _write(out, rows)
+        if form == "table":
+            click.echo(f"wrote {out}: {len(rows)} hypotheses")
+    report: dict[str, Any] = {
+        "checkpoint": str(checkpoint),
+        "epoch": trained.epoch,
+        "data": dataset.name,
+        "split": split,
+        "utterances": len(part),
+        "labelled": len(labelled),
+        "decoder": decoder,
+        "beam": width if decoder == "beam" else None,
+        "precision": precision,
+    }
+    if labelled:
+        pairs = [references[i] for i in labelled], [hypotheses[i] for i in labelled]
+        report |= _scores(*pairs, [days[i] for i in labelled], names, seed)
+    click.echo(json.dumps(report, indent=2) if form == "json" else _text(report), nl=form == "json")
+
+
+def _check_out(out: Path) -> None:
+    from search_spaces import InputError
+
+    if out.suffix not in (".jsonl", ".csv"):
+        raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .jsonl or .csv")
+    if not out.resolve().parent.is_dir():
+        raise InputError(f"{out}: the folder {out.resolve().parent} does not exist; make it, or choose another --out")
+
+
+def _scores(
+    references: list[list[int]], hypotheses: list[list[int]], days: list[str], names: tuple[str, ...], seed: int
+) -> dict[str, Any]:
+    import numpy as np
+
+    from trainable.scoring import SILENCE, confusions, score, without
+
+    whole = score(references, hypotheses)
+    found: dict[str, Any] = {"all": _summary(whole, seed)}
+    if SILENCE in names:
+        label = names.index(SILENCE)
+        spoken = score(without(references, label), without(hypotheses, label))
+        # An utterance of silence alone has no phoneme left to get wrong.
+        found["without_sil"] = _summary(spoken.part(spoken.lengths > 0), seed) if spoken.lengths.any() else None
+    of_day = np.array(days)
+    found["days"] = [
+        {"day": day, "utterances": int(np.sum(of_day == day)), **_summary(whole.part(of_day == day), None)}
+        for day in dict.fromkeys(sorted(days))
+    ]
+    said = Counter(label for reference in references for label in reference)
+    wrong = confusions(references, hypotheses)
+    found["confusions"] = [
+        {
+            "said": names[a] if a is not None else None,
+            "heard": names[b] if b is not None else None,
+            "times": times,
+            "share": times / said[a] if a is not None else None,
+        }
+        for (a, b), times in sorted(wrong.items(), key=lambda item: (-item[1], str(item[0])))[:TOP]
+    ]
+    return found
+
+
+def _summary(score: Any, seed: int | None) -> dict[str, Any]:
+    low, high = score.interval(seed) if seed is not None else (None, None)
+    return {
+        "per": score.per,
+        **({"low": low, "high": high} if seed is not None else {}),
+        "per_utterance_mean": score.per_utterance_mean,
+        "substitutions": int(score.substitutions.sum()),
+        "insertions": int(score.insertions.sum()),
+        "deletions": int(score.deletions.sum()),
+        "phonemes": int(score.lengths.sum()),
+    }
+
+
+def _text(report: dict[str, Any]) -> str:
+    from results.output import Sheet, render
+
+    decoder = f"beam {report['beam']}" if report["beam"] else "greedy"
+    lines = [
+        f"{report['checkpoint']} (epoch {report['epoch']}) on {report['data']}, split {report['split']}: "
+        f"{report['labelled']} labelled utterances, {decoder}, {report['precision']}"
+    ]
+    if "all" not in report:
+        return f"{lines[0]}; without labels there is no PER\n"
+    scores = [
+        {"phonemes scored": label, **report[key]}
+        for key, label in (("all", "all"), ("without_sil", "without SIL"))
+        if report.get(key)
+    ]
+    confused = [
+        {**row, "said": row["said"] or "(nothing)", "heard": row["heard"] or "(nothing)"}
+        for row in report["confusions"]
+    ]
+    lines += ["", render(Sheet.of(scores), "table"), "per day", render(Sheet.of(report["days"]), "table")]
+    if confused:
+        lines += ["most frequent errors; share: of the times the phoneme was said", render(Sheet.of(confused), "table")]
+    return "\n".join(lines)
+
+
+def _rows(part: Any, days: list[str], references: Any, hypotheses: Any, names: tuple[str, ...]) -> list[dict[str, Any]]:
+    """One dictionary an utterance; phonemes as text, separated by blanks."""
+    from trainable.scoring import score
+
+    counted = score(references, hypotheses)
+    return [
+        {
+            "utterance": int(part.utterance[i]),
+            "day": days[i],
+            "text": part.text[i],
+            "reference": " ".join(names[c] for c in references[i]),
+            "hypothesis": " ".join(names[c] for c in hypotheses[i]),
+            # Without a label there is nothing to compare with.
+            "errors": int(counted.errors[i]) if references[i] else None,
+            "phonemes": len(references[i]),
+        }
+        for i in range(len(part))
+    ]
+
+
+def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+    from search_spaces import InputError
+
+    if out.suffix == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    else:
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        text = buffer.getvalue()
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
+
+
+COMMANDS = (evaluate,)
