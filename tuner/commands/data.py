@@ -118,14 +118,15 @@ def _print_summary(facts: dict[str, Any], indent: int = 0) -> None:
             click.echo(f"{pad}{label}")
             _print_rows(value, indent + 2)
         else:
-            text = (
-                f"{value:.6g}"
-                if isinstance(value, float)
-                else ", ".join(map(str, value))
-                if isinstance(value, list)
-                else value
-            )
-            click.echo(f"{pad}{label:<{width}}{text}")
+            click.echo(f"{pad}{label:<{width}}{_words(value)}")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 6:
+        return f"{len(value)}: {value[0]}, {value[1]}, ... {value[-1]}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _print_rows(rows: list[dict[str, Any]], indent: int) -> None:
