@@ -159,10 +159,14 @@ def _lazy(files: Sequence[Path]) -> Any:
     """Parquet files as one Arrow dataset, of which DuckDB reads only the columns and row groups that a query needs."""
     import pyarrow.dataset as ds  # costs 0.2 s, which only queries over epochs pay
 
-    form = ds.ParquetFileFormat()
+    # Names and words repeat: as dictionaries they are read and joined a third faster. DuckDB gives them as text.
+    words = {f.name for f in schema("epochs") if pa.types.is_string(f.type)}
+    word = pa.dictionary(pa.int32(), pa.string())
+    fields = [pa.field(f.name, word) if f.name in words else f for f in schema("epochs")]
+    form = ds.ParquetFileFormat(dictionary_columns=words)
     # An open file, not a path: a compaction that renames a new file into place does not change what is read here.
     fragments = [form.make_fragment(open_parquet(path)) for path in files]
-    return ds.FileSystemDataset(fragments, schema=schema("epochs"), format=form)
+    return ds.FileSystemDataset(fragments, schema=pa.schema(fields), format=form)
 
 
 def _explain(what: str, error: BaseException, connection: duckdb.DuckDBPyConnection) -> str:

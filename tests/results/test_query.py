@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from results import query as query_module
@@ -197,6 +198,22 @@ def test_a_running_search_is_seen_to_its_last_event(results_dir: Path) -> None:
         sql = "SELECT t.status, max(e.epoch) AS epoch FROM trials t JOIN epochs e USING (study, trial) "
         rows = query(results_dir, sql + "WHERE t.study = 'beta' GROUP BY 1").to_pylist()
     assert rows == [{"status": "running", "epoch": 2}]
+
+
+def test_older_and_newer_files_are_one_view(results_dir: Path) -> None:
+    """Epochs of a file that lacks columns, of a current one and of a log stand in one view, text as text."""
+    path = results_dir / "alpha" / "epochs.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["rung", "reason"]).replace_schema_metadata(table.schema.metadata), path)
+    rows = query(
+        results_dir,
+        "SELECT study, count(*) AS n, max(rung) AS rung, max(reason) AS r FROM epochs GROUP BY 1 ORDER BY 1",
+    )
+    assert rows.to_pylist() == [
+        {"study": "alpha", "n": 9, "rung": None, "r": None},
+        {"study": "beta", "n": 2, "rung": None, "r": None},
+    ]
+    assert rows.schema.field("study").type == pa.string()
 
 
 def test_problems_of_files_are_handed_over(results_dir: Path) -> None:
