@@ -9,16 +9,55 @@ import click
 from tuner.commands.options import format_option, results_option
 
 
-@click.command(epilog="Example: tuner best an4 --top 5 --format markdown")
+@click.command(
+    epilog="""\b
+Examples:
+  tuner best an4 --top 5 --format markdown
+  tuner best --where "schedule_kind = 'one_cycle' and epochs >= 8" --by last_per
+  tuner best an4 --group-by schedule_kind,averaging_kind
+  tuner best an4 --pareto best_per,gpu_seconds --columns "schedule_*,model_hidden"
+"""
+)
 @click.argument("studies", nargs=-1)
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows.")
+@click.option("--where", help="Only trials that meet this SQL condition on the trials table.")
+@click.option(
+    "--by", default="best_per", show_default=True, help="Column to rank by, lowest first; 'NAME desc': highest first."
+)
+@click.option("--group-by", help="Show the best trial of each value of this column, or of several: a,b.")
+@click.option("--pareto", help="Show the trials that no other beats in all of these columns: best_per,gpu_seconds.")
+@click.option("--columns", help="Configuration columns to show, such as schedule_*,model_hidden [default: what varies].")
 @format_option
 @results_option
-def best(studies: tuple[str, ...], top: int, form: str, results_dir: Path) -> None:
-    """Show the best configurations of STUDIES (of all studies if none is named)."""
+def best(
+    studies: tuple[str, ...],
+    top: int,
+    where: str | None,
+    by: str,
+    group_by: str | None,
+    pareto: str | None,
+    columns: str | None,
+    form: str,
+    results_dir: Path,
+) -> None:
+    """Show the best configurations of STUDIES (of all studies if none is named), and whether the leaders are a tie."""
     from results.best import best as best_of
 
-    click.echo(best_of(results_dir, list(studies) or None, top=top).render(form))
+    if pareto and group_by:
+        raise click.UsageError("give --pareto or --group-by, not both")
+    found = best_of(
+        results_dir,
+        list(studies) or None,
+        top=top,
+        where=where,
+        by=by,
+        group_by=group_by,
+        pareto=pareto,
+        columns=[name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None,
+    )
+    for problem in found.problems:
+        click.echo(f"note: {problem}", err=True)
+    click.echo(found.render(form), nl=False)
 
 
 @click.command(
