@@ -122,7 +122,8 @@ def _run(history: History, row: Row, found: Sequence[Finding]) -> list[str]:
     lines = [f"### {md(history.name(row))}", ""]
     if before is not None:
         changes = history.changes(before, row)
-        lines.append(f"**Changes from {md(history.name(before))}:**" + ("" if changes else " none"))
+        guess = "" if row["parent"] else " (the earlier run most like it; no parent is recorded)"
+        lines.append(f"**Changes from {md(history.name(before))}**{guess}:" + ("" if changes else " none"))
         guessed = (row["assumed"] or "").split(", ")
         lines += [
             f"- {md(dotted(column))}: {md(shown(new, column))} (was {md(shown(old, column))})"
@@ -195,8 +196,8 @@ def _learnt(history: History) -> list[str]:
     looked = [] if history.has_parents else effects(history)
     for effect in sorted(looked, key=lambda effect: -abs(effect.difference)):
         verdicts[effect.verdict].append(
-            f"{effect.setting} {effect.value} instead of {effect.instead}: PER {effect.difference:+.4f} "
-            f"± {effect.half:.4f} over {effect.pairs} pairs of like trials"
+            f"{effect.contrast}: PER {effect.difference:+.4f} ± {effect.half:.4f} over {effect.pairs} pairs of trials "
+            "otherwise alike"
         )
     lines = ["## Summary of what was learnt", ""]
     for verdict, title in (("better", "What worked"), ("worse", "What did not work"), ("tie", "Ties")):

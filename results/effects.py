@@ -9,9 +9,9 @@ interval (Student's t). The pairs are near each other, not equal, and an equal e
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from statistics import fmean, median, stdev
 from typing import Any
@@ -25,11 +25,9 @@ _MOST_TRIALS = 200  # pairing is quadratic
 
 @dataclass(frozen=True)
 class Effect:
-    """The mean over `pairs` of PER with `value` less PER with `instead`; `half` is half its 95% interval."""
+    """The mean over `pairs` of the difference in PER that `contrast` names; `half` is half its 95% interval."""
 
-    setting: str
-    value: str
-    instead: str
+    contrast: str
     difference: float
     half: float
     pairs: int
@@ -50,16 +48,28 @@ def effects(history: History) -> list[Effect]:
     best = {row["trial"]: _best_so_far(history, row) for row in trials}
     varying = [name for name in history.settings if len({row[name] for row in trials}) > 1]
     places = {name: _places(trials, name) for name in varying}
-    found = []
+    found: dict[tuple[frozenset[int], frozenset[int]], Effect] = {}
+    together = defaultdict(list)
     for name in varying:
         for value, instead, mine, others in _groups(trials, name):
+            # Settings that always changed together (a batch size and its accumulation) are one contrast.
+            split = (frozenset(row["trial"] for row in mine), frozenset(row["trial"] for row in others))
+            if split in found or split[::-1] in found:
+                together[split if split in found else split[::-1]].append(f"{dotted(name)} {value}")
+                continue
             rest = [places[other] for other in varying if other != name]
             differences = _paired(mine, others, rest, best)
             if len(differences) >= LEAST_PAIRS:
                 n = len(differences)
                 half = t95(n - 1) * stdev(differences) / math.sqrt(n)
-                found.append(Effect(dotted(name), value, instead, fmean(differences), half, n))
-    return found
+                contrast = f"{dotted(name)} {value} instead of {instead}"
+                found[split] = Effect(contrast, fmean(differences), half, n)
+    return [
+        replace(effect, contrast=f"{effect.contrast} (and with it {', '.join(together[split])})")
+        if together[split]
+        else effect
+        for split, effect in found.items()
+    ]
 
 
 def _best_so_far(history: History, row: Row) -> list[float]:

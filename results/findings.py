@@ -14,6 +14,8 @@ from results.purpose import contradictions
 COLLAPSED = 0.9
 """PER from which a decoder has learnt nothing: all blanks, or the same few phonemes."""
 _ALL_BLANK = 0.98
+_BLANK_PHASE = {"stopped": 0.25, "running": 0.25, "interrupted": 0.05}
+"""CTC begins with a phase of blanks: a run that ended before this share of its schedule may have been in it."""
 _BEAM = 0.02  # a right beam search without a language model is within 0.005 of greedy
 _FELL_BACK = 0.05
 
@@ -93,10 +95,9 @@ def _collapsed(history: History) -> Iterator[Finding]:
                 text = f"{history.name(row)}: a PER of {_per(row['best_per'])} is that of a decoder that learnt nothing"
                 yield Finding("Collapse", (row["trial"],), text)
             continue
-        horizon = history.horizon(row)
-        early = horizon is not None and (curve[-1]["batch"] or 0) < horizon / 4
-        if curve[-1]["per"] is None or curve[-1]["per"] < COLLAPSED or (row["status"] == "stopped" and early):
-            continue  # a first phase of blanks is how CTC begins
+        least = _BLANK_PHASE.get(row["status"], 0.0) * (history.horizon(row) or 0)
+        if curve[-1]["per"] is None or curve[-1]["per"] < COLLAPSED or (curve[-1]["batch"] or 0) < least:
+            continue
         start = next(i for i in range(len(curve)) if all((e["per"] or 1) >= COLLAPSED for e in curve[i:]))
         blank = curve[-1]["blank_share"]
         if blank is None:

@@ -120,6 +120,8 @@ def _wrong_terms(row: Row, purpose: str) -> Iterator[str]:
     ):
         named = [(match[0], kinds) for pattern, kinds in terms.items() if (match := _said(pattern, purpose))]
         value = row.get(column)
+        if row["origin"] == "replicate" and column == "training_precision":
+            continue  # it is the machine's: a run that is run again may have to do with another
         if named and value is not None and not any(value in kinds for _, kinds in named):
             yield f"the purpose says '{_short(named[0][0])}', {dotted(column)} is {value}"
     for pattern, columns in _ON.items():
