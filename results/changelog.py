@@ -205,11 +205,7 @@ def _learnt(history: History) -> list[str]:
     if silent:
         lines += ["### Not known", "", f"- {md('; '.join(silent))}", ""]
     if looked:
-        lines += [
-            f"{len(looked)} contrasts were looked at; of as many that do nothing, about "
-            f"{len(looked) * 0.05:.1f} would be called better or worse by chance.",
-            "",
-        ]
+        lines += [f"The intervals of settings are wide enough for all {len(looked)} contrasts looked at together.", ""]
     return lines[:-1]
 
 

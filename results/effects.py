@@ -2,8 +2,9 @@
 
 For a setting, trials with one value are paired with trials that have another and are otherwise as alike as can be, each
 trial in one pair at most. Two trials are compared where both have been: at the last epoch that both reached, by the
-best PER until then, so that a trial that was stopped early still counts. The mean difference of the pairs has a 95%
-interval (Student's t). The pairs are near each other, not equal, and an equal epoch favours schedules that end early.
+best PER until then, so that a trial that was stopped early still counts. The mean difference of the pairs has an
+interval (Student's t) that is wide enough for all contrasts together: where nothing has an effect, 19 studies of 20
+show none (Bonferroni). The pairs are alike, not equal, and an equal epoch favours schedules that end early.
 """
 
 from __future__ import annotations
@@ -11,21 +12,20 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
-from statistics import fmean, median, stdev
+from statistics import NormalDist, fmean, median, stdev
 from typing import Any
 
-from results.best import t95
 from results.history import History, Row, dotted, shown
 
-LEAST_PAIRS = 5
+LEAST_PAIRS = 6
 _MOST_TRIALS = 200  # pairing is quadratic
 
 
 @dataclass(frozen=True)
 class Effect:
-    """The mean over `pairs` of the difference in PER that `contrast` names; `half` is half its 95% interval."""
+    """The mean over `pairs` of the difference in PER that `contrast` names; `half` is half its interval."""
 
     contrast: str
     difference: float
@@ -48,7 +48,7 @@ def effects(history: History) -> list[Effect]:
     best = {row["trial"]: _best_so_far(history, row) for row in trials}
     varying = [name for name in history.settings if len({row[name] for row in trials}) > 1]
     places = {name: _places(trials, name) for name in varying}
-    found: dict[tuple[frozenset[int], frozenset[int]], Effect] = {}
+    found: dict[tuple[frozenset[int], frozenset[int]], tuple[str, list[float]]] = {}
     together = defaultdict(list)
     for name in varying:
         for value, instead, mine, others in _groups(trials, name):
@@ -60,16 +60,29 @@ def effects(history: History) -> list[Effect]:
             rest = [places[other] for other in varying if other != name]
             differences = _paired(mine, others, rest, best)
             if len(differences) >= LEAST_PAIRS:
-                n = len(differences)
-                half = t95(n - 1) * stdev(differences) / math.sqrt(n)
-                contrast = f"{dotted(name)} {value} instead of {instead}"
-                found[split] = Effect(contrast, fmean(differences), half, n)
+                found[split] = (f"{dotted(name)} {value} instead of {instead}", differences)
     return [
-        replace(effect, contrast=f"{effect.contrast} (and with it {', '.join(together[split])})")
-        if together[split]
-        else effect
-        for split, effect in found.items()
+        _effect(f"{contrast} (and with it {', '.join(also)})" if (also := together[split]) else contrast, d, len(found))
+        for split, (contrast, d) in found.items()
     ]
+
+
+def _effect(contrast: str, differences: Sequence[float], contrasts: int) -> Effect:
+    n = len(differences)
+    half = _quantile(1 - 0.025 / contrasts, n - 1) * stdev(differences) / math.sqrt(n)
+    return Effect(contrast, fmean(differences), half, n)
+
+
+def _quantile(p: float, degrees: int) -> float:
+    """Of Student's t, by the expansion of Cornish and Fisher (Abramowitz & Stegun 26.7.5); too low by 3% at worst."""
+    z = NormalDist().inv_cdf(p)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / degrees**power for power, term in enumerate(terms, start=1))
 
 
 def _best_so_far(history: History, row: Row) -> list[float]:
