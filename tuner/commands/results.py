@@ -26,7 +26,9 @@ Examples:
 )
 @click.option("--group-by", help="Show the best trial of each value of this column, or of several: a,b.")
 @click.option("--pareto", help="Show the trials that no other beats in all of these columns: best_per,gpu_seconds.")
-@click.option("--columns", help="Configuration columns to show, such as schedule_*,model_hidden [default: what varies].")
+@click.option(
+    "--columns", help="Configuration columns to show, such as schedule_*,model_hidden [default: what varies]."
+)
 @format_option
 @results_option
 def best(
