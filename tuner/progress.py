@@ -34,14 +34,24 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """Shows a study. Use as a context manager around the run, and give `event` to the study as an observer."""
+    """Shows a study. Use as a context manager around the run, and give `event` to the study as an observer.
 
-    def __init__(self, console: Console, get_state: Callable[[], StudyState | None], concurrent: int) -> None:
+    `elapsed` gives the seconds since the driver's session began; without it, that is now.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        get_state: Callable[[], StudyState | None],
+        concurrent: int,
+        elapsed: Callable[[], float] | None = None,
+    ) -> None:
         self._console = console
         self._get_state = get_state
-        self._concurrent = concurrent
-        self._begin = time.monotonic()
-        self._last_line = self._begin
+        self.concurrent = concurrent
+        begin = time.monotonic()
+        self._elapsed = elapsed or (lambda: time.monotonic() - begin)
+        self._last_line = begin
         self._live = (
             Live(get_renderable=self.render, console=console, refresh_per_second=2, transient=True)
             if console.is_terminal
@@ -71,7 +81,7 @@ class Progress:
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
         # Not through rich: a log file wants whole lines, whatever the width.
-        print(f"[{clock(self._last_line - self._begin)}] {text}", file=self._console.file, flush=True)
+        print(f"[{clock(self._elapsed())}] {text}", file=self._console.file, flush=True)
 
     def remaining(self, state: StudyState) -> float | None:
         """Expected seconds to the end, from the mean time of the trials that have ended; None while none has."""
@@ -82,9 +92,9 @@ class Progress:
             mean = sum(t.seconds for t in ended) / len(ended)
             open_trials = budget["trials"] - len(ended)
             done = sum(min(t.seconds, mean) for t in state.running)
-            left.append(max(0.0, mean * open_trials - done) / self._concurrent)
+            left.append(max(0.0, mean * open_trials - done) / self.concurrent)
         if budget["hours"]:
-            left.append(max(0.0, budget["hours"] * 3600 - state.driver_seconds - (time.monotonic() - self._begin)))
+            left.append(max(0.0, budget["hours"] * 3600 - state.driver_seconds - self._elapsed()))
         return min(left) if left else None
 
     def render(self) -> Group | Text:
@@ -100,7 +110,7 @@ class Progress:
         head.append(f"{state.settings['study']}", style="bold")
         head.append(f"  {ended}" + (f" of {budget}" if budget else "") + " trials ended")
         head.append(f" ({counts['stopped']} stopped, {counts['diverged']} diverged, {counts['failed']} failed)")
-        head.append(f"   elapsed {clock(time.monotonic() - self._begin)}")
+        head.append(f"   elapsed {clock(self._elapsed())}")
         head.append(f", about {clock(remaining)} left" if remaining is not None else "")
         leader = state.leader
         best = Text("best so far: none yet")

@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from results.events import LOG_NAME, EventLog, read_events
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
-from tuner.searcher import OptunaSearcher
 from tuner.stopping import Decision, Rungs, decide, value_of
+
+if TYPE_CHECKING:
+    from tuner.searcher import OptunaSearcher
 
 FINAL = ("completed", "stopped", "diverged", "failed")
 """The states that a trial does not leave; `running` and `interrupted` ones go on when the study is resumed."""
@@ -84,9 +86,13 @@ class Job:
 
 
 class StudyState:
-    """The state of a study as a replay of its events."""
+    """The state of a study as a replay of its events.
 
-    def __init__(self) -> None:
+    Whoever only looks does without the `searching` part: no searcher is built, and Optuna is not imported.
+    """
+
+    def __init__(self, *, searching: bool = True) -> None:
+        self._searching = searching
         self.settings: dict[str, Any] = {}
         self.trials: dict[int, TrialState] = {}
         self.rungs = Rungs()
@@ -112,7 +118,10 @@ class StudyState:
         self.settings = {key: value for key, value in event.items() if key not in ("event", "seq", "time")}
         if event["space"] is not None:  # a planned study has no space and asks nobody
             self.space = Space.from_dict(event["space"])
-            self.searcher = OptunaSearcher(self.space, event["searcher"], event["seed"])
+            if self._searching:
+                from tuner.searcher import OptunaSearcher
+
+                self.searcher = OptunaSearcher(self.space, event["searcher"], event["seed"])
 
     def _study_resumed(self, event: Mapping[str, Any]) -> None:
         self.ended = None
@@ -161,6 +170,11 @@ class StudyState:
             self.searcher.ended(trial.number, trial.status, trial.objective(self.settings["objective"]))
         if event.get("retry"):
             trial.status = "interrupted"
+
+    @property
+    def session(self) -> tuple[float, float]:
+        """The driver's last session: the unix times of its first and its last event."""
+        return self._session_start, self._session_end
 
     @property
     def running(self) -> list[TrialState]:
