@@ -1,0 +1,108 @@
+"""Run and space files as text: what `load_run` and `load_space` read back to the same objects."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .config import RunConfig, to_dict
+from .errors import InputError
+from .space import Dimension
+
+
+def run_text(
+    config: RunConfig, *, purpose: str = "", notes: str = "", recorded: Mapping[str, Any] | None = None
+) -> str:
+    """A run file that gives `config`, every value written out, with what else is known about the run."""
+    lines = [f"{key}: {flow(value)}" for key, value in (("purpose", purpose), ("notes", notes)) if value]
+    for section, values in to_dict(config).items():
+        lines.append(f"{section}:")
+        lines += [f"  {key}: {flow(value)}" for key, value in sorted(values.items(), key=lambda kv: kv[0] != "kind")]
+    if recorded:
+        lines.append("recorded:")
+        lines += [f"  {key}: {flow(value)}" for key, value in recorded.items()]
+    return "\n".join(lines) + "\n"
+
+
+def dimensions_text(dimensions: Sequence[Dimension], remarks: Mapping[str, str] | None = None) -> str:
+    """The `dimensions` of a space file, two spaces in; `remarks` maps a dimension's name to a comment behind it."""
+    lines = []
+    by_path: dict[str, list[Dimension]] = {}
+    for dimension in dimensions:
+        by_path.setdefault(dimension.path, []).append(dimension)
+    for path, alternatives in by_path.items():
+        several = len(alternatives) > 1
+        if several:
+            lines.append(f"  {path}:")
+        for dimension in alternatives:
+            remark = (remarks or {}).get(dimension.name)
+            lead = "    - " if several else f"  {path}: "
+            lines.append(f"{lead}{flow(_entry(dimension))}" + (f"  # {remark}" if remark else ""))
+    return "\n".join(lines) + "\n"
+
+
+def _entry(dimension: Dimension) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    if dimension.kind == "choice":
+        entry["choice"] = list(dimension.choices)
+    elif dimension.kind == "value":
+        entry["value"] = dimension.choices[0]
+    else:
+        entry[dimension.kind] = [dimension.low, dimension.high]
+    if dimension.of:
+        entry["of"] = dimension.of
+    if dimension.complement:
+        entry["complement"] = True
+    if dimension.when:
+        entry["when"] = {p: list(values) if len(values) > 1 else values[0] for p, values in dimension.when.items()}
+    return entry
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what the loader of this package, which follows YAML 1.2, would not read back as the same text."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    from .wording import show
+
+    # A line break in single quotes would take lines of its own.
+    quoted = show(value).startswith('"') or not value.isprintable()
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if quoted else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    value = list(value) if isinstance(value, tuple) else value
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False
+    )
+    return text.removesuffix("...\n").strip()
+
+
+def write_text(path: Path, text: str, *, force: bool = False) -> None:
+    """Write a file whole or not at all; InputError if it exists (and not `force`) or cannot be written."""
+    refuse_existing(path, force)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written: {error.strerror}; choose another --out") from None
+
+
+def refuse_existing(path: Path, force: bool = False) -> None:
+    """InputError if `path` is taken, or its folder does not exist."""
+    if (path.exists() or path.is_symlink()) and not force:
+        raise InputError(f"{path}: exists; choose another --out, or replace it by --force")
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"{path}: the folder {path.resolve().parent} does not exist; make it, or choose another --out")
