@@ -13,7 +13,7 @@ import traceback
 import click
 
 from search_spaces.errors import InputError
-from tuner.commands import changelog, data, evaluate, lineage, recorded, results, runs, search, spaces, train
+from tuner.commands import changelog, data, evaluate, lineage, recorded, results, runs, search, spaces, train, watch
 
 
 @click.group(
@@ -38,6 +38,7 @@ for command in (
     *results.COMMANDS,
     *recorded.COMMANDS,
     *changelog.COMMANDS,
+    *watch.COMMANDS,
 ):
     tuner.add_command(command)
 

@@ -1,0 +1,60 @@
+"""`tuner watch` and `tuner status`: look at a study, from any shell or machine that sees the results folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from tuner.commands.options import results_option
+
+
+@click.command(epilog="Example: tuner watch an4")
+@click.argument("study")
+@click.option("--once", is_flag=True, help="Show it once and leave.")
+@results_option
+def watch(study: str, once: bool, results_dir: Path) -> None:
+    """Follow STUDY until it ends, from another shell or machine.
+
+    It reads only the study's folder. Ctrl-C ends the view, never the search. Exit status: 0 when the study ended, 1 if
+    its driver went without ending it.
+    """
+    from rich.console import Console
+
+    from tuner.watch import Watched, describe
+    from tuner.watch import watch as follow
+
+    watched = Watched(results_dir / study)
+    if once:
+        watched.look()
+        click.echo(describe(watched))
+        return
+    try:
+        status = follow(watched, Console())
+    except KeyboardInterrupt:
+        status = 130
+    raise click.exceptions.Exit(status)
+
+
+@click.command(epilog="Example: tuner status an4 --format json")
+@click.argument("study")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="How the facts are written.",
+)
+@results_option
+def status(study: str, form: str, results_dir: Path) -> None:
+    """Say where STUDY stands: whether it runs, trials, best so far, rungs."""
+    from tuner.watch import Watched, describe, summary
+
+    watched = Watched(results_dir / study)
+    watched.look()
+    click.echo(json.dumps(summary(watched), indent=1) if form == "json" else describe(watched))
+
+
+COMMANDS = (watch, status)
