@@ -192,7 +192,9 @@ def _learnt(history: History) -> list[str]:
         if comparison is not None:
             verdicts[comparison.verdict].append(_pair(history, comparison))
         elif history.came_from(row) is not None:
-            silent.append(f"{history.name(row)} ({history.unusable(row) or 'nothing to compare it with'})")
+            before = history.rival(row)
+            why = "the same configuration again" if before else "nothing to compare it with"
+            silent.append(f"{history.name(row)} ({history.unusable(row) or why})")
     looked = [] if history.has_parents else effects(history)
     for effect in sorted(looked, key=lambda effect: -abs(effect.difference)):
         verdicts[effect.verdict].append(

@@ -114,7 +114,7 @@ def _cut_short(history: History) -> Iterator[Finding]:
     stopped = []
     for row in history.trials:
         horizon, planned = history.horizon(row), row.get("training_batches")
-        if horizon is None or planned is None or row.get("schedule_kind") == "constant":
+        if horizon is None or planned is None or row.get("schedule_kind") == "constant" or row["status"] == "running":
             continue
         epoch = row.get("training_batches_per_epoch") or 0
         done = row["batches"]
