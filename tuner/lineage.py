@@ -32,7 +32,7 @@ def make_plan(
     """
     plan: list[dict[str, Any]] = []
     seen: dict[str, list[str]] = {}
-    problems: list[str] = []
+    problems: dict[str, list[str]] = {}
     for name in _chosen(only):
         run = load_run(name)
         config = shrink(run.config, scale, len(dataset.train))
@@ -40,7 +40,8 @@ def make_plan(
         try:
             config, more = fit_windows(config, dataset)
         except InputError as error:
-            problems += [f"{name}: {line}" for line in error.problems]
+            for line in error.problems:
+                problems.setdefault(line, []).append(name)
             continue
         notes += more
         earlier = seen.setdefault(repr(flatten(config)), [])
@@ -63,8 +64,12 @@ def make_plan(
             }
         )
     if problems:
-        raise InputError(problems)
+        raise InputError(f"{_names(names)}: {line}" for line, names in problems.items())
     return plan
+
+
+def _names(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _chosen(only: Sequence[str]) -> list[str]:
