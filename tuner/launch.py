@@ -41,8 +41,7 @@ class Request:
     address: str | None = None
 
 
-RESOURCES = {"cpus_per_trial": 1.0, "gpus_per_trial": 0.0, "concurrent": None}
-"""What a trial gets where nobody says otherwise; `concurrent` None is as many at once as fit."""
+RESOURCES = ("cpus_per_trial", "gpus_per_trial", "concurrent")
 RETRIES = 1
 
 
@@ -114,7 +113,7 @@ def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, An
         "host": provenance.host(),
         "seed": request.seed,
         "retries": RETRIES if request.retries is None else request.retries,
-        "resources": _resources(request, RESOURCES),
+        "resources": _resources(request, default_resources(request)),
     }
 
 
@@ -126,10 +125,19 @@ def chosen(kinds: Any, default: Any, kind: str | None) -> dict[str, Any]:
     return settings
 
 
+def default_resources(request: Request) -> dict[str, Any]:
+    """What a trial gets where nobody says otherwise: a core, and a whole card where this machine has one.
+
+    `concurrent` None is as many at once as fit. On a cluster the driver's own machine says nothing about cards.
+    """
+    card = request.address is None and any(Path("/dev").glob("nvidia[0-9]*"))
+    return {"cpus_per_trial": 1.0, "gpus_per_trial": 1.0 if card else 0.0, "concurrent": None}
+
+
 def _resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
     """The resources asked for; those in force `before` where nothing was."""
     asked = {key: getattr(request, key) for key in RESOURCES}
-    return {key: before.get(key, RESOURCES[key]) if value is None else value for key, value in asked.items()}
+    return {key: before[key] if value is None else value for key, value in asked.items()}
 
 
 class _RandomTrial:

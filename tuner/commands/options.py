@@ -73,7 +73,7 @@ def resource_options(function: Any) -> Any:
         click.option(
             "--gpus-per-trial",
             type=click.FloatRange(min=0),
-            help="Cards, or the share of a card, for each trial; 0.25 puts four on one [default: 0, or as before].",
+            help="Cards, or the share of a card, for each trial; 0.25 puts four on one [default: 1 if there is a card].",
         ),
         click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit]."),
         click.option("--cpus", type=click.IntRange(min=1), help="Cores the local Ray may use [default: all]."),
