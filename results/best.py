@@ -120,6 +120,22 @@ def best(
     )
 
 
+def verdict(results_dir: str | Path, trials: Sequence[tuple[str, int]]) -> list[str]:
+    """Whether these trials, (study, number) each, can be told apart by best_per, by the rule at this file's top.
+
+    The seeds of all trials of their studies count. Empty where fewer than two configurations have a PER.
+    """
+    studies = list(dict.fromkeys(study for study, _ in trials))
+    tables, _ = load_tables(results_dir, studies, ("studies", "trials"))
+    varied = varying(tables["trials"])
+    rows = tables["trials"].select(list(dict.fromkeys([*schema("trials").names, *varied]))).to_pylist()
+    about = {row["study"]: row for row in tables["studies"].to_pylist()}
+    key = _Order("best_per", tables["trials"].schema)
+    ranked = [row for row in rows if (row["study"], row["trial"]) in trials and key.value(row) is not None]
+    ranked.sort(key=lambda row: [row["best_per"], row["study"], row["trial"]])
+    return _Seeds(rows, about, varied, key.column).notes(ranked, key) + _mixed_data(ranked, about)
+
+
 class _Order:
     """A column to rank by: `NAME` (lowest first) or `NAME desc`."""
 
