@@ -13,7 +13,20 @@ import traceback
 import click
 
 from search_spaces.errors import InputError
-from tuner.commands import changelog, data, evaluate, lineage, recorded, results, runs, search, spaces, train, watch
+from tuner.commands import (
+    changelog,
+    data,
+    evaluate,
+    lineage,
+    recorded,
+    results,
+    runs,
+    search,
+    spaces,
+    train,
+    trials,
+    watch,
+)
 
 
 @click.group(
@@ -36,6 +49,7 @@ for command in (
     *train.COMMANDS,
     *evaluate.COMMANDS,
     *results.COMMANDS,
+    *trials.COMMANDS,
     *recorded.COMMANDS,
     *changelog.COMMANDS,
     *watch.COMMANDS,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import data_option, set_option
+from tuner.commands.options import data_option, results_option, set_option
 
 COLUMNS = (
     # heading, field of the epoch's row, format
@@ -25,17 +25,30 @@ COLUMNS = (
 )
 
 
-@click.command(epilog="Example: tuner train small --data data/an4 --set schedule.peak_lr=3e-3 --out an4.pt")
+@click.command(
+    epilog="""\b
+Examples:
+  tuner train small --data data/an4 --set schedule.peak_lr=3e-3 --out an4.pt
+  tuner train an4/9 --data data/an4 --set training.seed=1
+"""
+)
 @click.argument("run")
 @data_option
 @set_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the best weights in this file.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
-def train(run: str, data_dir: Path, overrides: tuple[str, ...], out: Path | None, threads: int) -> None:
-    """Train RUN (a shipped run or a file) on a data folder and print a line for each epoch."""
-    from search_spaces import InputError, load_run
+@results_option
+def train(
+    run: str, data_dir: Path, overrides: tuple[str, ...], out: Path | None, threads: int, results_dir: Path
+) -> None:
+    """Train RUN on a data folder and print a line for each epoch.
 
-    config = load_run(run, overrides).config
+    RUN is a shipped run, a file, or a trial as STUDY/TRIAL, which gives the trial's PERs again on the same CPU.
+    """
+    from search_spaces import InputError
+    from tuner.trials import load_run_or_trial
+
+    config = load_run_or_trial(run, results_dir, overrides).config
     if out is not None and not out.resolve().parent.is_dir():
         raise InputError(f"{out}: the folder {out.resolve().parent} does not exist; make it, or choose another --out")
     import torch
