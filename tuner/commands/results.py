@@ -1,4 +1,4 @@
-"""`tuner best` and `tuner query`: ask the tables."""
+"""`tuner best`: the best configurations."""
 
 from __future__ import annotations
 
@@ -62,29 +62,4 @@ def best(
     click.echo(found.render(form), nl=False)
 
 
-@click.command(
-    epilog="""\b
-Examples:
-  tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"
-  tuner query "select trial, epoch, per from epochs where study = 'an4' order by 1, 2" --format csv
-"""
-)
-@click.argument("sql", required=False)
-@click.option("--schema", is_flag=True, help="List the tables' columns with unit and meaning.")
-@format_option
-@results_option
-def query(sql: str | None, schema: bool, form: str, results_dir: Path) -> None:
-    """Run SQL (DuckDB's, read-only) over the tables studies, trials and epochs of every study."""
-    from results.output import render
-    from results.query import query as run_query
-    from results.query import schema_rows
-
-    if schema:
-        click.echo(render(schema_rows(), form))
-        return
-    if not sql:
-        raise click.UsageError('give a query, such as tuner query "select * from trials", or --schema')
-    click.echo(render(run_query(results_dir, sql), form))
-
-
-COMMANDS = (best, query)
+COMMANDS = (best,)

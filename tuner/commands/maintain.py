@@ -1,0 +1,120 @@
+"""`tuner results check|compact|merge|delete`: look after the results folder, also while searches run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuner.commands.options import results_option
+from tuner.commands.recorded import results_group
+
+
+@results_group.command(epilog="Example: tuner results check an4")
+@click.argument("studies", nargs=-1)
+@results_option
+def check(studies: tuple[str, ...], results_dir: Path) -> None:
+    """Read every file of STUDIES (all of them if none is named) and say what is damaged.
+
+    Logs, tables (checksums are verified, and that they say what the log says) and checkpoints. Exit status 1 if
+    anything is wrong.
+    """
+    from results.maintain import check as problems_of
+    from results.tables import find_studies
+
+    folders = find_studies(results_dir, list(studies) or None)
+    problems = problems_of(results_dir, [folder.name for folder in folders])
+    for problem in problems:
+        click.echo(problem)
+    click.echo(
+        f"{_count(len(folders), 'study', 'studies')} checked: {_count(len(problems), 'problem') if problems else 'ok'}"
+    )
+    raise click.exceptions.Exit(1 if problems else 0)
+
+
+@results_group.command(epilog="Example: tuner results compact an4")
+@click.argument("studies", nargs=-1)
+@results_option
+def compact(studies: tuple[str, ...], results_dir: Path) -> None:
+    """Write the Parquet tables of STUDIES (all of them if none is named) again from their logs.
+
+    A search does this itself when it ends; do it for other programs that are to read a search that is running or whose
+    driver was killed.
+    """
+    from results.events import LOG_NAME
+    from results.tables import TABLES, find_studies
+    from results.tables import compact as write_tables
+
+    for folder in find_studies(results_dir, list(studies) or None):
+        if not (folder / LOG_NAME).is_file():
+            click.echo(f"{folder.name}: has tables and no log; left as it is")
+            continue
+        for problem in write_tables(folder):
+            click.echo(f"note: {problem}", err=True)
+        size = sum((folder / f"{name}.parquet").stat().st_size for name in TABLES)
+        log = (folder / LOG_NAME).stat().st_size
+        click.echo(f"{folder.name}: {_size(size)} of tables from {_size(log)} of log")
+
+
+@results_group.command(epilog="Example: tuner results merge /mnt/cluster/results/studies/an4 --name an4-cluster")
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the study here [default: the folder's].")
+@results_option
+def merge(sources: tuple[Path, ...], name: str | None, results_dir: Path) -> None:
+    """Bring study folders SOURCES, copied from other machines, into the results folder.
+
+    A study that is here already is brought up to date if the other one went further, left alone if not, and refused
+    if the two differ.
+    """
+    from results.maintain import merge as bring_in
+
+    if name is not None:
+        from tuner.launch import check_name
+
+        check_name(name)
+        if len(sources) > 1:
+            raise click.UsageError("--name names one study; give one source")
+    for source in sources:
+        for line in bring_in(results_dir, source, name):
+            click.echo(line)
+
+
+@results_group.command(epilog="Example: tuner results delete an4-test --yes")
+@click.argument("studies", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@results_option
+def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
+    """Delete STUDIES with their checkpoints, for good. A study whose search is running is refused."""
+    from results.lock import is_held
+    from results.maintain import delete as remove
+    from results.tables import find_studies
+    from search_spaces import InputError
+
+    folders = find_studies(results_dir, studies)
+    if live := [folder.name for folder in folders if is_held(folder)]:
+        raise InputError(
+            [f"{name}: a search is running this study; stop it first; nothing was deleted" for name in live]
+        )
+    for folder in folders:
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        size = _size(sum(path.stat().st_size for path in files))
+        if not yes and not click.confirm(f"delete {folder} ({_count(len(files), 'file')}, {size}) for good?", err=True):
+            click.echo(f"{folder.name}: kept")
+            continue
+        remove(results_dir, folder.name)
+        click.echo(f"{folder.name}: deleted ({size})")
+
+
+def _count(number: int, one: str, many: str | None = None) -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _size(size: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
+COMMANDS = (results_group,)

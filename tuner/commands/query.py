@@ -1,0 +1,78 @@
+"""`tuner query`: SQL over the tables, to the screen or to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from results.output import FILE_FORMATS
+from tuner.commands.options import results_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"
+  tuner query "select trial, epoch, per from epochs where study = 'an4' order by 1, 2" --format csv
+  tuner query "select status, count(*), sum(cpu_seconds) / 3600 as cpu_hours from trials group by 1"
+  tuner query "select epoch, median(per), min(per) from epochs group by 1 order by 1" --format markdown
+  tuner query "select t.study, t.trial, e.epoch, e.per, e.per_raw from trials t join epochs e
+               using (study, trial) where t.best_epoch = e.epoch order by e.per limit 5"
+  tuner query "select * from trials" --out trials.parquet
+  tuner query --schema
+"""
+)
+@click.argument("sql", required=False)
+@click.option("--schema", is_flag=True, help="List every column with type, unit and meaning, instead.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FILE_FORMATS),
+    help="How the rows are written [default: table, or as the ending of --out says]. Parquet needs --out.",
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, whole or not at all.")
+@click.option("--force", is_flag=True, help="Replace the file of --out if it exists.")
+@results_option
+def query(sql: str | None, schema: bool, form: str | None, out: Path | None, force: bool, results_dir: Path) -> None:
+    """Run SQL (DuckDB's, read-only) over the tables studies, trials and epochs of every study.
+
+    A search that is running is included up to its last event. docs/tables.md tells how to open the same tables with
+    pandas, polars or DuckDB.
+    """
+    from results.output import render, write
+    from results.query import query as run_query
+    from search_spaces import InputError
+
+    if schema == bool(sql):
+        raise click.UsageError('give a query, such as tuner query "select * from trials", or --schema')
+    if form == "parquet" and out is None:
+        raise click.UsageError("--format parquet needs --out FILE")
+    if out is not None and out.exists() and not force:
+        raise InputError(f"{out}: exists; choose another name, or replace it with --force")
+    problems: list[str] = []
+    found: Any = _schema(results_dir) if sql is None else run_query(results_dir, sql, problems=problems)
+    for problem in problems:
+        click.echo(f"note: {problem}", err=True)
+    if out is None:
+        click.echo(render(found, form or "table"), nl=False)
+        return
+    write(found, out, form)
+    click.echo(f"wrote {out}: {len(found.rows) if sql is None else found.num_rows} rows", err=True)
+
+
+def _schema(results_dir: Path) -> Any:
+    from results.output import Sheet
+    from results.tables import find_studies
+    from search_spaces import InputError
+    from tuner.schema import schema_rows
+
+    try:
+        find_studies(results_dir)
+    except InputError:  # the columns are the same before the first search
+        return Sheet.of(schema_rows())
+    return Sheet.of(schema_rows(results_dir))
+
+
+COMMANDS = (query,)
