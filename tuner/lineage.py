@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,9 @@ from results.output import Sheet, render
 from results.tables import load_tables
 from search_spaces import InputError, RunConfig, diff, flatten, load_run, to_dict
 from search_spaces.lineage import LINEAGE, shrink
+
+FOR_PROGRAMS = ("from", "last_per", "batches", "status")
+"""Columns that CSV and JSON have and people need not see: an unfinished run says so in its notes."""
 
 SILENT = 0.99
 """Share of blank frames from which a decoder says nothing."""
@@ -150,7 +153,7 @@ class LineageTable:
 
     def render(self, form: str) -> str:
         """In a format of `results.output`; for people the notes follow."""
-        text = render(self.sheet, form)
+        text = render(self.sheet, form, headers={"recorded_per": "recorded"}, hide=FOR_PROGRAMS)
         if form not in ("table", "markdown"):
             return text
         return text + "\n" + "".join(f"{'- ' if form == 'markdown' else ''}{note}\n" for note in self.notes)
@@ -178,6 +181,19 @@ def lineage_table(results_dir: Path, study: str) -> LineageTable:
     return table
 
 
+def check_resumed(results_dir: Path, study: str, given: Mapping[str, Any]) -> None:
+    """Raises InputError if what is asked for now is not what the study was begun with."""
+    events, _ = read_events(results_dir / study / LOG_NAME)
+    settings = (events[0].get("lineage") if events else None) or {}
+    wrong = [key for key, value in given.items() if settings.get(key) != value]
+    if wrong:
+        raise InputError(
+            f"--{key} {given[key]}: the study '{study}' was begun with {settings.get(key)}; leave it out, "
+            "or begin another study by --study"
+            for key in wrong
+        )
+
+
 def _row(entry: dict[str, Any], trial: dict[str, Any] | None, blank: float | None) -> dict[str, Any]:
     notes = list(entry["notes"])
     if blank is not None and blank >= SILENT:
@@ -185,16 +201,18 @@ def _row(entry: dict[str, Any], trial: dict[str, Any] | None, blank: float | Non
     recorded = entry["recorded"]
     if recorded.get("per") is not None and recorded.get("decoder") is None:
         notes.append("decoder of the record unknown")
-    trial = trial or {}
+    trial = trial or {"status": "waiting"}
+    if trial["status"] != "completed":
+        notes.append(trial["status"])
     return {
         "run": entry["run"],
         "from": entry["parent"],
-        "changed": short_changes(entry["changed"]),
+        "changed": short_changes(entry["changed"]) or ("nothing" if entry["parent"] else ""),
         "per": trial.get("best_per"),
         "recorded_per": recorded.get("per"),
         "last_per": trial.get("last_per"),
         "batches": trial.get("batches"),
-        "status": trial.get("status", "waiting"),
+        "status": trial["status"],
         "notes": "; ".join(notes),
     }
 

@@ -240,6 +240,7 @@ def test_the_table_of_an_unfinished_study_says_what_waits(tiny, tiny_data, tmp_p
     study.close()
     table = lineage_table(tmp_path, "lineage")
     assert [row["status"] for row in json.loads(table.render("json"))] == ["interrupted", "waiting"]
+    assert "interrupted" in table.render("table") and "waiting" in table.render("table")
     assert table.spearman is None and "too few to compare" in table.render("table")
 
 
@@ -272,6 +273,8 @@ def test_three_runs_on_ray_stopped_and_resumed(tiny_data, tmp_path, tuner):
 
     again = tuner.run(*arguments, "--data", tiny_data, cwd=tmp_path)
     assert again.status == 2 and "go on with it by --resume" in again.err
+    other = tuner.run("lineage", "--resume", "--scale", 0.1, "--results", tmp_path, cwd=tmp_path)
+    assert other.status == 2 and "--scale 0.1: the study 'lineage' was begun with 0.004" in other.err
     wrong = tuner.run("resume", "lineage", "--results", tmp_path, "--trials", 7, cwd=tmp_path)
     assert wrong.status == 2 and "a plan of 3 runs" in wrong.err
 

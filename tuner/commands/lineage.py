@@ -54,23 +54,27 @@ def lineage(
 ) -> None:
     """Run the 23 recorded runs as one study, none stopped early, and compare their order with the record."""
     from tuner.launch import Request, data_of, resume, run_plan
-    from tuner.lineage import lineage_table, make_plan
+    from tuner.lineage import check_resumed, lineage_table, make_plan
 
     if table_only:
         click.echo(lineage_table(results_dir, study).render(form))
         return
+    names = [name.strip() for part in only for name in part.split(",") if name.strip()]
+    asked = {"scale": scale, "precision": precision, "only": names}
     if resume_ and (results_dir / study).exists():
+        source = click.get_current_context().get_parameter_source
+        default = click.core.ParameterSource.DEFAULT
+        check_resumed(results_dir, study, {key: value for key, value in asked.items() if source(key) is not default})
         request = Request(results_dir=results_dir, data=data_dir or data_of(results_dir, study), **given)
         raise click.exceptions.Exit(resume(study, request))
     if data_dir is None:
         raise click.UsageError("give --data, a packed data folder, such as --data data/small")
-    names = [name.strip() for part in only for name in part.split(",") if name.strip()]
     gpu = bool(given["gpus_per_trial"])
     status = run_plan(
         study,
         Request(results_dir=results_dir, data=data_dir, **given),
         lambda dataset: make_plan(dataset, scale, names, precision, gpu),
-        lineage={"scale": scale, "precision": precision},
+        lineage=asked,
         origin_note=f"the recorded runs at scale {scale:g}, precision {precision}",
     )
     raise click.exceptions.Exit(status)
