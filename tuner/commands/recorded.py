@@ -1,4 +1,4 @@
-"""`tuner results`: past runs beside the new ones."""
+"""`tuner results`: the group, and past runs beside the new ones (`maintain.py` has its other commands)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tuner.commands.options import results_option
 
 @click.group("results")
 def results_group() -> None:
-    """Bring results that were not made here into the tables."""
+    """Look after the results folder, and bring in runs that were not made here."""
 
 
 @results_group.command("add-recorded", epilog="Example: tuner results add-recorded; tuner changelog recorded")
