@@ -5,6 +5,7 @@ Each line has a mark of its own, so that lines can be told apart without colour.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class _Frame:
 
 def _draw_joined(cells: list[list[str]], frame: _Frame, line: Line) -> None:
     for run in line.runs:
-        for (xa, ya), (xb, yb) in zip(run, run[1:], strict=False):
+        for (xa, ya), (xb, yb) in itertools.pairwise(run):
             (down_a, across_a), (down_b, across_b) = frame.dot(xa, ya), frame.dot(xb, yb)
             steps = max(abs(down_b - down_a), abs(across_b - across_a), 1)
             for step in range(steps + 1):

@@ -16,7 +16,7 @@ from typing import Any
 
 from results.events import LOG_NAME
 from results.output import visible
-from search_spaces import InputError, Run, RunConfig, load_run
+from search_spaces import InputError, Run, RunConfig, Space, load_run
 from search_spaces.writing import run_text
 
 
@@ -185,3 +185,12 @@ def _number(rows: Sequence[Mapping[str, Any]], study: str, trial: str) -> int:
     last = max(numbers.values())
     hint = f"did you mean {visible(near[0])}? " if near else ""
     raise InputError(f"{visible(study)}: there is no trial {trial!r}; {hint}the trials are 0 to {last}")
+
+
+def find_space(results_dir: Path, study: str) -> Space | None:
+    """The space that a study searched; None for one without."""
+    from results.tables import load_tables
+
+    rows = load_tables(results_dir, [study], ("studies",))[0]["studies"].to_pylist()
+    definition = json.loads(rows[0]["space_definition"] or "null")
+    return Space.from_dict(definition) if definition else None

@@ -1,0 +1,103 @@
+"""`tuner importance`: which settings mattered in a search, and where the good values lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuner.commands.options import format_option, results_option
+
+_BAR = 24
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tuner importance an4
+  tuner importance an4 --partial schedule.peak_lr
+"""
+)
+@click.argument("study")
+@click.option(
+    "--partial", "name", metavar="SETTING", help="Show the mean best PER by the value of this setting instead."
+)
+@click.option(
+    "--bins", type=click.IntRange(2, 50), default=6, show_default=True, help="Ranges that --partial divides it into."
+)
+@format_option
+@results_option
+def importance(study: str, name: str | None, bins: int, form: str, results_dir: Path) -> None:
+    """Show how much each searched setting of STUDY mattered, by PED-ANOVA and fANOVA.
+
+    Stopped trials are compared with others where both have been. A setting that only exists under a condition is
+    judged among the trials that meet it. "chance" is what a setting without any effect would reach.
+    """
+    from results.output import render
+
+    if name is not None:
+        click.echo(_partial(results_dir, study, name, bins, form), nl=False)
+        return
+    from tuner.importance import importance as importance_of
+
+    rows = importance_of(results_dir, study)
+    click.echo(render(_sheet(rows, form), form, headers={"ped_anova": "PED-ANOVA", "fanova": "fANOVA"}), nl=False)
+    if form == "table":
+        mattered = [row["path"] for row in rows if row["ped_anova"] is not None and row["ped_anova"] > row["chance"]]
+        click.echo("")
+        if not mattered:
+            click.echo("no setting mattered more than chance explains; more trials would tell")
+        best = mattered[0] if mattered else rows[0]["path"]
+        click.echo(f"next: tuner importance {study} --partial {best}; tuner spaces narrow {study}")
+
+
+def _sheet(rows: list[dict[str, Any]], form: str) -> Any:
+    from results.output import Sheet
+
+    if form in ("csv", "json"):
+        return Sheet.of(rows)
+    for_people = [{**row, "setting": row["dimension"].split("[")[0], "only where": row["active"]} for row in rows]
+    columns = ["setting", "only where", "trials", "ped_anova", "chance", "fanova", "note"]
+    if not any(row["active"] for row in rows):
+        columns.remove("only where")
+    for row in for_people:
+        for key in ("ped_anova", "chance", "fanova"):
+            row[key] = None if row[key] is None else round(row[key], 2)
+    return Sheet.of(for_people, columns)
+
+
+def _partial(results_dir: Path, study: str, name: str, bins: int, form: str) -> str:
+    from results.output import Sheet, render
+    from tuner.partial import partial
+
+    rows = partial(results_dir, study, name, bins)
+    if form in ("csv", "json"):
+        return render(Sheet.of(rows), form)
+    worst, best = max(row["mean"] for row in rows), min(row["mean"] for row in rows)
+    shown = [
+        {
+            name: row["value"],
+            "trials": row["trials"],
+            "stopped": row["stopped"],
+            "mean best_per": row["mean"],
+            "+-": None if row["error"] is None else f"{row['error']:.4f}",
+            "lowest best_per": row["lowest"],
+            "mean": _bar(row["mean"], worst) + (" lowest" if row["mean"] == best else ""),
+        }
+        for row in rows
+    ]
+    text = render(Sheet.of(shown), form)
+    if form == "table" and any(row["stopped"] for row in rows):
+        text += (
+            "\nstopped trials count with the PER they had; what differs between the rows is not this setting alone\n"
+        )
+    return text
+
+
+def _bar(value: float, largest: float) -> str:
+    eighths = round(8 * _BAR * value / largest) if largest > 0 else 0
+    return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
+
+
+COMMANDS = (importance,)
