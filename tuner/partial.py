@@ -40,36 +40,54 @@ def partial(results_dir: Path, study: str, name: str, bins: int = 6) -> list[Row
         raise InputError(f"{study}: no trial with {column} has a PER yet")
     values = [value for value, _ in known]
     if all(_is_number(value) for value in values) and len(set(values)) > bins:
-        return _ranges(known, bins, _is_log(space, column, values))
+        return _ranges(known, _Bins(values, bins, *_axis(space, column, values)))
     found: dict[Any, list[Row]] = {}
     for value, row in sorted(known, key=lambda pair: _order(pair[0])):
         found.setdefault(value, []).append(row)
     return [{"value": _text(value, column), "low": None, "high": None, **_sum(group)} for value, group in found.items()]
 
 
-def _ranges(known: Sequence[tuple[Any, Row]], bins: int, log: bool) -> list[Row]:
-    values = [float(value) for value, _ in known]
-    low, high = min(values), max(values)
+class _Bins:
+    """Ranges of equal width from the lowest to the highest value, on an axis on which they are spread evenly."""
 
-    def place(value: float) -> int:
-        share = math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
-        return min(bins - 1, int(share * bins))
+    def __init__(self, values: Sequence[float], count: int, log: bool, complement: bool) -> None:
+        self.count, self._log, self._complement = count, log, complement
+        self.whole = all(isinstance(value, int) for value in values)
+        self._low, self._high = sorted((self._along(min(values)), self._along(max(values))))
 
-    def edge(number: int) -> float:
-        return low * (high / low) ** (number / bins) if log else low + (high - low) * number / bins
+    def place(self, value: float) -> int:
+        """The number of the range that has the value."""
+        share = (self._along(value) - self._low) / (self._high - self._low)
+        return min(self.count - 1, int(share * self.count))
 
+    def ends(self, number: int) -> tuple[float, float]:
+        """The range, lowest value first; of whole numbers, those that it has."""
+        step = (self._high - self._low) / self.count
+        low, high = sorted(self._back(self._low + step * (number + more)) for more in (0, 1))
+        if self.whole:
+            last = number == self.count - 1
+            return math.ceil(low - 1e-9), round(high) if last else math.ceil(high - 1e-9) - 1
+        return low, high
+
+    def _along(self, value: float) -> float:
+        value = 1 - value if self._complement else value
+        return math.log(value) if self._log else float(value)
+
+    def _back(self, place: float) -> float:
+        value = math.exp(place) if self._log else place
+        return 1 - value if self._complement else value
+
+
+def _ranges(known: Sequence[tuple[Any, Row]], bins: _Bins) -> list[Row]:
     groups: dict[int, list[Row]] = {}
     for value, row in known:
-        groups.setdefault(place(value), []).append(row)
-    return [
-        {
-            "value": f"{edge(number):.4g} to {edge(number + 1):.4g}",
-            "low": edge(number),
-            "high": edge(number + 1),
-            **_sum(groups[number]),
-        }
-        for number in sorted(groups)
-    ]
+        groups.setdefault(bins.place(value), []).append(row)
+    rows = []
+    for number, group in groups.items():
+        low, high = bins.ends(number)
+        text = f"{low:.4g}" if bins.whole and low == high else f"{low:.4g} to {high:.4g}"
+        rows.append({"value": text, "low": low, "high": high, **_sum(group)})
+    return sorted(rows, key=lambda row: float(row["low"]))
 
 
 def _sum(rows: Sequence[Row]) -> Row:
@@ -108,13 +126,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_log(space: Space | None, column: str, values: Sequence[Any]) -> bool:
-    if min(values) <= 0:
-        return False
-    kinds = [d.kind for d in space.dimensions if d.path.replace(".", "_") == column] if space is not None else []
-    if kinds:
-        return any(kind.startswith("log") for kind in kinds)
-    return bool(max(values) >= 20 * min(values))
+def _axis(space: Space | None, column: str, values: Sequence[Any]) -> tuple[bool, bool]:
+    """Whether the setting spreads evenly on a logarithmic axis, and whether it is 1 - value that does."""
+    here = [d for d in space.dimensions if d.path.replace(".", "_") == column] if space is not None else []
+    complement = any(d.complement for d in here) and max(values) < 1
+    if min(values) <= 0 and not complement:
+        return False, complement
+    if here:
+        return any(d.kind.startswith("log") for d in here), complement
+    return bool(max(values) >= 20 * min(values)), complement
 
 
 def _takes_null(space: Space | None, column: str) -> bool:

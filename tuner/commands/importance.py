@@ -57,14 +57,17 @@ def _sheet(rows: list[dict[str, Any]], form: str) -> Any:
 
     if form in ("csv", "json"):
         return Sheet.of(rows)
-    for_people = [{**row, "setting": row["dimension"].split("[")[0], "only where": row["active"]} for row in rows]
+    shown: list[dict[str, Any]] = []
+    for row in rows:
+        known = row["ped_anova"] is not None
+        line = {"setting": row["path"], "only where": row["active"], "trials": row["trials"]}
+        line |= {key: round(row[key], 2) if known else None for key in ("ped_anova", "chance", "fanova")}
+        # Rounded numbers can look equal where this was decided.
+        line["note"] = ("above chance" if row["ped_anova"] > row["chance"] else "") if known else row["note"]
+        shown.append(line)
     columns = ["setting", "only where", "trials", "ped_anova", "chance", "fanova", "note"]
-    if not any(row["active"] for row in rows):
-        columns.remove("only where")
-    for row in for_people:
-        for key in ("ped_anova", "chance", "fanova"):
-            row[key] = None if row[key] is None else round(row[key], 2)
-    return Sheet.of(for_people, columns)
+    idle = [name for name in ("only where", "note") if not any(line[name] for line in shown)]
+    return Sheet.of(shown, [name for name in columns if name not in idle])
 
 
 def _partial(results_dir: Path, study: str, name: str, bins: int, form: str) -> str:
