@@ -196,7 +196,11 @@ class Space:
         A value outside a range moves to its nearest edge; a choice the space lacks becomes the base run's, else the
         first. Raises InputError for an unknown run.
         """
-        wanted = flatten(load_start_point(start_point).config)
+        return self.params_of(load_start_point(start_point).config)
+
+    def params_of(self, config: RunConfig) -> tuple[dict[str, Any], list[str]]:
+        """`start_params` of a configuration that is at hand, such as an earlier trial's."""
+        wanted = flatten(config)
         params: dict[str, Any] = {}
         notes: list[str] = []
         moved: set[str] = set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import sys
 import tempfile
@@ -33,12 +32,16 @@ class Request:
     seed: int = 0
     searcher: str | None = None
     stopping: str | None = None
+    start: tuple[str, ...] = ()
     retries: int | None = None
     cpus: int | None = None
     cpus_per_trial: float | None = None
     gpus_per_trial: float | None = None
     concurrent: int | None = None
     address: str | None = None
+    log: tuple[str, ...] = ()
+    notify: tuple[str, ...] = ()
+    notify_on: str | None = None
 
 
 RESOURCES = ("cpus_per_trial", "gpus_per_trial", "concurrent")
@@ -140,11 +143,8 @@ def _resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
     return {key: before[key] if value is None else value for key, value in asked.items()}
 
 
-class _RandomTrial:
-    """Draws like an Optuna trial; enough to see one configuration of a space."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+class _Lowest:
+    """Answers like an Optuna trial with the low end of each range; enough to see one configuration of a space."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         return low
@@ -156,13 +156,41 @@ class _RandomTrial:
         return choices[0]
 
 
-def check_data(space: Space, dataset: Any) -> None:
+STARTS_FROM_A_STUDY = 3
+"""How many of a study's best trials `--start STUDY` begins with."""
+
+
+def start_points(space: Space, results_dir: Path, wanted: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The parameters of the space's own start points and of `wanted` ones, and notes on what had to move.
+
+    `wanted` names runs, STUDY/TRIAL, or a STUDY for its best trials: recorded and imported ones count.
+    """
+    from results.tables import load_tables
+    from tuner.trials import load_run_or_trial
+
+    found = [(name, space.start_params(name)) for name in space.start_points]
+    for name in wanted:
+        names = [name]
+        if (results_dir / name / LOG_NAME).exists():
+            trials = load_tables(results_dir, [name], ("trials",))[0]["trials"].to_pylist()
+            ranked = sorted((t["best_per"], t["trial"]) for t in trials if t["best_per"] is not None)
+            names = [f"{name}/{trial}" for _, trial in ranked[:STARTS_FROM_A_STUDY]]
+            if not names:
+                raise InputError(f"--start {name}: no trial of that study has a PER; name a run or another study")
+        found += [(each, space.params_of(load_run_or_trial(each, results_dir).config)) for each in names]
+    unique: list[dict[str, Any]] = []
+    for _, (params, _) in found:
+        if params not in unique:
+            unique.append(params)
+    return unique, [f"start point {name}: {note}" for name, (_, notes) in found for note in notes]
+
+
+def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) -> None:
     """Raises InputError if the space's configurations cannot be trained on the data at all."""
     from trainable.data import check_features, check_trainable
 
     check_features(dataset)
-    params = space.start_params(space.start_points[0])[0] if space.start_points else space.suggest(_RandomTrial(0))
-    check_trainable(space.config(params, 0), dataset)
+    check_trainable(space.config(starts[0] if starts else space.suggest(_Lowest()), 0), dataset)
 
 
 def search(space: Space, study_name: str, request: Request) -> int:
@@ -170,12 +198,10 @@ def search(space: Space, study_name: str, request: Request) -> int:
     from trainable.data import open_dataset
 
     folder = new_folder(request.results_dir, study_name)
+    starts, notes = start_points(space, request.results_dir, request.start)
     dataset = open_dataset(request.data)
-    check_data(space, dataset)
-    starts = {name: space.start_params(name) for name in space.start_points}
-    settings = new_settings(space, study_name, request, dataset)
-    settings["start_points"] = [params for params, _ in starts.values()]
-    notes = [f"start point {name}: {note}" for name, (_, remarks) in starts.items() for note in remarks]
+    check_data(space, starts, dataset)
+    settings = {**new_settings(space, study_name, request, dataset), "start_points": starts}
     return _run(folder, request, settings, notes)
 
 
@@ -268,6 +294,7 @@ def _run(
     from tuner.study import Study
 
     check_writable(request.results_dir)
+    observers = _observers(request, folder)
     resources = ray_backend.Resources(**settings["resources"])
     cores = request.cpus or len(os.sched_getaffinity(0))
     if request.address is None and resources.cpus_per_trial > cores:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import data_option, resource_options, results_option
+from tuner.commands.options import data_option, observer_options, resource_options, results_option
 
 
 def _trials_option(function: Any) -> Any:
@@ -27,8 +27,15 @@ def _trials_option(function: Any) -> Any:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
 @click.option("--searcher", type=click.Choice(["tpe", "random"]), help="Searcher [default: the space's].")
 @click.option("--stopping", type=click.Choice(["asha", "none"]), help="Stopping rule [default: the space's].")
+@click.option(
+    "--start",
+    multiple=True,
+    metavar="WHAT",
+    help="Begin with this too: a run, STUDY/TRIAL, or STUDY for its three best trials, such as recorded ones.",
+)
 @_trials_option
 @resource_options
+@observer_options
 @results_option
 def search(space: str, data_dir: Path, study: str | None, resume_: bool, results_dir: Path, **given: Any) -> None:
     """Search SPACE: a shipped space ('tuner spaces' lists them) or a file."""
@@ -41,8 +48,8 @@ def search(space: str, data_dir: Path, study: str | None, resume_: bool, results
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
     again = resume_ and (results_dir / name).exists()
-    if again and (given["searcher"] or given["stopping"]):
-        raise click.UsageError("a study keeps the searcher and the stopping rule it began with; leave them out")
+    if again and (given["searcher"] or given["stopping"] or given["start"]):
+        raise click.UsageError("a study keeps the searcher, the stopping rule and the start points it began with")
     raise click.exceptions.Exit(go_on(name, request) if again else begin(loaded, name, request))
 
 
@@ -51,6 +58,7 @@ def search(space: str, data_dir: Path, study: str | None, resume_: bool, results
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Data folder [default: where it was].")
 @_trials_option
 @resource_options
+@observer_options
 @results_option
 def resume(study: str, data_dir: Path | None, results_dir: Path, **given: Any) -> None:
     """Go on with STUDY from its log: same trials, same rungs, same searcher."""
