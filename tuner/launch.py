@@ -116,7 +116,7 @@ def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, An
         "host": provenance.host(),
         "seed": request.seed,
         "retries": RETRIES if request.retries is None else request.retries,
-        "resources": _resources(request, default_resources(request)),
+        "resources": trial_resources(request),
     }
 
 
@@ -135,6 +135,11 @@ def default_resources(request: Request) -> dict[str, Any]:
     """
     card = request.address is None and any(Path("/dev").glob("nvidia[0-9]*"))
     return {"cpus_per_trial": 1.0, "gpus_per_trial": 1.0 if card else 0.0, "concurrent": None}
+
+
+def trial_resources(request: Request) -> dict[str, Any]:
+    """The resources of a new study: those asked for, else the defaults."""
+    return _resources(request, default_resources(request))
 
 
 def _resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,10 +214,11 @@ def run_plan(
     study_name: str, request: Request, make_plan: Callable[[Any], Sequence[Mapping[str, Any]]], **more: Any
 ) -> int:
     """Run a new study of `make_plan(dataset)`, every entry to its end; `more` are settings; returns the exit status."""
-    from trainable.data import open_dataset
+    from trainable.data import check_features, open_dataset
 
     folder = new_folder(request.results_dir, study_name)
     dataset = open_dataset(request.data)
+    check_features(dataset)
     return _run(folder, request, planned_settings(make_plan(dataset), study_name, request, dataset, **more), [])
 
 
@@ -289,12 +295,12 @@ def _run(
     from rich.console import Console
 
     from results.tables import compact
-    from tuner import ray_backend
+    from tuner import observers, ray_backend
     from tuner.progress import Progress
     from tuner.study import Study
 
     check_writable(request.results_dir)
-    observers = _observers(request, folder)
+    observers.check(request.log, request.notify, request.notify_on)
     resources = ray_backend.Resources(**settings["resources"])
     cores = request.cpus or len(os.sched_getaffinity(0))
     if request.address is None and resources.cpus_per_trial > cores:
@@ -311,9 +317,11 @@ def _run(
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
         if changed is None:
             stack.enter_context(StudyLock(folder))
-            study = Study.create(folder, settings, [progress.event])
-        else:
-            study = Study.resume(folder, changed, [progress.event])
+        hearers = observers.start(folder, request.log, request.notify, request.notify_on)
+        for hearer in hearers:
+            stack.callback(hearer.close)
+        told = [progress.event, *hearers]
+        study = Study.create(folder, settings, told) if changed is None else Study.resume(folder, changed, told)
         stack.callback(study.close)
         holder.append(study)
         _announce(study, concurrent)

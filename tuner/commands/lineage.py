@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import format_option, resource_options, results_option
+from tuner.commands.options import format_option, observer_options, resource_options, results_option
 
 
 @click.command(
@@ -38,6 +38,7 @@ Examples:
 @click.option("--resume", "resume_", is_flag=True, help="Go on with the study if it exists.")
 @click.option("--table", "table_only", is_flag=True, help="Run nothing, print the table of what has run.")
 @resource_options
+@observer_options
 @format_option
 @results_option
 def lineage(
@@ -53,7 +54,7 @@ def lineage(
     **given: Any,
 ) -> None:
     """Run the 23 recorded runs as one study, none stopped early, and compare their order with the record."""
-    from tuner.launch import Request, data_of, resume, run_plan
+    from tuner.launch import Request, data_of, resume, run_plan, trial_resources
     from tuner.lineage import check_resumed, lineage_table, make_plan
 
     if table_only:
@@ -69,10 +70,11 @@ def lineage(
         raise click.exceptions.Exit(resume(study, request))
     if data_dir is None:
         raise click.UsageError("give --data, a packed data folder, such as --data data/small")
-    gpu = bool(given["gpus_per_trial"])
+    request = Request(results_dir=results_dir, data=data_dir, **given)
+    gpu = trial_resources(request)["gpus_per_trial"] > 0
     status = run_plan(
         study,
-        Request(results_dir=results_dir, data=data_dir, **given),
+        request,
         lambda dataset: make_plan(dataset, scale, names, precision, gpu),
         lineage=asked,
         origin_note=f"the recorded runs at scale {scale:g}, precision {precision}",

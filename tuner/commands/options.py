@@ -9,6 +9,8 @@ import click
 
 RESULTS = Path("results") / "studies"
 """Where studies lie unless --results or TUNER_RESULTS says otherwise."""
+LOGGERS = ("tensorboard", "mlflow", "wandb")
+"""Tools that runs can be written to (`tuner/loggers.py`)."""
 
 
 def results_option(function: Any) -> Any:
@@ -83,6 +85,34 @@ def resource_options(function: Any) -> Any:
             help="Further attempts at a trial that failed [default: 1, or as before].",
         ),
         click.option("--address", help="Join the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def observer_options(function: Any) -> Any:
+    """--log, --notify, --notify-on: who else hears of a search; each may be given several times."""
+    options = (
+        click.option(
+            "--log",
+            multiple=True,
+            type=click.Choice(LOGGERS),
+            help="Write the trials there too: tensorboard to STUDY/tensorboard, mlflow to MLFLOW_TRACKING_URI or "
+            "mlflow.db beside the studies, wandb to STUDY/wandb (sent at once if WANDB_API_KEY is set).",
+        ),
+        click.option(
+            "--notify",
+            multiple=True,
+            metavar="COMMAND|URL",
+            help="Tell a command (JSON on its standard input, no shell) or a webhook (JSON by POST).",
+        ),
+        click.option(
+            "--notify-on",
+            metavar="KIND,KIND",
+            help="What to tell: end, failure (of a trial), best (when a trial that lowered the best PER ends) "
+            "[default: end,failure].",
+        ),
     )
     for option in reversed(options):
         function = option(function)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tuner.commands.options import LOGGERS as KINDS
 from tuner.commands.options import results_option
 
 
@@ -57,4 +58,29 @@ def status(study: str, form: str, results_dir: Path) -> None:
     click.echo(json.dumps(summary(watched), indent=1) if form == "json" else describe(watched))
 
 
-COMMANDS = (watch, status)
+@click.command("log", epilog="Example: tuner log an4 --to tensorboard --out /tmp/an4; tensorboard --logdir /tmp/an4")
+@click.argument("study")
+@click.option("--to", "kind", type=click.Choice(KINDS), required=True, help="What to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new or empty folder for it."
+)
+@results_option
+def log(study: str, kind: str, out: Path, results_dir: Path) -> None:
+    """Write STUDY's trials as TensorBoard files, an MLflow store or offline W&B runs.
+
+    The same as 'tuner search --log' writes while it runs, from the study's log.
+    """
+    from results.tables import find_studies
+    from tuner.loggers import replay
+
+    (folder,) = find_studies(results_dir, [study])
+    trials = replay(kind, folder, out)
+    look = {
+        "tensorboard": f"tensorboard --logdir {out}",
+        "mlflow": f"mlflow ui --backend-store-uri sqlite:///{(out / 'mlflow.db').absolute()}",
+        "wandb": f"wandb sync {out / 'wandb'}/offline-run-*",
+    }
+    click.echo(f"wrote {trials} trials to {out}; look at them with: {look[kind]}")
+
+
+COMMANDS = (watch, status, log)
