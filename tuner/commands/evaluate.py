@@ -26,15 +26,30 @@ Examples:
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @data_option
-@click.option("--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True)
-@click.option("--decoder", type=click.Choice(["greedy", "beam"]), default="greedy", show_default=True)
+@click.option(
+    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="What to decode."
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(["greedy", "beam"]),
+    default="greedy",
+    show_default=True,
+    help="greedy = the best path; beam = prefix beam search without a language model.",
+)
 @click.option("--beam", "width", type=click.IntRange(1, 1000), default=10, show_default=True, help="Prefixes kept.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the hypotheses here: .jsonl or .csv."
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How the result is written.",
+)
 def evaluate(
     checkpoint: Path,
     data_dir: Path,

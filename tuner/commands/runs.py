@@ -48,7 +48,14 @@ def runs(context: click.Context) -> None:
     "tuner runs show run16_5 > mine.yaml; tuner train mine.yaml --data data/small",
 )
 @click.argument("name")
-@click.option("--format", "form", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["yaml", "json"]),
+    default="yaml",
+    show_default=True,
+    help="yaml = a run file with comments; json = the same facts for programs.",
+)
 def show(name: str, form: str) -> None:
     """Show the whole configuration of run NAME (shipped, or a file), and what is known about it.
 
