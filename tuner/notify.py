@@ -135,7 +135,7 @@ def send(target: str, notice: Mapping[str, Any]) -> None:
 
     Raises OSError (urllib's errors are that too), ValueError or SubprocessError if it was not taken.
     """
-    body = json.dumps(notice).encode()
+    body = json.dumps(notice).encode() + b"\n"
     if _is_address(target):
         headers = {"Content-Type": "application/json", "User-Agent": "b2t-tuner"}
         request = urllib.request.Request(target, body, headers)  # noqa: S310  http or https, checked

@@ -1,4 +1,4 @@
-"""`tuner watch` and `tuner status`: look at a study, from any shell or machine that sees the results folder."""
+"""`tuner watch`, `status`, `dashboard` and `log`: look at a study from any shell or machine that sees its folder."""
 
 from __future__ import annotations
 
@@ -83,4 +83,34 @@ def log(study: str, kind: str, out: Path, results_dir: Path) -> None:
     click.echo(f"wrote {trials} trials to {out}; look at them with: {look[kind]}")
 
 
-COMMANDS = (watch, status, log)
+@click.command(epilog="Example: tuner dashboard an4 --port 8080")
+@click.argument("study")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 for any free one."
+)
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Serve nothing; write the study as an Optuna SQLite file, for the dashboard elsewhere or for Optuna itself.",
+)
+@results_option
+def dashboard(study: str, port: int, save: Path | None, results_dir: Path) -> None:
+    """Show STUDY in optuna-dashboard, on this machine; it follows a search that is running.
+
+    The pages show a copy made from the study's log, so they cannot change the study. Needs the extra 'dashboard'.
+    """
+    from results.tables import find_studies
+
+    (folder,) = find_studies(results_dir, [study])
+    if save is not None:
+        from tuner.mirror import save as write
+
+        trials = write(folder, save)
+        click.echo(f"wrote {trials} trials to {save}; look at them with: optuna-dashboard sqlite:///{save}")
+        return
+    from tuner.dashboard import serve
+
+    serve(folder, port, lambda address: click.echo(f"{study} is at {address} (Ctrl-C ends it)"))
+
+
+COMMANDS = (watch, status, dashboard, log)

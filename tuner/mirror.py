@@ -1,0 +1,201 @@
+"""A study as Optuna's own tools know it, rebuilt from the log: for optuna-dashboard, and for analyses with Optuna.
+
+It is a copy to look at. The search itself goes by `tuner/searcher.py`, which tells Optuna only what a sampler may know;
+here are all epochs of all trials under our trial numbers, with what became of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, create_trial
+from optuna.trial import TrialState as OptunaState
+
+from results.events import LOG_NAME, read_events
+from search_spaces import InputError, flatten
+from tuner.searcher import distributions
+from tuner.study import StudyState, TrialState
+
+_WIDE = 30.0
+"""Values that span more than this factor are shown on a logarithmic axis."""
+
+
+class Mirror:
+    """An Optuna study in `storage`, made from a study's events and kept in step by `take`, which gets each new one.
+
+    Optuna's trial numbers are ours. COMPLETE is a trial that ran to its end, with the objective; PRUNED one that was
+    stopped early; FAIL one that failed, diverged or ended without a value; RUNNING one without an end: it runs or is
+    interrupted. Intermediate values are the PER of each epoch. User attributes: trial, origin, status, seed, best_per,
+    best_epoch, last_per, error. The runs of a planned or recorded study have the settings that differ as parameters.
+    Raises InputError if the events do not begin with the study's settings.
+    """
+
+    def __init__(self, storage: BaseStorage, events: Iterable[Mapping[str, Any]]) -> None:
+        self.state = StudyState(searching=False)
+        self._ends: dict[int, Mapping[str, Any]] = {}
+        self._ids: dict[int, int] = {}
+        for event in events:
+            self._apply(event)
+        if not self.state.settings:
+            raise InputError("the log does not begin with the study's settings; it cannot be shown")
+        self._storage = storage
+        self._described = self._describe()
+        settings = self.state.settings
+        self.study = optuna.create_study(storage=storage, study_name=settings["study"], direction="minimize")
+        for key in ("objective", "host", "origin_note"):
+            if settings.get(key):
+                self.study.set_user_attr(key, settings[key])
+        self.study.set_user_attr("data", settings["data"]["name"])
+        for trial in sorted(self.state.trials.values(), key=lambda trial: trial.number):
+            self._add(trial)
+
+    def _apply(self, event: Mapping[str, Any]) -> None:
+        self.state.apply(event)
+        if event["event"] == "trial_ended":
+            self._ends[event["trial"]] = event
+        elif event["event"] == "trial_started":
+            self._ends.pop(event["trial"], None)
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Take in an event that came after those it was made from."""
+        self._apply(event)
+        if "trial" not in event:
+            return
+        trial = self.state.trials[event["trial"]]
+        if trial.number not in self._ids:
+            self._add(trial)
+            return
+        where = self._ids[trial.number]
+        if event["event"] == "epoch" and event["per"] is not None:
+            self._storage.set_trial_intermediate_value(where, event["epoch"], event["per"])
+        for name, value in self._attributes(trial).items():
+            self._storage.set_trial_user_attr(where, name, value)
+        state, value = self._outcome(trial)
+        if state != OptunaState.RUNNING:
+            self._storage.set_trial_state_values(where, state, None if value is None else [value])
+
+    def _add(self, trial: TrialState) -> None:
+        frozen = self._freeze(trial)
+        self.study.add_trial(frozen)
+        # Optuna gives no handle to what was added; it is the last one.
+        self._ids[trial.number] = self.study.get_trials(deepcopy=False)[-1]._trial_id
+
+    def _freeze(self, trial: TrialState) -> FrozenTrial:
+        state, value = self._outcome(trial)
+        if trial.number in self._described:
+            params = self._described[trial.number]
+            kinds = {name: self._kinds[name] for name in params}
+        else:
+            params = dict(trial.params)
+            kinds = {} if self.state.space is None else distributions(self.state.space, params)
+        frozen = create_trial(
+            state=state,
+            value=value,
+            params={name: params[name] for name in kinds},
+            distributions=kinds,
+            user_attrs=self._attributes(trial),
+            intermediate_values={epoch: per for epoch, per in sorted(trial.pers.items()) if per is not None},
+        )
+        frozen.datetime_start = datetime.fromtimestamp(trial.started)
+        if state.is_finished():
+            frozen.datetime_complete = datetime.fromtimestamp(max(trial.started, self._ends[trial.number]["time"]))
+        return frozen
+
+    def _outcome(self, trial: TrialState) -> tuple[OptunaState, float | None]:
+        if trial.number not in self._ends or (trial.status == "interrupted" and trial.origin != "recorded"):
+            return OptunaState.RUNNING, None
+        name = self.state.settings["objective"]
+        value = trial.objective(name)
+        if value is None and not trial.pers:  # recorded runs have a result and no epochs
+            value = self._ends[trial.number].get(name)
+        if trial.status == "completed" and value is not None:
+            return OptunaState.COMPLETE, value
+        if trial.status in ("stopped", "interrupted"):
+            return OptunaState.PRUNED, value
+        return OptunaState.FAIL, None
+
+    def _attributes(self, trial: TrialState) -> dict[str, Any]:
+        per, epoch = trial.best or (None, None)
+        found = {
+            "trial": trial.number,
+            "origin": trial.origin,
+            "status": trial.status,
+            "seed": trial.seed,
+            "best_per": per,
+            "best_epoch": epoch,
+            "last_per": trial.pers.get(trial.epoch),
+            "error": trial.error,
+            "run": trial.started_with.get("run"),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _describe(self) -> dict[int, dict[str, Any]]:
+        """For a study without a space: the settings that differ between its trials, by trial; sets `_kinds`."""
+        self._kinds: dict[str, BaseDistribution] = {}
+        if self.state.space is not None:
+            return {}
+        plan = self.state.settings.get("plan")
+        configs = (
+            {number: flatten(entry["config"]) for number, entry in enumerate(plan)}
+            if plan
+            else {number: flatten(trial.config) for number, trial in self.state.trials.items()}
+        )
+        columns: dict[str, dict[int, Any]] = {}
+        for number, config in configs.items():
+            for name, value in config.items():
+                if value is not None and name != "training.seed":
+                    columns.setdefault(name, {})[number] = str(list(value)) if isinstance(value, tuple) else value
+        described: dict[int, dict[str, Any]] = {number: {} for number in configs}
+        for name, values in columns.items():
+            if len(set(values.values())) > 1:
+                self._kinds[name] = _distribution(list(values.values()))
+                for number, value in values.items():
+                    described[number][name] = value
+        return described
+
+
+def _distribution(values: list[Any]) -> BaseDistribution:
+    """A range that holds all values."""
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(values):
+        return CategoricalDistribution(sorted(set(values), key=str))
+    low, high = min(numbers), max(numbers)
+    log = low > 0 and high / low > _WIDE
+    if all(isinstance(value, int) for value in numbers):
+        return IntDistribution(low, high, log=log)
+    return FloatDistribution(low, high, log=log)
+
+
+def save(folder: Path, path: Path) -> int:
+    """Write the study in `folder` as an Optuna SQLite file, whole or not at all; returns the number of trials.
+
+    `optuna.load_study(study_name=..., storage="sqlite:///PATH")` opens it. Raises InputError if the file exists or
+    cannot be written.
+    """
+    if path.exists():
+        raise InputError(f"{path}: exists; choose another name, or remove it first")
+    memory = optuna.storages.InMemoryStorage()
+    mirror = Mirror(memory, read_events(folder / LOG_NAME)[0])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        name = mirror.study.study_name
+        with temporary.open("xb"):
+            pass
+        storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
+        optuna.copy_study(from_study_name=name, from_storage=memory, to_storage=storage)
+        storage.engine.dispose()
+        temporary.rename(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return len(mirror.state.trials)
