@@ -45,7 +45,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from tuner.study import Job, Study
-from tuner.worker import run_trial
+from tuner.worker import Place, Work, train_job
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,8 @@ class TrialActor(tune.Trainable):
     """A worker process; it serves one attempt after another, so that torch is imported once."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin an attempt: the data are memory-mapped, the checkpoint of an earlier attempt is found in the folder."""
-        import torch
-
-        from trainable.data import open_dataset
-
-        torch.set_num_threads(max(1, int(config["cpus"])))
-        if getattr(self, "_data_path", None) != config["data"]:
-            self._dataset = open_dataset(config["data"])
-            self._data_path = config["data"]
-        job: Job = config["job"]
-        self._job = job
-        folder = Path(config["folder"]) / "checkpoints" / str(job.trial)
-        self._rows = run_trial(job.config, self._dataset, folder, epochs_logged=job.epochs_logged, gpus=config["gpus"])
+        """Begin an attempt."""
+        self._rows = config["work"](config["job"], config["place"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next attempt without a new process."""
@@ -251,7 +240,7 @@ def stop_ray() -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def run(study: Study, data: Path, resources: Resources, concurrent: int) -> str:
+def run(study: Study, data: Path, resources: Resources, concurrent: int, work: Work = train_job) -> str:
     """Run a study until its budget is used up; returns why it ended: "budget", "wall_time" or "interrupted".
 
     Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
@@ -268,12 +257,8 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int) -> str:
             raise SearchStopped
         interrupted = True
 
-    shared = {
-        "data": str(data.resolve()),
-        "folder": str(study.folder.resolve()),
-        "cpus": resources.cpus_per_trial,
-        "gpus": resources.gpus_per_trial,
-    }
+    place = Place(str(data.resolve()), str(study.folder.resolve()), resources.cpus_per_trial, resources.gpus_per_trial)
+    shared = {"place": place, "work": work}
     _running.update(study=study, jobs={}, shared=shared, concurrent=concurrent, leave=leave)
     request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
     tuner = tune.Tuner(

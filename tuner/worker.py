@@ -2,14 +2,48 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 LAST, BEST = "last.pt", "best.pt"
 """The whole state after the last saved epoch; the evaluated weights of the best one."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker finds what it needs: the data, the study's folder, and its share of the machine."""
+
+    data: str
+    folder: str
+    cpus: float
+    gpus: float
+
+
+Work = Callable[[Any, Place], Iterator[dict[str, Any]]]
+"""Yields the rows of one attempt (a `tuner.study.Job`); `train_job`, unless a benchmark puts something lighter there."""
+
+
+def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
+    """Train one attempt: the data are memory-mapped once, the checkpoint of an earlier attempt is found by its
+    number.
+    """
+    import torch
+
+    torch.set_num_threads(max(1, int(place.cpus)))
+    folder = Path(place.folder) / "checkpoints" / str(job.trial)
+    return run_trial(job.config, _dataset(place.data), folder, epochs_logged=job.epochs_logged, gpus=place.gpus)
+
+
+@functools.lru_cache(maxsize=1)
+def _dataset(path: str) -> Any:
+    from trainable.data import open_dataset
+
+    return open_dataset(path)
 
 
 def run_trial(

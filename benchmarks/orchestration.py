@@ -1,0 +1,201 @@
+"""What a search costs beside its training: trials whose epochs take no time, on this program and on its parts alone.
+
+    python benchmarks/orchestration.py --trials 100 1000              # this program
+    python benchmarks/orchestration.py --trials 100 --peers           # and plain Ray Tune and plain Optuna, in one run
+
+For each number of trials: milliseconds per trial from the first ask to the last end, driver CPU per reported epoch,
+growth of the driver's memory and of the log, and the time from the start of Ray to the first epoch. Two trials at a
+time, one epoch each (`--epochs` for more), random search unless `--searcher tpe`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SPACE = """
+purpose: a space whose trials cost nothing
+base: small
+fixed: {training.batches: EPOCHS, training.batches_per_epoch: 1}
+dimensions:
+  schedule.kind: {choice: [one_cycle, constant]}
+  schedule.peak_lr: {log_uniform: [1.0e-3, 1.0e-1]}
+  model.dropout: {uniform: [0, 0.5]}
+searcher: {kind: SEARCHER}
+stopping: {kind: none}
+budget: {trials: 1}
+"""
+
+
+def no_work(job: Any, place: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a trial that trains nothing."""
+    for epoch in range(job.epochs_logged + 1, job.config.epochs + 1):
+        per = abs(job.config.schedule.peak_lr - 0.01) + 1 / epoch
+        yield {
+            "epoch": epoch, "batch": epoch, "per": per, "per_raw": per, "per_utterance_mean": per, "val_loss": per,
+            "train_loss": per, "lr": 0.1, "schedule_fraction": 1.0, "grad_norm": 1.0, "blank_share": 0.5,
+            "infeasible": 0, "seconds": 0.0, "samples_per_second": 1.0, "peak_memory_mb": 1.0, "diverged": False, "cpu_seconds": 0.0,
+            "gpu_seconds": 0.0,
+        }  # fmt: skip
+
+
+def ours(trials: int, epochs: int, searcher: str, concurrent: int) -> dict[str, float]:
+    """A search by this program."""
+    from results.lock import StudyLock
+    from search_spaces import load_space
+    from tuner import ray_backend
+    from tuner.study import Study
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trivial.yaml"
+        path.write_text(SPACE.replace("EPOCHS", str(epochs)).replace("SEARCHER", searcher))
+        space = load_space(path)
+        settings = {
+            "study": "trivial",
+            "space": space.as_dict(),
+            "data": {"path": folder, "name": "none", "fingerprint": "0"},
+            "searcher": space.searcher.model_dump(mode="json"),
+            "stopping": {"kind": "none"},
+            "objective": "best_per",
+            "seed": 0,
+            "budget": {"trials": trials, "hours": None},
+        }
+        resources = ray_backend.Resources(concurrent=concurrent)
+        begun = time.perf_counter()
+        limit = ray_backend.start_ray(None, concurrent, resources)
+        first: list[float] = []
+
+        def note(event: dict[str, Any]) -> None:
+            if event["event"] == "epoch" and not first:
+                first.append(time.perf_counter())
+
+        with StudyLock(Path(folder) / "trivial"):
+            study = Study.create(Path(folder) / "trivial", settings, [note])
+            memory, cpu = _memory(), time.process_time()
+            ray_backend.run(study, Path(folder), resources, limit, no_work)
+            seconds, used = time.perf_counter() - first[0], time.process_time() - cpu
+            grown = _memory() - memory
+            study.close()
+        ray_backend.stop_ray()
+        log = (Path(folder) / "trivial" / "events.jsonl").stat().st_size
+    return {
+        "ms_per_trial": 1000 * seconds / max(1, trials - 1),
+        "driver_cpu_ms_per_epoch": 1000 * used / (trials * epochs),
+        "driver_memory_mb": grown,
+        "log_kb_per_trial": log / 1000 / trials,
+        "first_epoch_seconds": first[0] - begun,
+    }
+
+
+def plain_ray(trials: int, epochs: int, concurrent: int, reuse: bool) -> dict[str, float]:
+    """Ray Tune as it comes, with its own searcher, loggers and snapshots."""
+    import ray
+    from ray import tune
+
+    class Trivial(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            self.rate = config["rate"]
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.rate = new_config["rate"]
+            return True
+
+        def step(self) -> dict[str, Any]:
+            return {"per": self.rate, "done": self.iteration + 1 >= epochs}
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+        def load_checkpoint(self, checkpoint: Any) -> None: ...
+
+    ray.init(address="local", num_cpus=concurrent, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    times: list[float] = []
+
+    class First(tune.Callback):
+        def on_trial_result(self, *_: Any, **__: Any) -> None:
+            times.append(time.perf_counter())
+
+    with tempfile.TemporaryDirectory() as folder:
+        tuner = tune.Tuner(
+            tune.with_resources(Trivial, {"cpu": 1}),
+            param_space={"rate": tune.loguniform(1e-3, 1e-1)},
+            tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=reuse, metric="per", mode="min"),
+            run_config=tune.RunConfig(storage_path=folder, verbose=0, callbacks=[First()]),
+        )
+        cpu = time.process_time()
+        tuner.fit()
+        used = time.process_time() - cpu
+        ended = time.perf_counter()
+    ray.shutdown()
+    return {
+        "ms_per_trial": 1000 * (ended - times[0]) / max(1, trials - 1),
+        "driver_cpu_ms_per_epoch": 1000 * used / (trials * epochs),
+    }
+
+
+def plain_optuna(trials: int, epochs: int, searcher: str) -> dict[str, float]:
+    """Optuna alone with a journal file, in one process, one trial at a time."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+    def objective(trial: Any) -> float:
+        rate = trial.suggest_float("rate", 1e-3, 1e-1, log=True)
+        trial.suggest_float("dropout", 0, 0.5)
+        trial.suggest_categorical("kind", ["one_cycle", "constant"])
+        for epoch in range(epochs):
+            trial.report(rate, epoch)
+        return rate
+
+    with tempfile.TemporaryDirectory() as folder:
+        backend = optuna.storages.journal.JournalFileBackend(str(Path(folder) / "journal"))
+        sampler = optuna.samplers.RandomSampler(0) if searcher == "random" else optuna.samplers.TPESampler(seed=0)
+        study = optuna.create_study(storage=optuna.storages.JournalStorage(backend), sampler=sampler)
+        begun, cpu = time.perf_counter(), time.process_time()
+        study.optimize(objective, n_trials=trials)
+        seconds, used = time.perf_counter() - begun, time.process_time() - cpu
+    return {"ms_per_trial": 1000 * seconds / trials, "driver_cpu_ms_per_epoch": 1000 * used / (trials * epochs)}
+
+
+def _memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--searcher", choices=["random", "tpe"], default="random")
+    parser.add_argument("--concurrent", type=int, default=2)
+    parser.add_argument("--peers", action="store_true", help="measure plain Ray Tune and plain Optuna too")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    given = parser.parse_args()
+    rows = []
+    for trials in given.trials:
+        contestants = {"this program": lambda n=trials: ours(n, given.epochs, given.searcher, given.concurrent)}
+        if given.peers:
+            contestants["plain Optuna, journal"] = lambda n=trials: plain_optuna(n, given.epochs, given.searcher)
+            contestants["plain Ray Tune, actors reused"] = lambda n=trials: plain_ray(
+                n, given.epochs, given.concurrent, True
+            )
+            # Fresh actors take seconds each: a few dozen are enough to see it.
+            contestants["plain Ray Tune, defaults"] = lambda n=trials: plain_ray(
+                min(n, 40), given.epochs, given.concurrent, False
+            )
+        for name, measure in contestants.items():
+            row = {"trials": trials, "who": name, **measure()}
+            rows.append(row)
+            print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
