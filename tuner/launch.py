@@ -320,7 +320,7 @@ def _run(
         hearers = observers.start(folder, request.log, request.notify, request.notify_on)
         for hearer in hearers:
             stack.callback(hearer.close)
-        told = [progress.event, *hearers]
+        told: list[Callable[[dict[str, Any]], None]] = [progress.event, *hearers]
         study = Study.create(folder, settings, told) if changed is None else Study.resume(folder, changed, told)
         stack.callback(study.close)
         holder.append(study)

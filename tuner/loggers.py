@@ -284,7 +284,7 @@ class WandB:
             resume=None if self._mode == "offline" else "allow",
             reinit="create_new",  # trials run side by side
             dir=str(self._out),
-            mode=self._mode,  # type: ignore[arg-type]
+            mode=self._mode,
             config={**params, **tags},
             settings=quiet,
         )
