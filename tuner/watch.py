@@ -175,8 +175,8 @@ def describe(watched: Watched) -> str:
             + (f" ({chosen})" if chosen else "")
         )
     for row in facts["running"]:
-        per = "" if row["per"] is None else f", PER {row['per']:.4f}"
-        lines.append(f"running: trial {row['trial']} at epoch {row['epoch']} of {row['epochs']}{per}")
+        now = "" if row["per"] is None else f", PER {row['per']:.4f}"
+        lines.append(f"running: trial {row['trial']} at epoch {row['epoch']} of {row['epochs']}{now}")
     if facts["rungs"]:
         came = [f"epoch {rung}: {count} came" for rung, count in facts["rungs"].items()]
         lines.append("rungs: " + "; ".join(came))
