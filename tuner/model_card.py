@@ -74,7 +74,7 @@ def model_card(trial: Trial, facts: Mapping[str, Any]) -> str:
     )
     return f"""# Phoneme decoder {_code(trial.name)}
 
-A GRU-CTC decoder: neural features in, phoneme probabilities out.
+A GRU-CTC decoder: features in, logits over phonemes and the blank out.
 
 | | |
 |---|---|

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import format_option
+from tuner.commands.options import format_option, results_option
 
 
 @click.group(invoke_without_command=True, epilog="Example: tuner runs show run16_5")
@@ -173,6 +173,50 @@ def plot(names: tuple[str, ...], out: Path) -> None:
     lines = plot_schedules(configs, out)
     same = f" ({len(configs)} runs, some with the same rates)" if lines < len(configs) else ""
     click.echo(f"wrote {out}: {lines} learning rates{same}; open it in a browser or picture viewer")
+
+
+@runs.command(
+    "save",
+    epilog="Example: tuner runs save an4 9 an4-9; tuner train an4-9.yaml --data data/an4 --set training.seed=1",
+)
+@click.argument("study")
+@click.argument("trial")
+@click.argument("name")
+@click.option(
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    show_default=True,
+    help="Folder for the file.",
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@results_option
+def save(study: str, trial: str, name: str, folder: Path, force: bool, results_dir: Path) -> None:
+    """Keep TRIAL (a number, or a run's name) of STUDY as the run file NAME.yaml, for others to start from.
+
+    The file holds the whole configuration, where it came from, and the PER it reached.
+    """
+    from search_spaces import InputError, load_run, run_names
+    from search_spaces.writing import refuse_existing, write_text
+    from tuner.launch import check_name
+    from tuner.trials import find_trial, trial_run_text
+
+    name = name.removesuffix(".yaml")
+    try:
+        check_name(name)
+    except InputError as error:
+        raise InputError(line.replace("study", "run", 1) for line in error.problems) from None
+    if name in run_names():
+        raise InputError(f"run {name!r}: is the name of a run that comes with the program; choose another name")
+    path = folder / f"{name}.yaml"
+    refuse_existing(path, force)
+    found = find_trial(results_dir, study, trial)
+    write_text(path, trial_run_text(found), force=force)
+    if load_run(path).config != found.config:
+        raise RuntimeError(f"{path} does not give the configuration of {found.name}")
+    click.echo(f"wrote {path}: trial {found.name}")
+    click.echo(f"next: tuner train {path} --data FOLDER; in a space: base: {path.name}, or start_points: [{path.name}]")
 
 
 COMMANDS = (runs,)
