@@ -175,6 +175,10 @@ def lineage_table(results_dir: Path, study: str) -> LineageTable:
     table = LineageTable(Sheet.of(rows))
     _compare(table, plan, rows)
     _seed_spread(table, plan, rows)
+    lengths = [entry["config"]["training"]["batches"] for entry in plan]
+    table.notes.append(
+        f"scale {events[0]['lineage']['scale']:g}: {min(lengths)} to {max(lengths)} batches a run, at the recorded rates"
+    )
     if any(entry["recorded"].get("comparable") is False for entry in plan):
         names = ", ".join(entry["run"] for entry in plan if entry["recorded"].get("comparable") is False)
         table.notes.append(f"left out of the comparison, since its record is not its training's result: {names}")
@@ -286,5 +290,5 @@ def _seed_spread(table: LineageTable, plan: list[dict[str, Any]], rows: Iterable
         spread = np.sqrt(sum(np.sum((values - values.mean()) ** 2) for values in repeated) / freedom)
         table.notes.append(
             f"seed s.d. {spread:.4f}, from {len(repeated)} configurations that ran with several seeds; "
-            f"two runs closer than {2.8 * spread:.4f} are a tie"
+            "'tuner changelog' says which differences are ties"
         )
