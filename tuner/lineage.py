@@ -175,10 +175,8 @@ def lineage_table(results_dir: Path, study: str) -> LineageTable:
     table = LineageTable(Sheet.of(rows))
     _compare(table, plan, rows)
     _seed_spread(table, plan, rows)
-    lengths = [entry["config"]["training"]["batches"] for entry in plan]
-    table.notes.append(
-        f"scale {events[0]['lineage']['scale']:g}: {min(lengths)} to {max(lengths)} batches a run, at the recorded rates"
-    )
+    scale, lengths = events[0]["lineage"]["scale"], [entry["config"]["training"]["batches"] for entry in plan]
+    table.notes.append(f"scale {scale:g}: {min(lengths)} to {max(lengths)} batches a run, at the recorded rates")
     if any(entry["recorded"].get("comparable") is False for entry in plan):
         names = ", ".join(entry["run"] for entry in plan if entry["recorded"].get("comparable") is False)
         table.notes.append(f"left out of the comparison, since its record is not its training's result: {names}")
@@ -254,7 +252,7 @@ def _compare(table: LineageTable, plan: list[dict[str, Any]], rows: list[dict[st
         return
     text = f"order here against the record: Spearman {table.spearman:.2f} over {len(pairs)} runs"
     if len(pairs) <= 8:
-        text += f" (chance gives this or more with p = {chance(here, there):.2f})"
+        text += f" (chance alone is as far from 0 with p = {chance(here, there):.2f})"
     table.notes.append(text)
 
 
@@ -271,10 +269,10 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def chance(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of all orders of `b` whose correlation with `a` is at least the one found (exact, one-sided)."""
-    a, b = _ranks(a), _ranks(b)
-    found = np.array([np.sum(a * np.array(order)) for order in itertools.permutations(b)])
-    return float(np.mean(found >= np.sum(a * b) - 1e-9))
+    """Share of all orders of `b` whose correlation with `a` is as far from 0 as the one found (exact, two-sided)."""
+    a, b = _ranks(a) - (len(a) + 1) / 2, _ranks(b) - (len(b) + 1) / 2
+    found = np.abs([np.sum(a * np.array(order)) for order in itertools.permutations(b)])
+    return float(np.mean(found >= abs(np.sum(a * b)) - 1e-9))
 
 
 def _seed_spread(table: LineageTable, plan: list[dict[str, Any]], rows: Iterable[dict[str, Any]]) -> None:
