@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from tuner.commands.options import format_option
+from tuner.commands.options import format_option, results_option
 
 
 def _rows(rows: list[dict[str, Any]], form: str) -> str:
@@ -80,6 +81,55 @@ def show_space(name: str, form: str) -> None:
     for start in space.start_points:
         for note in space.start_params(start)[1]:
             click.echo(f"note: start point {start}: {note}")
+
+
+@spaces.command(
+    "narrow",
+    epilog="Example: tuner spaces narrow an4 --keep 0.2 --out an4-2.yaml; tuner search an4-2.yaml --data data/an4",
+)
+@click.argument("study")
+@click.option(
+    "--keep",
+    type=click.FloatRange(0, 0.5, min_open=True),
+    default=0.25,
+    show_default=True,
+    help="Share of the trials that counts as what worked.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Space file to write [default: STUDY-narrow.yaml]."
+)
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@results_option
+def narrow_space(study: str, keep: float, out: Path | None, force: bool, results_dir: Path) -> None:
+    """Propose the next, narrower space around what worked in STUDY, as a space file.
+
+    Ranges shrink to where the best trials' values lie; a choice is dropped if it never made the best and chance does
+    not explain that. The best trial is the new space's start point.
+    """
+    from results.output import Sheet, render
+    from tuner.narrow import write_space
+
+    out = out or Path(f"{study}-narrow.yaml")
+    _, changes, written = write_space(results_dir, study, out, keep, force)
+    rows = [
+        {
+            "dimension": change.old.path,
+            "when": describe_when(change.old.when),
+            "was": describe_values(change.old),
+            "now": "gone" if change.new is None else "the same" if same else describe_values(change.new),
+            "why": change.why,
+        }
+        for change in changes
+        if change.old.sampled or change.new is None
+        for same in [change.new is not None and change.new.words() == change.old.words()]
+    ]
+    columns = ["dimension", "when", "was", "now", "why"]
+    if not any(row["when"] for row in rows):
+        columns.remove("when")
+    click.echo(render(Sheet.of(rows, columns), "table"))
+    for path in written:
+        click.echo(f"wrote {path}")
+    click.echo(f"next: tuner spaces show {out}; tuner search {out} --data FOLDER")
 
 
 def _settings(values: dict[str, Any]) -> str:
