@@ -113,12 +113,12 @@ class Watched:
 
     def driver(self) -> str:
         """Whether anybody runs the study, in words."""
-        name, ago = self.state.settings["study"], clock(time.time() - self.last_event)
+        ago = clock(time.time() - self.last_event)
         if self.state.ended:
             return f"ended ({self.state.ended}) {ago} ago"
         if self.held:
             return f"running on {self.state.settings.get('host')}, last event {ago} ago"
-        return f"no driver: it went {ago} ago without ending the study; go on with: tuner resume {name}"
+        return f"no driver: it went {ago} ago without ending the study; go on with: tuner resume {self.folder.name}"
 
 
 def summary(watched: Watched) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def summary(watched: Watched) -> dict[str, Any]:
     # Without a driver nothing runs, whatever the log's last words were.
     statuses = [t.status if watched.held or t.status != "running" else "interrupted" for t in state.trials.values()]
     return {
-        "study": settings["study"],
+        "study": watched.folder.name,
         "what": f"space {space['name']}" if space else f"{len(plan)} planned runs" if plan else "recorded runs",
         "data": settings["data"]["name"],
         "searcher": settings["searcher"]["kind"],

@@ -145,6 +145,7 @@ def toy(space_file, tmp_path):
         create=create,
         resume=resume,
         drive=drive,
+        curve=curve,
         decisions=lambda name: decisions(tmp_path / name),
     )
 
