@@ -1,0 +1,186 @@
+"""What a report tells of one study, as numbers: read from the tables once, shared by text and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from results.events import LOG_NAME
+from results.tables import find_studies, load_tables
+
+Row = dict[str, Any]
+HIGHLIGHTED = 7
+"""Trials that have a colour of their own: as many as a colour-blind reader can tell apart."""
+STATUSES = ("completed", "stopped", "diverged", "failed", "interrupted", "running")
+
+
+@dataclass
+class Curve:
+    """One trial's epochs: `epoch` from 1, `per` and `raw` (raw weights) with NaN where there is no number."""
+
+    epoch: np.ndarray
+    per: np.ndarray
+    raw: np.ndarray
+    seconds: np.ndarray
+    reported: np.ndarray
+    """Unix seconds."""
+
+
+@dataclass
+class Extras:
+    """What only the program that ran the study can say; the report does without what is missing.
+
+    `importance` has the rows of `tuner.importance`, or is empty and `importance_note` says why. `rates` has a trial's
+    learning rates as (batch, rate) at enough places to draw them. `best_yaml` is the best trial's configuration as a
+    run file, `rerun` the command that runs it again.
+    """
+
+    importance: list[Row] = field(default_factory=list)
+    importance_note: str = ""
+    rates: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    best_yaml: str = ""
+    rerun: str = ""
+
+
+@dataclass
+class Facts:
+    """One study: its row of `studies`, its rows of `trials`, a curve per trial that reported, and the rungs met."""
+
+    study: str
+    about: Row
+    trials: list[Row]
+    curves: dict[int, Curve]
+    rungs: list[int]
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def ranked(self) -> list[Row]:
+        """The trials that have a PER, the best first."""
+        rows = [row for row in self.trials if row["best_per"] is not None]
+        return sorted(rows, key=lambda row: (row["best_per"], row["trial"]))
+
+    @property
+    def leaders(self) -> list[Row]:
+        """The trials with a colour of their own."""
+        return self.ranked[:HIGHLIGHTED]
+
+    @property
+    def space(self) -> Row:
+        """The definition of the search space; empty where runs were chosen by hand."""
+        return dict(json.loads(self.about.get("space_definition") or "null") or {})
+
+    @property
+    def device(self) -> tuple[str, float]:
+        """What a trial's time is counted in, and how many of them it holds: ("GPU", 0.25) or ("CPU", 1.0)."""
+        gpus = self.about.get("gpus_per_trial") or 0.0
+        return ("GPU", gpus) if gpus else ("CPU", self.about.get("cpus_per_trial") or 1.0)
+
+    def counts(self) -> dict[str, int]:
+        """Status -> number of trials, those that there are."""
+        statuses = [str(row["status"]) for row in self.trials]
+        return {name: statuses.count(name) for name in STATUSES if name in statuses}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Epochs trained, and those not trained because trials were stopped early, with the device hours of both.
+
+    The hours saved are the epochs that a stopped trial had before it, each as long as its epochs so far. `planned` is
+    what the stopped trials and all others would have trained together.
+    """
+
+    epochs: int
+    saved: int
+    hours: float
+    hours_saved: float
+
+    @property
+    def planned(self) -> int:
+        """Epochs with nothing stopped."""
+        return self.epochs + self.saved
+
+
+def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
+    """Read the studies named. Raises `InputError` for one that there is not."""
+    tables, problems = load_tables(results_dir, studies)
+    trials: dict[str, list[Row]] = {study: [] for study in studies}
+    for row in tables["trials"].to_pylist():
+        trials[row["study"]].append(row)
+    rows = {row["study"]: row for row in tables["studies"].to_pylist()}
+    # A column that no trial of a study has is another study's; the tables are stacked.
+    return [
+        Facts(study, rows[study], trials[study], *_curves(tables["epochs"], study), problems=problems)
+        for study in dict.fromkeys(studies)
+    ]
+
+
+def spent(facts: Facts) -> Budget:
+    """What the study used, and what early stopping saved."""
+    kind = "gpu_seconds" if facts.device[0] == "GPU" else "cpu_seconds"
+    saved, seconds_saved = 0, 0.0
+    for row in facts.trials:
+        planned, done = planned_epochs(row), row["epochs"] or 0
+        if row["status"] == "stopped" and planned and done:
+            saved += max(0, planned - done)
+            seconds_saved += max(0, planned - done) * (row[kind] or 0.0) / done
+    hours = sum(row[kind] or 0.0 for row in facts.trials) / 3600
+    return Budget(sum(row["epochs"] or 0 for row in facts.trials), saved, hours, seconds_saved / 3600)
+
+
+def planned_epochs(row: Mapping[str, Any]) -> int | None:
+    """The epochs a trial was to train; None where its configuration does not say."""
+    batches, each = row.get("training_batches"), row.get("training_batches_per_epoch")
+    return int(batches // each) if batches and each else None
+
+
+def started_with(results_dir: str | Path, study: str, wanted: Sequence[int]) -> dict[int, Row]:
+    """Trial -> its `trial_started` event, for the trials wanted; without those that the log does not have."""
+    found: dict[int, Row] = {}
+    [folder] = find_studies(results_dir, [study])
+    try:
+        with (folder / LOG_NAME).open("rb") as log:
+            for line in log:
+                if b'"trial_started"' not in line[:200]:
+                    continue
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue
+                if event.get("event") == "trial_started" and event.get("trial") in wanted:
+                    found.setdefault(event["trial"], event)
+    except OSError:
+        return found
+    return found
+
+
+def thinned(rows: Sequence[Row], best: int, others: int) -> list[Row]:
+    """The `best` first of ranked rows, and `others` evenly spread over the rest, still ranked."""
+    rest = rows[best:]
+    if len(rest) <= others:
+        return list(rows)
+    places = np.linspace(0, len(rest) - 1, others).round().astype(int)
+    return [*rows[:best], *(rest[place] for place in places)]
+
+
+def _curves(epochs: Any, study: str) -> tuple[dict[int, Curve], list[int]]:
+    import pyarrow.compute as pc
+
+    mine = epochs.filter(pc.equal(epochs["study"], study))
+    rungs = sorted({rung for rung in pc.unique(mine["rung"]).to_pylist() if rung is not None})
+    columns = [mine[name].to_numpy() for name in ("trial", "epoch")]
+    columns += [_floats(mine[name]) for name in ("per", "per_raw", "seconds")]
+    columns.append(_floats(pc.divide(mine["reported"].cast("int64").cast("float64"), 1e6)))
+    order = np.lexsort((columns[1], columns[0]))
+    trial, *values = (column[order] for column in columns)
+    names, first = np.unique(trial, return_index=True)
+    parts = [np.split(value, first[1:]) for value in values]
+    return {int(name): Curve(*group) for name, *group in zip(names, *parts, strict=True)}, rungs
+
+
+def _floats(column: Any) -> np.ndarray:
+    return np.asarray(column.to_numpy(), dtype=float)

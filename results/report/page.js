@@ -1,0 +1,143 @@
+"use strict";
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const cividis = ["#00224e", "#434e6c", "#7d7c78", "#bcaf6f", "#fee838"];
+  const scale = (colors) => colors.map((color, i) => [i / (colors.length - 1), color]);
+  const themes = {
+    light: {
+      palette: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9"],
+      text: "#1b1f24", muted: "#57606a", faint: "rgba(87,96,106,.32)", band: "rgba(87,96,106,.14)", grid: "#e1e4e8",
+      back: "#ffffff", scale: scale(["#c9ced6", "#6b93bd", "#08306b"]), best: scale(cividis),
+    },
+    dark: {
+      palette: ["#56b4e9", "#ff8c42", "#2fd6a3", "#e79fc6", "#ffffff", "#e6c229", "#4a86e8"],
+      text: "#e6e9ed", muted: "#a3acb8", faint: "rgba(190,198,208,.28)", band: "rgba(190,198,208,.13)", grid: "#343b45",
+      back: "#1d2127", scale: scale(["#525c69", "#a59a63", "#fee838"]), best: scale(["#fee838", "#c2b26a", "#8d8f99", "#6675a0", "#4f66a3"]),
+    },
+  };
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let printing = false;
+  const theme = () => themes[dark.matches && !printing ? "dark" : "light"];
+
+  // Colours are names (@3, @muted) under these keys only: a study's own text is never taken for one.
+  const colored = new Set(["color", "colorscale", "fillcolor"]);
+  function paint(value, key) {
+    if (typeof value === "string") {
+      if (!colored.has(key) || value[0] !== "@") return value;
+      const name = value.slice(1);
+      return /^\d+$/.test(name) ? theme().palette[name - 1] : theme()[name];
+    }
+    if (Array.isArray(value)) return typeof value[0] === "object" ? value.map((item) => paint(item)) : value;
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, paint(item, name)]));
+  }
+
+  const steps = [];  // 1, 2, 5 x 10^k, the places on a logarithmic axis
+  for (let power = -9; power < 3; power++) for (const step of [1, 2, 5]) steps.push(Number(`${step}e${power}`));
+
+  function layoutOf(figure) {
+    const { text, grid, back, muted } = theme();
+    const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: muted, automargin: true };
+    const layout = paint(figure.layout);
+    const legend = { orientation: "h", yref: "container", yanchor: "bottom", y: 0, x: 0, font: { size: 11 } };
+    const yaxis = { ...axis, ...layout.yaxis };
+    if (figure.log) yaxis.type = figure.logged ? "log" : "linear";
+    if (figure.logged) Object.assign(yaxis, { tickvals: steps, tickformat: "~g" });
+    return {
+      font: { family: "system-ui, sans-serif", size: 12, color: text }, margin: { t: 28, r: 15, b: 45, l: 60 },
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", height: figure.height, legend,
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: muted, activecolor: text },
+      hoverlabel: { bgcolor: back, font: { color: text } }, ...layout, xaxis: { ...axis, ...layout.xaxis }, yaxis,
+    };
+  }
+
+  const configOf = (place, figure) => ({
+    displaylogo: false, responsive: true, displayModeBar: place.closest(".small") ? false : undefined,
+    modeBarButtons: [figure.data[0].type === "parcoords" ? ["toImage"] : ["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+  });
+  const canvas = document.createElement("canvas");
+  const webgl = Boolean(canvas.getContext("webgl"));
+
+  function draw(place) {
+    const figure = figures[place.dataset.plot];
+    if (figure.data[0].type === "parcoords" && !webgl) {
+      place.textContent = "This plot needs WebGL, which this browser does not offer.";
+      place.dataset.drawn = "no";
+      return Promise.resolve();
+    }
+    const layout = layoutOf(figure);
+    if (printing) layout.width = Math.min(place.clientWidth, place.closest(".small") ? 215 : 680);
+    return Plotly.react(place, paint(figure.data), layout, configOf(place, figure)).then(() => { place.dataset.drawn = "yes"; });
+  }
+  const places = [...document.querySelectorAll("[data-plot]")];
+  const redraw = (all) => places.filter((place) => all || place.dataset.drawn === "yes").forEach(draw);
+
+  // A plot is drawn when it comes near the screen: a long page opens at once.
+  const near = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      if (entry.isIntersecting && !entry.target.dataset.drawn) {
+        entry.target.dataset.drawn = "soon";
+        draw(entry.target);
+      }
+    }
+  }, { rootMargin: "500px" });
+  places.forEach((place) => near.observe(place));
+  dark.addEventListener("change", () => redraw(false));
+  addEventListener("beforeprint", () => { printing = true; redraw(true); });
+  addEventListener("afterprint", () => { printing = false; redraw(false); });
+
+  for (const button of document.querySelectorAll("[data-log]")) {
+    button.addEventListener("click", () => {
+      const figure = figures[button.dataset.log];
+      figure.logged = !figure.logged;
+      button.setAttribute("aria-pressed", String(figure.logged));
+      draw(document.querySelector(`[data-plot="${button.dataset.log}"]`));
+    });
+  }
+
+  function sortBy(header) {
+    const body = header.closest("table").tBodies[0];
+    const column = header.cellIndex;
+    const down = header.getAttribute("aria-sort") === "ascending";
+    for (const other of header.parentNode.cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const keyed = [...body.rows].map((row) => {
+      const cell = row.cells[column];
+      const text = cell.textContent;
+      return { row, text, value: cell.dataset.v === undefined ? null : Number(cell.dataset.v) };
+    });
+    keyed.sort((a, b) => {
+      if (!a.text || !b.text) return Boolean(b.text) - Boolean(a.text); // what is missing stays at the end
+      const order = a.value !== null && b.value !== null ? a.value - b.value : a.text.localeCompare(b.text);
+      return down ? -order : order;
+    });
+    body.append(...keyed.map((item) => item.row));
+  }
+  for (const button of document.querySelectorAll("table.sortable th button")) {
+    button.addEventListener("click", () => sortBy(button.parentNode));
+  }
+
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    button.addEventListener("click", async () => {
+      const source = document.getElementById(button.dataset.copy);
+      try {
+        await navigator.clipboard.writeText(source.textContent);
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(source);
+        button.textContent = "Selected: press Ctrl-C";
+      }
+    });
+  }
+
+  const seen = document.body.dataset.state;
+  if (seen !== undefined) {
+    setInterval(async () => {
+      if (document.hidden) return;
+      try {
+        const answer = await fetch("state", { cache: "no-store" });
+        if ((await answer.text()) !== seen) location.reload();
+      } catch { /* the server has stopped: the page stays as it is */ }
+    }, 5000);
+  }
+})();

@@ -1,0 +1,173 @@
+"""The plots that show what was searched: each setting against the PER, and all of them side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from results.best import short_headers
+from results.columns import COLUMNS
+from results.output import format_value
+from results.report.facts import Facts, Row, planned_epochs, thinned
+from results.report.plots import Panel, literal, log_ticks, numbers
+
+_FIXED = frozenset(column.name for column in COLUMNS["trials"])
+_MOST = 24  # settings shown, as many as can be read
+_INACTIVE = "not set"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A configuration column that varies; `log` says that its values spread over orders of magnitude."""
+
+    column: str
+    header: str
+    log: bool
+    numeric: bool
+
+
+def settings(facts: Facts) -> list[Setting]:
+    """What the space samples, in its order; without a space, every configuration column that varies."""
+    ranges: dict[str, str] = {}
+    for dimension in facts.space.get("dimensions", []):
+        if isinstance(dimension, dict) and "path" in dimension and dimension.get("kind") != "value":
+            kind = "complement" if dimension.get("complement") else str(dimension.get("kind"))
+            ranges.setdefault(str(dimension["path"]).replace(".", "_"), kind)
+    rows = facts.ranked
+    known = rows[0].keys() if rows else ()
+    found: list[Setting] = []
+    columns = [name for name in ranges or known if name in known and name not in _FIXED]
+    varied = [name for name in columns if len({repr(row[name]) for row in rows}) > 1][:_MOST]
+    headers = short_headers(varied)
+    for name in varied:
+        values = [row[name] for row in rows if row[name] is not None]
+        numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+        positive = numeric and bool(values) and min(values) > 0
+        spread = positive and (ranges.get(name, "").startswith("log") or max(values) > 20 * min(values))
+        chosen = ranges.get(name) == "choice" or len(set(values)) <= 2
+        found.append(Setting(name, headers[name], bool(spread and not chosen), numeric and not chosen))
+    return found
+
+
+def slices(facts: Facts) -> list[Panel]:
+    """Best PER against each setting. Colour is the share of the planned epochs that a trial had."""
+    rows = thinned(facts.ranked, 200, 400)
+    if len(rows) < 2:
+        return []
+    trained = numbers((min(1.0, row["epochs"] / (planned_epochs(row) or row["epochs"] or 1)) for row in rows), 3)
+    pers = [row["best_per"] for row in rows]
+    low, high = min(pers), max(pers)
+    axis: dict[str, Any] = {}
+    if low > 0 and high > 4 * low:
+        places = log_ticks(low, high)
+        axis = {"type": "log", "tickvals": places, "ticktext": [f"{place:g}" for place in places]}
+    panels = []
+    for setting in settings(facts):
+        values = [row[setting.column] for row in rows]
+        x, across = _axis(setting, values)
+        kept = [index for index, value in enumerate(x) if value is not None]
+        if len(kept) < 2:
+            continue
+        open_ones = [rows[i]["status"] == "stopped" for i in kept]
+        marker: dict[str, Any] = {
+            "size": 7,
+            "color": [trained[i] for i in kept],
+            "colorscale": "@scale",
+            "cmin": 0,
+            "cmax": 1,
+            "symbol": ["circle-open" if is_open else "circle" for is_open in open_ones],
+            "line": {"width": 1.5},
+        }
+        text = [_point(rows[i], setting) for i in kept]
+        y = numbers(pers[i] for i in kept)
+        data: dict[str, Any] = {
+            "type": "scatter",
+            "mode": "markers",
+            "x": [x[i] for i in kept],
+            "y": y,
+            "marker": marker,
+        }
+        data |= {"text": text, "hoverinfo": "text", "showlegend": False}
+        layout = {"xaxis": across, "yaxis": axis, "margin": {"t": 8, "r": 10, "b": 30, "l": 40}}
+        panels.append(Panel(setting.header, [data], layout, height=220))
+    return panels
+
+
+def parallel(facts: Facts) -> Panel | None:
+    """Every trial as a line through its settings to its PER."""
+    ranked = facts.ranked
+    rows = thinned(ranked, 300, 700)[::-1]  # the best are drawn last, on top
+    chosen = settings(facts)
+    if len(rows) < 3 or not chosen:
+        return None
+    pers = [row["best_per"] for row in rows]
+    dimensions = [_dimension(setting, [row[setting.column] for row in rows]) for setting in chosen]
+    low, high = min(pers), max(pers)
+    log = low > 0 and high > 4 * low
+    heights = [math.log10(per) for per in pers] if log else pers
+    ends = [math.log10(low), math.log10(high)] if log else [low, high]
+    places = np.linspace(ends[0], ends[1], 6)
+    words = [f"{10**place if log else place:.3f}" for place in places]
+    last = {"label": "best PER", "values": numbers(heights), "tickvals": numbers(places), "ticktext": words}
+    line = {"color": numbers(heights), "colorscale": "@best", "cmin": ends[0], "cmax": ends[1]}
+    data: dict[str, Any] = {"type": "parcoords", "dimensions": [*dimensions, last], "line": line, "labelangle": -25}
+    data |= {"labelfont": {"size": 11, "color": "@text"}, "tickfont": {"size": 10, "color": "@text"}}
+    about = "Drag along an axis to keep only the lines that pass there; strong colours are good trials."
+    if len(rows) < len(ranked):
+        about += f" {len(rows)} of {len(ranked)} trials are drawn: the best 300 and others evenly by rank."
+    layout = {"margin": {"t": 90, "b": 25, "l": 50, "r": 40}}
+    least = 74 * (len(dimensions) + 1)
+    return Panel("All settings side by side", [data], layout, about, height=430, wide=True, least=least)
+
+
+def _point(row: Row, setting: Setting) -> str:
+    value = format_value(row[setting.column], setting.column) or _INACTIVE
+    return (
+        f"trial {row['trial']}: {row['best_per']:.4f}<br>{literal(setting.header)} {literal(value)}"
+        f"<br>{row['status']}, {row['epochs']} epochs"
+    )
+
+
+def _axis(setting: Setting, values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
+    """Places on the horizontal axis, and the axis. Choices get a column each, in which trials lie beside each other."""
+    if setting.numeric:
+        axis: dict[str, Any] = {"type": "log" if setting.log else "linear", "nticks": 6, "exponentformat": "e"}
+        known = [value for value in values if value]
+        if setting.log and known:
+            places = log_ticks(min(known), max(known))
+            axis |= {"tickvals": places, "ticktext": [format_value(place, "lr") for place in places]}
+        return numbers(values), axis
+    names = _names(values)
+    order = {name: index for index, name in enumerate(dict.fromkeys(sorted(names)))}
+    jitter = np.linspace(-0.25, 0.25, 13)
+    x = [float(order[name] + jitter[(index * 5) % 13]) for index, name in enumerate(names)]
+    ticks = {"tickvals": list(order.values()), "ticktext": [literal(name)[:24] for name in order]}
+    return numbers(x, 4), {**ticks, "range": [-0.6, len(order) - 0.4], "showgrid": False}
+
+
+def _dimension(setting: Setting, values: Sequence[Any]) -> dict[str, Any]:
+    """One axis of the parallel coordinates; a trial without the setting passes below the others."""
+    label = literal(setting.header)
+    if not setting.numeric:
+        names = _names(values)
+        order = {name: index for index, name in enumerate(sorted(set(names)))}
+        ticks = {"tickvals": list(order.values()), "ticktext": [name[:16] for name in order]}
+        return {"label": label, "values": [order[name] for name in names], **ticks}
+    scaled = [None if v is None else math.log10(v) if setting.log else float(v) for v in values]
+    known = [v for v in scaled if v is not None]
+    low, high = min(known), max(known)
+    places = np.linspace(low, high, 5).tolist()
+    words = [format_value(float(f"{10**p if setting.log else p:.3g}"), setting.column) for p in places]
+    if len(known) < len(scaled):
+        below = low - 0.15 * ((high - low) or 1.0)
+        scaled = [below if v is None else v for v in scaled]
+        places, words = [below, *places], [_INACTIVE, *words]
+    return {"label": label, "values": numbers(scaled), "tickvals": numbers(places), "ticktext": words}
+
+
+def _names(values: Sequence[Any]) -> list[str]:
+    return [_INACTIVE if value is None else format_value(value) or "empty" for value in values]

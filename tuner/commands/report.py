@@ -1,0 +1,53 @@
+"""`tuner report`: one HTML file about studies, or the same page served while a search runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tuner.commands.options import results_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tuner report an4
+  tuner report first second --out both.html
+  tuner report an4 --serve
+"""
+)
+@click.argument("studies", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("report.html"),
+    show_default=True,
+    help="File to write.",
+)
+@click.option("--serve", is_flag=True, help="Serve the page on this machine instead; it follows a running search.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8777, show_default=True, help="Port; 0 for any free one."
+)
+@results_option
+def report(studies: tuple[str, ...], out: Path, serve: bool, port: int, results_dir: Path) -> None:
+    """Write one HTML page about STUDIES that opens offline, in any browser.
+
+    It shows the best configurations, progress, learning curves with rungs and stops, what mattered, the schedules, the
+    workers, failures, what was searched and with which versions.
+    """
+    from tuner.report import make_page, make_server
+
+    names = list(dict.fromkeys(studies))
+    if serve:
+        with make_server(results_dir, names, port) as server:
+            click.echo(f"http://127.0.0.1:{server.server_port}/ shows {', '.join(names)}; Ctrl-C ends it")
+            server.serve_forever()
+        return
+    from results.report import write
+
+    size = write(out, make_page(results_dir, names))
+    click.echo(f"wrote {out} ({size / 1e6:.1f} MB); open it in a browser")
+
+
+COMMANDS = (report,)
