@@ -41,8 +41,8 @@ def no_work(job: Any, place: Any) -> Iterator[dict[str, Any]]:
         yield {
             "epoch": epoch, "batch": epoch, "per": per, "per_raw": per, "per_utterance_mean": per, "val_loss": per,
             "train_loss": per, "lr": 0.1, "schedule_fraction": 1.0, "grad_norm": 1.0, "blank_share": 0.5,
-            "infeasible": 0, "seconds": 0.0, "samples_per_second": 1.0, "peak_memory_mb": 1.0, "diverged": False, "cpu_seconds": 0.0,
-            "gpu_seconds": 0.0,
+            "infeasible": 0, "seconds": 0.0, "samples_per_second": 1.0, "peak_memory_mb": 1.0, "diverged": False,
+            "cpu_seconds": 0.0, "gpu_seconds": 0.0,
         }  # fmt: skip
 
 

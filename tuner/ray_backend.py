@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import os
 import shutil
@@ -79,7 +80,8 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One epoch: its row, or the error that ended the attempt."""
         try:
-            return {"row": next(self._rows)}
+            # As text: of every number in a result Tune keeps histories, tens of kilobytes for each trial.
+            return {"row": json.dumps(next(self._rows))}
         except StopIteration:
             return {"error": "the trial had already run to its end"}
         except InputError as error:
@@ -161,9 +163,14 @@ class TellStudy(FIFOScheduler):
         if "error" in result:
             study.fail(job.trial, job.attempt, result["error"], final=bool(result.get("final")))
             return TrialScheduler.STOP
-        row = {key.removeprefix("row/"): value for key, value in result.items() if key.startswith("row/")}
-        decision = study.report(job.trial, job.attempt, row)
+        decision = study.report(job.trial, job.attempt, json.loads(result["row"]))
         return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Tune keeps every trial to the end; what ours carried is let go."""
+        del _running["jobs"][trial.trial_id]
+        trial.config = {}
+        trial.evaluated_params = {}
 
     @_guarded
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -175,13 +182,13 @@ class TellStudy(FIFOScheduler):
 
 
 class _Leave(tune.Stopper):
-    """Leaves Tune's loop when a signal or the wall-time budget asks for it."""
+    """Leaves Tune's loop when all is done (its last snapshot only costs time), or a signal or the clock asks for it."""
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        if _running["leave"]():
+        if _running["leave"]() or _running["study"].done:
             raise SearchStopped
         return False
 
