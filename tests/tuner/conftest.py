@@ -219,3 +219,17 @@ def run(*arguments, cwd) -> SimpleNamespace:
 def tuner():
     """The command line: `tuner.run(...)` to the end, `tuner.start(...)` in the background."""
     return SimpleNamespace(run=run, start=start, decisions=decisions)
+
+
+@pytest.fixture
+def cli(capsys):
+    """The command line within this process, for many quick calls: `cli(...)` -> status, out, err."""
+    from tuner.cli import main
+
+    def call(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        return SimpleNamespace(status=left.value.code, **dict(zip(("out", "err"), capsys.readouterr(), strict=True)))
+
+    return call
