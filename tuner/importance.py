@@ -39,8 +39,8 @@ LEAST_TRIALS = 10
 """With fewer trials where a dimension is active nothing is computed for it."""
 _COUNTED = ("completed", "stopped", "diverged")
 _SHUFFLES = 19
-_MOST_FANOVA = 500  # trials; its time grows faster than their number
-_TREES = 32
+_MOST_FANOVA = 300  # trials; its time grows faster than their number
+_TREES = 24
 
 Row = dict[str, Any]
 Sample = dict[str, Any]
@@ -163,14 +163,15 @@ def _judge(space: Space, samples: Sequence[Sample], score: np.ndarray) -> dict[s
     rng = np.random.default_rng(0)
     # The best tenth, but 5 trials or more (and never more than half), is what PED-ANOVA compares with all.
     by_shape = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(0.5, 5 / len(samples))))
-    shape = _evaluate(by_shape, space, names, samples, score)
+    study = _study(space, names, samples)
+    shape = _evaluate(by_shape, study, names, score)
     chance = dict.fromkeys(names, 0.0)
     for _ in range(_SHUFFLES):
-        for name, value in _evaluate(by_shape, space, names, samples, rng.permutation(score)).items():
+        for name, value in _evaluate(by_shape, study, names, rng.permutation(score)).items():
             chance[name] = max(chance[name], value)
     few = np.sort(rng.permutation(len(samples))[:_MOST_FANOVA])
     by_forest = FanovaImportanceEvaluator(n_trees=_TREES, seed=0)
-    forest = _evaluate(by_forest, space, names, [samples[i] for i in few], score[few])
+    forest = _evaluate(by_forest, _study(space, names, [samples[i] for i in few]), names, score[few])
     whole, explained = sum(shape.values()) or 1.0, sum(forest.values()) or 1.0
     return {
         name: {
@@ -182,16 +183,21 @@ def _judge(space: Space, samples: Sequence[Sample], score: np.ndarray) -> dict[s
     }
 
 
-def _evaluate(
-    evaluator: Any, space: Space, names: Sequence[str], samples: Sequence[Sample], score: np.ndarray
-) -> dict[str, float]:
-    """The evaluator's numbers, not normalised, for a study in which these trials have these scores."""
+def _study(space: Space, names: Sequence[str], samples: Sequence[Sample]) -> optuna.Study:
+    """An Optuna study of these trials, in order; their values are put in by `_evaluate`."""
     study = optuna.create_study(direction="minimize")
-    for sample, value in zip(samples, score, strict=True):
+    known = distributions(space, dict.fromkeys(names))
+    for sample in samples:
         params = {name: sample[name] for name in names}
-        trial = create_trial(params=params, distributions=distributions(space, params), value=float(value))
-        study.add_trial(trial)
+        study.add_trial(create_trial(params=params, distributions=dict(known), value=0.0))
+    return study
+
+
+def _evaluate(evaluator: Any, study: optuna.Study, names: Sequence[str], score: np.ndarray) -> dict[str, float]:
+    """The evaluator's numbers, not normalised, for the study's trials with these scores."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that the numbers of few trials are rough is said by `chance`
-        found: dict[str, float] = evaluator.evaluate(study, params=list(names))
+        found: dict[str, float] = evaluator.evaluate(
+            study, params=list(names), target=lambda trial: float(score[trial.number])
+        )
     return {name: max(0.0, float(value)) for name, value in found.items()}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -62,28 +64,43 @@ def stamp(results_dir: Path, studies: Sequence[str]) -> str:
     return "-".join(marks)
 
 
+@dataclass
+class _Made:
+    """The page made last, what it was made from, and when it may be made again."""
+
+    page: str = ""
+    state: str = ""
+    rests_until: float = 0.0
+
+
 def make_server(results_dir: Path, studies: Sequence[str], port: int) -> ThreadingHTTPServer:
     """A server on this machine alone that makes the page again when a log has changed since the last request.
 
     Raises `InputError` if the port is taken, and for a study that there is not.
     """
     find_studies(results_dir, studies)
-    lock, made = threading.Lock(), {"state": "", "page": ""}
+    made, lock = _Made(), threading.Lock()
 
-    def current() -> tuple[str, str]:
+    def state() -> str:
+        """The state of the page that would be given now: a page that took long to make is not made again at once."""
+        now = stamp(results_dir, studies)
+        return now if not made.page or time.monotonic() > made.rests_until else made.state
+
+    def page() -> str:
         with lock:
-            state = stamp(results_dir, studies)
-            if state != made["state"]:
-                made.update(page=make_page(results_dir, studies, state), state=state)
-            return made["state"], made["page"]
+            wanted, begun = state(), time.monotonic()
+            if wanted != made.state:
+                made.page, made.state = make_page(results_dir, studies, wanted), wanted
+                made.rests_until = time.monotonic() + 3 * (time.monotonic() - begun)
+            return made.page
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             try:
                 if self.path == "/state":
-                    self._answer(200, stamp(results_dir, studies), "text/plain")
+                    self._answer(200, state(), "text/plain")
                 elif self.path == "/":
-                    self._answer(200, current()[1], "text/html")
+                    self._answer(200, page(), "text/html")
                 else:
                     self._answer(404, "there is only /", "text/plain")
             except InputError as error:  # the study was deleted meanwhile

@@ -1,18 +1,17 @@
 "use strict";
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
-  const cividis = ["#00224e", "#434e6c", "#7d7c78", "#bcaf6f", "#fee838"];
   const scale = (colors) => colors.map((color, i) => [i / (colors.length - 1), color]);
   const themes = {
     light: {
       palette: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#56b4e9"],
       text: "#1b1f24", muted: "#57606a", faint: "rgba(87,96,106,.32)", band: "rgba(87,96,106,.14)", grid: "#e1e4e8",
-      back: "#ffffff", scale: scale(["#c9ced6", "#6b93bd", "#08306b"]), best: scale(cividis),
+      back: "#ffffff", scale: scale(["#c9ced6", "#6b93bd", "#08306b"]), best: scale(["#dfe3e8", "#b7c6d8", "#7f9fc4", "#3f6ba3", "#08306b"]),
     },
     dark: {
       palette: ["#56b4e9", "#ff8c42", "#2fd6a3", "#e79fc6", "#ffffff", "#e6c229", "#4a86e8"],
       text: "#e6e9ed", muted: "#a3acb8", faint: "rgba(190,198,208,.28)", band: "rgba(190,198,208,.13)", grid: "#343b45",
-      back: "#1d2127", scale: scale(["#525c69", "#a59a63", "#fee838"]), best: scale(["#fee838", "#c2b26a", "#8d8f99", "#6675a0", "#4f66a3"]),
+      back: "#1d2127", scale: scale(["#525c69", "#a59a63", "#fee838"]), best: scale(["#3d4756", "#55627a", "#8d8f72", "#c9bb55", "#fee838"]),
     },
   };
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -39,7 +38,7 @@
     const { text, grid, back, muted } = theme();
     const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: muted, automargin: true };
     const layout = paint(figure.layout);
-    const legend = { orientation: "h", yref: "container", yanchor: "bottom", y: 0, x: 0, font: { size: 11 } };
+    const legend = { orientation: "h", yref: "container", yanchor: "bottom", y: 0, x: 0, traceorder: "normal", font: { size: 11 } };
     const yaxis = { ...axis, ...layout.yaxis };
     if (figure.log) yaxis.type = figure.logged ? "log" : "linear";
     if (figure.logged) Object.assign(yaxis, { tickvals: steps, tickformat: "~g" });

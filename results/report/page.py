@@ -140,7 +140,7 @@ def _cards(facts: Facts, several: bool) -> str:
         else ("Best PER", "none yet", "no trial has reported a PER"),
         ("Trials", str(len(facts.trials)), words or "none was started"),
         ("Epochs trained", f"{used.epochs:,}", _saved_epochs(used.saved, used.planned)),
-        (f"{device}-hours used", _hours(used.hours), f"about {_hours(used.hours_saved)} saved by stopping early"),
+        (f"{device}-hours used", _hours(used.hours), _saved_hours(used.hours_saved)),
         ("Study", str(facts.about["status"]), f"of {facts.about.get('budget_trials') or 'any number of'} trials"),
     ]
     body = "".join(
@@ -153,6 +153,10 @@ def _cards(facts: Facts, several: bool) -> str:
 
 def _saved_epochs(saved: int, planned: int) -> str:
     return f"of {planned:,} planned: {saved / planned:.0%} saved by stopping early" if saved else "nothing was stopped"
+
+
+def _saved_hours(hours: float) -> str:
+    return f"about {_hours(hours)} saved by stopping early" if hours else "nothing was stopped"
 
 
 def _hours(hours: float) -> str:

@@ -242,7 +242,8 @@ def timeline(facts: Facts, now: float) -> Panel | None:
             text += [words, words, ""]
         width = max(2, min(14, 260 // total))
         data.append({"type": "scatter", "mode": "lines+markers", "name": status, "x": x, "y": y, "text": text})
-        gap: dict[str, Any] = {"symbol": "line-ns", "size": width, "line": {"width": 2, "color": "@back"}}
+        # A gap shows where a trial ends; among very many it would hide the short ones.
+        gap = {"symbol": "line-ns", "size": width, "line": {"width": 2 if len(spans) < 200 else 0, "color": "@back"}}
         line = {"color": _BARS[status], "width": width}
         data[-1].update({"line": line, "hoverinfo": "text", "marker": gap})
     ticks = [first[host] + (len(busy) - 1) / 2 for host, busy in lanes.items()]
@@ -276,7 +277,8 @@ def _dots(rows: Sequence[Row], best: np.ndarray) -> list[dict[str, Any]]:
         mine = [row for row in rows if row["status"] == status]
         if mine:
             dots = _line([r["trial"] + 1 for r in mine], numbers(r["best_per"] for r in mine), "@muted", status)
-            marker = {"symbol": _SYMBOLS.get(status, "diamond-open"), "size": 6, "color": "@muted"}
+            size = 6 if len(rows) < 200 else 4
+            marker = {"symbol": _SYMBOLS.get(status, "diamond-open"), "size": size, "color": "@muted"}
             text = [f"trial {r['trial']}: {r['best_per']:.4f}, {status}, {r['epochs']} epochs" for r in mine]
             data.append({**dots, "mode": "markers", "marker": marker, "text": text, "hoverinfo": "text"})
     return data

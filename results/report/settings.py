@@ -47,7 +47,7 @@ def settings(facts: Facts) -> list[Setting]:
         values = [row[name] for row in rows if row[name] is not None]
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         positive = numeric and bool(values) and min(values) > 0
-        spread = positive and (ranges.get(name, "").startswith("log") or max(values) > 20 * min(values))
+        spread = positive and (ranges[name].startswith("log") if ranges else max(values) > 20 * min(values))
         chosen = ranges.get(name) == "choice" or len(set(values)) <= 2
         found.append(Setting(name, headers[name], bool(spread and not chosen), numeric and not chosen))
     return found
@@ -74,13 +74,13 @@ def slices(facts: Facts) -> list[Panel]:
             continue
         open_ones = [rows[i]["status"] == "stopped" for i in kept]
         marker: dict[str, Any] = {
-            "size": 7,
+            "size": 7 if len(rows) < 100 else 5,
             "color": [trained[i] for i in kept],
             "colorscale": "@scale",
             "cmin": 0,
             "cmax": 1,
             "symbol": ["circle-open" if is_open else "circle" for is_open in open_ones],
-            "line": {"width": 1.5},
+            "line": {"width": [1.5 if is_open else 0 for is_open in open_ones]},
         }
         text = [_point(rows[i], setting) for i in kept]
         y = numbers(pers[i] for i in kept)
@@ -100,7 +100,7 @@ def slices(facts: Facts) -> list[Panel]:
 def parallel(facts: Facts) -> Panel | None:
     """Every trial as a line through its settings to its PER."""
     ranked = facts.ranked
-    rows = thinned(ranked, 300, 700)[::-1]  # the best are drawn last, on top
+    rows = thinned(ranked, 200, 200)
     chosen = settings(facts)
     if len(rows) < 3 or not chosen:
         return None
@@ -113,12 +113,13 @@ def parallel(facts: Facts) -> Panel | None:
     places = np.linspace(ends[0], ends[1], 6)
     words = [f"{10**place if log else place:.3f}" for place in places]
     last = {"label": "best PER", "values": numbers(heights), "tickvals": numbers(places), "ticktext": words}
-    line = {"color": numbers(heights), "colorscale": "@best", "cmin": ends[0], "cmax": ends[1]}
+    # Plotly draws the greatest colour last: the best lie on top.
+    line = {"color": numbers(-h for h in heights), "colorscale": "@best", "cmin": -ends[1], "cmax": -ends[0]}
     data: dict[str, Any] = {"type": "parcoords", "dimensions": [*dimensions, last], "line": line, "labelangle": -25}
     data |= {"labelfont": {"size": 11, "color": "@text"}, "tickfont": {"size": 10, "color": "@text"}}
     about = "Drag along an axis to keep only the lines that pass there; strong colours are good trials."
     if len(rows) < len(ranked):
-        about += f" {len(rows)} of {len(ranked)} trials are drawn: the best 300 and others evenly by rank."
+        about += f" {len(rows)} of {len(ranked)} trials are drawn: the best 200 and others evenly by rank."
     layout = {"margin": {"t": 90, "b": 25, "l": 50, "r": 40}}
     least = 74 * (len(dimensions) + 1)
     return Panel("All settings side by side", [data], layout, about, height=430, wide=True, least=least)
@@ -145,8 +146,8 @@ def _axis(setting: Setting, values: Sequence[Any]) -> tuple[list[float | None], 
     order = {name: index for index, name in enumerate(dict.fromkeys(sorted(names)))}
     jitter = np.linspace(-0.25, 0.25, 13)
     x = [float(order[name] + jitter[(index * 5) % 13]) for index, name in enumerate(names)]
-    ticks = {"tickvals": list(order.values()), "ticktext": [literal(name)[:24] for name in order]}
-    return numbers(x, 4), {**ticks, "range": [-0.6, len(order) - 0.4], "showgrid": False}
+    ticks = {"tickvals": list(order.values()), "ticktext": [_broken(name) for name in order]}
+    return numbers(x, 4), {**ticks, "tickangle": 0, "range": [-0.6, len(order) - 0.4], "showgrid": False}
 
 
 def _dimension(setting: Setting, values: Sequence[Any]) -> dict[str, Any]:
@@ -167,6 +168,12 @@ def _dimension(setting: Setting, values: Sequence[Any]) -> dict[str, Any]:
         scaled = [below if v is None else v for v in scaled]
         places, words = [below, *places], [_INACTIVE, *words]
     return {"label": label, "values": numbers(scaled), "tickvals": numbers(places), "ticktext": words}
+
+
+def _broken(name: str) -> str:
+    """A long name on two lines."""
+    head, sign, tail = name[:24].partition("_")
+    return f"{literal(head)}{sign}<br>{literal(tail)}" if len(name) > 9 and tail else literal(name[:24])
 
 
 def _names(values: Sequence[Any]) -> list[str]:
