@@ -84,8 +84,8 @@ class _Frame:
         self.y0, self.y1 = min(ys), max(ys)
         if self.x0 == self.x1:
             self.x1 = self.x0 + 1
-        if self.y0 == self.y1:
-            self.y0, self.y1 = self.y0 - 0.5 * abs(self.y0 or 1), self.y1 + 0.5 * abs(self.y1 or 1)
+        if self.y1 - self.y0 < 1e-9:
+            self.y0, self.y1 = self.y0 - 0.1, self.y1 + 0.1
 
     def dot(self, x: float, y: float) -> tuple[int, int]:
         """(row, column) in dots, from the top left."""
