@@ -49,14 +49,13 @@ class Sink(Protocol):
 
 def check_installed(kinds: Sequence[str]) -> None:
     """Raises InputError, a line for each kind of logger whose package is not installed."""
-    missing = [kind for kind in kinds if importlib.util.find_spec(PACKAGES[kind]) is None]
-    if missing:
-        raise InputError(
-            [
-                f"{kind}: the package {PACKAGES[kind]} is not installed; pip install 'b2t-tuner[{kind}]'"
-                for kind in missing
-            ]
-        )
+    problems = [
+        f"{kind}: the package {PACKAGES[kind]} is not installed; pip install 'b2t-tuner[{kind}]'"
+        for kind in dict.fromkeys(kinds)
+        if importlib.util.find_spec(PACKAGES[kind]) is None
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def observer(kind: str, folder: Path) -> Background:
@@ -67,17 +66,17 @@ def observer(kind: str, folder: Path) -> Background:
     """
     check_installed([kind])
     out = folder.parent if kind == "mlflow" else folder / "tensorboard" if kind == "tensorboard" else folder
-    sinks: list[Sink] = []  # made in the thread: to import and to connect takes seconds
+    tellers: list[_Teller] = []  # made in the thread: to import and to connect takes seconds
     follower = Follower(folder)
 
     def handle(event: Facts) -> None:
         follower.take(event)
-        if not sinks:
+        if not tellers:
             server = os.environ.get("MLFLOW_TRACKING_URI") if kind == "mlflow" else None
-            sinks.append(_open(kind, out, follower, server))
-        _tell(sinks[0], follower, event)
+            tellers.append(_Teller(_open(kind, out, follower, server), follower))
+        tellers[0].tell(event)
 
-    return Background(f"--log {kind}", handle, lambda: sinks[0].finish() if sinks else None)
+    return Background(f"--log {kind}", handle, lambda: tellers[0].sink.finish() if tellers else None)
 
 
 def replay(kind: str, folder: Path, out: Path) -> int:
@@ -90,15 +89,14 @@ def replay(kind: str, folder: Path, out: Path) -> int:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: holds something already; give a new or empty folder")
     follower = Follower(folder)
-    sink: Sink | None = None
+    teller: _Teller | None = None
     for event in scan_events(folder / LOG_NAME, []):
         follower.take(event)
-        if sink is None:
-            sink = _open(kind, out, follower, None, patient=True)
-        _tell(sink, follower, event)
-    if sink is None:
+        teller = teller or _Teller(_open(kind, out, follower, None, patient=True), follower)
+        teller.tell(event)
+    if teller is None:
         raise InputError(f"{folder / LOG_NAME}: holds no events; there is nothing to write")
-    sink.finish()
+    teller.sink.finish()
     return len(follower.state.trials)
 
 
@@ -114,22 +112,40 @@ def _open(kind: str, out: Path, follower: Follower, server: str | None, patient:
     return WandB(out, settings["study"], hashlib.sha256(identity.encode()).hexdigest()[:12])
 
 
-def _tell(sink: Sink, follower: Follower, event: Facts) -> None:
-    """One event, for a sink."""
-    kind, when = event["event"], event["time"]
-    if kind not in ("trial_started", "epoch", "trial_ended"):
-        return
-    trial = follower.state.trials[event["trial"]]
-    if kind == "trial_started":
+class _Teller:
+    """Hands events on to a sink. A trial that an earlier session began is begun here before anything is said of it."""
+
+    def __init__(self, sink: Sink, follower: Follower) -> None:
+        self.sink = sink
+        self._follower = follower
+        self._begun: set[int] = set()
+
+    def tell(self, event: Facts) -> None:
+        """One event; the follower has taken it."""
+        kind, when = event["event"], event["time"]
+        if kind not in ("trial_started", "epoch", "trial_ended"):
+            return
+        trial = self._follower.state.trials[event["trial"]]
+        if kind == "trial_started":
+            self._begin(trial, event["from_epoch"], when)
+        elif trial.number not in self._begun:
+            if kind == "trial_ended" and event["status"] == "interrupted":
+                return  # the resuming driver closes what the killed one left; the trial goes on in a moment
+            self._begin(trial, trial.epoch, when)
+        if kind == "epoch":
+            metrics = {name: float(event[name]) for name in METRICS if _is_number(event.get(name))}
+            self.sink.epoch(trial.number, event["epoch"], metrics, when)
+        elif kind == "trial_ended":
+            self._begun.remove(trial.number)
+            self.sink.end(trial.number, event["status"], _result(trial, event), when)
+
+    def _begin(self, trial: TrialState, epochs_done: int, when: float) -> None:
         params = {name.replace(".", "_"): _plain(value) for name, value in flatten(trial.config).items()}
-        tags = {"study": follower.state.settings["study"], "trial": trial.number, "origin": trial.origin}
         known = {name: value for name, value in params.items() if value is not None}
-        sink.begin(trial.number, known, {**tags, "seed": trial.seed}, event["from_epoch"], when)
-    elif kind == "epoch":
-        metrics = {name: float(event[name]) for name in METRICS if _is_number(event.get(name))}
-        sink.epoch(trial.number, event["epoch"], metrics, when)
-    else:
-        sink.end(trial.number, event["status"], _result(trial, event), when)
+        study = self._follower.state.settings["study"]
+        tags = {"study": study, "trial": trial.number, "origin": trial.origin, "seed": trial.seed}
+        self._begun.add(trial.number)
+        self.sink.begin(trial.number, known, tags, epochs_done, when)
 
 
 def _result(trial: TrialState, event: Facts) -> dict[str, Any]:
@@ -166,7 +182,9 @@ class TensorBoard:
 
         folder = str(self._out / f"trial_{trial:04d}")
         purge = epochs_done + 1 if (self._out / f"trial_{trial:04d}").exists() else None
-        writer = self._make(folder, purge_step=purge, flush_secs=10)
+        # tensorboardX names a file by the second: an attempt that follows at once must not write over the last one.
+        suffix = f".{round(time * 1e6)}"
+        writer = self._make(folder, purge_step=purge, flush_secs=10, filename_suffix=suffix)
         self._writers[trial] = writer
         for part in hparams({**params, "origin": tags["origin"]}, {"best_per": 0.0, "last_per": 0.0})[:2]:
             writer.file_writer.add_summary(part, walltime=time)
