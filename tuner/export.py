@@ -174,6 +174,8 @@ def export_tables(results_dir: Path, studies: Sequence[str] | None, form: str, o
         if out.is_dir():
             raise InputError(f"{out}: is a folder; give a file's name by --out")
     else:
+        if out.resolve().parent == results_dir.resolve():
+            raise InputError(f"{out}: lies among the studies and would look like one; choose another --out")
         _check_folder(out, force, [f"{name}.{form}" for name in TABLES])
     tables, problems = load_tables(results_dir, studies)
     with _made(out) as path:
