@@ -151,6 +151,7 @@ def test_a_trial_that_cannot_be_trained_is_a_row_and_the_search_goes_on(tmp_path
     text = text.replace("budget: {trials: 6}", "budget: {trials: 5}").replace(
         "kind: tpe, startup_trials: 3", "kind: random"
     )
+    (tmp_path / "real.yaml").write_text((real_space.parent / "real.yaml").read_text())
     path = tmp_path / "kernels.yaml"
     path.write_text(text)
     done = tuner.run("search", path, "--data", tiny_data, "--study", "k", cwd=tmp_path)
