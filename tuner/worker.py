@@ -25,7 +25,7 @@ class Place:
 
 
 Work = Callable[[Any, Place], Iterator[dict[str, Any]]]
-"""Yields the rows of one attempt (a `tuner.study.Job`); `train_job`, unless a benchmark puts something lighter there."""
+"""Yields the rows of one attempt (a `tuner.study.Job`): `train_job`, or something lighter in a benchmark."""
 
 
 def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:

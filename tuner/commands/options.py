@@ -75,7 +75,7 @@ def resource_options(function: Any) -> Any:
         click.option(
             "--gpus-per-trial",
             type=click.FloatRange(min=0),
-            help="Cards, or the share of a card, for each trial; 0.25 puts four on one [default: 1 if there is a card].",
+            help="Cards, or the share of a card, for each trial; 0.25 puts four on one [default: 1 if there is one].",
         ),
         click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit]."),
         click.option("--cpus", type=click.IntRange(min=1), help="Cores the local Ray may use [default: all]."),
