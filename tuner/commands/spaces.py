@@ -117,13 +117,14 @@ def narrow_space(study: str, keep: float, out: Path | None, force: bool, results
             "when": describe_when(change.old.when),
             "was": describe_values(change.old),
             "now": "gone" if change.new is None else "the same" if same else describe_values(change.new),
+            "in top": f"{change.in_top} of {change.tried}",
             "why": change.why,
         }
         for change in changes
         if change.old.sampled or change.new is None
         for same in [change.new is not None and change.new.words() == change.old.words()]
     ]
-    columns = ["dimension", "when", "was", "now", "why"]
+    columns = ["dimension", "when", "was", "now", "in top", "why"]
     if not any(row["when"] for row in rows):
         columns.remove("when")
     click.echo(render(Sheet.of(rows, columns), "table"))
