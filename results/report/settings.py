@@ -156,7 +156,10 @@ def _dimension(setting: Setting, values: Sequence[Any]) -> dict[str, Any]:
     if not setting.numeric:
         names = _names(values)
         order = {name: index for index, name in enumerate(sorted(set(names)))}
-        ticks = {"tickvals": list(order.values()), "ticktext": [name[:16] for name in order]}
+        ticks = {
+            "tickvals": list(order.values()),
+            "ticktext": [name if len(name) < 12 else f"{name[:10]}\u2026" for name in order],
+        }
         return {"label": label, "values": [order[name] for name in names], **ticks}
     scaled = [None if v is None else math.log10(v) if setting.log else float(v) for v in values]
     known = [v for v in scaled if v is not None]
