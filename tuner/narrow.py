@@ -45,7 +45,10 @@ Sample = dict[str, Any]
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a dimension: `new` is None where it is gone; `why` is one line; `tried` trials had it, `in_top` of the top."""
+    """What became of a dimension: `new` is None where it is gone, `why` is one line.
+
+    `tried` trials had it, `in_top` of them in the top.
+    """
 
     old: Dimension
     new: Dimension | None
