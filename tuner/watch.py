@@ -118,7 +118,9 @@ class Watched:
             return f"ended ({self.state.ended}) {ago} ago"
         if self.held:
             return f"running on {self.state.settings.get('host')}, last event {ago} ago"
-        return f"no driver: it went {ago} ago without ending the study; go on with: tuner resume {self.folder.name}"
+        return (
+            f"none; the last one went {ago} ago without ending the study; go on with: tuner resume {self.folder.name}"
+        )
 
 
 def summary(watched: Watched) -> dict[str, Any]:
