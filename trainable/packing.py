@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import socket
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +42,14 @@ UTTERANCES = pa.schema(
 """Columns of utterances.parquet."""
 
 HEADER_BYTES = 128
+
+
+class Unusable(InputError):
+    """An utterance or file that cannot come in; the rest can, so importers leave it out and count it by `reason`."""
+
+    def __init__(self, problems: str | Iterable[str], reason: str = "unusable") -> None:
+        super().__init__(problems)
+        self.reason = reason
 
 
 class Fingerprint:
@@ -107,12 +117,15 @@ class DatasetWriter:
     ) -> None:
         """Append one utterance: features [bins, features] of any real type, labels [length] of class ids.
 
-        Raises `InputError`, starting with `where`, on an unknown split, NaN or infinite features, another number of
+        Raises `Unusable`, starting with `where`, on an unknown split, NaN or infinite features, another number of
         features than before, no bins, a label out of range, or no labels in train or val; nothing is appended then.
+        Raises a plain `InputError` where the disk takes no more.
         """
         where = where or f"{session}: {split} trial {trial} of block {block}"
         if split not in SPLITS:
-            raise InputError(f"{where}: split {split!r} is not allowed; give one of {', '.join(SPLITS)}")
+            raise Unusable(
+                f"{where}: split {split!r} is not allowed; give one of {', '.join(SPLITS)}", "split is not allowed"
+            )
         with np.errstate(over="ignore"):
             features = np.ascontiguousarray(features, dtype="<f4")
         label_list = [int(label) for label in labels]
@@ -130,7 +143,8 @@ class DatasetWriter:
             "block": int(block),
             "trial": int(trial),
         }
-        self._file.write(features.data)
+        with _writing_errors(self.folder):
+            self._file.write(features.data)
         self.fingerprint.add_features(features)
         self.fingerprint.add_utterance(row)
         for key, value in row.items():
@@ -139,25 +153,31 @@ class DatasetWriter:
 
     def _check(self, features: np.ndarray, labels: list[int], split: str, where: str) -> None:
         if features.ndim != 2 or 0 in features.shape:
-            raise InputError(f"{where}: features of shape {list(features.shape)}; they must be [bins, features]")
+            raise Unusable(
+                f"{where}: features of shape {list(features.shape)}; they must be [bins, features]",
+                "features are not [bins, features]",
+            )
         if self.n_features is not None and features.shape[1] != self.n_features:
-            raise InputError(
+            raise Unusable(
                 f"{where}: {features.shape[1]} features, but the utterances before have {self.n_features}; "
-                "a data set has one number of features"
+                "a data set has one number of features",
+                "another number of features than the utterances before",
             )
         if not np.isfinite(features).all():
             bad = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-            raise InputError(
+            raise Unusable(
                 f"{where}: NaN or infinite features in bin {bad}; features must be finite float32 numbers; "
-                "repair or remove this utterance"
+                "repair or remove this utterance",
+                "NaN or infinite features",
             )
         if not labels and split != "test":
-            raise InputError(f"{where}: no labels; only the test split may be unlabelled")
+            raise Unusable(f"{where}: no labels; only the test split may be unlabelled", f"no label in {split}")
         wrong = [label for label in labels if not 1 <= label < len(self.classes)]
         if wrong:
-            raise InputError(
+            raise Unusable(
                 f"{where}: label {wrong[0]} is not allowed; labels are 1..{len(self.classes) - 1} "
-                f"({self.classes[1]}..{self.classes[-1]})"
+                f"({self.classes[1]}..{self.classes[-1]})",
+                "label out of range",
             )
 
     def _finish(self, name: str, source: Mapping[str, Any], bin_ms: float) -> None:
@@ -198,7 +218,8 @@ def write_dataset(
     """Write a packed data folder: `with write_dataset(out, ...) as writer: writer.add(...)`.
 
     Everything goes to a hidden folder beside `path`, renamed when the block ends; an exception or Ctrl-C inside it
-    leaves nothing. Days are numbered as their sessions first appear. `name` defaults to the folder's.
+    leaves nothing, and what a killed process left is removed by the next one that writes here. Days are numbered as
+    their sessions first appear. `name` defaults to the folder's.
     Raises `InputError` if `path` exists and is not an empty folder, cannot be written, or nothing was added.
     """
     path = Path(path).resolve()
@@ -207,10 +228,11 @@ def write_dataset(
     if not (np.isfinite(bin_ms) and bin_ms > 0):
         raise InputError(f"bin_ms: {bin_ms} is not allowed; give the width of a bin in milliseconds, above 0")
     new_parents = [parent for parent in path.parents if not parent.exists()]
-    staging = path.parent / f".{path.name}.{os.getpid()}.partial"
+    staging = path.parent / f".{path.name}.{socket.gethostname()}.{os.getpid()}.partial"
     done = False
     try:
         with _writing_errors(path):
+            _remove_abandoned(path)
             staging.mkdir(parents=True)
             file = (staging / FEATURES_FILE).open("wb")
         with file:
@@ -229,6 +251,25 @@ def write_dataset(
             for parent in new_parents:
                 if parent.is_dir() and not any(parent.iterdir()):
                     parent.rmdir()
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove half-written folders of processes of this machine that are no more."""
+    ours = re.compile(re.escape(f".{path.name}.{socket.gethostname()}.") + r"(\d+)\.partial")
+    for folder in path.parent.glob(".*.partial"):
+        match = ours.fullmatch(folder.name)
+        if match and not _alive(int(match[1])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 @contextmanager

@@ -12,11 +12,13 @@ which reads a lab's result folders (`results` reads none: what it is given are e
 from __future__ import annotations
 
 import math
+import mmap
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -26,11 +28,13 @@ _DTYPE = re.compile(r"[biuf][1248]|[SU][0-9]{1,6}")
 _NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 
 
-def load_plain(path: str | Path, most_bytes: int | None = None) -> Any:
+def load_plain(path: str | Path, most_bytes: int | None = None, *, mapped: bool = False) -> Any:
     """What the pickle at `path` holds: dict, list, tuple, str, bytes, numbers, None, and arrays of numbers or texts.
 
-    Arrays come as a subclass of `numpy.ndarray`; numpy scalars as Python's. Raises `InputError`, one line, for a file
-    that is no pickle, is cut short, is larger than `most_bytes`, or asks for anything else; nothing is run.
+    Arrays come as a subclass of `numpy.ndarray`; numpy scalars as Python's. With `mapped`, large arrays are read-only
+    views of the file, so that it may be larger than the memory, and tuples come as lists. Raises `InputError`, one
+    line, for a file that is no pickle, is cut short, is larger than `most_bytes`, or asks for anything else; nothing is
+    run.
     """
     path = Path(path)
     try:
@@ -38,7 +42,7 @@ def load_plain(path: str | Path, most_bytes: int | None = None) -> Any:
         if most_bytes is not None and size > most_bytes:
             raise InputError(f"{path}: has {size} bytes; a file of this kind has {most_bytes} at most")
         with path.open("rb") as file:
-            return _Unpickler(file).load()
+            return _MappedUnpickler(file).load() if mapped else _Unpickler(file).load()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except InputError:
@@ -105,7 +109,7 @@ def _refuse(what: str) -> Any:
 
 
 def _check(shape: Any, dtype: Any, data: Any) -> None:
-    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray | memoryview):
         raise _Refused("holds an array of objects")
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
         raise _Refused("holds an array of an impossible shape")
@@ -143,6 +147,11 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """How protocols 0 to 2 write bytes of length 0."""
+    return b""
+
+
 _NUMPY_NAMES: dict[str, Any] = {
     "_reconstruct": _Call(_reconstruct),
     "_frombuffer": _Call(_frombuffer),
@@ -161,4 +170,89 @@ class _Unpickler(pickle._Unpickler):
             return _NUMPY_NAMES[name]
         if (module, name) == ("_codecs", "encode"):
             return _Call(_encode)
+        if (module, name) in (("__builtin__", "bytes"), ("builtins", "bytes")):
+            return _Call(_no_bytes)
         raise _Refused(f"asks for {f'{module}.{name}'[:80]!r}, which is not run")
+
+
+MAPPED_BYTES = 16384
+"""Byte strings from this length on are left in the file by `load_plain(mapped=True)`."""
+
+
+class _Stored:
+    """An array of a mapped pickle, until all is read: an ndarray cannot be told later where its content lies."""
+
+    __slots__ = ("array",)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        _check(shape, dtype, data)
+        flat = np.frombuffer(data, dtype.dtype) if len(data) else np.zeros(0, dtype.dtype)
+        self.array = flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _reconstruct_stored(kind: Any, shape: Any, code: Any) -> _Stored:
+    _reconstruct(kind, shape, code)
+    return _Stored()
+
+
+class _MappedUnpickler(_Unpickler):
+    """Leaves long byte strings where they are: a pickle has the content of an array in one piece."""
+
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self._file = file
+        self._size = file.seek(0, 2)
+        file.seek(0)
+        self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if self._size else memoryview(b"")
+
+    def load(self) -> Any:
+        """The content, with every array in place."""
+        return _with_arrays(super().load())
+
+    def find_class(self, module: str, name: str) -> Any:
+        """As for any pickle, but an array is a `_Stored` at first."""
+        found = super().find_class(module, name)
+        return _Call(_reconstruct_stored) if found is _NUMPY_NAMES["_reconstruct"] else found
+
+
+def _take(self: Any, code: str) -> None:
+    """Put the bytes whose length follows on the stack, or their place in the file."""
+    (length,) = struct.unpack(code, self.read(struct.calcsize(code)))
+    frame = self._unframer.current_frame
+    if length < MAPPED_BYTES or (frame is not None and frame.tell() < len(frame.getbuffer())):
+        self.append(self.read(length))
+        return
+    self._unframer.current_frame = None
+    begin = self._file.tell()
+    if length > self._size - begin:
+        raise EOFError
+    self._file.seek(length, 1)
+    self.append(self._view[begin : begin + length])
+
+
+_MappedUnpickler.dispatch |= {
+    pickle.BINBYTES[0]: lambda self: _take(self, "<I"),
+    pickle.BINBYTES8[0]: lambda self: _take(self, "<Q"),
+    pickle.BYTEARRAY8[0]: lambda self: _take(self, "<Q"),
+}
+
+
+def _with_arrays(content: Any) -> Any:
+    """`content` with an array for each `_Stored` in its dicts, lists and tuples, which are changed in place."""
+    top = [content]
+    pending: list[Any] = [top]
+    seen = {id(top)}
+    while pending:
+        box = pending.pop()
+        for key, value in list(box.items() if isinstance(box, dict) else enumerate(box)):
+            if isinstance(value, tuple):
+                value = box[key] = list(value)
+            if isinstance(value, _Stored):
+                box[key] = value.array
+            elif isinstance(value, dict | list) and id(value) not in seen:
+                seen.add(id(value))
+                pending.append(value)
+    return top[0]

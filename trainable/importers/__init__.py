@@ -1,15 +1,13 @@
 """Importers: recorded data on disk, in the formats labs have, into the packed data folder.
 
-Each kind is one module with a function `import_into(writer, src, skipped, progress, **options)`; `KINDS` lists them.
-A module is loaded when it is used, so that its own dependencies are not needed before.
+Each kind is one module with a function `import_into(intake, src, **options)`; `KINDS` lists them. A module is loaded
+when it is used, so that its own dependencies are not needed before. The layouts are described in docs/data.md.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,11 @@ import numpy as np
 
 from search_spaces.errors import InputError
 from trainable.data import open_dataset, write_dataset
+from trainable.importers.intake import Intake, Ledger, Progress
 
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, what)."""
+__all__ = ["KINDS", "Kind", "Progress", "import_dataset"]
+
+COMMON = ("bin_ms", "dev_split", "name", "seed", "strict")
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,23 @@ KINDS = {
         purpose="Brain-to-Text '25 HDF5: a folder of sessions with data_train.hdf5, data_val.hdf5, data_test.hdf5",
         bin_ms=20.0,
     ),
+    "b2t24-mat": Kind(
+        module="trainable.importers.b2t24",
+        purpose="Brain-to-Text '24 MATLAB files: competitionData with train, test and competitionHoldOut in it",
+        bin_ms=20.0,
+    ),
+    "reference-pickle": Kind(
+        module="trainable.importers.reference_pickle",
+        purpose="the pickle that neural_seq_decoder trains on (ptDecoder_ctc)",
+        bin_ms=20.0,
+    ),
+    "arrays": Kind(
+        module="trainable.importers.arrays",
+        purpose="a folder of SESSION.npz files, for any other recording",
+        bin_ms=20.0,
+    ),
 }
 """What `tuner data import KIND` can read."""
-
-
-class Skipped:
-    """Counts what an importer leaves out, by reason, with one example of each."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._examples: dict[str, str] = {}
-
-    def __call__(self, reason: str, where: str) -> None:
-        """Count something left out for `reason`, found at `where`."""
-        self._counts[reason] += 1
-        self._examples.setdefault(reason, where)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One {reason, count, example} per reason, most frequent first."""
-        return [
-            {"reason": reason, "count": count, "example": self._examples[reason]}
-            for reason, count in self._counts.most_common()
-        ]
 
 
 def import_dataset(
@@ -71,15 +66,20 @@ def import_dataset(
     progress: Progress | None = None,
     name: str | None = None,
     bin_ms: float | None = None,
+    dev_split: float = 0.0,
+    seed: int = 0,
+    strict: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Import recordings of a kind (`KINDS`) at `src` into a new packed data folder `out`.
 
-    One utterance is in memory at a time; after an error or Ctrl-C, `out` is not there. `bin_ms` is the width of a bin,
-    `KINDS[kind].bin_ms` unless given; `options` are the importer's own. Returns path, kind, fingerprint, features,
-    sessions, utterances (split -> count), bins, bin_ms and skipped (see `Skipped.rows`).
-    Raises `InputError` with every problem found: unknown kind or option, unreadable source, NaN or infinite features,
-    labels out of range, differing numbers of features, no training utterances, `out` exists.
+    One session at most is in memory at a time; after an error or Ctrl-C, `out` is not there. `bin_ms` is the width of a
+    bin, `KINDS[kind].bin_ms` unless given; `dev_split` and `seed` are those of `Intake.splits`; `options` are the
+    importer's own. Files and utterances that cannot come in are left out: with `strict`, they raise instead.
+    Returns path, kind, fingerprint, features, sessions, utterances (split -> count), bins, bin_ms, remarks, noticed and
+    skipped (rows of reason, count, example), and lines (one for each that was left out, up to a limit).
+    Raises `InputError` with every problem found: unknown kind or option, unreadable source, no training utterances,
+    `out` exists.
     """
     if kind not in KINDS:
         raise InputError(f"{kind}: not a kind of recording that can be imported; give one of {', '.join(KINDS)}")
@@ -87,24 +87,26 @@ def import_dataset(
     if not src.exists():
         raise InputError(f"{src}: does not exist; give the folder or file to import")
     import_into = importlib.import_module(KINDS[kind].module).import_into
-    known = [
-        key
-        for key, what in inspect.signature(import_into).parameters.items()
-        if what.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    parameters = inspect.signature(import_into).parameters.values()
+    known = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
     unknown = sorted(set(options) - set(known))
     if unknown:
-        allowed = ", ".join(["bin_ms", "name", *known])
+        allowed = ", ".join([*COMMON, *known])
         raise InputError([f"{kind}: option {key} is not allowed; allowed are {allowed}" for key in unknown])
     width = KINDS[kind].bin_ms if bin_ms is None else bin_ms
-    skipped = Skipped()
-    source = {"kind": kind, "path": str(src.resolve()), "options": {**options, "bin_ms": width}}
+    ledger = Ledger()
+    given = {"bin_ms": width, "dev_split": dev_split, "seed": seed, **options}
+    source: dict[str, Any] = {"kind": kind, "path": str(src.resolve()), "options": _plain(given)}
     with write_dataset(out, name=name, source=source, bin_ms=width) as writer:
-        import_into(writer, src, skipped, progress or (lambda done, total, what: None), **options)
-        counts = writer.counts()
+        intake = Intake(writer, ledger, progress or (lambda done, total, what: None), dev_split, seed)
+        import_into(intake, src, **options)
+        if strict and ledger.left_out:
+            raise InputError(ledger.all_lines())
+        counts, remarks = writer.counts(), intake.remarks()
         if counts["train"] == 0:
-            left_out = "".join(f"; {row['count']} skipped: {row['reason']}" for row in skipped.rows())
-            raise InputError(f"{src}: no training utterances found{left_out}")
+            left_out = "".join(f"; {row['count']} skipped: {row['reason']}" for row in ledger.rows("skipped"))
+            raise InputError([f"{src}: no training utterances found{left_out}", *ledger.lines[:5]])
+        source["remarks"], source["skipped"] = remarks, ledger.left_out
     dataset = open_dataset(out)
     return {
         "path": str(dataset.path),
@@ -115,5 +117,13 @@ def import_dataset(
         "utterances": counts,
         "bins": int(np.sum([split.bins.sum() for split in dataset.splits.values()])),
         "bin_ms": dataset.bin_ms,
-        "skipped": skipped.rows(),
+        "remarks": remarks,
+        "noticed": ledger.rows("noticed"),
+        "skipped": ledger.rows("skipped"),
+        "lines": ledger.all_lines(),
     }
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as JSON has them."""
+    return {key: str(value) if isinstance(value, Path) else value for key, value in options.items()}

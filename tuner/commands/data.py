@@ -1,4 +1,4 @@
-"""`tuner data`: bring recordings in, make synthetic ones, look at a data folder."""
+"""`tuner data`: bring recordings in, make synthetic ones, look at a data folder and for what is wrong with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 @click.group()
 def data() -> None:
-    """Import recordings, make synthetic data, show a data folder."""
+    """Import recordings, make synthetic data, show, check and draw a data folder."""
 
 
 def _progress_bar() -> tuple[Any, Any]:
@@ -36,27 +36,73 @@ def _progress_bar() -> tuple[Any, Any]:
     return bar, advance
 
 
-@data.command("import", epilog="Example: tuner data import b2t25 recordings/hdf5_data_final --out data/t15")
+SHOWN = 20
+"""Lines about left out files and utterances that an import prints; the summary counts them all."""
+
+
+@data.command(
+    "import",
+    epilog="""\b
+Examples:
+  tuner data import b2t25 recordings/hdf5_data_final --out data/t15
+  tuner data import b2t24-mat competitionData --out data/t12 --dev-split 0.1 --labels phonemes.csv
+  tuner data import reference-pickle ptDecoder_ctc --out data/t12 --dev-split 0.1
+  tuner data import arrays sessions --out data/mine --bin-ms 10
+""",
+)
 @click.argument("kind", metavar="KIND")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to make.")
+@click.option("--name", help="Name of the data set [default: the folder's].")
+@click.option("--bin-ms", type=float, help="Length of a time bin in milliseconds [default: the format's, 20].")
 @click.option(
-    "--bin-ms", type=float, default=None, help="Length of a time bin in milliseconds [default: the format's]."
+    "--dev-split",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    help="Hold out this share of each session's training utterances as val; what the source evaluates on is then test.",
 )
-def import_(kind: str, source: Path, out: Path, bin_ms: float | None) -> None:
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of --dev-split [default: 0].")
+@click.option("--strict", is_flag=True, help="Fail where a file or an utterance would be left out.")
+@click.option(
+    "--sessions",
+    type=click.Path(path_type=Path),
+    help="File with one session a line: those to import, in that order (reference-pickle: the names of its days).",
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    help="CSV with text,phonemes (or .jsonl) that labels are taken from (b2t24-mat, arrays) [default: g2p_en].",
+)
+@click.option("--features", metavar="A:B|NAMES", help="b2t25: columns A to B - 1, or tx, power, 6v-ventral, 4, ...")
+@click.option("--areas", type=click.Choice(["6v", "44", "all"]), help="b2t24-mat: the arrays to take [default: 6v].")
+@click.option(
+    "--thresholds",
+    type=click.Choice(["tx1", "tx2", "tx3", "tx4"]),
+    help="b2t24-mat: the threshold of the crossings [default: tx1].",
+)
+@click.option("--log-features", is_flag=True, default=None, help="b2t24-mat: log(1 + x) before z-scoring.")
+def import_(kind: str, source: Path, out: Path, **options: Any) -> None:
     """Pack recordings into a data folder.
 
-    KIND is the layout of SOURCE: b2t25 is the Brain-to-Text '25 layout, a folder for each session with
-    data_train.hdf5, data_val.hdf5 and data_test.hdf5.
+    KIND is the layout of SOURCE: b2t25 (the Brain-to-Text '25 HDF5 files), b2t24-mat (the '24 MATLAB files),
+    reference-pickle (what neural_seq_decoder trains on), or arrays (a .npz file for each session). docs/data.md
+    describes them. What cannot be read is left out, one line each, and counted.
     """
     from trainable.importers import import_dataset
 
-    options: dict[str, Any] = {} if bin_ms is None else {"bin_ms": bin_ms}
     bar, advance = _progress_bar()
     with bar:
-        summary = import_dataset(kind, source, out, progress=advance, **options)
+        given = {key: value for key, value in options.items() if value is not None}
+        summary = import_dataset(kind, source, out, progress=advance, **given)
+    lines = summary.pop("lines")
+    for line in lines[:SHOWN]:
+        click.echo(f"skipped: {line}", err=True)
+    if len(lines) > SHOWN:
+        left_out = sum(row["count"] for row in summary["skipped"])
+        click.echo(f"skipped: {left_out - SHOWN} more; --strict shows up to 200 and makes nothing", err=True)
+    for remark in summary.pop("remarks"):
+        click.echo(f"note: {remark}", err=True)
     _print_summary(summary)
-    click.echo(f"\nwrote {out}; next: tuner data show {out}")
+    click.echo(f"\nwrote {out}; next: tuner data check {out}")
 
 
 @data.command(epilog="Example: tuner data synthetic small --out data/small")
@@ -100,6 +146,76 @@ def show(folder: Path, kernel: int, stride: int, form: str) -> None:
         click.echo(json.dumps(facts, indent=2))
     else:
         _print_summary(facts)
+
+
+@data.command(epilog="Example: tuner data check data/t15 --kernel 14 --stride 4 --format json")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--kernel", type=click.IntRange(min=1), default=32, show_default=True, help="Bins in one input window.")
+@click.option("--stride", type=click.IntRange(min=1), default=4, show_default=True, help="Bins between windows.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How it is written.",
+)
+def check(folder: Path, kernel: int, stride: int, form: str) -> None:
+    """Look for what would spoil a training: exit status 1 if there are errors, 0 with warnings or none.
+
+    Not-a-number, constant features, labels that do not fit a kernel and stride, the same utterance in two splits, the
+    words "held out" as labels, odd lengths, sessions without training data.
+    """
+    import json
+
+    from trainable.checks import check_dataset
+    from trainable.data import open_dataset
+
+    dataset = open_dataset(folder)
+    bar, advance = _progress_bar()
+    with bar:
+        findings = check_dataset(dataset, kernel, stride, progress=advance)
+    rows = [finding.row() for finding in findings]
+    counts = {level: sum(finding.level == level for finding in findings) for level in ("error", "warning", "note")}
+    if form == "json":
+        click.echo(json.dumps({"path": str(dataset.path), "findings": rows, **counts}, indent=2))
+    else:
+        for row in rows:
+            split = f" [{row['split']}]" if row["split"] else ""
+            click.echo(
+                f"{row['level']:<8}{row['check']}{split}: {row['count'] or ''} {row['what']}".replace(":  ", ": ")
+            )
+            if row["example"]:
+                click.echo(f"        first: {row['example']}")
+        counted = ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items())
+        utterances = sum(len(split) for split in dataset.splits.values())
+        click.echo(f"{folder}: {counted} in {utterances} utterances")
+    if counts["error"]:
+        raise click.exceptions.Exit(1)
+
+
+@data.command(epilog="Example: tuner data plot data/t15 --session t15.2023.08.13 --out session.png")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--session", help="The session to draw [default: the first].")
+@click.option(
+    "--utterance",
+    type=click.IntRange(min=0),
+    help="The utterance to draw, by its number [default: the session's first].",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("session.png"),
+    show_default=True,
+    help="File to write: .png, .svg or .pdf.",
+)
+def plot(folder: Path, session: str | None, utterance: int | None, out: Path) -> None:
+    """Draw a session's features, an utterance with its phonemes, and the lengths of everything."""
+    from trainable.data import open_dataset
+    from tuner.data_picture import plot_data
+
+    drawn = plot_data(open_dataset(folder), out, session, utterance)
+    click.echo(f"wrote {out}: session {drawn['session']}, utterance {drawn['utterance']}")
 
 
 def _print_summary(facts: dict[str, Any], indent: int = 0) -> None:
