@@ -177,6 +177,8 @@ def _curves(epochs: Any, study: str) -> tuple[dict[int, Curve], list[int]]:
     columns.append(_floats(pc.divide(mine["reported"].cast("int64").cast("float64"), 1e6)))
     order = np.lexsort((columns[1], columns[0]))
     trial, *values = (column[order] for column in columns)
+    if not len(trial):
+        return {}, []
     names, first = np.unique(trial, return_index=True)
     parts = [np.split(value, first[1:]) for value in values]
     return {int(name): Curve(*group) for name, *group in zip(names, *parts, strict=True)}, rungs

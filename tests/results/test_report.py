@@ -1,0 +1,222 @@
+"""The report's numbers and words, without a browser: what it says of ordinary and of odd studies, and its size."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from results.best import best
+from results.report import Extras, load, render, started_with, write
+from results.report.facts import Curve, Facts, spent, thinned
+from results.report.plots import best_over_hours, best_over_trials, learning_curves, log_ticks, timeline
+from results.report.settings import parallel, settings, slices
+from search_spaces.errors import InputError
+
+
+@pytest.fixture
+def report(studies: Any, tmp_path: Path) -> Any:
+    """Makes the page about studies given as name=events."""
+
+    def make(extras: dict[str, Extras] | None = None, /, **logs: list[dict[str, Any]]) -> str:
+        for name, events in logs.items():
+            studies.write_log(tmp_path / name, [studies.started(study=name), *events])
+        return render(load(tmp_path, list(logs)), best(tmp_path, list(logs)), extras or {})
+
+    return make
+
+
+def facts(count: int, epochs: int = 3, hosts: int = 1) -> Facts:
+    """A study of `count` completed trials, trial 0 the best, a minute an epoch on `hosts` machines."""
+    about = {"space_definition": None, "gpus_per_trial": 0.5, "status": "completed"}
+    rows, curves = [], {}
+    for n in range(count):
+        per = 0.2 + 0.5 * n / count + 0.3 / np.arange(1, epochs + 1)
+        when = 1.7e9 + 60.0 * (n * epochs + np.arange(1, epochs + 1))
+        curves[n] = Curve(np.arange(1, epochs + 1), per, per + 0.01, np.full(epochs, 60.0), when)
+        rows.append({"trial": n, "status": "completed", "best_per": float(per[-1]), "epochs": epochs})
+        rows[-1] |= {"schedule_peak_lr": 10 ** (-4 + 2 * n / count), "model_dropout": 0.1, "host": f"h{n % hosts}"}
+        rows[-1] |= {"started": None, "ended": None, "best_epoch": epochs, "gpu_seconds": 30.0 * epochs}
+    return Facts("s", about, rows, curves, [1])
+
+
+def test_epochs_and_hours_saved_are_those_the_stopped_trials_had_before_them(studies: Any, tmp_path: Path) -> None:
+    """Two of three epochs saved at 4 s of GPU each; a failed trial saves nothing."""
+    config = studies.config(training_batches=300) | {"training": {"batches": 300, "batches_per_epoch": 100}}
+    events = studies.trial(0, [0.9, 0.5, 0.3], config=config)
+    events += studies.trial(1, [0.95], config=config, status="stopped", gpu_seconds=4.0)
+    events += studies.trial(2, [0.95], config=config, status="failed")
+    studies.write_log(tmp_path / "a", [studies.started(), *events])
+    [one] = load(tmp_path, ["a"])
+    used = spent(one)
+    assert (used.epochs, used.saved, used.planned) == (5, 2, 7)
+    assert used.hours == pytest.approx((2 + 4 + 2) / 3600)
+    assert used.hours_saved == pytest.approx(8 / 3600)
+
+
+def test_a_page_of_an_empty_study_says_so(report: Any) -> None:
+    """A study that has not started a trial is no error."""
+    page = report(a=[])
+    assert "no trials yet" in page and "none was started" in page
+    assert "<figure" not in page
+
+
+def test_a_page_of_failures_lists_them_and_draws_no_curve(report: Any, studies: Any) -> None:
+    """Where nothing reported a PER there are the errors, and no best configuration."""
+    page = report(
+        a=[*studies.trial(0, [], status="failed", error="no GPU"), *studies.trial(1, [None], status="diverged")]
+    )
+    assert "no trial has reported a PER" in page and "no GPU" in page
+    assert "Best configuration as a run file" not in page
+    assert "Workers" in page
+
+
+def test_a_page_of_one_trial_has_its_curve(report: Any, studies: Any) -> None:
+    """One trial has no importance and no slices, and everything else."""
+    page = report(a=studies.trial(0, [0.9, 0.4]))
+    assert "Learning curves, raw weights" in page and "0.4000" in page
+    assert "All settings side by side" not in page
+
+
+def test_recorded_runs_without_epochs_have_a_table_and_no_curves(report: Any, studies: Any) -> None:
+    """A hand-kept history has results but no epochs; the page says that."""
+    events = studies.trial(0, [], origin="recorded")
+    events[-1] |= {"best_per": 0.2046, "last_per": 0.21}
+    page = report(a=events)
+    assert "No epochs were recorded" in page
+
+
+def test_two_studies_share_the_table_and_have_chapters(report: Any, studies: Any) -> None:
+    """Each study's sections carry its name; the progress plots have a line for each."""
+    page = report(a=studies.trial(0, [0.9, 0.4]), b=studies.trial(0, [0.8, 0.3]))
+    assert "<h2 id=" in page and "a: Learning curves" in page and "b: Learning curves" in page
+    figures = json.loads(re.search(r'id="figures">(.*?)</script>', page).group(1))
+    assert [trace["name"] for trace in figures[0]["data"]] == ["a", "b"]
+
+
+def test_the_page_fetches_nothing(report: Any, studies: Any) -> None:
+    """No element has an address outside the page, and the page forbids the browser to fetch any."""
+    page = report(a=studies.trial(0, [0.9, 0.4]))
+    markup = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r'(src|href)="(?!#|data:)', markup)
+    assert "default-src 'none'" in markup
+
+
+def test_the_same_study_gives_the_same_page(report: Any, studies: Any) -> None:
+    """But for the minute it was made in, nothing differs: a page can be compared with an older one."""
+    made = [report(a=studies.trial(0, [0.9, 0.4])) for _ in range(2)]
+    assert len({re.sub(r"Made .*? UTC|\d{13}", "", page) for page in made}) == 1
+
+
+def test_only_a_served_page_asks_for_a_newer_one(studies: Any, tmp_path: Path) -> None:
+    """The state is in the page's body when it is served, and nowhere in a file."""
+    studies.write_log(tmp_path / "a", [studies.started()])
+    read = load(tmp_path, ["a"]), best(tmp_path, ["a"]), {}
+    assert '<body data-state="12.5">' in render(*read, "12.5")
+    assert "<body>" in render(*read)
+
+
+def test_two_thousand_trials_are_thinned_and_the_page_says_so() -> None:
+    """Every plot of 2,000 trials holds a bounded number of points, the leaders among them, and tells how many."""
+    big = facts(2000)
+    curves = learning_curves(big, raw=False)
+    assert "67 of 2000 curves" in curves.about
+    assert [trace["name"] for trace in curves.data if trace["name"].startswith("trial")] == [
+        f"trial {n}" for n in range(7)
+    ]
+    dots = best_over_trials([big])
+    assert sum(len(trace["x"]) for trace in dots.data[:-1]) <= 1001 and "of 2000 trials are drawn" in dots.about
+    lines = parallel(big)
+    assert lines is not None and "400 of 2000" in lines.about
+    assert all(len(panel.data[0]["x"]) == 600 for panel in slices(big))
+    assert len(json.dumps([curves.data, dots.data, lines.data])) < 1_000_000
+
+
+def test_the_band_holds_every_trial() -> None:
+    """Thinned curves leave no trial outside: the band's edges are the lowest and the highest at each epoch."""
+    big = facts(300)
+    low, high = learning_curves(big, raw=False).data[:2]
+    pers = np.array([curve.per for curve in big.curves.values()])
+    assert low["y"] == pytest.approx(pers.min(axis=0), rel=1e-4)
+    assert high["y"] == pytest.approx(pers.max(axis=0), rel=1e-4)
+
+
+def test_time_is_summed_over_trials_in_gpu_hours() -> None:
+    """Ten trials of three minutes on half a card are a quarter of an hour of GPU."""
+    panel = best_over_hours([facts(10)])
+    assert panel.layout["xaxis"]["title"]["text"] == "GPU-hours of all trials"
+    assert panel.data[0]["x"][-1] == pytest.approx(10 * 3 * 60 * 0.5 / 3600)
+    assert panel.data[0]["y"][-1] == pytest.approx(0.3)
+
+
+def test_trials_at_the_same_time_have_lines_of_their_own(studies: Any, tmp_path: Path) -> None:
+    """Two trials that overlap on a machine do not lie on each other; one after them takes a free line."""
+    first, second = studies.trial(0, [0.9, 0.5]), studies.trial(1, [0.9, 0.5])
+    events = [first[0], second[0], *first[1:], *second[1:], *studies.trial(2, [0.9])]
+    studies.write_log(tmp_path / "a", [studies.started(), *events])
+    panel = timeline(load(tmp_path, ["a"])[0], 2e9)
+    assert panel is not None
+    assert panel.data[0]["y"] == [0, 0, None, 1, 1, None, 0, 0, None]
+
+
+def test_a_setting_of_the_space_is_logarithmic_as_the_space_says() -> None:
+    """Not as its values look: uniform samples near 0 spread over orders of magnitude too."""
+    one = facts(50)
+    space = {"dimensions": [{"path": "schedule.peak_lr", "kind": "uniform"}, {"path": "model.dropout", "kind": "int"}]}
+    one.about["space_definition"] = json.dumps(space)
+    assert [(setting.column, setting.log) for setting in settings(one)] == [("schedule_peak_lr", False)]
+
+
+def test_settings_without_a_value_pass_below_the_others() -> None:
+    """A conditional setting stays on its axis for trials that do not have it, marked as not set."""
+    one = facts(10)
+    for row in one.trials[:5]:
+        row["schedule_peak_lr"] = None
+    panel = parallel(one)
+    assert panel is not None
+    axis = panel.data[0]["dimensions"][0]
+    assert axis["ticktext"][0] == "not set"
+    assert axis["values"].count(min(axis["values"])) == 5
+
+
+@given(count=st.integers(0, 300), keep=st.integers(0, 40), others=st.integers(0, 40))
+def test_thinning_keeps_the_best_and_the_order(count: int, keep: int, others: int) -> None:
+    """The best come first, whole; the others are no more than asked for, in order, each once."""
+    rows = [{"n": n} for n in range(count)]
+    kept = [row["n"] for row in thinned(rows, keep, others)]
+    assert kept[:keep] == list(range(min(keep, count)))
+    assert kept == sorted(set(kept))
+    assert len(kept) <= keep + others or len(kept) == count
+    assert len(kept) == min(count, keep + others)
+
+
+@given(st.floats(1e-8, 1), st.floats(1, 1e6))
+def test_a_logarithmic_axis_has_ticks_around_its_values(low: float, factor: float) -> None:
+    """The ticks begin at or below the lowest value and end at or above the highest."""
+    ticks = log_ticks(low, low * factor)
+    assert ticks == sorted(ticks)
+    assert ticks[0] <= low * (1 + 1e-9) and ticks[-1] >= low * factor * (1 - 1e-9)
+
+
+def test_writing_leaves_the_old_page_where_the_new_one_cannot_be(tmp_path: Path) -> None:
+    """A folder that does not exist is one line; nothing half-made is left beside a page that was written."""
+    with pytest.raises(InputError, match="choose another place"):
+        write(tmp_path / "none" / "report.html", "x")
+    assert write(tmp_path / "report.html", "old") == 3
+    assert write(tmp_path / "report.html", "newer") == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_the_configuration_of_a_trial_is_that_of_its_first_start(studies: Any, tmp_path: Path) -> None:
+    """A damaged line between is passed over; trials that are not wanted are not read."""
+    folder = studies.write_log(tmp_path / "a", [studies.started(), *studies.trial(0, [0.9]), *studies.trial(1, [0.8])])
+    with (folder / "events.jsonl").open("a") as log:
+        log.write('{"event":"trial_started", half a li')
+    assert list(started_with(tmp_path, "a", [1])) == [1]
+    assert started_with(tmp_path, "a", [1])[1]["config"]["model"]["hidden"] == 128
