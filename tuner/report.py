@@ -48,7 +48,7 @@ def extras(results_dir: Path, facts: Facts) -> Extras:
             extra.rates[number] = _rates(config)
             if facts.leaders[0]["trial"] == number:
                 extra.best_yaml = _run_file(facts, config)
-                extra.rerun = _again(facts)
+                extra.rerun = "" if event.get("origin") == "recorded" else _again(facts)
     return extra
 
 

@@ -76,7 +76,8 @@ class Page:
             '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
             f"<style>{_file('page.css')}</style></head>\n<body{watched}>"
             f'<a class="skip" href="#main">Skip to the content</a><header><h1>{text(title)}</h1>{lead}</header>'
-            f'<nav aria-label="Sections"><ul>{links}</ul></nav><main id="main">{body}</main>\n'
+            f'<nav aria-label="Sections"{" class=long" * (len(self.sections) > 12)}><ul>{links}</ul></nav>'
+            f'<main id="main">{body}</main>\n'
             f'<script type="application/json" id="figures">{figures}</script>\n'
             f"<script>{_plotly()}</script>\n<script>{_file('page.js')}</script></body></html>\n"
         )
@@ -135,7 +136,7 @@ def _cards(facts: Facts, several: bool) -> str:
     best = facts.ranked[:1]
     words = ", ".join(f"{count} {status}" for status, count in counts.items())
     cards = [
-        ("Best PER", f"{best[0]['best_per']:.4f}", f"trial {best[0]['trial']}, epoch {best[0]['best_epoch']}")
+        ("Best PER", f"{best[0]['best_per']:.4f}", _where(best[0]))
         if best
         else ("Best PER", "none yet", "no trial has reported a PER"),
         ("Trials", str(len(facts.trials)), words or "none was started"),
@@ -149,6 +150,10 @@ def _cards(facts: Facts, several: bool) -> str:
     )
     title = f"<h2>{text(facts.study)}</h2>" if several else ""
     return f'{title}<dl class="cards">{body}</dl>'
+
+
+def _where(row: Row) -> str:
+    return f"trial {row['trial']}" + (f", epoch {row['best_epoch']}" if row["best_epoch"] else "")
 
 
 def _saved_epochs(saved: int, planned: int) -> str:

@@ -51,6 +51,11 @@ def literal(text: Any) -> str:
     return html.escape(visible(str(text)), quote=False)
 
 
+def ended(row: Row) -> str:
+    """How a trial ended, and after how many epochs where that is known."""
+    return f"{row['status']}, {row['epochs']} epochs" if row["epochs"] else str(row["status"])
+
+
 def numbers(values: Iterable[Any], digits: int = 6) -> list[float | None]:
     """Values for JSON, rounded to significant digits; what is no number is null."""
     known = (None if v is None else float(v) for v in values)
@@ -78,10 +83,9 @@ def best_over_trials(studies: Sequence[Facts]) -> Panel:
     thin = sum(len(trace["x"]) for trace in data[:-1]) if len(studies) == 1 else 0
     total = sum(row["best_per"] is not None for row in studies[0].trials)
     said = f" {thin} of {total} trials are drawn, every record among them." if 0 < thin < total else ""
-    layout = {"xaxis": {"title": {"text": "trials started"}}, "yaxis": _per_axis("best PER")}
-    return Panel(
-        "Best so far, by trials", data, layout, "Filled: ran to the end; open: stopped early." + said, log=True
-    )
+    layout = {"xaxis": _x_axis("trials started"), "yaxis": _per_axis("best PER")}
+    about = "Filled: ran to the end; open: stopped early." + said if len(studies) == 1 else ""
+    return Panel("Best so far, by trials", data, layout, about, log=True)
 
 
 def best_over_hours(studies: Sequence[Facts]) -> Panel:
@@ -238,7 +242,7 @@ def timeline(facts: Facts, now: float) -> Panel | None:
         for host, lane, begin, end, row in placed[status]:
             x += [round(begin * 1000), round(end * 1000), None]
             y += [first[host] + lane, first[host] + lane, None]
-            words = f"trial {row['trial']}, {status}, {row['epochs'] or 0} epochs"
+            words = f"trial {row['trial']}, {ended(row)}"
             text += [words, words, ""]
         width = max(2, min(14, 260 // total))
         data.append({"type": "scatter", "mode": "lines+markers", "name": status, "x": x, "y": y, "text": text})
@@ -279,7 +283,7 @@ def _dots(rows: Sequence[Row], best: np.ndarray) -> list[dict[str, Any]]:
             dots = _line([r["trial"] + 1 for r in mine], numbers(r["best_per"] for r in mine), "@muted", status)
             size = 6 if len(rows) < 200 else 4
             marker = {"symbol": _SYMBOLS.get(status, "diamond-open"), "size": size, "color": "@muted"}
-            text = [f"trial {r['trial']}: {r['best_per']:.4f}, {status}, {r['epochs']} epochs" for r in mine]
+            text = [f"trial {r['trial']}: {r['best_per']:.4f}, {ended(r)}" for r in mine]
             data.append({**dots, "mode": "markers", "marker": marker, "text": text, "hoverinfo": "text"})
     return data
 

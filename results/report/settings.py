@@ -13,7 +13,7 @@ from results.best import short_headers
 from results.columns import COLUMNS
 from results.output import format_value
 from results.report.facts import Facts, Row, planned_epochs, thinned
-from results.report.plots import Panel, literal, log_ticks, numbers
+from results.report.plots import Panel, ended, literal, log_ticks, numbers
 
 _FIXED = frozenset(column.name for column in COLUMNS["trials"])
 _MOST = 24  # settings shown, as many as can be read
@@ -58,7 +58,7 @@ def slices(facts: Facts) -> list[Panel]:
     rows = thinned(facts.ranked, 200, 400)
     if len(rows) < 2:
         return []
-    trained = numbers((min(1.0, row["epochs"] / (planned_epochs(row) or row["epochs"] or 1)) for row in rows), 3)
+    trained = numbers((_trained(row) for row in rows), 3)
     pers = [row["best_per"] for row in rows]
     low, high = min(pers), max(pers)
     axis: dict[str, Any] = {}
@@ -125,12 +125,15 @@ def parallel(facts: Facts) -> Panel | None:
     return Panel("All settings side by side", [data], layout, about, height=430, wide=True, least=least)
 
 
+def _trained(row: Row) -> float:
+    """The share of its epochs that a trial had; one that was not trained here counts as trained."""
+    planned = planned_epochs(row)
+    return min(1.0, row["epochs"] / planned) if planned and row["epochs"] else 1.0
+
+
 def _point(row: Row, setting: Setting) -> str:
     value = format_value(row[setting.column], setting.column) or _INACTIVE
-    return (
-        f"trial {row['trial']}: {row['best_per']:.4f}<br>{literal(setting.header)} {literal(value)}"
-        f"<br>{row['status']}, {row['epochs']} epochs"
-    )
+    return f"trial {row['trial']}: {row['best_per']:.4f}<br>{literal(setting.header)} {literal(value)}<br>{ended(row)}"
 
 
 def _axis(setting: Setting, values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
@@ -147,7 +150,13 @@ def _axis(setting: Setting, values: Sequence[Any]) -> tuple[list[float | None], 
     jitter = np.linspace(-0.25, 0.25, 13)
     x = [float(order[name] + jitter[(index * 5) % 13]) for index, name in enumerate(names)]
     ticks = {"tickvals": list(order.values()), "ticktext": [_broken(name) for name in order]}
-    return numbers(x, 4), {**ticks, "tickangle": 0, "range": [-0.6, len(order) - 0.4], "showgrid": False}
+    return numbers(x, 4), {
+        **ticks,
+        "tickangle": 0,
+        "tickfont": {"size": 12 if len(order) < 4 else 9},
+        "range": [-0.6, len(order) - 0.4],
+        "showgrid": False,
+    }
 
 
 def _dimension(setting: Setting, values: Sequence[Any]) -> dict[str, Any]:

@@ -86,10 +86,14 @@ def test_a_page_of_one_trial_has_its_curve(report: Any, studies: Any) -> None:
 
 def test_recorded_runs_without_epochs_have_a_table_and_no_curves(report: Any, studies: Any) -> None:
     """A hand-kept history has results but no epochs; the page says that."""
-    events = studies.trial(0, [], origin="recorded")
-    events[-1] |= {"best_per": 0.2046, "last_per": 0.21}
+    events = []
+    for number, rate in enumerate((0.02, 0.01, 0.05)):
+        config = studies.config(schedule_peak_lr=rate)
+        events += studies.trial(number, [], origin="recorded", config=config)
+        events[-1] |= {"best_per": 0.2046 + rate, "last_per": 0.21 + rate}
     page = report(a=events)
     assert "No epochs were recorded" in page
+    assert "Settings against PER" in page and "0.2146" in page
 
 
 def test_two_studies_share_the_table_and_have_chapters(report: Any, studies: Any) -> None:
