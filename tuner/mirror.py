@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from results.events import LOG_NAME, read_events
+from results.events import LOG_NAME, scan_events
 from search_spaces import InputError, flatten
 from tuner.searcher import distributions
 from tuner.study import StudyState, TrialState
@@ -183,7 +183,7 @@ def save(folder: Path, path: Path) -> int:
     if path.exists():
         raise InputError(f"{path}: exists; choose another name, or remove it first")
     memory = optuna.storages.InMemoryStorage()
-    mirror = Mirror(memory, read_events(folder / LOG_NAME)[0])
+    mirror = Mirror(memory, scan_events(folder / LOG_NAME, []))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         name = mirror.study.study_name

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ def watch(watched: Watched, console: Console, sleep: Callable[[float], None] = t
     plain = Console(file=console.file, force_terminal=False)
     progress = Progress(plain, lambda: watched.state, 1, lambda: watched.elapsed)
     endings: deque[str] = deque(maxlen=ENDINGS)
-    watched.look(lambda event: _note(endings, event, watched.state))
+    _look(watched, endings)
     live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
     if live is None and not watched.state.ended:
         print(describe(watched), file=console.file, flush=True)
@@ -204,15 +204,20 @@ def watch(watched: Watched, console: Console, sleep: Callable[[float], None] = t
             if live is not None:
                 live.update(_view(watched, progress, endings), refresh=True)
             sleep(REFRESH_SECONDS)
-            watched.look(progress.event if live is None else lambda event: _note(endings, event, watched.state))
+            if live is None:
+                watched.look(progress.event)
+            else:
+                _look(watched, endings)
             alone = 0.0 if watched.held else alone + REFRESH_SECONDS
     print(describe(watched), file=console.file, flush=True)
     return 0 if watched.state.ended else 1
 
 
-def _note(endings: deque[str], event: Mapping[str, Any], state: StudyState) -> None:
-    if event["event"] == "trial_ended":
-        endings.append(describe_end(event, state))
+def _look(watched: Watched, endings: deque[str]) -> None:
+    """Take in what is new, and describe the last trials that ended (only those: a long log has thousands)."""
+    ended: deque[dict[str, Any]] = deque(maxlen=ENDINGS)
+    watched.look(lambda event: ended.append(event) if event["event"] == "trial_ended" else None)
+    endings.extend(describe_end(event, watched.state) for event in ended)
 
 
 def _view(watched: Watched, progress: Progress, endings: Iterable[str]) -> RenderableType:
