@@ -220,7 +220,10 @@ class _MappedUnpickler(_Unpickler):
 
 def _take(self: Any, code: str) -> None:
     """Put the bytes whose length follows on the stack, or their place in the file."""
-    (length,) = struct.unpack(code, self.read(struct.calcsize(code)))
+    header = self.read(struct.calcsize(code))
+    if len(header) < struct.calcsize(code):
+        raise EOFError
+    (length,) = struct.unpack(code, header)
     frame = self._unframer.current_frame
     if length < MAPPED_BYTES or (frame is not None and frame.tell() < len(frame.getbuffer())):
         self.append(self.read(length))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import tracemalloc
 from collections import OrderedDict
 from pathlib import Path
 
@@ -49,22 +50,48 @@ def written(folder: Path, data: bytes) -> Path:
 
 
 def refused(folder: Path, data: bytes) -> str:
-    with pytest.raises(InputError) as caught:
-        load_plain(written(folder, data))
-    assert len(caught.value.problems) == 1
-    assert "\n" not in caught.value.problems[0]
+    for mapped in (True, False):
+        with pytest.raises(InputError) as caught:
+            load_plain(written(folder, data), mapped=mapped)
+        assert len(caught.value.problems) == 1
+        assert "\n" not in caught.value.problems[0]
     return caught.value.problems[0]
 
 
+@pytest.mark.parametrize("mapped", [False, True])
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_plain_data_comes_through(tmp_path, protocol):
+def test_plain_data_comes_through(tmp_path, protocol, mapped):
     """Every pickle protocol gives back dicts, lists, texts, numbers and arrays as they went in."""
-    found = load_plain(written(tmp_path, pickle.dumps(PLAIN, protocol)))
+    found = load_plain(written(tmp_path, pickle.dumps(PLAIN, protocol)), mapped=mapped)
     assert found.keys() == PLAIN.keys()
     for key, value in PLAIN.items():
         np.testing.assert_array_equal(found[key], value)
     assert found["counts"].dtype == np.int32
     assert type(found["scalar"]) is float
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_large_arrays_stay_in_the_file(tmp_path, protocol):
+    """Mapped, an array of 8 MB takes no memory; it is read-only, and one that is named twice is one array."""
+    array = np.random.default_rng(0).normal(size=(1000, 1000))
+    days = {"train": [{"x": array, "again": array, "turned": np.asfortranarray(array[:300]), "small": array[:2, :2]}]}
+    path = written(tmp_path, pickle.dumps(days, protocol))
+    tracemalloc.start()
+    day = load_plain(path, mapped=True)["train"][0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < array.nbytes / 8
+    for key, value in days["train"][0].items():
+        np.testing.assert_array_equal(day[key], value)
+    assert day["x"] is day["again"]
+    assert not day["x"].flags.writeable
+
+
+def test_an_array_that_claims_to_lie_beyond_the_file_is_refused(tmp_path):
+    """A length of bytes that the file does not have is a cut file, however large it says it is."""
+    for length in (2**20, 2**40, 2**63):
+        refused(tmp_path, b"\x80\x04\x8e" + struct.pack("<Q", length) + b"x" * 100)
+        refused(tmp_path, b"\x80\x05\x96" + struct.pack("<Q", length) + b"x" * 100)
 
 
 def test_big_endian_arrays_keep_their_values(tmp_path):
