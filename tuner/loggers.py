@@ -286,7 +286,7 @@ class WandB:
     def __init__(self, out: Path, study: str, identity: str) -> None:
         import wandb
 
-        self._wandb = wandb
+        self._wandb: Any = wandb  # its types may be installed or not
         self._out, self._study, self._identity = out, study, identity
         self._mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
         self._runs: dict[int, Any] = {}
