@@ -1,6 +1,7 @@
 """TensorBoard, MLflow and W&B hear what the log says, live and afterwards; a search does not depend on them."""
 
 import importlib.util
+import json
 import struct
 from pathlib import Path
 
@@ -246,3 +247,21 @@ def test_tuner_log_refuses_a_folder_that_holds_something(finished, toy, tuner):
     missing = tuner.run("log", "x", "--to", "tensorboard", "--out", "new", "--results", toy.folder, cwd=toy.folder)
     assert missing.status == 2
     assert not (toy.folder / "new").exists()
+
+
+@pytest.mark.ray
+def test_a_real_search_is_logged_and_told(tuner, tmp_path, tiny_data, real_space):
+    """`tuner search --log --notify`: every epoch of the tables is in the event files, and a command gets the end."""
+    done = tuner.run(
+        "search", real_space, "--data", tiny_data, "--study", "s", "--trials", 2, "--concurrent", 1,
+        "--log", "tensorboard", "--notify", "tee notice.json", "--notify-on", "end",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    root = tmp_path / "results" / "studies"
+    found, _ = tensorboard_scalars(root / "s" / "tensorboard")
+    events, _ = read_events(root / "s" / LOG_NAME)
+    logged = {(e["trial"], e["epoch"]): e["per"] for e in events if e["event"] == "epoch"}
+    shown = {(trial, epoch): per for trial, tags in found.items() for epoch, per in tags["per"].items()}
+    assert shown == pytest.approx(logged)
+    assert json.loads((tmp_path / "notice.json").read_text())["reason"] == "budget"
