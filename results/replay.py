@@ -117,6 +117,9 @@ class Replay:
         for key, value in changes.items():
             old = self._study.get(key)
             self._study[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        for key, pair in _mapping(event.get("changed")).items():
+            if isinstance(pair, list) and len(pair) == 2:
+                self._study[key] = pair[1]
         if kind == "study_started":
             self._created = event.get("time")
         else:

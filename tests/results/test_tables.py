@@ -241,7 +241,7 @@ def test_a_resumed_study_runs_again(tmp_path: Path, studies: Any) -> None:
     events = [
         studies.started(),
         {"event": "study_ended", "reason": "interrupted"},
-        {"event": "study_resumed", "budget": {"trials": 9}, "changed": {"budget": [4, 9]}},
+        {"event": "study_resumed", "changed": {"budget": [{"trials": 4, "hours": 2}, {"trials": 9, "hours": 2}]}},
     ]
     row = build(studies.numbered(events), running=True)["studies"].to_pylist()[0]
     assert (row["status"], row["reason"], row["ended"], row["resumed"]) == ("running", None, None, 1)
