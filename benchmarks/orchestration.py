@@ -3,21 +3,30 @@
     python benchmarks/orchestration.py --trials 100 1000              # this program
     python benchmarks/orchestration.py --trials 100 --peers           # and plain Ray Tune and plain Optuna, in one run
 
-For each number of trials: milliseconds per trial from the first ask to the last end, driver CPU per reported epoch,
-growth of the driver's memory and of the log, and the time from the start of Ray to the first epoch. Two trials at a
-time, one epoch each (`--epochs` for more), random search unless `--searcher tpe`.
+For each number of trials: milliseconds per trial and trials per second from the first epoch to the last end, driver CPU
+per reported epoch, growth of the driver's memory and of the log, the time lost between two trials of one worker (from
+the end of the one to the first epoch of the next, both as logged), and the time from the start of Ray to the first
+epoch. Two trials at a time, one epoch each (`--epochs` for more), random search unless `--searcher tpe`.
+
+Then two figures that need a clock in the trials: the driver's CPU time for each second of a trial, with eight trials
+at once whose epochs sleep for a second; and the time from the command `tuner search` to the first epoch of a real, tiny
+training, everything imported anew. The driver is this process; Ray's own two (gcs, raylet) are not in its CPU time.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 SPACE = """
@@ -34,20 +43,23 @@ budget: {trials: 1}
 """
 
 
-def no_work(job: Any, place: Any) -> Iterator[dict[str, Any]]:
-    """The rows of a trial that trains nothing."""
+def no_work(job: Any, place: Any, sleep: float = 0.0) -> Iterator[dict[str, Any]]:
+    """The rows of a trial that trains nothing; each epoch takes `sleep` seconds."""
     for epoch in range(job.epochs_logged + 1, job.config.epochs + 1):
+        time.sleep(sleep)
         per = abs(job.config.schedule.peak_lr - 0.01) + 1 / epoch
         yield {
             "epoch": epoch, "batch": epoch, "per": per, "per_raw": per, "per_utterance_mean": per, "val_loss": per,
             "train_loss": per, "lr": 0.1, "schedule_fraction": 1.0, "grad_norm": 1.0, "blank_share": 0.5,
-            "infeasible": 0, "seconds": 0.0, "samples_per_second": 1.0, "peak_memory_mb": 1.0, "diverged": False,
-            "cpu_seconds": 0.0, "gpu_seconds": 0.0,
+            "infeasible": 0, "seconds": sleep, "samples_per_second": 1.0, "peak_memory_mb": 1.0, "diverged": False,
+            "cpu_seconds": 0.0, "gpu_seconds": 0.0, "pid": os.getpid(),
         }  # fmt: skip
 
 
-def ours(trials: int, epochs: int, searcher: str, concurrent: int) -> dict[str, float]:
-    """A search by this program."""
+def ours(
+    trials: int, epochs: int, searcher: str, concurrent: int, sleep: float = 0.0, cpus: float = 1.0
+) -> dict[str, float]:
+    """A search by this program, `concurrent` trials of `cpus` cores at a time."""
     from results.lock import StudyLock
     from search_spaces import load_space
     from tuner import ray_backend
@@ -67,31 +79,97 @@ def ours(trials: int, epochs: int, searcher: str, concurrent: int) -> dict[str, 
             "seed": 0,
             "budget": {"trials": trials, "hours": None},
         }
-        resources = ray_backend.Resources(concurrent=concurrent)
+        resources = ray_backend.Resources(cpus_per_trial=cpus, concurrent=concurrent)
         begun = time.perf_counter()
-        limit = ray_backend.start_ray(None, concurrent, resources)
-        first: list[float] = []
+        limit = ray_backend.start_ray(None, max(1, round(concurrent * cpus)), resources)
+        first: list[float] = []  # wall and CPU time at the first epoch
+        gaps = Gaps()
 
         def note(event: dict[str, Any]) -> None:
+            gaps.event(event)
             if event["event"] == "epoch" and not first:
-                first.append(time.perf_counter())
+                first.extend((time.perf_counter(), time.process_time()))
 
         with StudyLock(Path(folder) / "trivial"):
             study = Study.create(Path(folder) / "trivial", settings, [note])
             memory, cpu = _memory(), time.process_time()
-            ray_backend.run(study, Path(folder), resources, limit, no_work)
-            seconds, used = time.perf_counter() - first[0], time.process_time() - cpu
+            ray_backend.run(study, Path(folder), resources, limit, functools.partial(no_work, sleep=sleep))
+            seconds, ended = time.perf_counter() - first[0], time.process_time()
             grown = _memory() - memory
             study.close()
         ray_backend.stop_ray()
         log = (Path(folder) / "trivial" / "events.jsonl").stat().st_size
-    return {
+    row = {
         "ms_per_trial": 1000 * seconds / max(1, trials - 1),
-        "driver_cpu_ms_per_epoch": 1000 * used / (trials * epochs),
+        "trials_per_second": max(1, trials - 1) / seconds,
+        "driver_cpu_ms_per_epoch": 1000 * (ended - cpu) / (trials * epochs),
         "driver_memory_mb": grown,
         "log_kb_per_trial": log / 1000 / trials,
+        "ms_between_trials": 1000 * median(gaps.seconds) if gaps.seconds else float("nan"),
         "first_epoch_seconds": first[0] - begun,
     }
+    if sleep:
+        row["driver_cpu_share"] = (ended - first[1]) / (sleep * (trials * epochs - 1))
+    return row
+
+
+class Gaps:
+    """Seconds from a trial's end to the first epoch of the next one in the same worker process."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._worker: dict[int, int] = {}  # trial -> pid
+        self._ended: dict[int, float] = {}  # pid -> when its last trial ended
+
+    def event(self, event: dict[str, Any]) -> None:
+        """Take in an event of the log."""
+        if event["event"] == "epoch":
+            self._worker[event["trial"]] = event["pid"]
+            if event["pid"] in self._ended:
+                self.seconds.append(event["time"] - self._ended.pop(event["pid"]))
+        elif event["event"] == "trial_ended":
+            self._ended[self._worker[event["trial"]]] = event["time"]
+
+
+def driver_share(trials: int, epochs: int, sleep: float, concurrent: int = 8) -> dict[str, float]:
+    """Driver CPU for each second of a trial, while `concurrent` trials with epochs of `sleep` seconds run."""
+    row = ours(trials, epochs, "random", concurrent, sleep, cpus=0.25)
+    return {"concurrent": concurrent, "epoch_seconds": sleep, "driver_cpu_share": row["driver_cpu_share"]}
+
+
+TINY_RUN = """
+purpose: one epoch of one batch
+model: {hidden: 8, layers: 1, kernel: 8, stride: 4}
+schedule: {kind: constant, peak_lr: 1.0e-3}
+training: {batches: 1, batches_per_epoch: 1, batch_size: 8, device: cpu}
+"""
+TINY_SPACE = """
+purpose: a space over it
+base: tiny.yaml
+dimensions: {schedule.peak_lr: {log_uniform: [1.0e-3, 1.0e-2]}}
+stopping: {kind: none}
+budget: {trials: 1}
+"""
+
+
+def from_the_command() -> dict[str, float]:
+    """Seconds from `tuner search` to its first epoch in the log, and to its end."""
+    from results.events import read_events
+    from trainable.synthetic import make_synthetic
+
+    with tempfile.TemporaryDirectory() as folder:
+        make_synthetic(Path(folder) / "data", "tiny")
+        (Path(folder) / "tiny.yaml").write_text(TINY_RUN)
+        (Path(folder) / "space.yaml").write_text(TINY_SPACE)
+        begun = time.time()
+        command = [sys.executable, "-m", "tuner", "search", "space.yaml", "--data", "data", "--study", "one"]
+        subprocess.run(
+            [*command, "--results", "results", "--gpus-per-trial", "0"], cwd=folder, check=True, capture_output=True
+        )
+        ended = time.time()
+        events, _ = read_events(Path(folder) / "results" / "one" / "events.jsonl")
+    first = next(event["time"] for event in events if event["event"] == "epoch")
+    return {"command_to_first_epoch_seconds": first - begun, "command_to_end_seconds": ended - begun}
 
 
 def plain_ray(trials: int, epochs: int, concurrent: int, reuse: bool) -> dict[str, float]:
@@ -175,23 +253,24 @@ def main() -> None:
     parser.add_argument("--concurrent", type=int, default=2)
     parser.add_argument("--peers", action="store_true", help="measure plain Ray Tune and plain Optuna too")
     parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--quick", action="store_true", help="a few trials: shows that it runs, measures nothing")
     given = parser.parse_args()
-    rows = []
-    for trials in given.trials:
-        contestants = {"this program": lambda n=trials: ours(n, given.epochs, given.searcher, given.concurrent)}
+    rows: list[dict[str, Any]] = []
+
+    def add(**row: Any) -> None:
+        rows.append(row)
+        print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+
+    for trials in [6] if given.quick else given.trials:
+        add(trials=trials, who="this program", **ours(trials, given.epochs, given.searcher, given.concurrent))
         if given.peers:
-            contestants["plain Optuna, journal"] = lambda n=trials: plain_optuna(n, given.epochs, given.searcher)
-            contestants["plain Ray Tune, actors reused"] = lambda n=trials: plain_ray(
-                n, given.epochs, given.concurrent, True
-            )
+            add(trials=trials, who="plain Optuna, journal", **plain_optuna(trials, given.epochs, given.searcher))
             # Fresh actors take seconds each: a few dozen are enough to see it.
-            contestants["plain Ray Tune, defaults"] = lambda n=trials: plain_ray(
-                min(n, 40), given.epochs, given.concurrent, False
-            )
-        for name, measure in contestants.items():
-            row = {"trials": trials, "who": name, **measure()}
-            rows.append(row)
-            print("  ".join(f"{k} {v:.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+            for who, count, reuse in (("actors reused", trials, True), ("defaults", min(trials, 40), False)):
+                row = plain_ray(count, given.epochs, given.concurrent, reuse)
+                add(trials=count, who=f"plain Ray Tune, {who}", **row)
+    add(who="this program", **(driver_share(4, 2, 0.2, 2) if given.quick else driver_share(24, 10, 1.0)))
+    add(who="this program", **from_the_command())
     print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2) + "\n")
