@@ -220,16 +220,16 @@ def _labels(name: str, split: Split, owners: _Owners, kernel: int, stride: int) 
 def _lengths(name: str, split: Split, owners: _Owners) -> Iterator[Finding]:
     labelled = np.flatnonzero(split.label_lengths > 0)
     ratio = split.bins[labelled] / split.label_lengths[labelled]
-    for values, rows, what in (
-        (split.bins, np.arange(len(split)), "bins"),
-        (ratio, labelled, "bins for each label"),
+    for check, values, rows, what in (
+        ("odd length", split.bins, np.arange(len(split)), "bins"),
+        ("odd rate", ratio, labelled, "bins for each label"),
     ):
         odd = outliers(values)
         if odd.any():
             worst = int(np.argmax(odd))
             example = f"{owners.place(int(split.utterance[rows[worst]]))}: {values[worst]:.4g} {what}"
             middle = f"{what} far from the median of {np.median(values):.4g}"
-            yield Finding(WARNING, "odd length", name, int(odd.sum()), example, middle)
+            yield Finding(WARNING, check, name, int(odd.sum()), example, middle)
 
 
 def outliers(values: Sequence[float] | np.ndarray) -> np.ndarray:
