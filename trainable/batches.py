@@ -10,6 +10,7 @@ so that little is padded; then the pass's batches are shuffled. A pass is cut ev
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,14 +82,15 @@ class Sampler:
         """
         training = self._config.training
         per_pass = -(-len(self.rows) // training.batch_size)
-        if self._pass[0] != number // per_pass:
+        planned = self._pass  # read once: a thread that prefetches may be at another pass
+        if planned[0] != number // per_pass:
             bucket = self._config.data.bucket_batches
             bins = self._bins[self.rows]
-            self._pass = (
+            planned = self._pass = (
                 number // per_pass,
                 plan_pass(bins, training.batch_size, bucket, training.seed, number // per_pass),
             )
-        rows = self.rows[self._pass[1][number % per_pass]]
+        rows = self.rows[planned[1][number % per_pass]]
         cut = np.zeros(len(rows), dtype=np.int64)
         if self._config.augmentation.random_cut > 0:
             rng = np.random.default_rng(derive_seed(training.seed, CUT, number))
@@ -121,7 +123,8 @@ class Loader:
     """Makes batches of one split on `device`.
 
     On a CPU features are copied from the memory map, row by row. On CUDA a split that fits is kept on the card and
-    batches are gathered there; one that does not goes through pinned memory, without waiting for the copy.
+    batches are gathered there; one that does not goes through pinned memory, without waiting for the copy (and, in
+    training, one batch ahead: `Prefetch`).
     """
 
     def __init__(self, split: Split, device: torch.device) -> None:
@@ -133,6 +136,11 @@ class Loader:
                 parts = [split.features(i) for i in range(len(split))]
                 self._resident = torch.from_numpy(np.concatenate(parts)).to(device)
         self._offset = np.cumsum(split.bins) - split.bins
+
+    @property
+    def resident(self) -> bool:
+        """Whether the split is kept on the card."""
+        return self._resident is not None
 
     def batch(self, rows: np.ndarray, cut: np.ndarray | None = None) -> Batch:
         """The utterances `rows` [batch], longest first, without the first `cut` [batch] bins of each."""
@@ -174,3 +182,40 @@ class Loader:
         if self.device.type == "cpu":
             return tensor
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+class Prefetch:
+    """Micro-batches of a run, one ahead: the next is read and copied while the card works on this one.
+
+    A thread fills pinned memory and starts the copy on a stream of its own, for which the training stream waits on the
+    card. The batches are those of `loader.batch(*sampler.micro_batch(number))`.
+    """
+
+    def __init__(self, sampler: Sampler, loader: Loader) -> None:
+        self._sampler, self._loader = sampler, loader
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+        self._stream = torch.cuda.Stream(loader.device) if loader.device.type == "cuda" else None
+        self._ahead: tuple[int, Future[tuple[Batch, torch.cuda.Event | None]]] | None = None
+
+    def batch(self, number: int) -> Batch:
+        """Micro-batch `number`; the one after it is begun. Raises what reading the data raises."""
+        if self._ahead is not None and self._ahead[0] == number:
+            future = self._ahead[1]
+        else:
+            future = self._thread.submit(self._make, number)
+        self._ahead = (number + 1, self._thread.submit(self._make, number + 1))
+        batch, copied = future.result()
+        if copied is not None:
+            stream = torch.cuda.current_stream(self._loader.device)
+            stream.wait_event(copied)
+            for tensor in (batch.features, batch.day, batch.labels):
+                tensor.record_stream(stream)  # its memory belongs to the copying stream
+        return batch
+
+    def _make(self, number: int) -> tuple[Batch, torch.cuda.Event | None]:
+        rows, cut = self._sampler.micro_batch(number)
+        if self._stream is None:
+            return self._loader.batch(rows, cut), None
+        with torch.cuda.stream(self._stream):
+            batch = self._loader.batch(rows, cut)
+            return batch, self._stream.record_event()

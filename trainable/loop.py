@@ -26,7 +26,7 @@ from search_spaces.errors import InputError
 from trainable import checkpoint
 from trainable.augment import corrupt, hide
 from trainable.averaging import average_state, averaged_or_raw, flatten, load_average, make_average, update_average
-from trainable.batches import AUGMENT, STEP, WEIGHTS, Batch, Loader, Sampler, derive_seed
+from trainable.batches import AUGMENT, STEP, WEIGHTS, Batch, Loader, Prefetch, Sampler, derive_seed
 from trainable.data import Dataset, check_trainable
 from trainable.evaluation import Evaluation, ctc_losses, evaluate
 from trainable.model import Decoder
@@ -101,6 +101,8 @@ class _Run:
     sampler: Sampler
     train_loader: Loader
     val_loader: Loader
+    prefetch: Prefetch | None
+    """Where the training split does not fit on the card."""
     epoch: int = 0
     batch: int = 0
     best: dict[str, float] | None = None
@@ -146,6 +148,8 @@ def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
     torch.manual_seed(derive_seed(config.training.seed, WEIGHTS, 0))
     model = Decoder(config, dataset.n_features, dataset.n_classes, len(dataset.days)).to(device)
     flatten(model)
+    sampler, train_loader = Sampler(dataset.train, config), Loader(dataset.train, device)
+    streamed = device.type == "cuda" and not train_loader.resident
     return _Run(
         config=config,
         dataset=dataset,
@@ -154,9 +158,10 @@ def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
         optimizer=make_optimizer(model, config),
         average=make_average(model, config.averaging),
         scaler=torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16"),
-        sampler=Sampler(dataset.train, config),
-        train_loader=Loader(dataset.train, device),
+        sampler=sampler,
+        train_loader=train_loader,
         val_loader=Loader(dataset.val, device),
+        prefetch=Prefetch(sampler, train_loader) if streamed else None,
     )
 
 
@@ -228,9 +233,10 @@ def _step(run: _Run, batch: int) -> tuple[Tensor, Tensor, int]:
     utterances = sum(len(rows) for rows, _ in drawn)
     loss = torch.zeros((), device=run.device)
     run.optimizer.zero_grad(set_to_none=True)
-    for rows, cut in drawn:
+    for number, (rows, cut) in zip(numbers, drawn, strict=True):
+        micro_batch = run.prefetch.batch(number) if run.prefetch else run.train_loader.batch(rows, cut)
         # Each utterance weighs the same, whatever micro-batch it is in: k micro-batches equal one k times as large.
-        part = _losses(run, run.train_loader.batch(rows, cut), generator).sum() / utterances
+        part = _losses(run, micro_batch, generator).sum() / utterances
         run.scaler.scale(part).backward()
         loss += part.detach()
     run.scaler.unscale_(run.optimizer)
