@@ -276,7 +276,10 @@ def data_of(results_dir: Path, study_name: str) -> Path:
 def _settings_in_force(folder: Path) -> dict[str, Any]:
     events, _ = read_events(folder / LOG_NAME)
     if not events or events[0]["event"] != "study_started":
-        raise InputError(f"{folder}: the log does not begin with the study's settings; it cannot be resumed")
+        raise InputError(
+            f"{folder}: the log does not begin with the study's settings, so it cannot be resumed; "
+            "remove the folder and search again"
+        )
     settings = dict(events[0])
     for event in events:
         for key, (_, value) in event.get("changed", {}).items() if event["event"] == "study_resumed" else ():

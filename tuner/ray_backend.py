@@ -129,8 +129,6 @@ class AskStudy(Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next attempt, None for "not now", FINISHED when nothing is left."""
         study: Study = _running["study"]
-        if study.seconds_left <= 0:
-            study.closing = True
         if study.done:
             return Searcher.FINISHED
         limit = _running["concurrent"]
@@ -256,7 +254,7 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int, work: W
     interrupted = False
 
     def leave() -> bool:
-        return interrupted or (study.closing and study.seconds_left <= 0)
+        return interrupted or study.seconds_left <= 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted

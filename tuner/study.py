@@ -200,8 +200,6 @@ class Study:
         self.folder = folder
         self.state = StudyState()
         self.observers = observers
-        self.closing = False
-        """Set when no new trial is to start: the wall-time budget is used up, or someone asked for the end."""
         self._log = log
         self._session = time.monotonic()
 
@@ -222,7 +220,10 @@ class Study:
         study = cls(folder, EventLog(folder / LOG_NAME), observers)
         events, _ = read_events(folder / LOG_NAME)
         if not events or events[0]["event"] != "study_started":
-            raise InputError(f"{folder}: the log does not begin with the study's settings; it cannot be resumed")
+            raise InputError(
+                f"{folder}: the log does not begin with the study's settings, so it cannot be resumed; "
+                "remove the folder and search again"
+            )
         for event in events:
             study.state.apply(event)
         study._write("study_resumed", changed=dict(changed))
@@ -253,7 +254,7 @@ class Study:
     @property
     def done(self) -> bool:
         """Whether nothing runs and nothing is to start any more."""
-        return not self.state.running and (self.closing or not (self._waiting() or self.trials_left))
+        return not (self.state.running or self._waiting() or self.trials_left)
 
     def _waiting(self) -> list[TrialState]:
         return [trial for trial in self.state.trials.values() if trial.status == "interrupted"]
@@ -263,8 +264,6 @@ class Study:
 
         Interrupted trials come first, lowest number first; then start points; then what the searcher proposes.
         """
-        if self.closing:
-            return None
         waiting = self._waiting()
         if waiting:
             trial = waiting[0]
