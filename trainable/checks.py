@@ -15,7 +15,7 @@ from trainable.phonemes import CLASSES
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 LEVELS = (ERROR, WARNING, NOTE)
-FAR = 6.0
+FAR = 5.0
 """Robust standard deviations (1.4826 x the median absolute deviation) of the logarithm at which a length is odd."""
 LEAST_SPREAD = 0.1
 """The least standard deviation assumed of a logarithm of lengths, so that equal lengths make no outliers of others."""

@@ -8,7 +8,9 @@ labels that results are compared on have them, so they stay.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -68,8 +70,10 @@ def labeller(file: str | Path | None = None) -> Labeller:
 
 def _from_g2p() -> Labeller:
     or_file = "or give --labels FILE with the phonemes of each text"
+    quiet = io.StringIO()  # g2p_en downloads what it lacks when it is imported, and NLTK prints how that fails
     try:
-        from g2p_en import G2p
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            from g2p_en import G2p
     except ImportError:
         raise InputError(
             f"labels from text need g2p_en, which is not installed; pip install 'b2t-tuner[g2p]', {or_file}"

@@ -181,10 +181,8 @@ def check(folder: Path, kernel: int, stride: int, form: str) -> None:
         click.echo(json.dumps({"path": str(dataset.path), "findings": rows, **counts}, indent=2))
     else:
         for row in rows:
-            split = f" [{row['split']}]" if row["split"] else ""
-            click.echo(
-                f"{row['level']:<8}{row['check']}{split}: {row['count'] or ''} {row['what']}".replace(":  ", ": ")
-            )
+            place = f"[{row['split']}] ({row['count']})" if row["count"] else f"[{row['split']}]"
+            click.echo(f"{row['level']:<8}{row['check']} {place}: {row['what']}")
             if row["example"]:
                 click.echo(f"        first: {row['example']}")
         counted = ", ".join(f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items())
