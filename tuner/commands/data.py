@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from tuner.commands.options import json_option
+
 
 @click.group()
 def data() -> None:
@@ -127,14 +129,7 @@ def synthetic(size: str, out: Path, seed: int) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kernel", type=click.IntRange(min=1), default=32, show_default=True, help="Bins in one input window.")
 @click.option("--stride", type=click.IntRange(min=1), default=4, show_default=True, help="Bins between windows.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How it is written.",
-)
+@json_option
 def show(folder: Path, kernel: int, stride: int, form: str) -> None:
     """Show sessions, utterances, lengths, features, and the labels that do not fit a kernel and stride."""
     from trainable.data import open_dataset, summary
@@ -152,14 +147,7 @@ def show(folder: Path, kernel: int, stride: int, form: str) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--kernel", type=click.IntRange(min=1), default=32, show_default=True, help="Bins in one input window.")
 @click.option("--stride", type=click.IntRange(min=1), default=4, show_default=True, help="Bins between windows.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How it is written.",
-)
+@json_option
 def check(folder: Path, kernel: int, stride: int, form: str) -> None:
     """Look for what would spoil a training: exit status 1 if there are errors, 0 with warnings or none.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import data_option
+from tuner.commands.options import data_option, json_option
 
 TOP = 10
 
@@ -42,14 +42,7 @@ Examples:
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the hypotheses here: .jsonl or .csv."
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How the result is written.",
-)
+@json_option
 def evaluate(
     checkpoint: Path,
     data_dir: Path,

@@ -39,6 +39,18 @@ def format_option(function: Any) -> Any:
     )(function)
 
 
+def json_option(function: Any) -> Any:
+    """--format table|json: for what is not one table."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        help="For people, or for programs.",
+    )(function)
+
+
 def data_option(function: Any) -> Any:
     """--data: a packed data folder."""
     return click.option(

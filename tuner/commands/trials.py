@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.commands.options import results_option
+from tuner.commands.options import json_option, results_option
 
 if TYPE_CHECKING:
     from search_spaces import RunConfig
@@ -29,14 +29,7 @@ Examples:
 )
 @click.argument("study")
 @click.argument("trial", required=False)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="For people, or for programs.",
-)
+@json_option
 @results_option
 def show(study: str, trial: str | None, form: str, results_dir: Path) -> None:
     """Show TRIAL (a number, or a run's name) of STUDY: result, curve, configuration, checkpoints, events.
