@@ -24,10 +24,26 @@ PASS, CUT, STEP, AUGMENT, WEIGHTS = range(5)
 """What random numbers are for: streams of one seed."""
 
 RESIDENT_SHARE = 0.3
-"""A split is kept on the card if it takes no more than this share of the memory that is free there."""
+"""A split is kept on the card if it takes no more than this share of the memory that this process may still use."""
 
 EVALUATION_BINS = 65536
 """Most bins, padding included, in a batch of evaluation."""
+
+
+_card_share = 1.0
+
+
+def limit_memory(share: float) -> None:
+    """Let this process use no more than `share` (0 to 1) of its card's memory, so that its neighbours have theirs."""
+    global _card_share
+    _card_share = share
+    torch.cuda.set_per_process_memory_fraction(share)
+
+
+def room_on_card(device: torch.device) -> float:
+    """Bytes of the card that are free and within this process's share."""
+    free, total = torch.cuda.mem_get_info(device)
+    return min(free, _card_share * total - torch.cuda.memory_allocated(device))
 
 
 def derive_seed(seed: int, stream: int, number: int) -> int:
@@ -132,7 +148,7 @@ class Loader:
         self._resident: Tensor | None = None
         if device.type == "cuda":
             size = int(split.bins.sum()) * split.matrix.shape[1] * split.matrix.itemsize
-            if size <= RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]:
+            if size <= RESIDENT_SHARE * room_on_card(device):
                 parts = [split.features(i) for i in range(len(split))]
                 self._resident = torch.from_numpy(np.concatenate(parts)).to(device)
         self._offset = np.cumsum(split.bins) - split.bins

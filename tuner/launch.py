@@ -8,15 +8,15 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
 from results.events import LOG_NAME, read_events
 from results.lock import StudyLock
-from search_spaces import InputError, Space
+from search_spaces import InputError, RunConfig, Space
 from search_spaces.plan import Searcher, Stopping
 from tuner import provenance
 
@@ -36,7 +36,8 @@ class Request:
     retries: int | None = None
     cpus: int | None = None
     cpus_per_trial: float | None = None
-    gpus_per_trial: float | None = None
+    gpus_per_trial: float | Literal["auto"] | None = None
+    """"auto": as many trials on a card as a measurement finds best; only a search can."""
     concurrent: int | None = None
     address: str | None = None
     log: tuple[str, ...] = ()
@@ -139,13 +140,15 @@ def default_resources(request: Request) -> dict[str, Any]:
 
 def trial_resources(request: Request) -> dict[str, Any]:
     """The resources of a new study: those asked for, else the defaults."""
+    if request.gpus_per_trial == "auto":
+        raise InputError("--gpus-per-trial auto: only 'tuner search' measures it; give a number")
     return _resources(request, default_resources(request))
 
 
 def _resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The resources asked for; those in force `before` where nothing was."""
+    """The resources asked for; those in force `before` where nothing was: what "auto" chose is kept."""
     asked = {key: getattr(request, key) for key in RESOURCES}
-    return {key: before[key] if value is None else value for key, value in asked.items()}
+    return {**before, **{key: value for key, value in asked.items() if value not in (None, "auto")}}
 
 
 class _Lowest:
@@ -195,7 +198,11 @@ def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) 
     from trainable.data import check_features, check_trainable
 
     check_features(dataset)
-    check_trainable(space.config(starts[0] if starts else space.suggest(_Lowest()), 0), dataset)
+    check_trainable(_first_config(space, starts), dataset)
+
+
+def _first_config(space: Space, starts: Sequence[Mapping[str, Any]]) -> RunConfig:
+    return space.config(starts[0] if starts else space.suggest(_Lowest()), 0)
 
 
 def search(space: Space, study_name: str, request: Request) -> int:
@@ -206,8 +213,46 @@ def search(space: Space, study_name: str, request: Request) -> int:
     starts, notes = start_points(space, request.results_dir, request.start)
     dataset = open_dataset(request.data)
     check_data(space, starts, dataset)
+    packing: list[dict[str, Any]] = []
+    if request.gpus_per_trial == "auto":
+        new_settings(space, study_name, replace(request, gpus_per_trial=1.0), dataset)  # what is wrong is said first
+        share, packing = measured_share(_first_config(space, starts), request)
+        request = replace(request, gpus_per_trial=share)
     settings = {**new_settings(space, study_name, request, dataset), "start_points": starts}
+    if packing:
+        settings["resources"]["packing"] = packing
     return _run(folder, request, settings, notes)
+
+
+def measured_share(config: RunConfig, request: Request) -> tuple[float, list[dict[str, Any]]]:
+    """The share of a card that lets most trials of `config` run in an hour, and what was measured, for the log.
+
+    Raises InputError where there is no card to measure on.
+    """
+    import torch
+    from rich.console import Console
+
+    from tuner import observers, packing
+
+    if request.address is not None:
+        raise InputError("--gpus-per-trial auto: this machine's card says nothing about a cluster's; give a number")
+    if config.training.device == "cpu":
+        raise InputError("--gpus-per-trial auto: the space trains on the CPU (training.device: cpu); leave it out")
+    if not torch.cuda.is_available():
+        raise InputError("--gpus-per-trial auto: there is no CUDA card on this machine; leave it out")
+    check_writable(request.results_dir)
+    observers.check(request.log, request.notify, request.notify_on)
+    cards, cpus = torch.cuda.device_count(), request.cpus_per_trial or 1.0
+    most = int((request.cpus or len(os.sched_getaffinity(0))) / cpus / cards)
+    if request.concurrent is not None:
+        most = min(most, -(-request.concurrent // cards))
+    counts = [count for count in packing.COUNTS if count <= max(1, most)]
+    print(f"measuring {', '.join(map(str, counts))} trials on a card ...", file=sys.stderr)
+    found = packing.measure(config, request.data, counts, cpus=cpus)
+    best = packing.best_packing(found)
+    Console(stderr=True).print(packing.table(found, f"trials on a card, {packing.mps_note()}"))
+    print(f"chosen: --gpus-per-trial {1 / best.count:g}, {best.count} on a card", file=sys.stderr)
+    return 1 / best.count, [each.as_dict() for each in found]
 
 
 def run_plan(
@@ -304,7 +349,7 @@ def _run(
 
     check_writable(request.results_dir)
     observers.check(request.log, request.notify, request.notify_on)
-    resources = ray_backend.Resources(**settings["resources"])
+    resources = ray_backend.Resources(**{key: settings["resources"][key] for key in RESOURCES})
     cores = request.cpus or len(os.sched_getaffinity(0))
     if request.address is None and resources.cpus_per_trial > cores:
         raise InputError(f"--cpus-per-trial {resources.cpus_per_trial:g}: there are {cores} cores; give that or less")

@@ -191,8 +191,10 @@ class _Leave(tune.Stopper):
         return False
 
 
-def start_ray(address: str | None, cpus: int | None, resources: Resources) -> int:
+def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus: int | None = None) -> int:
     """Start a local Ray, or join the cluster at `address`; returns how many trials run at once.
+
+    A local Ray counts with `cpus` cores and `gpus` cards; None = those the machine has.
 
     Raises InputError if a trial needs more than there is.
     """
@@ -205,6 +207,7 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources) -> in
             options.update(
                 address="local",
                 num_cpus=cpus or len(os.sched_getaffinity(0)),
+                num_gpus=gpus,
                 include_dashboard=False,
                 object_store_memory=10**8,
                 _temp_dir=str(_running["scratch"]),

@@ -32,11 +32,20 @@ def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
     """Train one attempt: the data are memory-mapped once, the checkpoint of an earlier attempt is found by its
     number.
     """
-    import torch
-
-    torch.set_num_threads(max(1, int(place.cpus)))
+    take_share(place.cpus, place.gpus)
     folder = Path(place.folder) / "checkpoints" / str(job.trial)
     return run_trial(job.config, _dataset(place.data), folder, epochs_logged=job.epochs_logged, gpus=place.gpus)
+
+
+def take_share(cpus: float, gpus: float) -> None:
+    """Keep this process to its cores and, where several trials are on a card, to its share of the card's memory."""
+    import torch
+
+    from trainable.batches import limit_memory
+
+    torch.set_num_threads(max(1, int(cpus)))
+    if 0 < gpus < 1 and torch.cuda.is_available():
+        limit_memory(gpus)
 
 
 @functools.lru_cache(maxsize=1)

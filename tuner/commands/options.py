@@ -13,6 +13,24 @@ LOGGERS = ("tensorboard", "mlflow", "wandb")
 """Tools that runs can be written to (`tuner/loggers.py`)."""
 
 
+class CardShare(click.ParamType):
+    """A number from 0 on, or the word auto."""
+
+    name = "number|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
+        """The number, or "auto"."""
+        if value == "auto":
+            return "auto"
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share < float("inf"):
+            self.fail(f"{value!r} is not allowed; give a number from 0 on, such as 0.25, or auto", param, ctx)
+        return share
+
+
 def results_option(function: Any) -> Any:
     """--results: the folder that holds the studies."""
     return click.option(
@@ -86,8 +104,9 @@ def resource_options(function: Any) -> Any:
         ),
         click.option(
             "--gpus-per-trial",
-            type=click.FloatRange(min=0),
-            help="Cards, or the share of a card, for each trial; 0.25 puts four on one [default: 1 if there is one].",
+            type=CardShare(),
+            help="Cards, or the share of a card, for each trial; 0.25 puts four on one. auto (new searches only) "
+            "measures first how many trials a card should hold [default: 1 if there is a card].",
         ),
         click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit]."),
         click.option("--cpus", type=click.IntRange(min=1), help="Cores the local Ray may use [default: all]."),
