@@ -108,6 +108,14 @@ def test_more_cores_than_there_are_is_one_line(tuner, tmp_path, tiny_data, real_
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--hours", "--cpus-per-trial", "--gpus-per-trial"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1"])
+def test_a_number_that_is_none_is_a_usage_error(tuner, tmp_path, tiny_data, real_space, option, value):
+    """nan, infinity and negative numbers are refused before anything starts."""
+    refused(tuner.run("search", real_space, "--data", tiny_data, f"{option}={value}", cwd=tmp_path), option)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.ray
 def test_more_cards_than_there_are_is_one_line(tuner, tmp_path, tiny_data, real_space):
     """A trial that needs more cards than Ray finds is refused, and no study is left behind."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import json_option
+from tuner.commands.options import FiniteRange, json_option
 
 
 @click.group()
@@ -59,7 +59,7 @@ Examples:
 @click.option("--bin-ms", type=float, help="Length of a time bin in milliseconds [default: the format's, 20].")
 @click.option(
     "--dev-split",
-    type=click.FloatRange(min=0, max=1, max_open=True),
+    type=FiniteRange(min=0, max=1, max_open=True),
     help="Hold out this share of each session's training utterances as val; what the source evaluates on is then test.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of --dev-split [default: 0].")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import format_option, observer_options, resource_options, results_option
+from tuner.commands.options import FiniteRange, format_option, observer_options, resource_options, results_option
 
 
 @click.command(
@@ -21,7 +21,7 @@ Examples:
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Packed data folder; needed to begin.")
 @click.option(
     "--scale",
-    type=click.FloatRange(min=0, max=1, min_open=True),
+    type=FiniteRange(min=0, max=1, min_open=True),
     default=0.05,
     show_default=True,
     help="How small: lengths in batches times this, widths and evaluations times its root; 1 = as recorded.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,26 @@ def set_option(function: Any) -> Any:
     )(function)
 
 
+class FiniteRange(click.FloatRange):
+    """click's FloatRange lets nan pass, and inf where there is no upper end; this one does not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number; a usage error for anything else."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
 def resource_options(function: Any) -> Any:
     """--hours, --cpus-per-trial, --gpus-per-trial, --concurrent, --cpus, --retries, --address: where trials run."""
     options = (
         click.option(
-            "--hours", type=click.FloatRange(min=0, min_open=True), help="Wall time in hours, all sessions together."
+            "--hours", type=FiniteRange(min=0, min_open=True), help="Wall time in hours, all sessions together."
         ),
         click.option(
             "--cpus-per-trial",
-            type=click.FloatRange(min=0, min_open=True),
+            type=FiniteRange(min=0, min_open=True),
             help="Cores, and torch threads, for each trial [default: 1, or as before].",
         ),
         click.option(

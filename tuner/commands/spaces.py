@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import format_option, results_option
+from tuner.commands.options import FiniteRange, format_option, results_option
 
 
 def _rows(rows: list[dict[str, Any]], form: str) -> str:
@@ -90,7 +90,7 @@ def show_space(name: str, form: str) -> None:
 @click.argument("study")
 @click.option(
     "--keep",
-    type=click.FloatRange(0, 0.5, min_open=True),
+    type=FiniteRange(0, 0.5, min_open=True),
     default=0.25,
     show_default=True,
     help="Share of the trials that counts as what worked.",
