@@ -1,21 +1,34 @@
 """Training throughput beside the reference's, in one run on one machine.
 
-    python benchmarks/training.py --data data/an4                       # two small models on a CPU
-    python benchmarks/training.py --data data/paper --precision fp32 bf16 fp16     # full size on a GPU
+    python benchmarks/training.py                                # two small models on a CPU, full size on a GPU
+    python benchmarks/training.py --data data/paper              # on these data; else synthetic ones are made first
+    python benchmarks/training.py --curve 2000                   # and the PER as training goes on, two seeds each
 
-For each model size: utterances per second of the reference recipe (`benchmarks/reference.py`) and of `trainable` with
-the same settings, end to end: training steps, and the evaluation of the validation split that follows every 100 steps.
-Then what each of our measures brings, by leaving it out, and where the time goes.
+For each model size and precision: utterances per second of the reference recipe (`benchmarks/reference.py`) and of
+`trainable` with the same settings, end to end: training steps, and the evaluation of the validation split that follows
+every 100 steps. Then what each of our measures brings, by leaving it out ("x first" below 1: slower without it), where
+the time goes, how much is padding, and the memory.
 
 The rounds of all contestants alternate, so that other work on the machine slows all of them down alike; let steps times
 rounds be a pass over the data or more: batches by length differ in cost. On a CPU the clock is the process's CPU
-time, with one thread; on a GPU it is wall time.
+time, with one thread; on a GPU it is wall time, and the reference keeps torch's defaults, which let cuDNN use TF32.
+At full size the contestants together need some 40 GB on the card.
+
+`torch.compile` is not used. It cannot trace packed sequences, so the decoder as a whole fails after 20 s of trying; the
+smoothing alone compiles in 9 s and gets 1.6 times as fast, but is 1 % of a CPU step: no gain that could be measured end
+to end (4.46 s either way for 48 steps of 2 x 128). `--compile` measures that again, as on a GPU it has not been.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
+import gc
+import json
 import resource
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,19 +41,20 @@ import torch
 import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 if __package__:
-    from benchmarks.reference import Recipe, Reference
+    from benchmarks.reference import Recipe, Reference, edit_distance
 else:  # run as a program, from its own folder
-    from reference import Recipe, Reference  # type: ignore[import-not-found,no-redef]
+    from reference import Recipe, Reference, edit_distance  # type: ignore[import-not-found,no-redef]
 
 from search_spaces.config import RunConfig
-from trainable import loop, model
+from trainable import batches, evaluation, loop, model, synthetic
 from trainable.batches import Sampler
 from trainable.data import Dataset, open_dataset
-from trainable.evaluation import evaluate
 
 SIZES = {
+    "tiny": Recipe(hidden=8, layers=2, kernel=8, batch_size=16),
     "small": Recipe(hidden=128, layers=2, kernel=16, batch_size=32),
     "medium": Recipe(hidden=256, layers=3, batch_size=64),
     "full": Recipe(),
@@ -50,11 +64,11 @@ EVALUATE_EVERY = 100
 
 @dataclass
 class Contestant:
-    """Something that trains: `step` returns how many utterances it used, `evaluate` does the validation split."""
+    """Something that trains: `step` returns how many utterances it used, `evaluate` the PER of the validation split."""
 
     name: str
     step: Callable[[], int]
-    evaluate: Callable[[], Any]
+    evaluate: Callable[[], float]
     utterances: int = 0
     seconds: float = 0.0
     evaluations: list[float] = field(default_factory=list)
@@ -74,8 +88,8 @@ class Contestant:
         return utterances / (utterances * self.seconds / self.utterances + mean(self.evaluations))
 
 
-def config_of(recipe: Recipe, device: str, precision: str, tf32: bool, bucket_batches: int = 16) -> RunConfig:
-    """The recipe as a configuration of ours."""
+def config_of(recipe: Recipe, device: str, precision: str, bucket_batches: int = 16, seed: int = 0) -> RunConfig:
+    """The recipe as a configuration of ours; precision "tf32" is fp32 with TF32 products."""
     return RunConfig.model_validate(
         {
             "data": {"bucket_batches": bucket_batches},
@@ -92,8 +106,9 @@ def config_of(recipe: Recipe, device: str, precision: str, tf32: bool, bucket_ba
                 "batches": 10**6,
                 "batch_size": recipe.batch_size,
                 "device": device,
-                "precision": precision,
-                "tf32": tf32,
+                "precision": "fp32" if precision == "tf32" else precision,
+                "tf32": precision == "tf32",
+                "seed": seed,
             },
         }
     )
@@ -102,10 +117,19 @@ def config_of(recipe: Recipe, device: str, precision: str, tf32: bool, bucket_ba
 Patch = Callable[[], Callable[[], None]]
 
 
-def ours(name: str, config: RunConfig, dataset: Dataset, patch: Patch | None = None) -> Contestant:
-    """`trainable` with this configuration; `patch` leaves a measure out and returns what puts it back."""
-    run = loop._start(config, dataset, loop.choose_device(config))
-    autocast = loop.autocast_for(config, run.device)
+def ours(
+    name: str,
+    config: RunConfig,
+    dataset: Dataset,
+    patch: Patch | None = None,
+    prepare: Callable[[Any], None] = lambda run: None,
+    look: bool = False,
+) -> Contestant:
+    """`trainable` with this configuration.
+
+    To leave a measure out, `patch` changes something and returns what puts it back, and `prepare` changes the run;
+    with `look` each step waits for its loss.
+    """
 
     def patched(work: Callable[[], Any]) -> Any:
         restore = patch() if patch else None
@@ -115,16 +139,24 @@ def ours(name: str, config: RunConfig, dataset: Dataset, patch: Patch | None = N
             if restore:
                 restore()
 
+    run = patched(lambda: loop._start(config, dataset, loop.choose_device(config)))
+    prepare(run)
+    autocast = loop.autocast_for(config, run.device)
+
     def step() -> int:
+        loop.allow_tf32(run.device, config.training.tf32)
         run.model.train()
-        used = loop._step(run, run.batch)[2]
+        loss, _, used = loop._step(run, run.batch)
+        if look:
+            loss.item()
         run.batch += 1
         return used
 
-    def evaluation() -> Any:
-        return evaluate(run.model, run.val_loader, config.training.ctc_reduction, autocast)
+    def per() -> float:
+        loop.allow_tf32(run.device, config.training.tf32)
+        return evaluation.evaluate(run.model, run.val_loader, config.training.ctc_reduction, autocast).per
 
-    return Contestant(name, lambda: patched(step), lambda: patched(evaluation))
+    return Contestant(name, lambda: patched(step), lambda: patched(per))
 
 
 def swap(owner: Any, name: str, value: Any) -> Patch:
@@ -138,19 +170,30 @@ def swap(owner: Any, name: str, value: Any) -> Patch:
     return patch
 
 
-def left_out(recipe: Recipe, dataset: Dataset, device: str) -> list[Contestant]:
+def left_out(recipe: Recipe, dataset: Dataset, device: str, precision: str, compiled: bool) -> list[Contestant]:
     """Ours, and ours without one measure at a time."""
-    config = config_of(recipe, device, "fp32", tf32=False)
-    contestants = [
-        ours("all measures", config, dataset),
-        ours("random batches, not by length", config_of(recipe, device, "fp32", False, bucket_batches=1), dataset),
-    ]
+    config = config_of(recipe, device, precision)
+    contestants = [ours(f"all measures, {precision}", config, dataset)]
+
+    def without(name: str, patch: Patch | None = None, **more: Any) -> None:
+        contestants.append(ours(name, more.pop("config", config), dataset, patch, **more))
+
+    without("random batches, not by length", config=config_of(recipe, device, precision, bucket_batches=1))
+    without("windows copied before packing", swap(model.Decoder, "_windows", _copied_windows))
+    without("smoothing by conv1d", swap(model, "_convolve", _conv1d))
+    without("optimizer not fused", prepare=_not_fused)
+    without("evaluation one by one", swap(batches, "EVALUATION_BINS", 1))
+    without("edit distance in Python", swap(evaluation, "error_counts", _python_distances))
     if device == "cpu":
-        contestants += [
-            ours("torch's GRU", config, dataset, swap(model, "gru", lambda layer, packed: layer(packed)[0])),
-            ours("torch's dropout", config, dataset, swap(model.Decoder, "_dropout", _torch_dropout)),
-            ours("smoothing by conv1d", config, dataset, swap(model, "_convolve", _conv1d)),
-        ]
+        without("torch's GRU", swap(model, "gru", lambda layer, packed: layer(packed)[0]))
+        without("torch's dropout", swap(model.Decoder, "_dropout", _torch_dropout))
+    else:
+        streamed = swap(batches, "RESIDENT_SHARE", 0.0)
+        without("data not on the card, one batch ahead", streamed)
+        without("data not on the card, not ahead", streamed, prepare=lambda run: setattr(run, "prefetch", None))
+        without("a look at every loss", look=True)
+    if compiled:
+        without("+ torch.compile of the smoothing", swap(model, "_convolve", torch.compile(model._convolve)))
     return contestants
 
 
@@ -158,20 +201,41 @@ def _torch_dropout(decoder: model.Decoder, x: torch.Tensor, p: float) -> torch.T
     return F.dropout(x, p, training=decoder.training)
 
 
+def _copied_windows(decoder: model.Decoder, x: torch.Tensor, frames: torch.Tensor) -> PackedSequence:
+    windows = x.unfold(1, decoder.kernel, decoder.stride).permute(1, 0, 3, 2).flatten(2).contiguous()
+    packed = pack_padded_sequence(windows, frames, enforce_sorted=bool((frames[:-1] >= frames[1:]).all()))
+    return packed._replace(data=decoder._dropout(packed.data, decoder.input_dropout))
+
+
 def _conv1d(x: torch.Tensor, taps: tuple[float, ...]) -> torch.Tensor:
     weight = torch.tensor(taps, dtype=x.dtype, device=x.device).view(1, 1, -1).expand(x.shape[2], 1, -1)
     return F.conv1d(x.transpose(1, 2), weight, padding="same", groups=x.shape[2]).transpose(1, 2)
 
 
-def shares(recipe: Recipe, dataset: Dataset, device: str, steps: int, clock: Callable[[], float]) -> dict[str, float]:
+def _not_fused(run: Any) -> None:
+    for group in run.optimizer.param_groups:
+        group["fused"] = None
+
+
+def _python_distances(references: list[list[int]], hypotheses: list[list[int]]) -> np.ndarray:
+    return np.array([edit_distance(*pair) for pair in zip(references, hypotheses, strict=True)])
+
+
+def shares(
+    recipe: Recipe, dataset: Dataset, device: str, precision: str, steps: int, clock: Callable[[], float]
+) -> dict[str, float]:
     """Share of the time in data, forward (with augmentation and loss), backward, optimizer and evaluation."""
-    run = loop._start(config_of(recipe, device, "fp32", False), dataset, torch.device(device))
+    config = config_of(recipe, device, precision)
+    run = loop._start(config, dataset, torch.device(device))
+    loop.allow_tf32(run.device, config.training.tf32)
     spent = dict.fromkeys(("data", "forward", "backward", "optimizer", "evaluation"), 0.0)
     generator = torch.Generator(run.device).manual_seed(0)
     run.model.train()
-    for number in range(steps):
+    for number in range(-1, steps):
+        if number == 0:  # what came before was the warm-up
+            spent = dict.fromkeys(spent, 0.0)
         marks = [clock()]
-        batch = run.train_loader.batch(*run.sampler.micro_batch(number))
+        batch = run.train_loader.batch(*run.sampler.micro_batch(max(number, 0)))
         marks.append(clock())
         loss = loop._losses(run, batch, generator).mean()
         marks.append(clock())
@@ -183,7 +247,7 @@ def shares(recipe: Recipe, dataset: Dataset, device: str, steps: int, clock: Cal
         for name, duration in zip(spent, np.diff(marks), strict=False):
             spent[name] += float(duration)
     began = clock()
-    evaluate(run.model, run.val_loader, "target_mean", loop.autocast_for(run.config, run.device))
+    evaluation.evaluate(run.model, run.val_loader, "target_mean", loop.autocast_for(run.config, run.device))
     spent["evaluation"] = (clock() - began) * steps / EVALUATE_EVERY
     total = sum(spent.values())
     return {name: value / total for name, value in spent.items()}
@@ -191,16 +255,22 @@ def shares(recipe: Recipe, dataset: Dataset, device: str, steps: int, clock: Cal
 
 def padding_share(recipe: Recipe, dataset: Dataset, bucket_batches: int) -> float:
     """Share of the bins in one pass's batches that is padding."""
-    sampler = Sampler(dataset.train, config_of(recipe, "cpu", "fp32", False, bucket_batches))
+    sampler = Sampler(dataset.train, config_of(recipe, "cpu", "fp32", bucket_batches))
     count = -(-len(sampler.rows) // recipe.batch_size)
     bins = [dataset.train.bins[sampler.micro_batch(number)[0]] for number in range(count)]
     return 1 - sum(int(b.sum()) for b in bins) / sum(len(b) * int(b.max()) for b in bins)
 
 
-def reference(recipe: Recipe, dataset: Dataset, device: str) -> Contestant:
-    """The yardstick."""
-    run = Reference(recipe, dataset.train, dataset.n_classes, len(dataset.days), device)
-    return Contestant("reference", run.step, lambda: run.evaluate(dataset.val))
+def reference(recipe: Recipe, dataset: Dataset, device: str, seed: int = 0) -> Contestant:
+    """The yardstick, with torch's default arithmetic: TF32 in cuDNN only."""
+    run = Reference(recipe, dataset.train, dataset.n_classes, len(dataset.days), device, seed)
+
+    def default(work: Callable[[], Any]) -> Any:
+        torch.backends.cudnn.allow_tf32 = True
+        torch.set_float32_matmul_precision("highest")
+        return work()
+
+    return Contestant("reference", lambda: default(run.step), lambda: default(lambda: run.evaluate(dataset.val)))
 
 
 def race(contestants: list[Contestant], rounds: int, steps: int, clock: Callable[[], float]) -> None:
@@ -212,36 +282,58 @@ def race(contestants: list[Contestant], rounds: int, steps: int, clock: Callable
             contestant.round(steps, clock)
 
 
-def show(title: str, contestants: list[Contestant], batch_size: int, console: Console) -> None:
-    """A table of rates, each also as a multiple of the first."""
+def show(title: str, contestants: list[Contestant], batch_size: int, console: Console) -> list[dict[str, Any]]:
+    """A table of rates, each also as a multiple of the first; and its rows."""
     table = Table(title=title)
     for column in ("", "training utterances/s", "evaluation s", "end to end utterances/s", "x first"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", no_wrap=not column)
     first = contestants[0].end_to_end(batch_size)
+    rows = []
     for contestant in contestants:
-        rate = contestant.end_to_end(batch_size)
-        table.add_row(
-            contestant.name,
-            f"{contestant.utterances / contestant.seconds:.1f}",
-            f"{mean(contestant.evaluations):.2f}",
-            f"{rate:.1f}",
-            f"{rate / first:.2f}",
-        )
+        trained, rate = contestant.utterances / contestant.seconds, contestant.end_to_end(batch_size)
+        evaluated = mean(contestant.evaluations)
+        rows.append({"table": title, "who": contestant.name, "training": trained, "evaluation_seconds": evaluated,
+                     "end_to_end": rate, "ratio": rate / first})  # fmt: skip
+        table.add_row(contestant.name, f"{trained:.1f}", f"{evaluated:.2f}", f"{rate:.1f}", f"{rate / first:.2f}")
     console.print(table)
+    return rows
 
 
-def main() -> None:
-    """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a packed data folder")
-    parser.add_argument("--size", nargs="+", choices=SIZES, help="model sizes (small medium on a CPU, full on a GPU)")
-    parser.add_argument("--precision", nargs="+", choices=("fp32", "bf16", "fp16"), default=["fp32"])
-    parser.add_argument("--steps", type=int, default=10, help="training steps in a round")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    dataset, device, console = open_dataset(options.data), options.device, Console()
+def memory_on_card(make: Callable[[], Contestant], steps: int) -> float:
+    """Most memory, MiB, that a contestant alone allocates on the card, its data included."""
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    contestant = make()
+    for _ in range(steps):
+        contestant.step()
+    contestant.evaluate()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def curves(makers: dict[str, Callable[[int], Contestant]], steps: int, console: Console) -> list[dict[str, Any]]:
+    """PER after each tenth of `steps`, for two seeds of each: whether a faster one learns as well."""
+    rows = []
+    for name, make in makers.items():
+        for seed in (0, 1):
+            contestant, pers = make(seed), []
+            for _ in range(10):
+                for _ in range(steps // 10):
+                    contestant.step()
+                pers.append(contestant.evaluate())
+            console.print(f"PER of {name}, seed {seed}: {' '.join(f'{per:.4f}' for per in pers)}", highlight=False)
+            rows.append({"table": "curve", "who": name, "seed": seed, "steps": steps, "per": pers})
+    return rows
+
+
+def _seeded(recipe: Recipe, dataset: Dataset, device: str, precision: str, seed: int) -> Contestant:
+    return ours(f"trainable, {precision}", config_of(recipe, device, precision, seed=seed), dataset)
+
+
+def measure(size: str, options: argparse.Namespace, dataset: Dataset, console: Console) -> list[dict[str, Any]]:
+    """Everything for one model size."""
+    recipe, device, steps = SIZES[size], options.device, options.steps
     cuda = device == "cuda"
 
     def clock() -> float:
@@ -250,27 +342,77 @@ def main() -> None:
         torch.cuda.synchronize()
         return time.perf_counter()
 
-    for size in options.size or (["full"] if cuda else ["small", "medium"]):
-        recipe = SIZES[size]
-        shape = f"{recipe.layers} x {recipe.hidden}, kernel {recipe.kernel}, batches of {recipe.batch_size}"
-        contestants = [reference(recipe, dataset, device)]
-        for precision in options.precision:
-            contestants.append(ours(f"trainable, {precision}", config_of(recipe, device, precision, False), dataset))
-        if cuda:
-            contestants.append(ours("trainable, tf32", config_of(recipe, device, "fp32", True), dataset))
-        race(contestants, options.rounds, options.steps, clock)
-        show(f"{size}: {shape}, on {device}", contestants, recipe.batch_size, console)
-        measures = left_out(recipe, dataset, device)
-        race(measures, options.rounds, options.steps, clock)
-        show("leaving one measure out", measures, recipe.batch_size, console)
-        parts = shares(recipe, dataset, device, options.steps, clock)
-        console.print("time in " + ", ".join(f"{name} {share:.1%}" for name, share in parts.items()))
-        padding = [padding_share(recipe, dataset, bucket) for bucket in (1, 16)]
-        console.print(f"padding: {padding[0]:.1%} of the bins in random batches, {padding[1]:.1%} by length")
-        if cuda:
-            console.print(f"peak memory: {torch.cuda.max_memory_allocated() / 2**20:.0f} MB on the card")
-        else:
-            console.print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MB")
+    shape = f"{recipe.layers} x {recipe.hidden}, kernel {recipe.kernel}, batches of {recipe.batch_size}"
+    makers: dict[str, Callable[[int], Contestant]] = {
+        "reference": lambda seed: reference(recipe, dataset, device, seed)
+    }
+    for precision in options.precision:
+        makers[f"trainable, {precision}"] = functools.partial(_seeded, recipe, dataset, device, precision)
+    contestants = [make(0) for make in makers.values()]
+    race(contestants, options.rounds, steps, clock)
+    rows = show(f"{size}: {shape}, on {device}", contestants, recipe.batch_size, console)
+    del contestants
+    base = "bf16" if cuda and "bf16" in options.precision else options.precision[0]
+    measures = left_out(recipe, dataset, device, base, options.compile)
+    race(measures, options.rounds, steps, clock)
+    rows += show("leaving one measure out", measures, recipe.batch_size, console)
+    del measures
+    for precision in options.precision:
+        parts = shares(recipe, dataset, device, precision, steps, clock)
+        said = ", ".join(f"{name} {share:.1%}" for name, share in parts.items())
+        console.print(f"time in {precision}: {said}", highlight=False)
+        rows.append({"table": "time", "who": precision, **parts})
+    padding = [padding_share(recipe, dataset, bucket) for bucket in (1, 16)]
+    console.print(f"padding: {padding[0]:.1%} of the bins in random batches, {padding[1]:.1%} by length")
+    if cuda:
+        for name, make in makers.items():
+            peak = memory_on_card(functools.partial(make, 0), steps)
+            console.print(f"peak memory: {peak:.0f} MB on the card, {name}")
+            rows.append({"table": "memory", "who": name, "mb": peak})
+    else:
+        console.print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10:.0f} MB, all together")
+    return rows + (curves(makers, options.curve, console) if options.curve else [])
+
+
+def make_data(folder: Path, device: str, quick: bool) -> Dataset:
+    """Synthetic data: of the recordings' dimensions and lengths, a quarter as many, for a GPU; smaller for a CPU."""
+    if quick or device == "cpu":
+        return synthetic.make_synthetic(folder, "tiny" if quick else "small")
+    size = dataclasses.replace(synthetic.SIZES["paper"], train=2400)
+    return synthetic.generate(folder, size, 0, source={"kind": "synthetic", "size": "paper", "train": size.train})
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="a packed data folder; else synthetic data are made")
+    parser.add_argument("--size", nargs="+", choices=SIZES, help="model sizes (small medium on a CPU, full on a GPU)")
+    parser.add_argument(
+        "--precision", nargs="+", choices=("fp32", "tf32", "bf16", "fp16"), help="[default: all on a GPU]"
+    )
+    parser.add_argument("--steps", type=int, default=10, help="training steps in a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--curve", type=int, metavar="STEPS", help="also train for so long and show the PER on the way")
+    parser.add_argument("--compile", action="store_true", help="also with torch.compile of what it can compile")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--quick", action="store_true", help="tiny data and model: shows that it runs")
+    options = parser.parse_args()
+    cuda = options.device == "cuda"
+    options.precision = options.precision or (["fp32", "tf32", "bf16", "fp16"] if cuda else ["fp32"])
+    options.size = options.size or (["full"] if cuda else ["small", "medium"])
+    if options.quick:
+        options.size, options.steps, options.rounds = ["tiny"], 2, 1
+    torch.set_num_threads(1)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    with tempfile.TemporaryDirectory() as folder:
+        made = None if options.data else make_data(Path(folder) / "data", options.device, options.quick)
+        dataset = made or open_dataset(options.data)
+        what = torch.cuda.get_device_name() if cuda else "CPU, one thread"
+        console.print(f"torch {torch.__version__}, {what}; {len(dataset.train)} + {len(dataset.val)} utterances")
+        rows = [row for size in options.size for row in measure(size, options, dataset, console)]
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

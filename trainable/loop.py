@@ -144,6 +144,13 @@ def autocast_for(config: RunConfig, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
+def allow_tf32(device: torch.device, allowed: bool) -> None:
+    """Whether float32 products on a card may be rounded to TF32, in cuDNN (where torch allows it) and elsewhere."""
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = allowed
+        torch.set_float32_matmul_precision("high" if allowed else "highest")
+
+
 def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
     torch.manual_seed(derive_seed(config.training.seed, WEIGHTS, 0))
     model = Decoder(config, dataset.n_features, dataset.n_classes, len(dataset.days)).to(device)
@@ -168,9 +175,7 @@ def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
 def _epochs(run: _Run) -> Iterator[EpochReport]:
     training = run.config.training
     while run.batch < training.batches:
-        if run.device.type == "cuda":
-            torch.backends.cudnn.allow_tf32 = training.tf32
-            torch.set_float32_matmul_precision("high" if training.tf32 else "highest")
+        allow_tf32(run.device, training.tf32)
         report = _train_epoch(run)
         yield report
         if report.diverged:
