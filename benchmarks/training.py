@@ -9,8 +9,8 @@ For each model size and precision: utterances per second of the reference recipe
 every 100 steps. Then what each of our measures brings, by leaving it out ("x first" below 1: slower without it), where
 the time goes, how much is padding, and the memory.
 
-The rounds of all contestants alternate, so that other work on the machine slows all of them down alike; let steps times
-rounds be a pass over the data or more: batches by length differ in cost. On a CPU the clock is the process's CPU
+All contestants take turns, so that other work on the machine slows all of them down alike; let steps times rounds be a
+pass over the data or more: batches by length differ in cost. On a CPU the clock is the process's CPU
 time, with one thread; on a GPU it is wall time, and the reference keeps torch's defaults, which let cuDNN use TF32.
 At full size the contestants together need some 40 GB on the card.
 
@@ -73,14 +73,17 @@ class Contestant:
     seconds: float = 0.0
     evaluations: list[float] = field(default_factory=list)
 
-    def round(self, steps: int, clock: Callable[[], float]) -> None:
-        """Some steps and an evaluation."""
+    def train(self, steps: int, clock: Callable[[], float]) -> None:
+        """Some steps, timed."""
         began = clock()
         self.utterances += sum(self.step() for _ in range(steps))
-        trained = clock()
+        self.seconds += clock() - began
+
+    def validate(self, clock: Callable[[], float]) -> None:
+        """An evaluation, timed."""
+        began = clock()
         self.evaluate()
-        self.seconds += trained - began
-        self.evaluations.append(clock() - trained)
+        self.evaluations.append(clock() - began)
 
     def end_to_end(self, batch_size: int) -> float:
         """Utterances per second with an evaluation every 100 steps."""
@@ -273,13 +276,16 @@ def reference(recipe: Recipe, dataset: Dataset, device: str, seed: int = 0) -> C
     return Contestant("reference", lambda: default(run.step), lambda: default(lambda: run.evaluate(dataset.val)))
 
 
-def race(contestants: list[Contestant], rounds: int, steps: int, clock: Callable[[], float]) -> None:
-    """All contestants in turn, `rounds` times, after one step each to warm up."""
+def race(contestants: list[Contestant], rounds: int, steps: int, clock: Callable[[], float], turn: int) -> None:
+    """All contestants in turn, `turn` steps each, after one step each to warm up; after `steps` each evaluates."""
     for contestant in contestants:
         contestant.step()
     for _ in range(rounds):
+        for done in range(0, steps, turn):
+            for contestant in contestants:
+                contestant.train(min(turn, steps - done), clock)
         for contestant in contestants:
-            contestant.round(steps, clock)
+            contestant.validate(clock)
 
 
 def show(title: str, contestants: list[Contestant], batch_size: int, console: Console) -> list[dict[str, Any]]:
@@ -349,12 +355,13 @@ def measure(size: str, options: argparse.Namespace, dataset: Dataset, console: C
     for precision in options.precision:
         makers[f"trainable, {precision}"] = functools.partial(_seeded, recipe, dataset, device, precision)
     contestants = [make(0) for make in makers.values()]
-    race(contestants, options.rounds, steps, clock)
+    turn = steps if cuda else 1  # on a GPU each turn waits for the card
+    race(contestants, options.rounds, steps, clock, turn)
     rows = show(f"{size}: {shape}, on {device}", contestants, recipe.batch_size, console)
     del contestants
     base = "bf16" if cuda and "bf16" in options.precision else options.precision[0]
     measures = left_out(recipe, dataset, device, base, options.compile)
-    race(measures, options.rounds, steps, clock)
+    race(measures, options.rounds, steps, clock, turn)
     rows += show("leaving one measure out", measures, recipe.batch_size, console)
     del measures
     for precision in options.precision:

@@ -1,0 +1,150 @@
+"""The benchmarks run, in their quick form, and print what they promise; what they leave out is really left out."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
+
+from benchmarks import training
+from search_spaces.config import RunConfig
+from trainable import batches, evaluation, model
+from trainable.batches import Loader
+from trainable.data import Dataset, open_dataset
+from trainable.synthetic import make_synthetic
+
+ROOT = Path(__file__).parents[1]
+WITHOUT = "import runpy, sys\nsys.modules.update(dict.fromkeys(sys.argv[1].split(',')))\n"
+WITHOUT += "del sys.argv[0]; sys.argv[0] = sys.argv.pop(1); runpy.run_path(sys.argv[0], run_name='__main__')"
+
+
+def run(script: str, *arguments: str, cwd: Path, without: str = "") -> str:
+    """What a benchmark prints; `without` are modules, joined by commas, that it must do without."""
+    program = ["-c", WITHOUT, without, str(ROOT / "benchmarks" / script)]
+    if not without:
+        program = [str(ROOT / "benchmarks" / script)]
+    done = subprocess.run(
+        [sys.executable, *program, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_training_prints_its_figures_without_ray(tmp_path: Path) -> None:
+    """Rates and ratios, each measure left out, shares of time, padding, memory and curves, with `trainable` alone."""
+    arguments = ("--quick", "--device", "cpu", "--curve", "10", "--json", "rows.json")
+    out = run("training.py", *arguments, cwd=tmp_path, without="ray,optuna,duckdb,plotly,click,tuner,results")
+    promised = ["reference", "trainable, fp32", "x first", "leaving one measure out", "random batches", "padding: "]
+    promised += ["peak memory: ", "PER of reference, seed 1", "PER of trainable, fp32, seed 1"]
+    assert [each for each in promised if each not in out] == []
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    (shares,) = (row for row in rows if row["table"] == "time")
+    parts = [shares[name] for name in ("data", "forward", "backward", "optimizer", "evaluation")]
+    assert sum(parts) == pytest.approx(1) and min(parts) > 0
+    assert all(row["end_to_end"] > 0 for row in rows if "end_to_end" in row)
+
+
+def test_packing_prints_its_figures_without_ray(tmp_path: Path) -> None:
+    """A row for each count and the best packing, on a CPU as on a card."""
+    out = run("packing.py", "--quick", "--device", "cpu", "--json", "rows.json", cwd=tmp_path)
+    assert "best packing: " in out and "MPS" in out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    assert [row["count"] for row in rows] == [1, 2]
+    assert all(row["fits"] and row["trials_per_hour"] > 0 for row in rows)
+
+
+@pytest.mark.ray
+def test_orchestration_prints_its_figures(tmp_path: Path) -> None:
+    """Milliseconds per trial and between trials, the driver's share, and the time from the command to an epoch."""
+    run("orchestration.py", "--quick", "--json", "rows.json", cwd=tmp_path)
+    search, command = json.loads((tmp_path / "rows.json").read_text())
+    for name in ("ms_per_trial", "trials_per_second", "log_kb_per_trial", "ms_between_trials", "driver_cpu_share"):
+        assert search[name] > 0, name
+    assert 0 < command["command_to_first_epoch_seconds"] <= command["command_to_end_seconds"]
+
+
+@pytest.fixture(scope="module")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    make_synthetic(folder, "tiny")
+    return open_dataset(folder)
+
+
+@pytest.fixture(scope="module")
+def config() -> RunConfig:
+    return training.config_of(training.SIZES["tiny"], "cpu", "fp32")
+
+
+class Called(Exception):
+    """Raised by what stands in for a measure."""
+
+
+def raises(*_: Any, **__: Any) -> Any:
+    raise Called
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "part"),
+    [
+        (model.Decoder, "_windows", "step"),
+        (model.Decoder, "_dropout", "step"),
+        (model, "_convolve", "step"),
+        (model, "gru", "step"),
+        (evaluation, "error_counts", "evaluate"),
+    ],
+)
+def test_what_is_swapped_is_what_runs(tiny_data: Dataset, config: RunConfig, owner: Any, name: str, part: str) -> None:
+    """The program calls what stands in for a measure, and after the step it calls its own again."""
+    kept = getattr(owner, name)
+    contestant = training.ours("without", config, tiny_data, training.swap(owner, name, raises))
+    with pytest.raises(Called):
+        getattr(contestant, part)()
+    assert getattr(owner, name) is kept
+
+
+def test_without_a_measure_the_numbers_are_the_same(tiny_data: Dataset, config: RunConfig) -> None:
+    """Windows copied, conv1d, torch's GRU and the Python edit distance give what ours give: only time is compared."""
+    decoder = model.Decoder(config, tiny_data.n_features, tiny_data.n_classes, len(tiny_data.days)).eval()
+    batch = Loader(tiny_data.train, torch.device("cpu")).batch(np.array([0, 1, 2]))
+    with torch.no_grad():
+        expected, _ = decoder(batch.features, batch.bins, batch.day)
+        stand_ins: list[tuple[Any, str, Callable[..., Any]]] = [
+            (model.Decoder, "_windows", training._copied_windows),
+            (model.Decoder, "_dropout", training._torch_dropout),
+            (model, "_convolve", training._conv1d),
+            (model, "gru", lambda layer, packed: layer(packed)[0]),
+        ]
+        for owner, name, stand_in in stand_ins:
+            restore = training.swap(owner, name, stand_in)()
+            logits, _ = decoder(batch.features, batch.bins, batch.day)
+            restore()
+            torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+    pairs = ([[1, 2, 3], [4]], [[1, 3], [4, 4]])
+    assert training._python_distances(*pairs).tolist() == evaluation.error_counts(*pairs).tolist()
+
+
+def test_an_evaluation_one_by_one_is_the_same_evaluation(tiny_data: Dataset, config: RunConfig) -> None:
+    """Batched or not, the PER of the same weights is the same."""
+    alone = training.ours("one by one", config, tiny_data, training.swap(batches, "EVALUATION_BINS", 1))
+    assert alone.evaluate() == training.ours("all", config, tiny_data).evaluate()
+
+
+def test_batches_by_length_are_padded_less(tiny_data: Dataset) -> None:
+    """The padding share that is printed falls with buckets and is a share."""
+    shares = [training.padding_share(training.SIZES["tiny"], tiny_data, buckets) for buckets in (1, 16)]
+    assert 0 < shares[1] < shares[0] < 1
