@@ -95,6 +95,8 @@ class StudyState:
         self._searching = searching
         self.settings: dict[str, Any] = {}
         self.trials: dict[int, TrialState] = {}
+        self._open: dict[int, TrialState] = {}
+        """Those that have not ended for good: asked for at every turn, so not looked for among all."""
         self.rungs = Rungs()
         self.searcher: OptunaSearcher | None = None
         self.space: Space | None = None
@@ -147,6 +149,7 @@ class StudyState:
                 self.searcher.started(number, event["params"])
         trial = self.trials[number]
         trial.attempt, trial.status, trial.error = event["attempt"], "running", None
+        self._open[number] = trial
 
     def _epoch(self, event: Mapping[str, Any]) -> None:
         trial = self.trials[event["trial"]]
@@ -170,6 +173,8 @@ class StudyState:
             self.searcher.ended(trial.number, trial.status, trial.objective(self.settings["objective"]))
         if event.get("retry"):
             trial.status = "interrupted"
+        if trial.status in FINAL:
+            self._open.pop(trial.number, None)
 
     @property
     def session(self) -> tuple[float, float]:
@@ -179,7 +184,13 @@ class StudyState:
     @property
     def running(self) -> list[TrialState]:
         """Trials that workers hold now."""
-        return [trial for trial in self.trials.values() if trial.status == "running"]
+        return [trial for trial in self._open.values() if trial.status == "running"]
+
+    @property
+    def waiting(self) -> list[TrialState]:
+        """Interrupted trials, lowest number first."""
+        waiting = [trial for trial in self._open.values() if trial.status == "interrupted"]
+        return sorted(waiting, key=lambda trial: trial.number)
 
     @property
     def leader(self) -> TrialState | None:
@@ -254,17 +265,14 @@ class Study:
     @property
     def done(self) -> bool:
         """Whether nothing runs and nothing is to start any more."""
-        return not (self.state.running or self._waiting() or self.trials_left)
-
-    def _waiting(self) -> list[TrialState]:
-        return [trial for trial in self.state.trials.values() if trial.status == "interrupted"]
+        return not (self.state.running or self.state.waiting or self.trials_left)
 
     def ask(self) -> Job | None:
         """The next attempt to run, written to the log; None if there is nothing to start now.
 
         Interrupted trials come first, lowest number first; then start points; then what the searcher proposes.
         """
-        waiting = self._waiting()
+        waiting = self.state.waiting
         if waiting:
             trial = waiting[0]
             return self._start(trial.number, trial.attempt + 1, trial.epoch, trial.started_with)
