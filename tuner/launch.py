@@ -14,11 +14,12 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
-from results.events import LOG_NAME, read_events
+from results.events import LOG_NAME
 from results.lock import StudyLock
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.plan import Searcher, Stopping
 from tuner import provenance
+from tuner.trials import load_run_or_trial, read_log
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,6 @@ def start_points(space: Space, results_dir: Path, wanted: Sequence[str]) -> tupl
     `wanted` names runs, STUDY/TRIAL, or a STUDY for its best trials: recorded and imported ones count.
     """
     from results.tables import load_tables
-    from tuner.trials import load_run_or_trial
 
     found = [(name, space.start_params(name)) for name in space.start_points]
     for name in wanted:
@@ -286,7 +286,7 @@ def resume(study_name: str, request: Request) -> int:
     folder = request.results_dir / study_name
     if not (folder / LOG_NAME).exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
-    old = _settings_in_force(folder)
+    old = read_log(folder)[0]
     if old.get("plan") and request.trials not in (None, len(old["plan"])):
         raise InputError(
             f"--trials {request.trials}: the study follows a plan of {len(old['plan'])} runs; leave it out"
@@ -315,21 +315,7 @@ def data_of(results_dir: Path, study_name: str) -> Path:
     folder = results_dir / study_name
     if not (folder / LOG_NAME).exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
-    return Path(_settings_in_force(folder)["data"]["path"])
-
-
-def _settings_in_force(folder: Path) -> dict[str, Any]:
-    events, _ = read_events(folder / LOG_NAME)
-    if not events or events[0]["event"] != "study_started":
-        raise InputError(
-            f"{folder}: the log does not begin with the study's settings, so it cannot be resumed; "
-            "remove the folder and search again"
-        )
-    settings = dict(events[0])
-    for event in events:
-        for key, (_, value) in event.get("changed", {}).items() if event["event"] == "study_resumed" else ():
-            settings[key] = value
-    return settings
+    return Path(read_log(folder)[0]["data"]["path"])
 
 
 def _run(

@@ -149,7 +149,7 @@ def read_log(folder: Path, trial: int | None = None) -> tuple[dict[str, Any], li
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; it is needed for the configuration") from None
     if not settings:
-        raise InputError(f"{path}: does not begin with the study's settings; the study cannot be read")
+        raise InputError(f"{path}: does not begin with the study's settings; remove the folder and search again")
     return settings, events
 
 
