@@ -67,8 +67,8 @@ SPACES = {name: load_space(name) for name in space_names()}
 
 
 def test_the_shipped_spaces() -> None:
-    """The three spaces load, and the quickstart is a search of minutes."""
-    assert set(SPACES) == {"quickstart", "small", "schedule_averaging_augmentation"}
+    """The four spaces load, and the quickstart is a search of minutes."""
+    assert set(SPACES) == {"quickstart", "small", "mixed_horizons", "schedule_averaging_augmentation"}
     assert 12 <= (SPACES["quickstart"].budget.trials or 0) <= 24
     full = SPACES["schedule_averaging_augmentation"]
     assert full.fixed["training.batches"] >= 10_000

@@ -1,0 +1,104 @@
+"""Record full training curves to judge early stopping on: every run of a space, none of them stopped.
+
+    python benchmarks/bank.py --data data/an4 --out benchmarks/data/an4.parquet --runs 160
+
+The file has a row for each epoch of each run: trial, epoch, batch, per, per_raw, val_loss, lr, seconds, the run's
+horizon and configuration (JSON), and what a cooldown probe said after that epoch (probe_per, probe_batches). Probes
+are made at 1/8, 1/4 and 1/2 of the run's horizon and at --probe-batches, whichever of them end an epoch, so that rules
+that compare at either can be replayed. A run that is started again goes on after the last whole run in `OUT.jsonl`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+FRACTIONS = (1 / 8, 1 / 4, 1 / 2)
+PROBE_SHARE = 0.25
+"""A probe is this much of the batches done before it."""
+KEPT = ("epoch", "batch", "per", "per_raw", "val_loss", "train_loss", "lr", "schedule_fraction", "seconds")
+
+
+def record(config: Any, dataset: Any, probe_at: set[int]) -> list[dict[str, Any]]:
+    """The epochs of one run, probes included; values that are not numbers are None."""
+    from trainable import train
+    from trainable.cooldown import cooldown, probe_batches
+
+    rows = []
+    for report in train(config, dataset):
+        row: dict[str, Any] = {key: getattr(report, key) for key in KEPT}
+        row["diverged"] = report.diverged
+        if report.batch in probe_at and report.batch < config.training.batches and not report.diverged:
+            length = probe_batches(report.batch, PROBE_SHARE)
+            probe = cooldown(config, dataset, report.checkpoint(), length)
+            row |= {"probe_per": probe.per, "probe_val_loss": probe.val_loss, "probe_batches": length}
+        rows.append({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
+    return rows
+
+
+def main() -> None:
+    """Record the runs that are missing, then write the Parquet file."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="a packed data set")
+    parser.add_argument("--space", default="mixed_horizons", help="space to draw the runs from")
+    parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
+    parser.add_argument("--runs", type=int, default=160, help="runs in all")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
+    parser.add_argument("--probe-batches", type=int, nargs="*", default=[50, 100, 200, 400], help="also probe here")
+    arguments = parser.parse_args()
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import torch
+
+    from search_spaces import load_space
+    from search_spaces.config import to_dict
+    from trainable.data import open_dataset
+    from tuner.searcher import OptunaSearcher
+
+    torch.set_num_threads(1)
+    dataset, space = open_dataset(arguments.data), load_space(arguments.space)
+    searcher = OptunaSearcher(space, {"kind": "random"}, arguments.seed)
+    log = arguments.out.with_suffix(".jsonl")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    with log.open("a") as file:
+        for trial in range(arguments.runs):
+            params = searcher.propose(trial)
+            if trial < len(done):
+                continue
+            config = space.config(params, arguments.seed * 100_000 + trial)
+            began = time.monotonic()
+            probe_at = {round(share * config.horizon) for share in FRACTIONS} | set(arguments.probe_batches)
+            rows = record(config, dataset, probe_at)
+            run = {"trial": trial, "params": params, "config": to_dict(config), "epochs": rows}
+            file.write(json.dumps(run) + "\n")
+            file.flush()
+            done.append(run)
+            best = min((row["per"] for row in rows if row["per"] is not None), default=math.nan)
+            took = time.monotonic() - began
+            print(f"run {trial}: {rows[-1]['batch']} batches, best PER {best:.4f}, {took:.0f} s", file=sys.stderr)
+    table = pa.Table.from_pylist(
+        [
+            {
+                "trial": run["trial"],
+                **row,
+                "horizon": run["config"]["schedule"]["horizon"] or run["config"]["training"]["batches"],
+                "params": json.dumps(run["params"]),
+                "config": json.dumps(run["config"]),
+            }
+            for run in done
+            for row in run["epochs"]
+        ]
+    )
+    pq.write_table(table, arguments.out, compression="zstd")
+    print(f"wrote {arguments.out}: {len(done)} runs, {table.num_rows} epochs")
+
+
+if __name__ == "__main__":
+    main()
