@@ -13,6 +13,7 @@ import pytest
 
 from results.events import LOG_NAME, read_events
 from search_spaces import load_space
+from tuner.cli import main
 from tuner.study import Study
 
 RUN = """
@@ -37,6 +38,18 @@ searcher: {kind: tpe, startup_trials: 4}
 stopping: {kind: asha, grace: 1, reduction: 3}
 budget: {trials: 12}
 """
+
+
+@pytest.fixture
+def call(capsys):
+    """Runs the command line in this process: (exit status, stdout, stderr)."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        return left.value.code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

@@ -8,20 +8,6 @@ import pickle
 
 import pytest
 
-from tuner.cli import main
-
-
-@pytest.fixture
-def call(capsys):
-    """Runs the command line in this process: (exit status, stdout, stderr)."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        return left.value.code, *capsys.readouterr()
-
-    return run
-
 
 @pytest.fixture(scope="module")
 def trained(tiny_data, tmp_path_factory):

@@ -9,19 +9,6 @@ import pytest
 
 from search_spaces import load_run
 from search_spaces.lineage import LINEAGE
-from tuner.cli import main
-
-
-@pytest.fixture
-def call(capsys):
-    """Runs the command line in this process: (exit status, stdout, stderr)."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(argument) for argument in arguments])
-        return left.value.code, *capsys.readouterr()
-
-    return run
 
 
 def test_the_list_names_every_recorded_run_with_its_record(call):
