@@ -21,7 +21,7 @@ from results.columns import COLUMNS, SCHEMA_VERSION, TABLES
 
 Tables = dict[str, pa.Table]
 _CHUNK = 20_000  # epochs held as Python values (about 1 KB each) before they become Arrow columns (about 200 bytes)
-_ENDED = {"budget": "completed", "wall_time": "completed", "interrupted": "interrupted", "failed": "failed"}
+_ENDED = {"interrupted": "interrupted", "failed": "failed"}  # any other reason is a budget that was spent
 _EPOCH_KEYS = tuple({"reported": "time"}.get(column.name, column.name) for column in COLUMNS["epochs"][1:])
 _epoch_values = itemgetter(*_EPOCH_KEYS)
 _NAMED = ("run", "parent", "phase", "purpose", "beam_per", "split", "assumed", "note")  # as in `trial_started`
@@ -248,8 +248,10 @@ class Replay:
             "space": parts["space"].get("name"),
             "objective": about.get("objective"),
             "seed": about.get("seed"),
-            "budget_trials": parts["budget"].get("trials"),
-            "budget_hours": parts["budget"].get("hours"),
+            **{
+                f"budget_{key}": parts["budget"].get(key)
+                for key in ("trials", "hours", "gpu_hours", "target_per", "no_improvement", "then")
+            },
             **{key: parts["resources"].get(key) for key in ("cpus_per_trial", "gpus_per_trial", "concurrent")},
             **{f"data_{key}": data.get(key) for key in ("name", "path", "fingerprint", "val_phonemes")},
             **{f"code_{key}": code.get(key) for key in ("version", "git", "dirty")},

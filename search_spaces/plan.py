@@ -44,11 +44,20 @@ class Budget(_Plan):
 
     trials: int | None = Field(None, ge=1, description="trials in all")
     hours: float | None = Field(None, gt=0, description="hours of wall time")
+    gpu_hours: float | None = Field(None, gt=0, description="card share times hours, over all trials and attempts")
+    target_per: float | None = Field(None, ge=0, description="end when a trial has this PER")
+    no_improvement: int | None = Field(
+        None, ge=1, description="end when this many trials have not lowered the best PER"
+    )
+    then: Literal["finish", "stop"] | None = Field(
+        None,
+        description="what trials do that run when a limit is reached; null = stop at hours and gpu_hours, else finish",
+    )
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Budget:
-        if self.trials is None and self.hours is None:
-            raise ValueError("give trials, hours or both, or the search has no end")
+        if not any((self.trials, self.hours, self.gpu_hours, self.no_improvement)):
+            raise ValueError("give trials, hours, gpu_hours or no_improvement, or the search has no end")
         return self
 
 

@@ -18,7 +18,7 @@ from results.events import LOG_NAME
 from results.lock import StudyLock
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.plan import Searcher, Stopping
-from tuner import provenance
+from tuner import budgets, provenance
 from tuner.trials import load_run_or_trial, read_log
 
 
@@ -30,6 +30,10 @@ class Request:
     data: Path
     trials: int | None = None
     hours: float | None = None
+    gpu_hours: float | None = None
+    target_per: float | None = None
+    no_improvement: int | None = None
+    then: str | None = None
     seed: int = 0
     searcher: str | None = None
     stopping: str | None = None
@@ -70,17 +74,15 @@ def check_name(name: str) -> None:
 
 def new_settings(space: Space, study: str, request: Request, dataset: Any) -> dict[str, Any]:
     """The fields of a `study_started` event of a search."""
-    trials = request.trials if request.trials is not None else space.budget.trials
-    hours = request.hours if request.hours is not None else space.budget.hours
-    if not trials and not hours:
-        raise InputError(f"{space.name}: the search has no budget; give --trials or --hours")
+    common = _common_settings(study, request, dataset)
+    budget = budgets.merged(space.budget.model_dump(), budgets.given(request))
     return {
-        **_common_settings(study, request, dataset),
+        **common,
         "space": space.as_dict(),
         "searcher": chosen(Searcher, space.searcher, request.searcher),
         "stopping": chosen(Stopping, space.stopping, request.stopping),
         "objective": space.objective,
-        "budget": {"trials": trials, "hours": hours},
+        "budget": budgets.check(budget, budgets.given(request), common["resources"]["gpus_per_trial"], space.name),
     }
 
 
@@ -99,7 +101,7 @@ def planned_settings(
         "stopping": {"kind": "none"},
         "objective": "best_per",
         "start_points": [],
-        "budget": {"trials": len(plan), "hours": request.hours},
+        "budget": budgets.merged({"trials": len(plan)}, {"hours": request.hours}),
         **more,
     }
 
@@ -297,11 +299,8 @@ def resume(study_name: str, request: Request) -> int:
             f"{request.data}: these are not the data the study ran on (fingerprint {dataset.fingerprint[:12]}, "
             f"then {old['data']['fingerprint'][:12]}); give the same data, or start another study"
         )
-    budget = {
-        "trials": request.trials if request.trials is not None else old["budget"]["trials"],
-        "hours": request.hours if request.hours is not None else old["budget"]["hours"],
-    }
-    new: dict[str, Any] = {"budget": budget, "resources": _resources(request, old["resources"])}
+    new: dict[str, Any] = {"resources": _resources(request, old["resources"])}
+    new["budget"] = budgets.raised(folder, old["budget"], budgets.given(request), new["resources"]["gpus_per_trial"])
     if request.retries is not None:
         new["retries"] = request.retries
     if str(request.data.resolve()) != old["data"]["path"]:
@@ -381,12 +380,10 @@ def check_writable(results_dir: Path) -> None:
 
 def _announce(study: Any, concurrent: int) -> None:
     settings = study.settings
-    budget = settings["budget"]
-    limits = [f"{budget[key]:g} {key}" for key in ("trials", "hours") if budget[key]]
     what = f"space {settings['space']['name']}" if settings["space"] else f"{len(settings['plan'])} planned runs"
     print(
         f"study {settings['study']}: {what}, data {settings['data']['name']}, "
-        f"budget {' and '.join(limits)}, searcher {settings['searcher']['kind']}, "
+        f"budget {budgets.text(settings['budget'])}, searcher {settings['searcher']['kind']}, "
         f"stopping {settings['stopping']['kind']}, {concurrent} at once",
         file=sys.stderr,
     )
@@ -413,8 +410,8 @@ def _finish(study: Any, reason: str, request: Request) -> int:
     if reason == "interrupted":
         print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")
         return 130
-    if reason == "wall_time":
-        print(f"\nthe time is used up. Go on with: tuner resume {name} --hours H{where}")
+    for line in budgets.advice(study, reason, where):
+        print(f"\n{line}")
     print(f"\nnext: tuner best {name} --top 5{where}")
     print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')
     if failed and len(failed) == len(trials):

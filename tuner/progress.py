@@ -95,6 +95,9 @@ class Progress:
             left.append(max(0.0, mean * open_trials - done) / self.concurrent)
         if budget["hours"]:
             left.append(max(0.0, budget["hours"] * 3600 - state.driver_seconds - self._elapsed()))
+        if budget.get("gpu_hours"):
+            cards = state.settings["resources"]["gpus_per_trial"] * self.concurrent
+            left.append(max(0.0, 3600 * budget["gpu_hours"] - state.spent.gpu_seconds) / cards)
         return min(left) if left else None
 
     def render(self) -> Group | Text:

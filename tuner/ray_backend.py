@@ -249,7 +249,8 @@ def stop_ray() -> None:
 
 
 def run(study: Study, data: Path, resources: Resources, concurrent: int, work: Work = train_job) -> str:
-    """Run a study until its budget is used up; returns why it ended: "budget", "wall_time" or "interrupted".
+    """Run a study until its budget is used up; returns why it ended: "interrupted", "budget" (all trials
+    ended), or the other limit that was reached (`budgets.REASONS`).
 
     Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
     constraints, the log cannot be written). Ctrl-C or SIGTERM ends it at once; what was reported is kept.
@@ -257,7 +258,7 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int, work: W
     interrupted = False
 
     def leave() -> bool:
-        return interrupted or study.seconds_left <= 0
+        return interrupted or study.leaves
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
@@ -302,6 +303,6 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int, work: W
         with contextlib.suppress(InputError):  # the log itself may be what cannot be written
             study.interrupt("failed")
         raise broken
-    reason = "interrupted" if interrupted else "wall_time" if study.seconds_left <= 0 else "budget"
+    reason = "interrupted" if interrupted else study.reached or "budget"
     study.interrupt(reason)
     return reason

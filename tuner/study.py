@@ -20,6 +20,7 @@ import numpy as np
 from results.events import LOG_NAME, EventLog, read_events
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
+from tuner import budgets
 from tuner.stopping import Decision, Rungs, decide, value_of
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class StudyState:
         self._open: dict[int, TrialState] = {}
         """Those that have not ended for good: asked for at every turn, so not looked for among all."""
         self.rungs = Rungs()
+        self.spent = budgets.Spent()
         self.searcher: OptunaSearcher | None = None
         self.space: Space | None = None
         self.driver_seconds = 0.0
@@ -113,6 +115,7 @@ class StudyState:
             self.driver_seconds += self._session_end - self._session_start
             self._session_start = event["time"]
         self._session_end = max(self._session_start, event["time"])
+        self.spent.apply(event)
         if handler is not None:
             handler(event)
 
@@ -175,6 +178,7 @@ class StudyState:
             trial.status = "interrupted"
         if trial.status in FINAL:
             self._open.pop(trial.number, None)
+            self.spent.ended(trial.number)
 
     @property
     def session(self) -> tuple[float, float]:
@@ -250,7 +254,9 @@ class Study:
 
     @property
     def trials_left(self) -> int:
-        """Trials of the budget that have not been started."""
+        """Trials of the budget that have not been started and may be: none once a limit is reached."""
+        if self.reached:
+            return 0
         budget = self.settings["budget"]["trials"]
         return max(0, budget - len(self.state.trials)) if budget else 10**9
 
@@ -263,15 +269,28 @@ class Study:
         return hours * 3600 - self.state.driver_seconds - (time.monotonic() - self._session)
 
     @property
+    def reached(self) -> str | None:
+        """The limit that is reached, other than the number of trials (`budgets.reached`); None if trials may start."""
+        return budgets.reached(self.settings["budget"], self.state.spent, self.seconds_left)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether a limit is reached at which what runs is to be interrupted (`budgets.then`)."""
+        reason = self.reached
+        return reason is not None and budgets.then(self.settings["budget"], reason) == "stop"
+
+    @property
     def done(self) -> bool:
-        """Whether nothing runs and nothing is to start any more."""
-        return not (self.state.running or self.state.waiting or self.trials_left)
+        """Whether nothing is to be done any more but `interrupt`: nothing runs or is to start, or a limit says so."""
+        return self.leaves or not (self.state.running or self.state.waiting or self.trials_left)
 
     def ask(self) -> Job | None:
         """The next attempt to run, written to the log; None if there is nothing to start now.
 
         Interrupted trials come first, lowest number first; then start points; then what the searcher proposes.
         """
+        if self.leaves:
+            return None
         waiting = self.state.waiting
         if waiting:
             trial = waiting[0]

@@ -20,6 +20,7 @@ from results.events import LOG_NAME, LineScanner, open_log
 from results.lock import is_held
 from results.output import visible
 from search_spaces import InputError
+from tuner import budgets
 from tuner.progress import Progress, clock, describe_end, summarise
 from tuner.study import StudyState
 
@@ -159,11 +160,11 @@ def summary(watched: Watched) -> dict[str, Any]:
 def describe(watched: Watched) -> str:
     """The summary as a few lines of text."""
     state, facts = watched.state, summary(watched)
-    budget = [f"{value:g} {key}" for key, value in facts["budget"].items() if value]
+    budget = budgets.text(facts["budget"])
     counts = ", ".join(f"{count} {status}" for status, count in sorted(facts["statuses"].items()))
     lines = [
         f"study {facts['study']}: {facts['what']}, data {facts['data']}, searcher {facts['searcher']}, "
-        f"stopping {facts['stopping']}" + (f", budget {' and '.join(budget)}" if budget else ""),
+        f"stopping {facts['stopping']}" + (f", budget {budget}" if budget != "-" else ""),
         f"driver: {watched.driver()}",
         f"trials: {facts['trials']} started ({counts or 'none'}), {facts['epochs']} epochs, "
         f"{clock(facts['seconds'])} of wall time",

@@ -351,7 +351,7 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
         ("stopping: {kind: asha, grace: 0}", "stopping.grace: 0 is not allowed; give a whole number of 1 or more"),
         ("stopping: {kind: asha, reducton: 4}", "stopping.reducton: unknown key (value 4); did you mean reduction? "),
         ("budget: {trials: 0}", "budget.trials: 0 is not allowed; give a whole number of 1 or more or null"),
-        ("budget: {}", "budget: give trials, hours or both, or the search has no end"),
+        ("budget: {}", "budget: give trials, hours, gpu_hours or no_improvement, or the search has no end"),
     ],
 )
 def test_a_wrong_setting_of_a_space(tmp_path: Path, rest: str, line: str) -> None:

@@ -134,6 +134,34 @@ def resource_options(function: Any) -> Any:
     return function
 
 
+def budget_options(function: Any) -> Any:
+    """--trials, --gpu-hours, --target-per, --no-improvement, --then: with --hours, when a search ends."""
+    options = (
+        click.option("--trials", type=click.IntRange(min=1), help="Trials in all [default: the space's budget]."),
+        click.option(
+            "--gpu-hours",
+            type=FiniteRange(min=0, min_open=True),
+            help="Hours of a card, times the share of it that a trial holds, all trials and sessions together.",
+        ),
+        click.option("--target-per", type=FiniteRange(min=0, max=1), help="End when a trial has this PER."),
+        click.option(
+            "--no-improvement",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="End when N trials have ended since the best PER last fell.",
+        ),
+        click.option(
+            "--then",
+            type=click.Choice(["finish", "stop"]),
+            help="What trials do that run when a limit is reached [default: stop, and go on when resumed, at --hours "
+            "and --gpu-hours; finish at --target-per and --no-improvement].",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def observer_options(function: Any) -> Any:
     """--log, --notify, --notify-on: who else hears of a search; each may be given several times."""
     options = (

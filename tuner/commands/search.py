@@ -7,13 +7,7 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import data_option, observer_options, resource_options, results_option
-
-
-def _trials_option(function: Any) -> Any:
-    return click.option("--trials", type=click.IntRange(min=1), help="Trials in all [default: the space's budget].")(
-        function
-    )
+from tuner.commands.options import budget_options, data_option, observer_options, resource_options, results_option
 
 
 @click.command(
@@ -33,7 +27,7 @@ def _trials_option(function: Any) -> Any:
     metavar="WHAT",
     help="Begin with this too: a run, STUDY/TRIAL, or STUDY for its three best trials, such as recorded ones.",
 )
-@_trials_option
+@budget_options
 @resource_options
 @observer_options
 @results_option
@@ -56,7 +50,7 @@ def search(space: str, data_dir: Path, study: str | None, resume_: bool, results
 @click.command(epilog="Example: tuner resume an4 --trials 32")
 @click.argument("study")
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Data folder [default: where it was].")
-@_trials_option
+@budget_options
 @resource_options
 @observer_options
 @results_option

@@ -49,6 +49,7 @@ def spaces(context: click.Context) -> None:
 def show_space(name: str, form: str) -> None:
     """Show what space NAME (shipped, or a file) searches."""
     from search_spaces import load_space
+    from tuner import budgets
 
     space = load_space(name)
     rows = [
@@ -65,7 +66,6 @@ def show_space(name: str, form: str) -> None:
     click.echo(f"{space.name}: {space.purpose}\n")
     click.echo(_rows(rows, form))
     click.echo("")
-    budget = [f"{value:g} {key}" for key, value in space.budget.model_dump().items() if value]
     facts = {
         "base run": space.base,
         "fixed": ", ".join(f"{key} = {value}" for key, value in space.fixed.items()) or "-",
@@ -74,7 +74,7 @@ def show_space(name: str, form: str) -> None:
         "objective": space.objective,
         "searcher": _settings(space.searcher.model_dump(exclude_none=True)),
         "stopping": _settings(space.stopping.model_dump(exclude_none=True)),
-        "budget": ", ".join(budget) or "-",
+        "budget": budgets.text(space.budget.model_dump()),
     }
     for key, value in facts.items():
         click.echo(f"{key:<14}{value}")
