@@ -45,12 +45,14 @@ class Request:
     """"auto": as many trials on a card as a measurement finds best; only a search can."""
     concurrent: int | None = None
     address: str | None = None
+    custom: Mapping[str, float] | None = None
+    """Of Ray's custom resources, for each trial."""
     log: tuple[str, ...] = ()
     notify: tuple[str, ...] = ()
     notify_on: str | None = None
 
 
-RESOURCES = ("cpus_per_trial", "gpus_per_trial", "concurrent")
+RESOURCES = ("cpus_per_trial", "gpus_per_trial", "concurrent", "custom")
 RETRIES = 1
 
 
@@ -328,13 +330,15 @@ def _run(
     from rich.console import Console
 
     from results.tables import compact
-    from tuner import observers, ray_backend
+    from tuner import cluster, observers, ray_backend
     from tuner.progress import Progress
     from tuner.study import Study
 
     check_writable(request.results_dir)
     observers.check(request.log, request.notify, request.notify_on)
-    resources = ray_backend.Resources(**{key: settings["resources"][key] for key in RESOURCES})
+    resources = ray_backend.Resources(
+        **{key: settings["resources"][key] for key in RESOURCES if key in settings["resources"]}
+    )
     cores = request.cpus or len(os.sched_getaffinity(0))
     if request.address is None and resources.cpus_per_trial > cores:
         raise InputError(f"--cpus-per-trial {resources.cpus_per_trial:g}: there are {cores} cores; give that or less")
@@ -342,9 +346,14 @@ def _run(
     with contextlib.ExitStack() as stack:
         if changed is not None:  # before Ray takes its seconds; a new study's folder is not made before Ray is there
             stack.enter_context(StudyLock(folder))
-        print("starting Ray ...", file=sys.stderr)
+        print(
+            "starting Ray ..." if request.address is None else f"joining Ray at {request.address} ...", file=sys.stderr
+        )
         stack.callback(ray_backend.stop_ray)
         concurrent = ray_backend.start_ray(request.address, request.cpus, resources)
+        if request.address is not None:
+            where = cluster.nodes(resources.request())
+            cluster.preflight(request.data, settings["data"]["fingerprint"], request.results_dir, where)
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)

@@ -16,13 +16,14 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from search_spaces import InputError
+from tuner import cluster
 
 # Read by Ray when it is imported or started.
 os.environ.update(
@@ -36,6 +37,7 @@ os.environ.update(
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
         "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
+        **cluster.authentication(),
     }
 )
 
@@ -56,6 +58,12 @@ class Resources:
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
     concurrent: int | None = None
+    custom: Mapping[str, float] = field(default_factory=dict)
+    """Of Ray's custom resources, such as {"accelerator_type:H200": 0.001}: which machines may run a trial."""
+
+    def request(self) -> dict[str, float]:
+        """What a trial asks of the one node that runs it, by Ray's names."""
+        return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial, **self.custom}
 
 
 class SearchStopped(KeyboardInterrupt):
@@ -212,21 +220,10 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
                 object_store_memory=10**8,
                 _temp_dir=str(_running["scratch"]),
             )
+            ray.init(**options)
         else:
-            options["address"] = address
-        ray.init(**options)
-    found = ray.cluster_resources()
-    fits = []
-    for name, need, flag in (
-        ("CPU", resources.cpus_per_trial, "--cpus-per-trial"),
-        ("GPU", resources.gpus_per_trial, "--gpus-per-trial"),
-    ):
-        have = found.get(name, 0.0)
-        if need > have:
-            raise InputError(f"{flag} {need:g}: this Ray has {have:g} {name}s; give {have:g} or less")
-        if need:
-            fits.append(int(have / need + 1e-9))
-    limit = min(fits) if fits else 1
+            cluster.join(address)
+    limit = cluster.room(resources.request())
     return min(limit, resources.concurrent) if resources.concurrent else limit
 
 
@@ -269,7 +266,7 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int, work: W
     place = Place(str(data.resolve()), str(study.folder.resolve()), resources.cpus_per_trial, resources.gpus_per_trial)
     shared = {"place": place, "work": work}
     _running.update(study=study, jobs={}, shared=shared, concurrent=concurrent, leave=leave)
-    request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial}
+    request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial, **resources.custom}
     tuner = tune.Tuner(
         tune.with_resources(TrialActor, request),
         tune_config=tune.TuneConfig(

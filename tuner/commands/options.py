@@ -103,8 +103,31 @@ class FiniteRange(click.FloatRange):
         return number
 
 
+def _amounts(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> dict[str, float] | None:
+    """NAME=AMOUNT, several times -> {name: amount}; None where nothing was given, {} for "none"."""
+    found: dict[str, float] = {}
+    if given == ("none",):
+        return found
+    for text in given:
+        name, _, amount = text.rpartition("=")
+        try:
+            found[name.strip()] = FiniteRange(min=0, min_open=True).convert(amount, param, ctx)
+        except click.BadParameter:
+            name = ""
+        if not name.strip() or name.strip() in ("CPU", "GPU"):
+            raise click.BadParameter(
+                f"{text!r} is not allowed; give NAME=AMOUNT with an amount above 0, such as "
+                "accelerator_type:H200=0.001 (cores and cards have their own options)",
+                ctx,
+                param,
+            )
+    return found or None
+
+
 def resource_options(function: Any) -> Any:
-    """--hours, --cpus-per-trial, --gpus-per-trial, --concurrent, --cpus, --retries, --address: where trials run."""
+    """--hours, --cpus-per-trial, --gpus-per-trial, --trial-resource, --concurrent, --cpus, --retries, --address: where
+    trials run.
+    """
     options = (
         click.option(
             "--hours", type=FiniteRange(min=0, min_open=True), help="Wall time in hours, all sessions together."
@@ -128,6 +151,15 @@ def resource_options(function: Any) -> Any:
             help="Further attempts at a trial that failed [default: 1, or as before].",
         ),
         click.option("--address", help="Join the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
+        click.option(
+            "--trial-resource",
+            "custom",
+            multiple=True,
+            callback=_amounts,
+            metavar="NAME=AMOUNT",
+            help="Of a custom resource of Ray, for each trial: accelerator_type:H200=0.001 takes machines with "
+            "such cards only; may be given several times [default: none, or as before].",
+        ),
     )
     for option in reversed(options):
         function = option(function)
