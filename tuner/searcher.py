@@ -89,6 +89,10 @@ class OptunaSearcher:
             "widen the ranges or loosen the constraint"
         )
 
+    def withdraw(self, number: int) -> None:
+        """The proposal for trial `number` is not taken up (a simulated search takes the nearest recorded run)."""
+        self._study.tell(self._proposed.pop(number), state=TrialState.FAIL)
+
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial runs with `params`; it counts as running until it ends."""
         if number in self._proposed:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -203,6 +203,16 @@ class StudyState:
         return min(known, key=lambda trial: trial.best or (np.inf, 0)) if known else None
 
 
+class Log(Protocol):
+    """What a study writes to: the event log on the disk, or one in memory (a simulated search)."""
+
+    def append(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Keep one event and return it as it is kept."""
+
+    def close(self) -> None:
+        """Write no more."""
+
+
 class Study:
     """A search that can be asked for work and told of results.
 
@@ -211,7 +221,7 @@ class Study:
     `observers` are called with every event after it is on the disk (the progress display, say).
     """
 
-    def __init__(self, folder: Path, log: EventLog, observers: list[Callable[[dict[str, Any]], None]]) -> None:
+    def __init__(self, folder: Path, log: Log, observers: list[Callable[[dict[str, Any]], None]]) -> None:
         self.folder = folder
         self.state = StudyState()
         self.observers = observers
@@ -317,17 +327,17 @@ class Study:
         self._write("trial_started", trial=number, attempt=attempt, from_epoch=epochs, **fields)
         return Job(number, attempt, self.state.trials[number].config, epochs)
 
-    def report(self, number: int, attempt: int, row: Mapping[str, Any]) -> str:
+    def report(self, number: int, attempt: int, row: Mapping[str, Any], verdict: Decision | None = None) -> str:
         """Record an epoch and decide: "continue" or "stop". The decision is in the log when this returns.
 
         After "stop" the trial's end is in the log as well. An epoch that an earlier attempt reported keeps its
-        decision.
+        decision. `verdict` takes the place of the study's own rule (the comparison with other libraries' rules).
         """
         trial = self.state.trials[number]
         epoch = row["epoch"]
         final = epoch >= trial.config.epochs
         repeated = epoch in trial.pers
-        verdict = Decision()
+        outside, verdict = verdict, Decision()
         status: str | None
         if row.get("diverged"):
             status, verdict = (
@@ -337,7 +347,9 @@ class Study:
         elif final:
             status, verdict = "completed", Decision(stop=True)
         else:
-            if not repeated:
+            if outside is not None:
+                verdict = outside
+            elif not repeated:
                 value = value_of(row["per"], row["val_loss"])
                 verdict = decide(self.settings["stopping"], self.state.rungs, number, epoch, trial.config.epochs, value)
             status = "stopped" if verdict.stop else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 import subprocess
@@ -171,6 +172,35 @@ def tiny_data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "tiny"
     make_synthetic(folder, "tiny")
     return folder
+
+
+FLOORS = (0.30, 0.22, 0.35, 0.20, 0.28, 0.40, 0.26, 0.33)
+
+
+def recorded(step=10):
+    """Made-up curves: runs of 4 epochs (even) and 8 (odd), straight down to FLOORS; the best is a slow one, run 3."""
+    table = []
+    for trial, floor in enumerate(FLOORS):
+        epochs = 8 if trial % 2 else 4
+        for epoch in range(1, epochs + 1):
+            per = floor + (0.9 - floor) * (1 - epoch / epochs)
+            table.append({"trial": trial, "batch": step * epoch, "per": round(per, 6), "horizon": step * epochs})
+    return table
+
+
+def write_curves(path, table):
+    """The rows as CSV."""
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in table for key in row)))
+        writer.writeheader()
+        writer.writerows(table)
+    return path
+
+
+@pytest.fixture
+def banks():
+    """Recorded curves for rules to be tried on: `banks.rows()` and `banks.write(path, rows)`."""
+    return SimpleNamespace(rows=recorded, write=write_curves)
 
 
 REAL_RUN = """
