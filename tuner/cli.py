@@ -27,6 +27,7 @@ from tuner.commands import (
     runs,
     search,
     spaces,
+    stop,
     train,
     trials,
     watch,
@@ -61,6 +62,7 @@ for command in (
     *maintain.COMMANDS,
     *changelog.COMMANDS,
     *watch.COMMANDS,
+    *stop.COMMANDS,
 ):
     tuner.add_command(command)
 

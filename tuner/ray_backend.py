@@ -47,6 +47,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from tuner.by_hand import Inbox
 from tuner.study import Job, Study
 from tuner.worker import Place, Work, train_job
 
@@ -250,12 +251,15 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int, work: W
     ended), or the other limit that was reached (`budgets.REASONS`).
 
     Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
-    constraints, the log cannot be written). Ctrl-C or SIGTERM ends it at once; what was reported is kept.
+    constraints, the log cannot be written). Ctrl-C, SIGTERM or `tuner stop` ends it at once; what was reported is
+    kept.
     """
     interrupted = False
+    inbox = Inbox(study)
 
+    @_guarded
     def leave() -> bool:
-        return interrupted or study.leaves
+        return inbox.look() or interrupted or study.leaves
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
@@ -300,6 +304,6 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int, work: W
         with contextlib.suppress(InputError):  # the log itself may be what cannot be written
             study.interrupt("failed")
         raise broken
-    reason = "interrupted" if interrupted else study.reached or "budget"
+    reason = "interrupted" if interrupted or inbox.leave else study.reached or "budget"
     study.interrupt(reason)
     return reason

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 FINAL = ("completed", "stopped", "diverged", "failed")
 """The states that a trial does not leave; `running` and `interrupted` ones go on when the study is resumed."""
+
+STOPPED_BY_HAND = "stopped by hand"
+"""The reason of a trial's end that somebody asked for."""
 
 _PER_ATTEMPT = ("event", "seq", "time", "host", "trial", "attempt", "from_epoch")
 
@@ -104,6 +107,10 @@ class StudyState:
         self.space: Space | None = None
         self.driver_seconds = 0.0
         """Wall time spent by drivers: the sum over sessions of their first to their last event."""
+        self.stop_asked: set[int] = set()
+        """Trials that somebody wants stopped (`tuner/by_hand.py`) and that have not ended."""
+        self.session_seq = 0
+        """The number of the event that began the last session."""
         self._session_start = 0.0
         self._session_end = 0.0
         self.ended: str | None = None
@@ -112,6 +119,7 @@ class StudyState:
         """Take in one event of the log."""
         handler = getattr(self, "_" + event["event"], None)
         if event["event"] in ("study_started", "study_resumed"):
+            self.session_seq = event["seq"]
             self.driver_seconds += self._session_end - self._session_start
             self._session_start = event["time"]
         self._session_end = max(self._session_start, event["time"])
@@ -135,6 +143,10 @@ class StudyState:
 
     def _study_ended(self, event: Mapping[str, Any]) -> None:
         self.ended = event["reason"]
+
+    def _stop_requested(self, event: Mapping[str, Any]) -> None:
+        if event["trial"] is not None:
+            self.stop_asked.add(event["trial"])
 
     def _trial_started(self, event: Mapping[str, Any]) -> None:
         number = event["trial"]
@@ -178,6 +190,7 @@ class StudyState:
             trial.status = "interrupted"
         if trial.status in FINAL:
             self._open.pop(trial.number, None)
+            self.stop_asked.discard(trial.number)
             self.spent.ended(trial.number)
 
     @property
@@ -255,6 +268,7 @@ class Study:
         for trial in study.state.running:
             # The driver died before it could write this trial's end: a logged stop is carried out, the rest goes on.
             study._end_attempt(trial, trial.stop_logged or "interrupted", error=None)
+        study._end_asked()
         return study
 
     @property
@@ -352,6 +366,8 @@ class Study:
             elif not repeated:
                 value = value_of(row["per"], row["val_loss"])
                 verdict = decide(self.settings["stopping"], self.state.rungs, number, epoch, trial.config.epochs, value)
+            if number in self.state.stop_asked:
+                verdict = replace(verdict, stop=True, reason=STOPPED_BY_HAND)
             status = "stopped" if verdict.stop else None
         decision = "stop" if verdict.stop else "continue"
         fields = {key: value for key, value in row.items() if key != "diverged"}
@@ -382,6 +398,19 @@ class Study:
         for trial in self.state.running:
             self._end_attempt(trial, "interrupted", error=None)
         self._write("study_ended", reason=reason)
+
+    def stop_by_hand(self, number: int | None, request: str, by: str) -> None:
+        """Record that somebody asked to stop the search (None) or a trial, which then ends as "stopped".
+
+        A trial that a worker holds ends with its next epoch. Whoever has the workers leaves the search.
+        """
+        self._write("stop_requested", trial=number, request=request, by=by)
+        self._end_asked()
+
+    def _end_asked(self) -> None:
+        for trial in [self.state.trials[number] for number in sorted(self.state.stop_asked)]:
+            if trial.status != "running":  # nobody holds it, so it has no next epoch
+                self._end_attempt(trial, "stopped", error=STOPPED_BY_HAND)
 
     def close(self) -> None:
         """Close the log."""
