@@ -1,8 +1,9 @@
 """The event log of one study: JSON lines, one per event, durable before the program acts on them.
 
 Every other state (ASHA's rungs, the Optuna study, the trial states, the Parquet tables) is a replay of this file.
-Each line is `{"event": kind, "seq": n, "time": unix seconds, ...}`; `seq` counts from 1 without gaps. Numbers that are
-not finite are stored as null, since JSON has no word for them.
+Each line is `{"event": kind, "seq": n, "time": unix seconds, "elapsed": seconds, ...}`; `seq` counts from 1 without
+gaps, and `elapsed` from when this driver opened the log, by a clock that never goes backwards. Numbers that are not
+finite are stored as null, since JSON has no word for them.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class EventLog:
         except OSError as error:
             raise InputError(f"{self.path}: cannot write there: {error.strerror}; choose another folder") from error
         self._mutex = threading.Lock()
+        self._opened = time.monotonic()
         self._size, self.last_seq = self._repair()
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
@@ -61,8 +63,8 @@ class EventLog:
         (the log is left as it was, so that the study can go on later) and `TypeError` for a value JSON cannot hold.
         """
         with self._mutex:
-            record = {"event": event, "seq": 0, "time": time.time(), **fields}
-            record["seq"] = self.last_seq + 1
+            elapsed = round(time.monotonic() - self._opened, 3)
+            record = {"event": event, "seq": self.last_seq + 1, "time": time.time(), "elapsed": elapsed, **fields}
             line = _encode(record)
             try:
                 written = os.write(self._fd, line)

@@ -1,8 +1,10 @@
-"""One driver per study: an advisory lock on `<study>/lock`.
+"""One driver per study: an advisory lock on `<study>/lock`, with a heartbeat beside it.
 
 The lock is the kernel's (`flock`), so it goes with the process however that ends; the file's text (host, pid, since)
-only says whom to ask. On a file system without `flock` the presence of `<study>/lock.held` is the lock instead: it is
-made exclusively, a holder on this machine that has died is noticed by its pid, one on another machine is not.
+says whom to ask. Not every shared file system carries `flock` from one machine to the next, so a free kernel lock is
+believed only of a holder on this machine. One on another machine lives as long as its heartbeat, a counter in
+`<study>/lock.beat`, is *seen to change*: clocks that differ or go backwards decide nothing. Where there is no `flock`
+at all, `<study>/lock.held`, made exclusively, is the lock, and its holder is judged in the same two ways.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
+import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,30 +26,64 @@ from typing import Any
 from search_spaces.errors import InputError
 
 LOCK_NAME = "lock"
+BEAT_NAME = "lock.beat"
 _HELD_NAME = "lock.held"
+BEAT_SECONDS = 2.0
+"""How often a driver gives a sign of life."""
+STALE_SECONDS = 20.0
+"""A driver on another machine whose heartbeat stands still for so long, watched all the while, is gone."""
 _BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who runs a study."""
+
+    host: str
+    pid: int | None
+    since: str | None
+    """ISO time, by that host's clock."""
+    silent: float | None
+    """Seconds since its last sign of life, by the clocks of the file's host and this one: to show, not to decide."""
+
+    def __str__(self) -> str:
+        seen = "" if self.silent is None else f", last sign of life {self.silent:.0f} s ago"
+        since = f", since {self.since}" if self.since else ""
+        return f"host {self.host}, pid {'unknown' if self.pid is None else self.pid}{since}{seen}"
 
 
 class StudyLock:
     """The right to run a study; a context manager.
 
-    `acquire` raises `InputError`, naming host and pid, if a live driver holds it. Another `StudyLock` of the same
-    process is another holder.
+    `acquire` raises `InputError`, naming host, pid and last sign of life, if a live driver holds it; it watches one on
+    another machine for up to `stale` seconds. With `force` it takes the study from whoever holds it: that driver
+    notices at its next heartbeat or event (`check`) and leaves. Another `StudyLock` of the same process is another
+    holder.
     """
 
-    def __init__(self, study_dir: str | Path) -> None:
+    def __init__(self, study_dir: str | Path, *, force: bool = False, stale: float = STALE_SECONDS) -> None:
         self.study_dir = Path(study_dir)
+        self._force, self._stale = force, stale
         self._fd = -1
         self._held_file: Path | None = None
+        self._token = ""
+        self._beats = 0
+        self._last_beat = 0.0
+        self._lost = False
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Take the lock, making the study folder where missing; returns at once or raises `InputError`."""
+        """Take the lock, making the study folder where missing; or raise `InputError`."""
         if self._fd >= 0:
             return
         path = self.study_dir / LOCK_NAME
         try:
             self.study_dir.mkdir(parents=True, exist_ok=True)
+            if self._force:
+                for name in (LOCK_NAME, _HELD_NAME, BEAT_NAME):  # the holder keeps a file that has no name any more
+                    (self.study_dir / name).unlink(missing_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise InputError(f"{path}: cannot write there: {error.strerror}; choose another results folder") from error
@@ -58,24 +97,81 @@ class StudyLock:
             if outcome == "busy":
                 raise InputError(_refusal(self.study_dir, _read(path)))
             if outcome == "unsupported":
-                self._held_file = _take_held_file(self.study_dir)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, _identity(), 0)
+                self._held_file = _take_held_file(self.study_dir, self._stale)
+            elif (before := _read(path)) and not _is_here(before) and _is_seen_beating(self.study_dir, self._stale):
+                raise InputError(_refusal(self.study_dir, before))
+            self._token = uuid.uuid4().hex
+            try:
+                _rewrite(fd, _identity(self._token))
+            except OSError as error:
+                raise InputError(f"{path}: cannot write there: {error.strerror}; make room") from error
         except BaseException:
             self._drop_held_file()
             os.close(fd)
             raise
-        self._fd = fd
+        self._fd, self._lost = fd, False
+        self._beat()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._keep_beating, name="study-lock", daemon=True)
+        self._thread.start()
 
     def release(self) -> None:
-        """Give the lock back; releasing twice is harmless."""
+        """Give the lock back; releasing twice is harmless, and what another driver took is left alone."""
         if self._fd < 0:
             return
-        # The file itself stays: removing it would let two drivers lock two different files of the same name.
-        os.ftruncate(self._fd, 0)
-        self._drop_held_file()
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if not self._lost and self._is_ours() is not False:
+            with contextlib.suppress(OSError):
+                (self.study_dir / BEAT_NAME).unlink(missing_ok=True)
+                # The file itself stays: removing it would let two drivers lock two different files of the same name.
+                os.ftruncate(self._fd, 0)
+            self._drop_held_file()
         os.close(self._fd)
         self._fd = -1
+
+    def check(self) -> None:
+        """Raise `InputError` if another driver has taken the study (by force, or while this one was suspended).
+
+        Costs nothing while the heartbeat is fresh; call it before each event is written.
+        """
+        if not self._lost and _awake_or_asleep() - self._last_beat > self._stale / 2:
+            self._lost = self._is_ours() is False
+        if self._lost:
+            holder = _holder(self.study_dir, _read(self.study_dir / LOCK_NAME))
+            raise InputError(
+                f"{self.study_dir.name}: another driver took over this study ({holder}); this one leaves it alone"
+            )
+
+    def _is_ours(self) -> bool | None:
+        """Whether the lock file is still the one this driver wrote; None where the file system does not answer."""
+        try:
+            found = json.loads((self.study_dir / LOCK_NAME).read_bytes())
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError):
+            return None  # a disk that is away for a while takes no lock from anyone
+        return isinstance(found, dict) and found.get("token") == self._token
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(BEAT_SECONDS):
+            if self._is_ours() is False:
+                self._lost = True
+                return
+            self._beat()
+
+    def _beat(self) -> None:
+        self._beats += 1
+        with contextlib.suppress(OSError):
+            # Opened and closed each time: that is when a network file system shows others what was written. In place
+            # and of one length: a full disk has room for it.
+            fd = os.open(self.study_dir / BEAT_NAME, os.O_WRONLY | os.O_CREAT, 0o644)
+            try:
+                os.pwrite(fd, f"{self._token} {self._beats:012d}\n".encode(), 0)
+            finally:
+                os.close(fd)
+            self._last_beat = _awake_or_asleep()
 
     def _drop_held_file(self) -> None:
         if self._held_file is not None:
@@ -91,19 +187,35 @@ class StudyLock:
 
 
 def is_held(study_dir: str | Path) -> bool:
-    """Whether a live driver runs this study. Never blocks, writes nothing, works on a read-only folder."""
+    """Whether a live driver runs this study. Never blocks, writes nothing, works on a read-only folder.
+
+    Of a driver on another machine it can only say, at a glance, whether its heartbeat's file is fresh.
+    """
+    return holder_of(study_dir) is not None
+
+
+def holder_of(study_dir: str | Path) -> Holder | None:
+    """Who runs this study, at a glance; None if nobody does."""
     folder = Path(study_dir)
     try:
         fd = os.open(folder / LOCK_NAME, os.O_RDONLY)
     except OSError:
-        return False
+        return None
     try:
         outcome = _try_lock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
-    if outcome == "unsupported":
-        return _held_file_is_live(folder / _HELD_NAME)
-    return outcome == "busy"
+    found = _read(folder / (_HELD_NAME if outcome == "unsupported" else LOCK_NAME))
+    holder = _holder(folder, found)
+    if outcome == "busy":
+        return holder
+    if outcome == "unsupported" and not (folder / _HELD_NAME).exists():
+        return None
+    if not found or _is_here(found):
+        alive = outcome == "unsupported" and (not found or _process_lives(found))
+    else:
+        alive = holder.silent is not None and holder.silent < STALE_SECONDS
+    return holder if alive else None
 
 
 def _try_lock(fd: int, kind: int) -> str:
@@ -119,13 +231,38 @@ def _try_lock(fd: int, kind: int) -> str:
     return "locked"
 
 
-def _identity() -> bytes:
+def _identity(token: str) -> bytes:
     holder = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "token": token,
+        "machine": _machine(),
+        "born": _born(os.getpid()),
     }
     return json.dumps(holder).encode() + b"\n"
+
+
+def _rewrite(fd: int, text: bytes) -> None:
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, text, 0)
+    os.fsync(fd)
+
+
+def _machine() -> str:
+    """This boot of this machine, and its space of process numbers: containers of one host name may be many."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(str(Path("/proc/self/ns/pid").readlink()))
+    return " ".join(parts)
+
+
+def _born(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks: tells it from a later one of the same number."""
+    with contextlib.suppress(OSError, IndexError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    return None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -136,45 +273,84 @@ def _read(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _refusal(study_dir: Path, holder: dict[str, Any], advice: str = "") -> str:
-    who = f"host {holder.get('host', 'unknown')}, pid {holder.get('pid', 'unknown')}"
-    since = f", since {holder['since']}" if "since" in holder else ""
-    advice = advice or "wait for it or stop it, or choose another study name"
-    return f"{study_dir.name}: a search is running this study ({who}{since}); {advice}"
+def _is_here(holder: dict[str, Any]) -> bool:
+    """Whether the holder is, or was, a process of this machine, so that the kernel can be asked."""
+    if "machine" in holder:
+        return bool(holder["machine"] == _machine())
+    return bool(holder.get("host") == socket.gethostname())
 
 
-def _take_held_file(study_dir: Path) -> Path:
+def _process_lives(holder: dict[str, Any]) -> bool:
+    pid = holder.get("pid")
+    if not isinstance(pid, int):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return holder.get("born") in (None, _born(pid))
+
+
+def _is_seen_beating(study_dir: Path, stale: float) -> bool:
+    """Whether the heartbeat changes within `stale` seconds of watching; False at once where there is none."""
+
+    def beat() -> bytes | None:
+        try:
+            return (study_dir / BEAT_NAME).read_bytes()
+        except OSError:
+            return None
+
+    first, end = beat(), time.monotonic() + stale
+    if first is None:
+        return False
+    while time.monotonic() < end:
+        time.sleep(min(0.25, stale / 10))
+        now = beat()
+        if now is None:
+            return False  # given back while we watched
+        if now != first:
+            return True
+    return False
+
+
+def _awake_or_asleep() -> float:
+    """Seconds of a clock that never goes backwards and goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def _holder(study_dir: Path, found: dict[str, Any]) -> Holder:
+    silent = None
+    with contextlib.suppress(OSError):
+        silent = max(0.0, time.time() - (study_dir / BEAT_NAME).stat().st_mtime)
+    pid = found.get("pid")
+    return Holder(str(found.get("host", "unknown")), pid if isinstance(pid, int) else None, found.get("since"), silent)
+
+
+def _refusal(study_dir: Path, found: dict[str, Any]) -> str:
+    return (
+        f"{study_dir.name}: a search is running this study, held by {_holder(study_dir, found)}; wait for it or stop "
+        "it, or choose another study name; if that driver is gone for good, add --force-unlock"
+    )
+
+
+def _take_held_file(study_dir: Path, stale: float) -> Path:
     path = study_dir / _HELD_NAME
     for _ in range(2):
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         except FileExistsError:
-            if _held_file_is_live(path):
-                raise InputError(
-                    _refusal(study_dir, _read(path), f"if that process is gone for good, remove {path}")
-                ) from None
-            stale = path.with_name(f"{_HELD_NAME}.{os.getpid()}")
+            found = _read(path)
+            alive = _process_lives(found) if _is_here(found) else _is_seen_beating(study_dir, stale)
+            if alive:
+                raise InputError(_refusal(study_dir, found)) from None
+            gone = path.with_name(f"{_HELD_NAME}.{os.getpid()}")
             with contextlib.suppress(FileNotFoundError):  # renamed first: of two claimants only one removes it
-                path.rename(stale)
-                stale.unlink()
+                path.rename(gone)
+                gone.unlink()
             continue
         with os.fdopen(fd, "wb") as file:
-            file.write(_identity())
+            file.write(_identity(""))
         return path
     raise InputError(_refusal(study_dir, _read(path)))
-
-
-def _held_file_is_live(path: Path) -> bool:
-    """A holder on another machine counts as live: it cannot be asked."""
-    if not path.exists():
-        return False
-    holder = _read(path)
-    if holder.get("host") != socket.gethostname() or not isinstance(holder.get("pid"), int):
-        return True
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -47,6 +47,7 @@ class Request:
     address: str | None = None
     custom: Mapping[str, float] | None = None
     """Of Ray's custom resources, for each trial."""
+    force_unlock: bool = False
     log: tuple[str, ...] = ()
     notify: tuple[str, ...] = ()
     notify_on: str | None = None
@@ -147,10 +148,10 @@ def trial_resources(request: Request) -> dict[str, Any]:
     """The resources of a new study: those asked for, else the defaults."""
     if request.gpus_per_trial == "auto":
         raise InputError("--gpus-per-trial auto: only 'tuner search' measures it; give a number")
-    return _resources(request, default_resources(request))
+    return merged_resources(request, default_resources(request))
 
 
-def _resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
+def merged_resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
     """The resources asked for; those in force `before` where nothing was: what "auto" chose is kept."""
     asked = {key: getattr(request, key) for key in RESOURCES}
     return {**before, **{key: value for key, value in asked.items() if value not in (None, "auto")}}
@@ -173,14 +174,16 @@ STARTS_FROM_A_STUDY = 3
 """How many of a study's best trials `--start STUDY` begins with."""
 
 
-def start_points(space: Space, results_dir: Path, wanted: Sequence[str]) -> tuple[list[dict[str, Any]], list[str]]:
+def start_points(
+    space: Space, results_dir: Path, wanted: Sequence[str], *, own: bool = True
+) -> tuple[list[dict[str, Any]], list[str]]:
     """The parameters of the space's own start points and of `wanted` ones, and notes on what had to move.
 
     `wanted` names runs, STUDY/TRIAL, or a STUDY for its best trials: recorded and imported ones count.
     """
     from results.tables import load_tables
 
-    found = [(name, space.start_params(name)) for name in space.start_points]
+    found = [(name, space.start_params(name)) for name in space.start_points if own]
     for name in wanted:
         names = [name]
         if (results_dir / name / LOG_NAME).exists():
@@ -283,32 +286,16 @@ def new_folder(results_dir: Path, study_name: str) -> Path:
     return folder
 
 
-def resume(study_name: str, request: Request) -> int:
-    """Go on with a study where its log ends; returns the exit status."""
-    from trainable.data import open_dataset
+def resume(study_name: str, request: Request, space: Space | None = None) -> int:
+    """Go on with a study where its log ends, in `space` from now on if given; returns the exit status."""
+    from tuner import changes
 
     folder = request.results_dir / study_name
     if not (folder / LOG_NAME).exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
-    old = read_log(folder)[0]
-    if old.get("plan") and request.trials not in (None, len(old["plan"])):
-        raise InputError(
-            f"--trials {request.trials}: the study follows a plan of {len(old['plan'])} runs; leave it out"
-        )
-    dataset = open_dataset(request.data)
-    if dataset.fingerprint != old["data"]["fingerprint"]:
-        raise InputError(
-            f"{request.data}: these are not the data the study ran on (fingerprint {dataset.fingerprint[:12]}, "
-            f"then {old['data']['fingerprint'][:12]}); give the same data, or start another study"
-        )
-    new: dict[str, Any] = {"resources": _resources(request, old["resources"])}
-    new["budget"] = budgets.raised(folder, old["budget"], budgets.given(request), new["resources"]["gpus_per_trial"])
-    if request.retries is not None:
-        new["retries"] = request.retries
-    if str(request.data.resolve()) != old["data"]["path"]:
-        new["data"] = {**old["data"], "path": str(request.data.resolve())}
-    changed = {key: [old.get(key), value] for key, value in new.items() if old.get(key) != value}
-    return _run(folder, request, {**old, **new}, [], changed)
+    with StudyLock(folder, force=request.force_unlock):
+        settings, changed, notes = changes.settle(folder, request, space)
+        return _run(folder, request, settings, notes, changed)
 
 
 def data_of(results_dir: Path, study_name: str) -> Path:
@@ -326,11 +313,12 @@ def _run(
     notes: list[str],
     changed: Mapping[str, Any] | None = None,
 ) -> int:
-    """Start Ray, take the lock, run the study, show its table. `changed` is given, if empty, where a study goes on."""
+    """Start Ray, run the study, show its table. Where a study goes on, `changed` is given and its lock is held."""
     from rich.console import Console
 
     from results.tables import compact
     from tuner import cluster, observers, ray_backend
+    from tuner.changes import describe
     from tuner.progress import Progress
     from tuner.study import Study
 
@@ -344,8 +332,6 @@ def _run(
         raise InputError(f"--cpus-per-trial {resources.cpus_per_trial:g}: there are {cores} cores; give that or less")
     holder: list[Study] = []
     with contextlib.ExitStack() as stack:
-        if changed is not None:  # before Ray takes its seconds; a new study's folder is not made before Ray is there
-            stack.enter_context(StudyLock(folder))
         print(
             "starting Ray ..." if request.address is None else f"joining Ray at {request.address} ...", file=sys.stderr
         )
@@ -357,7 +343,7 @@ def _run(
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
-        if changed is None:
+        if changed is None:  # a new study's folder is not made before Ray is there
             stack.enter_context(StudyLock(folder))
         hearers = observers.start(folder, request.log, request.notify, request.notify_on)
         for hearer in hearers:
@@ -366,6 +352,8 @@ def _run(
         study = Study.create(folder, settings, told) if changed is None else Study.resume(folder, changed, told)
         stack.callback(study.close)
         holder.append(study)
+        for line in describe(changed or {}, study.state):
+            print(line, file=sys.stderr)
         _announce(study, concurrent)
         with progress:
             reason = ray_backend.run(study, request.data, resources, concurrent)

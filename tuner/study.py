@@ -32,7 +32,7 @@ FINAL = ("completed", "stopped", "diverged", "failed")
 STOPPED_BY_HAND = "stopped by hand"
 """The reason of a trial's end that somebody asked for."""
 
-_PER_ATTEMPT = ("event", "seq", "time", "host", "trial", "attempt", "from_epoch")
+_PER_ATTEMPT = ("event", "seq", "time", "elapsed", "host", "trial", "attempt", "from_epoch")
 
 
 @dataclass
@@ -52,6 +52,8 @@ class TrialState:
     error: str | None = None
     pers: dict[int, float | None] = field(default_factory=dict)
     last_row: dict[str, Any] = field(default_factory=dict)
+    rungs: dict[int, float] = field(default_factory=dict)
+    """The PER at each rung it was compared at."""
     stop_logged: str | None = None
     started: float = 0.0
     seconds: float = 0.0
@@ -61,6 +63,11 @@ class TrialState:
     def epoch(self) -> int:
         """The last epoch that was reported; 0 before the first."""
         return max(self.pers, default=0)
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended for good."""
+        return self.status in FINAL
 
     @property
     def best(self) -> tuple[float, int] | None:
@@ -104,6 +111,8 @@ class StudyState:
         self.rungs = Rungs()
         self.spent = budgets.Spent()
         self.searcher: OptunaSearcher | None = None
+        self.untold: set[int] = set()
+        """Trials that the searcher is not told of: they are not in the space that a resume brought."""
         self.space: Space | None = None
         self.driver_seconds = 0.0
         """Wall time spent by drivers: the sum over sessions of their first to their last event."""
@@ -121,25 +130,40 @@ class StudyState:
         if event["event"] in ("study_started", "study_resumed"):
             self.session_seq = event["seq"]
             self.driver_seconds += self._session_end - self._session_start
-            self._session_start = event["time"]
-        self._session_end = max(self._session_start, event["time"])
+            self._session_start = self._session_end = event["time"]
+        # The wall clock may be set back or forward under a session; logs of before have no other.
+        elapsed = event.get("elapsed", event["time"] - self._session_start)
+        self._session_end = max(self._session_end, self._session_start + elapsed)
         self.spent.apply(event)
         if handler is not None:
             handler(event)
 
     def _study_started(self, event: Mapping[str, Any]) -> None:
-        self.settings = {key: value for key, value in event.items() if key not in ("event", "seq", "time")}
+        self.settings = {key: value for key, value in event.items() if key not in ("event", "seq", "time", "elapsed")}
         if event["space"] is not None:  # a planned study has no space and asks nobody
-            self.space = Space.from_dict(event["space"])
-            if self._searching:
-                from tuner.searcher import OptunaSearcher
+            self._make_searcher()
 
-                self.searcher = OptunaSearcher(self.space, event["searcher"], event["seed"])
+    def _searcher_of(self, trial: TrialState) -> OptunaSearcher | None:
+        """The searcher, where it is told of this trial."""
+        return None if trial.number in self.untold else self.searcher
+
+    def _make_searcher(self) -> None:
+        """The space and the searcher that the settings name, told of the trials so far."""
+        self.space = Space.from_dict(self.settings["space"])
+        if self._searching:
+            from tuner.changes import retell
+            from tuner.searcher import OptunaSearcher
+
+            self.searcher = OptunaSearcher(self.space, self.settings["searcher"], self.settings["seed"])
+            self.untold = retell(self.searcher, self.space, self)
 
     def _study_resumed(self, event: Mapping[str, Any]) -> None:
         self.ended = None
-        for key, (_, new) in event.get("changed", {}).items():
+        changed = event.get("changed", {})
+        for key, (_, new) in changed.items():
             self.settings[key] = new
+        if changed.keys() & {"space", "searcher", "objective"}:
+            self._make_searcher()
 
     def _study_ended(self, event: Mapping[str, Any]) -> None:
         self.ended = event["reason"]
@@ -174,8 +198,9 @@ class StudyState:
         if event["rung"] is not None:
             value = value_of(event["per"], event["val_loss"])
             self.rungs.record(event["rung"], trial.number, value)
-            if self.searcher is not None:
-                self.searcher.rung(trial.number, event["rung"], value[0])
+            trial.rungs.setdefault(event["rung"], value[0])
+            if searcher := self._searcher_of(trial):
+                searcher.rung(trial.number, event["rung"], value[0])
         if event["decision"] == "stop":
             trial.stop_logged = event["status"]
 
@@ -184,8 +209,8 @@ class StudyState:
         trial.status, trial.error = event["status"], event.get("error")
         if trial.status == "failed":
             trial.errors += 1
-        if trial.status in FINAL and not event.get("retry") and self.searcher is not None:
-            self.searcher.ended(trial.number, trial.status, trial.objective(self.settings["objective"]))
+        if trial.final and not event.get("retry") and (searcher := self._searcher_of(trial)):
+            searcher.ended(trial.number, trial.status, trial.objective(self.settings["objective"]))
         if event.get("retry"):
             trial.status = "interrupted"
         if trial.status in FINAL:
@@ -254,7 +279,7 @@ class Study:
     def resume(
         cls, folder: Path, changed: Mapping[str, Any], observers: list[Callable[[dict[str, Any]], None]]
     ) -> Study:
-        """Rebuild a study from its log and go on; `changed` maps settings (budget, resources) to [old, new]."""
+        """Rebuild a study from its log and go on; `changed` maps settings to [old, new] (see `tuner.changes`)."""
         study = cls(folder, EventLog(folder / LOG_NAME), observers)
         events, _ = read_events(folder / LOG_NAME)
         if not events or events[0]["event"] != "study_started":
@@ -329,10 +354,11 @@ class Study:
             entry: dict[str, Any] = self.settings["plan"][number]
             return {"params": {}, "seed": entry["config"]["training"]["seed"], **entry}
         state, starts = self.state, self.settings.get("start_points", [])
+        place = number - self.settings.get("starts_from", 0)
         assert state.space is not None and state.searcher is not None  # noqa: S101  set by study_started
         seed = int(np.random.SeedSequence([self.settings["seed"], number, 2**31]).generate_state(1)[0])
-        if number < len(starts):
-            params, origin = starts[number], "start_point"
+        if place < len(starts):
+            params, origin = starts[place], "start_point"
         else:
             params, origin = state.searcher.propose(number), "searched"
         return {"params": params, "seed": seed, "origin": origin, "config": to_dict(state.space.config(params, seed))}

@@ -10,6 +10,34 @@ import click
 from tuner.commands.options import budget_options, data_option, observer_options, resource_options, results_option
 
 
+def _plan_options(function: Any) -> Any:
+    """--searcher, --stopping, --start, --force-unlock: how a space is searched."""
+    options = (
+        click.option(
+            "--searcher", type=click.Choice(["tpe", "random"]), help="Searcher [default: the space's, or as before]."
+        ),
+        click.option(
+            "--stopping",
+            type=click.Choice(["asha", "none"]),
+            help="Stopping rule [default: the space's, or as before].",
+        ),
+        click.option(
+            "--start",
+            multiple=True,
+            metavar="WHAT",
+            help="Begin with this too: a run, STUDY/TRIAL, or STUDY for its three best trials, such as recorded ones.",
+        ),
+        click.option(
+            "--force-unlock",
+            is_flag=True,
+            help="Take the study from another driver, if that is gone for good and still seems to hold it.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 @click.command(
     epilog="Example: tuner search small --data data/an4 --trials 16 --study an4. "
     "Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on."
@@ -19,14 +47,7 @@ from tuner.commands.options import budget_options, data_option, observer_options
 @click.option("--study", help="Name of the study [default: the space's name, numbered].")
 @click.option("--resume", "resume_", is_flag=True, help="Go on with the study if it exists.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
-@click.option("--searcher", type=click.Choice(["tpe", "random"]), help="Searcher [default: the space's].")
-@click.option("--stopping", type=click.Choice(["asha", "none"]), help="Stopping rule [default: the space's].")
-@click.option(
-    "--start",
-    multiple=True,
-    metavar="WHAT",
-    help="Begin with this too: a run, STUDY/TRIAL, or STUDY for its three best trials, such as recorded ones.",
-)
+@_plan_options
 @budget_options
 @resource_options
 @observer_options
@@ -42,25 +63,36 @@ def search(space: str, data_dir: Path, study: str | None, resume_: bool, results
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
     again = resume_ and (results_dir / name).exists()
-    if again and (given["searcher"] or given["stopping"] or given["start"]):
-        raise click.UsageError("a study keeps the searcher, the stopping rule and the start points it began with")
-    raise click.exceptions.Exit(go_on(name, request) if again else begin(loaded, name, request))
+    raise click.exceptions.Exit(go_on(name, request, loaded) if again else begin(loaded, name, request))
 
 
-@click.command(epilog="Example: tuner resume an4 --trials 32")
+@click.command(
+    epilog="""\b
+Examples:
+  tuner resume an4 --trials 32
+  tuner resume an4 --space narrower.yaml --stopping none --trials 48
+"""
+)
 @click.argument("study")
+@click.option("--space", help="Search this space from now on: a shipped one or a file [default: as before].")
+@_plan_options
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Data folder [default: where it was].")
 @budget_options
 @resource_options
 @observer_options
 @results_option
-def resume(study: str, data_dir: Path | None, results_dir: Path, **given: Any) -> None:
-    """Go on with STUDY from its log: same trials, same rungs, same searcher."""
+def resume(study: str, space: str | None, data_dir: Path | None, results_dir: Path, **given: Any) -> None:
+    """Go on with STUDY from its log: same trials, same rungs, same searcher.
+
+    What is given anew (space, searcher, stopping rule, budget, resources) holds from now on, over all trials so far.
+    """
+    from search_spaces import load_space
     from tuner.launch import Request, data_of
     from tuner.launch import resume as go_on
 
     data_dir = data_dir or data_of(results_dir, study)
-    raise click.exceptions.Exit(go_on(study, Request(results_dir=results_dir, data=data_dir, **given)))
+    request = Request(results_dir=results_dir, data=data_dir, **given)
+    raise click.exceptions.Exit(go_on(study, request, load_space(space) if space else None))
 
 
 COMMANDS = (search, resume)
