@@ -95,17 +95,17 @@ def best(
     if where:
         trials = _filtered(results_dir, studies, trials, where)
     varied = varying(trials)
-    chosen = varied if columns is None else _choose_columns(columns, trials.column_names)
+    chosen = varied if columns is None else choose_columns(columns, trials.column_names)
     groups = [_known(name.strip(), trials.column_names, "group_by") for name in (group_by or "").split(",") if group_by]
     rows = trials.select(list(dict.fromkeys([*schema("trials").names, *varied, *chosen, *groups]))).to_pylist()
     notes = [] if rows else ["no trials" + (" meet the condition" if where else " yet")]
     about = {row["study"]: row for row in tables["studies"].to_pylist()}
-    key = _Order(by, trials.schema)
-    targets = [_Order(name, trials.schema) for name in pareto.split(",")] if pareto else [key]
+    key = Order(by, trials.schema)
+    targets = [Order(name, trials.schema) for name in pareto.split(",")] if pareto else [key]
     ranked = [row for row in rows if all(order.value(row) is not None for order in targets)]
     ranked.sort(key=lambda row: [*(order.value(row) for order in targets), row["study"], row["trial"]])
     notes += _left_out(rows, ranked, targets)
-    seeds = _Seeds(rows, about, varied, key.column if key.column in _PER_COLUMNS else "best_per")
+    seeds = Seeds(rows, about, varied, key.column if key.column in _PER_COLUMNS else "best_per")
     if pareto:
         shown = _front(ranked, targets)
         notes.append(f"{len(shown)} of {len(ranked)} trials are beaten by no other in {pareto}")
@@ -130,13 +130,13 @@ def verdict(results_dir: str | Path, trials: Sequence[tuple[str, int]]) -> list[
     varied = varying(tables["trials"])
     rows = tables["trials"].select(list(dict.fromkeys([*schema("trials").names, *varied]))).to_pylist()
     about = {row["study"]: row for row in tables["studies"].to_pylist()}
-    key = _Order("best_per", tables["trials"].schema)
+    key = Order("best_per", tables["trials"].schema)
     ranked = [row for row in rows if (row["study"], row["trial"]) in trials and key.value(row) is not None]
     ranked.sort(key=lambda row: [row["best_per"], row["study"], row["trial"]])
-    return _Seeds(rows, about, varied, key.column).notes(ranked, key) + _mixed_data(ranked, about)
+    return Seeds(rows, about, varied, key.column).notes(ranked, key) + _mixed_data(ranked, about)
 
 
-class _Order:
+class Order:
     """A column to rank by: `NAME` (lowest first) or `NAME desc`."""
 
     def __init__(self, text: str, schema: pa.Schema) -> None:
@@ -155,7 +155,7 @@ class _Order:
         return None if value is None else self.sign * float(value)
 
 
-class _Seeds:
+class Seeds:
     """What trials that share a configuration and a data set, and differ in their seed, say about luck."""
 
     def __init__(self, rows: Sequence[Row], about: dict[str, Row], varied: Sequence[str], column: str) -> None:
@@ -197,7 +197,17 @@ class _Seeds:
         half = t95(n - 1) * math.sqrt(sum((x - mean) ** 2 for x in draws) / (n - 1) / n)
         return n, mean, mean - half, mean + half
 
-    def notes(self, ranked: Sequence[Row], key: _Order) -> list[str]:
+    def margin(self, leader: Row, other: Row) -> tuple[float, str]:
+        """The difference of the means of two configurations that luck explains, and where the s.d. is from."""
+        if self.degrees >= 3:
+            sd, factor = self.sd, t95(self.degrees)
+            source = f"seed s.d. {sd:.4f}, measured with {self.degrees} degrees of freedom"
+        else:
+            sd, factor = self._assumed(leader), 1.96
+            source = f"seed s.d. {sd:.4f} is assumed; replicates would measure it"
+        return factor * sd * math.sqrt(1 / len(self.draws(leader)) + 1 / len(self.draws(other))), source
+
+    def notes(self, ranked: Sequence[Row], key: Order) -> list[str]:
         """Whether the leader leads, by the rule in this module's docstring."""
         if key.column != self.column or key.sign < 0 or len(ranked) < 2:
             return []
@@ -209,30 +219,24 @@ class _Seeds:
         if leader is not ranked[0]:
             n = len(self.draws(leader))
             notes.append(
-                f"by the mean over seeds {_name(leader)}'s configuration leads "
+                f"by the mean over seeds {row_name(leader)}'s configuration leads "
                 f"({format_value(fmean(self.draws(leader)), 'per')}, {n} seed{'s' * (n > 1)})"
             )
-        if self.degrees >= 3:
-            sd, factor = self.sd, t95(self.degrees)
-            source = f"seed s.d. {sd:.4f}, measured with {self.degrees} degrees of freedom"
-        else:
-            sd, factor, source = self._assumed(leader), 1.96, ""
-            source = f"seed s.d. {sd:.4f} is assumed; replicates would measure it"
         value = fmean(self.draws(leader))
-        tied, margin = [], 0.0
+        tied, margin, source = [], 0.0, ""
         for row in rows[1:]:
-            difference = factor * sd * math.sqrt(1 / len(self.draws(leader)) + 1 / len(self.draws(row)))
+            difference, source = self.margin(leader, row)
             margin = max(margin, difference)
             if fmean(self.draws(row)) - value < difference:
                 tied.append(row)
         if tied:
-            names = ", ".join(_name(row) for row in tied[:5])
+            names = ", ".join(row_name(row) for row in tied[:5])
             more = f" and {len(tied) - 5} more" if len(tied) > 5 else ""
-            notes.append(f"a tie: {names}{more} cannot be told from {_name(leader)} (within {margin:.4f}; {source})")
+            notes.append(f"a tie: {names}{more} cannot be told from {row_name(leader)} (within {margin:.4f}; {source})")
         else:
             gap = fmean(self.draws(rows[1])) - value if len(rows) > 1 else None
             if gap is not None:
-                notes.append(f"{_name(leader)} leads by {gap:.4f}, more than luck explains ({margin:.4f}; {source})")
+                notes.append(f"{row_name(leader)} leads by {gap:.4f}, more than luck explains ({margin:.4f}; {source})")
         return notes
 
     def _assumed(self, row: Row) -> float:
@@ -296,7 +300,8 @@ def _known(name: str, names: Sequence[str], what: str) -> str:
     raise InputError(f"{what}: there is no column {name!r}; {hint}")
 
 
-def _choose_columns(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+def choose_columns(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """The columns that patterns such as `schedule_*` name, in their order; InputError for one that names none."""
     chosen: list[str] = []
     for pattern in patterns:
         matched = fnmatch.filter(names, pattern) or [_known(pattern, names, "columns")]
@@ -304,7 +309,7 @@ def _choose_columns(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _left_out(rows: Sequence[Row], ranked: Sequence[Row], targets: Sequence[_Order]) -> list[str]:
+def _left_out(rows: Sequence[Row], ranked: Sequence[Row], targets: Sequence[Order]) -> list[str]:
     kept = {id(row) for row in ranked}
     counts: dict[str, int] = defaultdict(int)
     for row in rows:
@@ -317,7 +322,7 @@ def _left_out(rows: Sequence[Row], ranked: Sequence[Row], targets: Sequence[_Ord
     return [f"not ranked, without {names}: {what}"]
 
 
-def _front(ranked: Sequence[Row], targets: Sequence[_Order]) -> list[Row]:
+def _front(ranked: Sequence[Row], targets: Sequence[Order]) -> list[Row]:
     front: list[Row] = []
     values: list[list[float]] = []
     for row in ranked:  # sorted by the first target, so that a later row never beats an earlier one
@@ -343,7 +348,8 @@ def _mixed_data(ranked: Sequence[Row], about: dict[str, Row]) -> list[str]:
     return [f"the trials ran on {len(data)} different data sets: their PERs do not compare; name one study"]
 
 
-def _remark(row: Row) -> str:
+def remark(row: Row) -> str:
+    """What is unusual about a trial, in a few words."""
     marks = []
     if row["origin"] == "recorded":
         marks.append("recorded, not run here")
@@ -356,7 +362,8 @@ def _remark(row: Row) -> str:
     return ", ".join(marks)
 
 
-def _name(row: Row) -> str:
+def row_name(row: Row) -> str:
+    """A trial as `STUDY/TRIAL`."""
     return f"{row['study']}/{row['trial']}"
 
 
@@ -365,7 +372,7 @@ def _answer(
     trials: pa.Schema,
     asked: Sequence[str],
     chosen: Sequence[str],
-    seeds: _Seeds,
+    seeds: Seeds,
     notes: list[str],
     problems: list[str],
 ) -> Best:
@@ -377,14 +384,14 @@ def _answer(
     names = list(dict.fromkeys(names))
     rows = [
         {**row, **dict(zip(("seeds", "mean", "low", "high"), seeds.interval(row), strict=True)), "rank": rank}
-        | {"note": _remark(row)}
+        | {"note": remark(row)}
         for rank, row in enumerate(shown, start=1)
     ]
     hide = [name for name in ("gpu_seconds", "cpu_seconds") if not any(row[name] for row in shown)]
     hide += ["status", "origin"]  # the note says what is unusual
     if len({row["study"] for row in shown}) == 1:
         hide.append("study")
-    if not any(_remark(row) for row in shown):
+    if not any(remark(row) for row in shown):
         hide.append("note")
     hide = [name for name in hide if name not in asked and name not in chosen]
     configuration = [name for name in names if name in trials.names and name not in _FIXED]

@@ -71,6 +71,7 @@ STUDIES = (
     Column("best_trial", "int32", "", "the trial that has it; the first on ties"),
     Column("cpu_seconds", "float64", "s", "sum over its trials"),
     Column("gpu_seconds", "float64", "s", "sum over its trials"),
+    Column("confirms", "string", "", "the study whose leaders it runs again with fresh seeds; null otherwise"),
     Column("origin_note", "string", "", "where the study came from, if not from a search here"),
     Column("space_definition", "string", "JSON", "the whole search space"),
 )

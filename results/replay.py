@@ -263,6 +263,7 @@ class Replay:
             "best_trial": trials["trial"][best].as_py() if best is not None else None,
             **{name: pc.sum(trials[name]).as_py() or 0.0 for name in ("cpu_seconds", "gpu_seconds")},
             "origin_note": about.get("origin_note"),
+            "confirms": about.get("confirms"),
             "space_definition": _json(about.get("space")),
         }
         for key in ("searcher", "stopping"):

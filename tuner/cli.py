@@ -15,6 +15,7 @@ import click
 from search_spaces.errors import InputError
 from tuner.commands import (
     changelog,
+    confirm,
     data,
     evaluate,
     export,
@@ -50,6 +51,7 @@ for command in (
     *spaces.COMMANDS,
     *runs.COMMANDS,
     *search.COMMANDS,
+    *confirm.COMMANDS,
     *lineage.COMMANDS,
     *train.COMMANDS,
     *evaluate.COMMANDS,

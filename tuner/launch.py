@@ -393,6 +393,7 @@ def _announce(study: Any, concurrent: int) -> None:
 def _finish(study: Any, reason: str, request: Request) -> int:
     """The table, and what to do next."""
     from results.best import best
+    from results.confirmed import confirmed
     from tuner.lineage import lineage_table
 
     name = study.settings["study"]
@@ -402,14 +403,17 @@ def _finish(study: Any, reason: str, request: Request) -> int:
     if study.settings.get("lineage"):
         print(lineage_table(request.results_dir, name).render("table"))
     else:
-        print(best(request.results_dir, [name], top=10).render("table"))
+        fresh = confirmed(request.results_dir, [name]) if study.settings.get("confirms") else None
+        print((fresh or best(request.results_dir, [name], top=10)).render("table"))
     where = "" if request.results_dir == Path("results") / "studies" else f" --results {request.results_dir}"
     if reason == "interrupted":
         print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")
         return 130
     for line in budgets.advice(study, reason, where):
         print(f"\n{line}")
-    print(f"\nnext: tuner best {name} --top 5{where}")
+    print(f"\nnext: tuner best {study.settings.get('confirms') or name} --top 5{where}")
+    if study.settings["space"]:
+        print(f"      tuner confirm {name} --top 5 --seeds 5{where}   (does the lead stay with fresh seeds?)")
     print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')
     if failed and len(failed) == len(trials):
         print(f"error: every trial failed; the first said: {failed[0].error}", file=sys.stderr)

@@ -22,7 +22,9 @@ Examples:
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Rows.")
 @click.option("--where", help="Only trials that meet this SQL condition on the trials table.")
 @click.option(
-    "--by", default="best_per", show_default=True, help="Column to rank by, lowest first; 'NAME desc': highest first."
+    "--by",
+    help="Column to rank by, lowest first; 'NAME desc': highest first [default: best_per; the mean over fresh seeds "
+    "where 'tuner confirm' made some].",
 )
 @click.option("--group-by", help="Show the best trial of each value of this column, or of several: a,b.")
 @click.option("--pareto", help="Show the trials that no other beats in all of these columns: best_per,gpu_seconds.")
@@ -35,7 +37,7 @@ def best(
     studies: tuple[str, ...],
     top: int,
     where: str | None,
-    by: str,
+    by: str | None,
     group_by: str | None,
     pareto: str | None,
     columns: str | None,
@@ -44,18 +46,21 @@ def best(
 ) -> None:
     """Show the best configurations of STUDIES (of all studies if none is named), and whether the leaders are a tie."""
     from results.best import best as best_of
+    from results.confirmed import confirmed
 
     if pareto and group_by:
         raise click.UsageError("give --pareto or --group-by, not both")
-    found = best_of(
+    shown = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None
+    plain = bool(by or where or group_by or pareto or not studies)
+    found = (None if plain else confirmed(results_dir, studies, top, shown)) or best_of(
         results_dir,
         list(studies) or None,
         top=top,
         where=where,
-        by=by,
+        by=by or "best_per",
         group_by=group_by,
         pareto=pareto,
-        columns=[name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None,
+        columns=shown,
     )
     for problem in found.problems:
         click.echo(f"note: {problem}", err=True)

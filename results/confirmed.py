@@ -1,0 +1,152 @@
+"""Leaders of a search that were run again with fresh seeds: who leads then, and how much of the lead was luck.
+
+The lowest PER of a search is partly a lucky draw: the more trials, the luckier the lowest ("overtuning", Schneider,
+Bischl and Feurer 2025, arXiv 2506.19540). So a confirmed configuration is ranked by the mean over its fresh seeds
+alone; the PER that it was chosen for is shown beside it and takes no part. Ties are called by the rule of
+`results.best`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import pyarrow as pa
+
+from results.best import Best, Order, Row, Seeds, choose_columns, remark, row_name, short_headers, varying
+from results.events import LOG_NAME
+from results.output import Sheet, format_value
+from results.replay import schema
+from results.tables import find_studies, load_tables
+
+_COLUMNS = ("rank", "study", "trial", "seeds", "mean", "low", "high", "best_per", "luck", "epochs", "status", "origin")
+_TYPES = {"rank": pa.int32(), "seeds": pa.int32(), "note": pa.string()} | dict.fromkeys(
+    ("mean", "low", "high", "luck"), pa.float64()
+)
+
+
+def confirms(folder: Path) -> str | None:
+    """The name of the study whose leaders this study runs again; None if it is no confirmation."""
+    try:
+        with (folder / LOG_NAME).open("rb") as file:
+            line = file.readline()
+        name = json.loads(line).get("confirms") if b'"confirms"' in line else None
+    except (OSError, ValueError, AttributeError):
+        return None
+    return name if isinstance(name, str) else None
+
+
+def confirmations(results_dir: str | Path, study: str) -> list[str]:
+    """The studies of the results folder that run leaders of `study` again."""
+    return [folder.name for folder in find_studies(results_dir) if confirms(folder) == study]
+
+
+def confirmed(
+    results_dir: str | Path, studies: Sequence[str], top: int = 10, columns: Sequence[str] | None = None
+) -> Best | None:
+    """The best-config table of studies of which leaders were confirmed; None where no fresh seed has ended.
+
+    First the confirmed configurations, a row each, lowest mean over the fresh seeds first, with its 95 % interval;
+    `best_per` is what the search had, `luck` what the mean is above it (null where the searched trial did not run to
+    its end). Then the other trials of the studies named, by the one PER that they have. `studies` names searches,
+    confirmations or both; either brings in the other.
+    """
+    root = Path(results_dir)
+    find_studies(root, studies)  # raises for a name that is none
+    searched = dict.fromkeys(confirms(root / name) or name for name in studies)
+    again = {other: name for name in searched for other in confirmations(root, name)}
+    if not again:
+        return None
+    there = [name for name in [*searched, *again] if (root / name / LOG_NAME).exists()]
+    tables, problems = load_tables(root, there, ("studies", "trials"))
+    varied = varying(tables["trials"])
+    chosen = varied if columns is None else choose_columns(columns, tables["trials"].column_names)
+    wanted = list(dict.fromkeys([*schema("trials").names, *varied, *chosen]))
+    rows = tables["trials"].select(wanted).to_pylist()
+    fresh = [_as_parent(row) for row in rows if row["study"] in again and row["status"] == "completed"]
+    fresh = [row for row in fresh if row["best_per"] is not None and row["trial"] >= 0]
+    if not fresh:
+        return None
+    about = {row["study"]: row for row in tables["studies"].to_pylist()}
+    seeds = Seeds(fresh, about, varied, "best_per")
+    own = {(row["study"], row["trial"]): row for row in rows if row["study"] not in again}
+    leaders = {(row["study"], row["trial"]): row for row in fresh}
+    shown = [_leader_row(own.get(key, {}), row, seeds) for key, row in leaders.items()]
+    shown.sort(key=lambda row: (row["mean_of_seeds"], row["study"], row["trial"]))
+    notes = _notes(shown, [leaders[row["study"], row["trial"]] for row in shown], seeds, tables["trials"].schema)
+    open_seeds = sum(row["study"] in again and row["status"] in ("running", "interrupted") for row in rows)
+    if open_seeds:
+        notes.append(f"not all fresh seeds have ended: {open_seeds} go on with tuner resume {' or '.join(again)}")
+    rest = [row for key, row in own.items() if key not in leaders and row["study"] in studies]
+    rest = sorted((r for r in rest if r["best_per"] is not None), key=lambda r: (r["best_per"], r["study"], r["trial"]))
+    if rest and len(shown) < top:
+        notes.append(f"below rank {len(shown)}: one seed each, by the PER that the search had")
+    shown += [{**row, "seeds": 0, "note": remark(row)} for row in rest]
+    return _table(shown[:top], tables["trials"].schema, chosen, notes, problems)
+
+
+def _as_parent(row: Row) -> Row:
+    """A replicate under the name of the trial that it repeats (`parent` is STUDY/TRIAL); trial -1 if it has none."""
+    study, _, trial = (row["parent"] or "").rpartition("/")
+    return {**row, "study": study, "trial": int(trial) if trial.isdigit() else -1}
+
+
+def _leader_row(own: Row, fresh: Row, seeds: Seeds) -> Row:
+    """What is shown of a confirmed configuration: the searched trial's row, if it is still there, and its seeds."""
+    count, mean, low, high = seeds.interval(fresh)
+    value = fmean(seeds.draws(fresh))
+    row = {**fresh, "best_per": None, "status": None, "epochs": None, "origin": None, **own}
+    luck = value - row["best_per"] if row["status"] == "completed" else None
+    shown = {"seeds": count, "mean": value if mean is None else mean, "low": low, "high": high, "luck": luck}
+    return {**row, **shown, "mean_of_seeds": value, "note": "; ".join(filter(None, ("confirmed", remark(row))))}
+
+
+def _notes(shown: Sequence[Row], fresh: Sequence[Row], seeds: Seeds, columns: pa.Schema) -> list[str]:
+    """Whether the search's leader stays ahead, which differences are ties, and how lucky the search was."""
+    notes = []
+    first = min((row for row in shown if row["best_per"] is not None), key=lambda row: row["best_per"], default=None)
+    if first is not None and len(shown) > 1:
+        notes.append(_stays(shown, fresh, shown.index(first), seeds))
+    notes += seeds.notes(fresh, Order("best_per", columns))
+    lucks = [row["luck"] for row in shown if row["luck"] is not None]
+    if lucks:
+        mean = fmean(lucks)
+        text = f"on fresh seeds the PER is {abs(mean):.4f} {'higher' if mean >= 0 else 'lower'} than in the search"
+        notes.append(
+            f"{text} (mean of {len(lucks)} configuration{'s' * (len(lucks) > 1)})"
+            + ("; the lowest of many is partly luck" if mean > 0 else "")
+        )
+    return notes
+
+
+def _stays(shown: Sequence[Row], fresh: Sequence[Row], at: int, seeds: Seeds) -> str:
+    """One sentence on the trial that the search had first, which is now at position `at`."""
+    name = f"{row_name(shown[at])}, first in the search,"
+    if at == 0:
+        margin, _ = seeds.margin(fresh[0], fresh[1])
+        gap = shown[1]["mean_of_seeds"] - shown[0]["mean_of_seeds"]
+        if gap >= margin:
+            return f"{name} stays ahead on fresh seeds"
+        return f"{name} is first on fresh seeds as well, but its lead of {gap:.4f} is within luck ({margin:.4f})"
+    margin, _ = seeds.margin(fresh[0], fresh[at])
+    gap = shown[at]["mean_of_seeds"] - shown[0]["mean_of_seeds"]
+    ahead = f"{row_name(shown[0])} is {format_value(gap, 'per')} better on fresh seeds"
+    if gap >= margin:
+        return f"{name} was lucky: {ahead}, more than luck explains ({margin:.4f})"
+    return f"{name} does not stay first: {ahead}, which is within luck ({margin:.4f}), so either may be the better one"
+
+
+def _table(
+    shown: Sequence[Row], trials: pa.Schema, chosen: Sequence[str], notes: list[str], problems: list[str]
+) -> Best:
+    names = list(dict.fromkeys([*_COLUMNS, "note", *chosen]))
+    types = {**{f.name: f.type for f in trials}, **_TYPES}
+    rows = [{**row, "rank": rank} for rank, row in enumerate(shown, start=1)]
+    hide = [name for name in ("status", "origin", "epochs") if name not in chosen]
+    if len({row["study"] for row in shown}) == 1:
+        hide.append("study")
+    headers = {**short_headers([name for name in chosen if name in trials.names]), "best_per": "search"}
+    fields = pa.schema([(name, types[name]) for name in names])
+    return Best(Sheet.of(rows, names), fields, notes, problems, headers, hide)

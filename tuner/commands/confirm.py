@@ -1,0 +1,97 @@
+"""`tuner confirm`: is the lead of the best trials more than luck?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tuner.commands.options import format_option, observer_options, resource_options, results_option
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tuner confirm an4 --top 5 --seeds 5
+  tuner confirm an4 --resume
+  tuner confirm an4 --table --format markdown
+"""
+)
+@click.argument("study")
+@click.option("--top", type=click.IntRange(min=1), help="Configurations to run again, the best ones. [default: 5]")
+@click.option("--seeds", type=click.IntRange(min=2), help="Fresh seeds of each. [default: 5]")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another one gives other seeds.")
+@click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Data folder [default: the study's].")
+@click.option("--study", "name", help="Name of the study that is made [default: STUDY-confirm].")
+@click.option("--resume", "resume_", is_flag=True, help="Go on with it if it exists.")
+@click.option("--table", "table_only", is_flag=True, help="Run nothing, print the table of what has run.")
+@resource_options
+@observer_options
+@format_option
+@results_option
+def confirm(
+    study: str,
+    top: int | None,
+    seeds: int | None,
+    seed: int,
+    data_dir: Path | None,
+    name: str | None,
+    resume_: bool,
+    table_only: bool,
+    form: str,
+    results_dir: Path,
+    **given: Any,
+) -> None:
+    """Run the leaders of STUDY again with fresh seeds, none stopped early, and rank them by the mean.
+
+    A study of its own, STUDY-confirm; 'tuner best STUDY' then ranks by its means, with intervals and ties.
+    """
+    from search_spaces import InputError
+    from tuner.confirm import check_resumed, fresh_seeds, leaders, make_plan
+    from tuner.launch import Request, data_of, resume, run_plan
+    from tuner.trials import read_log
+
+    data_dir = data_dir or data_of(results_dir, study)
+    name = name or f"{study}-confirm"
+    if table_only:
+        from results.confirmed import confirmed
+
+        found = confirmed(results_dir, [study])
+        if found is None:
+            raise InputError(f"{study}: no fresh seed has ended yet; run 'tuner confirm {study}' first")
+        click.echo(found.render(form), nl=False)
+        return
+    if resume_ and (results_dir / name).exists():
+        check_resumed(results_dir, name, study, top, seeds)
+        raise click.exceptions.Exit(resume(name, Request(results_dir=results_dir, data=data_dir, **given)))
+    chosen = leaders(results_dir, study, top or 5)
+    before, _ = read_log(results_dir / study)
+    if len(chosen) < (top or 5):
+        click.echo(f"note: {study} has {len(chosen)} configurations with a PER; all are run again", err=True)
+    plan = make_plan(study, chosen, fresh_seeds(before["seed"], seeds or 5, seed))
+    resources = {key: before["resources"][key] for key in ("cpus_per_trial", "gpus_per_trial") if given[key] is None}
+    request = Request(results_dir=results_dir, data=data_dir, **{**given, **resources})
+    status = run_plan(
+        name,
+        request,
+        lambda dataset: _on_same_data(plan, dataset, before, data_dir),
+        confirms=study,
+        origin_note=f"the {len(chosen)} best of {study} again, {seeds or 5} fresh seeds each",
+    )
+    raise click.exceptions.Exit(status)
+
+
+def _on_same_data(plan: list[Any], dataset: Any, before: dict[str, Any], folder: Path) -> list[Any]:
+    from search_spaces import InputError
+
+    if dataset.fingerprint != before["data"]["fingerprint"]:
+        raise InputError(
+            f"{folder}: these are not the data that {before['study']} ran on, so PERs would not compare; "
+            "give the same data by --data"
+        )
+    return plan
+
+
+COMMANDS = (confirm,)
+"""What `tuner.cli` adds."""
