@@ -56,7 +56,7 @@ def _identical(history: History) -> Iterator[Finding]:
 
 def _incomplete(history: History) -> Iterator[Finding]:
     for row in history.trials:
-        if row["status"] in ("interrupted", "failed", "running"):
+        if row["status"] in ("interrupted", "failed", "paused", "running"):
             planned = row.get("training_batches")
             how_far = f" after {row['batches']} of {planned} batches" if row["batches"] is not None else ""
             error = f": {row['error']}" if row["error"] else ""
@@ -114,7 +114,12 @@ def _cut_short(history: History) -> Iterator[Finding]:
     stopped = []
     for row in history.trials:
         horizon, planned = history.horizon(row), row.get("training_batches")
-        if horizon is None or planned is None or row.get("schedule_kind") == "constant" or row["status"] == "running":
+        if (
+            horizon is None
+            or planned is None
+            or row.get("schedule_kind") == "constant"
+            or row["status"] in ("running", "paused")
+        ):
             continue
         epoch = row.get("training_batches_per_epoch") or 0
         done = row["batches"]

@@ -1,4 +1,4 @@
-"""How a space is searched by default: the searcher, the stopping rule and the budget."""
+"""How a space is searched by default: the searcher, the stopping rule (`stopping.py`) and the budget."""
 
 from __future__ import annotations
 
@@ -24,21 +24,6 @@ class RandomSearcher(_Plan):
     kind: Literal["random"] = "random"
 
 
-class ASHAStopping(_Plan):
-    """Asynchronous successive halving, the stopping kind (Li et al. 2020)."""
-
-    kind: Literal["asha"] = "asha"
-    grace: int = Field(1, ge=1, description="epoch of the first rung; no trial is stopped before it")
-    reduction: int = Field(3, ge=2, description="a rung keeps one in this many, and the next is this much later")
-    max_rungs: int | None = Field(None, ge=1, description="rungs at most; null = as many as fit in the run")
-
-
-class NoStopping(_Plan):
-    """Every trial runs to its end."""
-
-    kind: Literal["none"] = "none"
-
-
 class Budget(_Plan):
     """When the search ends: whichever comes first."""
 
@@ -62,5 +47,4 @@ class Budget(_Plan):
 
 
 Searcher = Annotated[TPESearcher | RandomSearcher, Field(discriminator="kind")]
-Stopping = Annotated[ASHAStopping | NoStopping, Field(discriminator="kind")]
 Objective = Literal["best_per", "last_per"]

@@ -20,8 +20,9 @@ from .constraints import parse_constraint
 from .errors import InputError
 from .fields import is_integer
 from .loader import Run, load_run
-from .plan import ASHAStopping, Budget, Objective, Searcher, Stopping, TPESearcher
+from .plan import Budget, Objective, Searcher, TPESearcher
 from .settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
+from .stopping import ASHAStopping, Stopping
 from .wording import show
 
 KINDS = ("choice", "uniform", "log_uniform", "int", "log_int", "value")

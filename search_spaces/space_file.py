@@ -14,9 +14,10 @@ from .dimensions import Findings, order, parse_dimensions
 from .errors import InputError
 from .fields import is_number, problems_of, refusal, unknown_path
 from .loader import Run, load_run
-from .plan import ASHAStopping, Budget, Objective, Searcher, Stopping, TPESearcher
+from .plan import Budget, Objective, Searcher, TPESearcher
 from .settings import InvalidSettings, merge, nested, validate
 from .space import Space, load_start_point
+from .stopping import ASHAStopping, Stopping
 from .wording import show
 from .yaml_file import find_file, read_yaml, shipped_names
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from search_spaces import InputError, RunConfig, Space
-from search_spaces.plan import Searcher, Stopping
+from search_spaces.plan import Searcher
+from search_spaces.stopping import Stopping
 from tuner.trials import read_log
 
 if TYPE_CHECKING:

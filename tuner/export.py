@@ -97,7 +97,7 @@ def _checkpoint(trial: Trial) -> tuple[bytes, dict[str, Any]]:
     from trainable.checkpoint import load
 
     row = trial.row
-    if not row["checkpoint"] and row["status"] not in ("running", "interrupted"):
+    if not row["checkpoint"] and row["status"] not in ("running", "interrupted", "paused"):
         raise InputError(f"{trial.name}: has no checkpoint ({row['status']}); {_others(trial)}")
     path = trial.folder / (row["checkpoint"] or f"checkpoints/{trial.number}/best.pt")
     try:

@@ -17,7 +17,8 @@ from pydantic import TypeAdapter
 from results.events import LOG_NAME
 from results.lock import StudyLock
 from search_spaces import InputError, RunConfig, Space
-from search_spaces.plan import Searcher, Stopping
+from search_spaces.plan import Searcher
+from search_spaces.stopping import Stopping
 from tuner import budgets, provenance
 from tuner.trials import load_run_or_trial, read_log
 
@@ -376,6 +377,8 @@ def check_writable(results_dir: Path) -> None:
 
 
 def _announce(study: Any, concurrent: int) -> None:
+    from tuner.study import OPEN
+
     settings = study.settings
     what = f"space {settings['space']['name']}" if settings["space"] else f"{len(settings['plan'])} planned runs"
     print(
@@ -385,7 +388,7 @@ def _announce(study: Any, concurrent: int) -> None:
         file=sys.stderr,
     )
     if study.state.trials:
-        ended = sum(t.status not in ("running", "interrupted") for t in study.state.trials.values())
+        ended = sum(t.status not in OPEN for t in study.state.trials.values())
         waiting = len(study.state.trials) - ended
         print(f"resuming: {ended} trials had ended, {waiting} go on from their checkpoints", file=sys.stderr)
 

@@ -110,7 +110,8 @@ class Mirror:
         return frozen
 
     def _outcome(self, trial: TrialState) -> tuple[OptunaState, float | None]:
-        if trial.number not in self._ends or (trial.status == "interrupted" and trial.origin != "recorded"):
+        waits = trial.status == "paused" or (trial.status == "interrupted" and trial.origin != "recorded")
+        if trial.number not in self._ends or waits:
             return OptunaState.RUNNING, None
         name = self.state.settings["objective"]
         value = trial.objective(name)

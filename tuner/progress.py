@@ -16,12 +16,15 @@ from rich.table import Table
 from rich.text import Text
 
 from search_spaces import flatten
+from tuner.study import OPEN
 
 if TYPE_CHECKING:
     from tuner.study import StudyState, TrialState
 
 SHOWN = 12
 """Running trials listed in the live view; more are counted."""
+RUNGS_SHOWN = 8
+"""Rungs listed in the live view: the last ones where somebody was stopped, if there are more."""
 QUIET_SECONDS = 30.0
 """Without a terminal, a status line comes at least this often while epochs are reported."""
 
@@ -85,7 +88,7 @@ class Progress:
 
     def remaining(self, state: StudyState) -> float | None:
         """Expected seconds to the end, from the mean time of the trials that have ended; None while none has."""
-        ended = [t for t in state.trials.values() if t.status not in ("running", "interrupted")]
+        ended = [t for t in state.trials.values() if t.status not in OPEN]
         budget = state.settings["budget"]
         left: list[float] = []
         if ended and budget["trials"]:
@@ -107,7 +110,7 @@ class Progress:
             return Text("starting ...")
         counts = Counter(t.status for t in state.trials.values())
         budget = state.settings["budget"]["trials"]
-        ended = len(state.trials) - counts["running"] - counts["interrupted"]
+        ended = len(state.trials) - sum(counts[status] for status in OPEN)
         remaining = self.remaining(state)
         head = Text()
         head.append(f"{state.settings['study']}", style="bold")
@@ -149,13 +152,13 @@ def describe_end(event: Mapping[str, Any], state: StudyState) -> str:
     per = trial.best
     text = f"trial {trial.number} {status} at epoch {trial.epoch} of {trial.config.epochs}"
     text += f": best PER {per[0]:.4f}" if per else ""
-    reason = event.get("error") or (trial.last_row.get("reason") if status == "stopped" else None)
+    reason = event.get("error") or (trial.last_row.get("reason") if status in ("stopped", "paused") else None)
     text += f" ({reason})" if reason else ""
     leader = state.leader
     if leader and leader.best:
         text += f" | best so far {leader.best[0]:.4f} (trial {leader.number})"
     budget = state.settings["budget"]["trials"]
-    ended = sum(t.status not in ("running", "interrupted") for t in state.trials.values())
+    ended = sum(t.status not in OPEN for t in state.trials.values())
     return text + (f" | {ended} of {budget} ended" if budget else f" | {ended} ended")
 
 
@@ -182,11 +185,15 @@ def _running_table(state: StudyState) -> Table:
 
 
 def _rung_lines(state: StudyState) -> list[Text]:
-    stopped = Counter(t.epoch for t in state.trials.values() if t.status == "stopped")
-    rungs = sorted(state.rungs.values)
+    rungs = sorted(state.history.rungs.items())
+    if len(rungs) > RUNGS_SHOWN:  # a rule that looks at every epoch
+        rungs = [(key, rung) for key, rung in rungs if rung.stopped or rung.paused][-RUNGS_SHOWN:]
     if not rungs:
         return []
-    cells = [f"epoch {rung}: {len(state.rungs.values[rung])} came, {stopped[rung]} stopped" for rung in rungs]
+    cells = [
+        f"{key}: {len(rung)} came, {rung.stopped} stopped" + (f", {rung.paused} wait" if rung.paused else "")
+        for key, rung in rungs
+    ]
     return [Text("rungs: " + "; ".join(cells), style="dim")]
 
 

@@ -21,13 +21,15 @@ from results.events import LOG_NAME, EventLog, read_events
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
 from tuner import budgets
-from tuner.stopping import Decision, Rungs, decide, value_of
+from tuner.stopping import Curve, Decision, History, Point, decide, probe_epochs, promotable
 
 if TYPE_CHECKING:
     from tuner.searcher import OptunaSearcher
 
 FINAL = ("completed", "stopped", "diverged", "failed")
 """The states that a trial does not leave; `running` and `interrupted` ones go on when the study is resumed."""
+OPEN = ("running", "interrupted", "paused")
+"""The others; a `paused` trial waits at a rung and goes on if it is promoted."""
 
 STOPPED_BY_HAND = "stopped by hand"
 """The reason of a trial's end that somebody asked for."""
@@ -91,6 +93,8 @@ class Job:
     config: RunConfig
     epochs_logged: int
     """Epochs already in the log: a checkpoint further on reports the missing one again before it trains."""
+    probes: tuple[tuple[int, int], ...] = ()
+    """(epoch, batches) of the cooldown probes that the stopping rule wants."""
 
     def __str__(self) -> str:
         return f"trial {self.trial}"
@@ -107,8 +111,9 @@ class StudyState:
         self.settings: dict[str, Any] = {}
         self.trials: dict[int, TrialState] = {}
         self._open: dict[int, TrialState] = {}
-        """Those that have not ended for good: asked for at every turn, so not looked for among all."""
-        self.rungs = Rungs()
+        """Those that run or wait to: asked for at every turn, so not looked for among all."""
+        self.history = History({"kind": "none"})
+        """What the stopping rule sees."""
         self.spent = budgets.Spent()
         self.searcher: OptunaSearcher | None = None
         self.untold: set[int] = set()
@@ -140,6 +145,7 @@ class StudyState:
 
     def _study_started(self, event: Mapping[str, Any]) -> None:
         self.settings = {key: value for key, value in event.items() if key not in ("event", "seq", "time", "elapsed")}
+        self.history = History(event["stopping"])
         if event["space"] is not None:  # a planned study has no space and asks nobody
             self._make_searcher()
 
@@ -164,6 +170,12 @@ class StudyState:
             self.settings[key] = new
         if changed.keys() & {"space", "searcher", "objective"}:
             self._make_searcher()
+        if "stopping" in changed:
+            waited = self.paused
+            self.history = self.history.under(self.settings["stopping"])
+            for trial in waited:  # the new rule lets them go on, to where it compares next
+                trial.status = "interrupted"
+                self._open[trial.number] = trial
 
     def _study_ended(self, event: Mapping[str, Any]) -> None:
         self.ended = event["reason"]
@@ -184,10 +196,12 @@ class StudyState:
                 started=event["time"],
                 started_with={k: v for k, v in event.items() if k not in _PER_ATTEMPT},
             )
+            self.history.begin(Curve.of_run(number, self.trials[number].config))
             if self.searcher is not None:
                 self.searcher.started(number, event["params"])
         trial = self.trials[number]
-        trial.attempt, trial.status, trial.error = event["attempt"], "running", None
+        trial.attempt, trial.status, trial.error, trial.stop_logged = event["attempt"], "running", None, None
+        self.history.unpause(number)
         self._open[number] = trial
 
     def _epoch(self, event: Mapping[str, Any]) -> None:
@@ -195,14 +209,23 @@ class StudyState:
         trial.pers[event["epoch"]] = event["per"]
         trial.seconds += event.get("seconds") or 0.0
         trial.last_row = dict(event)
-        if event["rung"] is not None:
-            value = value_of(event["per"], event["val_loss"])
-            self.rungs.record(event["rung"], trial.number, value)
-            trial.rungs.setdefault(event["rung"], value[0])
-            if searcher := self._searcher_of(trial):
-                searcher.rung(trial.number, event["rung"], value[0])
-        if event["decision"] == "stop":
+        point, decision, compared = Point.of_row(event), event["decision"], event["rung"] is not None
+        if compared:
+            self._tell_rung(trial, point)
+        # A log of before `passed` was written has rules that stop at the first rung failed.
+        passed = event.get("passed", decision != "stop")
+        self.history.record(trial.number, point, decision, compared=compared, passed=passed)
+        if decision != "continue":
             trial.stop_logged = event["status"]
+
+    def _tell_rung(self, trial: TrialState, point: Point) -> None:
+        """The value at a rung, which the searcher knows by its epoch or its percent of the horizon."""
+        key, value = self.history.key(trial.number, point.epoch), self.history.value(point)
+        step = point.epoch if key is None else key.at
+        if value is not None and step not in trial.rungs:
+            trial.rungs[step] = value[0]
+            if searcher := self._searcher_of(trial):
+                searcher.rung(trial.number, step, value[0])
 
     def _trial_ended(self, event: Mapping[str, Any]) -> None:
         trial = self.trials[event["trial"]]
@@ -213,8 +236,10 @@ class StudyState:
             searcher.ended(trial.number, trial.status, trial.objective(self.settings["objective"]))
         if event.get("retry"):
             trial.status = "interrupted"
-        if trial.status in FINAL:
+        if trial.status == "paused" or trial.status in FINAL:
             self._open.pop(trial.number, None)
+        if trial.status in FINAL:
+            self.history.unpause(trial.number, stopped=trial.status == "stopped")
             self.stop_asked.discard(trial.number)
             self.spent.ended(trial.number)
 
@@ -233,6 +258,15 @@ class StudyState:
         """Interrupted trials, lowest number first."""
         waiting = [trial for trial in self._open.values() if trial.status == "interrupted"]
         return sorted(waiting, key=lambda trial: trial.number)
+
+    @property
+    def paused(self) -> list[TrialState]:
+        """Trials that wait at a rung."""
+        return [self.trials[number] for number in self.history.paused]
+
+    def outstanding(self, left: int) -> int:
+        """Trials that have not had an epoch yet, the `left` that are not started included."""
+        return left + sum(not trial.pers for trial in self._open.values())
 
     @property
     def leader(self) -> TrialState | None:
@@ -294,6 +328,7 @@ class Study:
             # The driver died before it could write this trial's end: a logged stop is carried out, the rest goes on.
             study._end_attempt(trial, trial.stop_logged or "interrupted", error=None)
         study._end_asked()
+        study._end_paused()
         return study
 
     @property
@@ -331,18 +366,26 @@ class Study:
     @property
     def done(self) -> bool:
         """Whether nothing is to be done any more but `interrupt`: nothing runs or is to start, or a limit says so."""
-        return self.leaves or not (self.state.running or self.state.waiting or self.trials_left)
+        state = self.state
+        return self.leaves or not (state.running or state.waiting or self.trials_left or self._promotable() is not None)
+
+    def _promotable(self) -> int | None:
+        """The paused trial that goes on next; None if there is none, or a limit is reached."""
+        if not self.state.history.paused or self.reached:
+            return None
+        return promotable(self.state.history, self.state.outstanding(self.trials_left))
 
     def ask(self) -> Job | None:
         """The next attempt to run, written to the log; None if there is nothing to start now.
 
-        Interrupted trials come first, lowest number first; then start points; then what the searcher proposes.
+        Interrupted trials come first, lowest number first; then a paused one that the stopping rule promotes; then
+        start points; then what the searcher proposes.
         """
         if self.leaves:
             return None
-        waiting = self.state.waiting
-        if waiting:
-            trial = waiting[0]
+        waiting, promoted = self.state.waiting, None if self.state.waiting else self._promotable()
+        if waiting or promoted is not None:
+            trial = waiting[0] if promoted is None else self.state.trials[promoted]
             return self._start(trial.number, trial.attempt + 1, trial.epoch, trial.started_with)
         if not self.trials_left:
             return None
@@ -365,13 +408,15 @@ class Study:
 
     def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
         self._write("trial_started", trial=number, attempt=attempt, from_epoch=epochs, **fields)
-        return Job(number, attempt, self.state.trials[number].config, epochs)
+        config = self.state.trials[number].config
+        return Job(number, attempt, config, epochs, probe_epochs(self.state.history.rule, config, number))
 
     def report(self, number: int, attempt: int, row: Mapping[str, Any], verdict: Decision | None = None) -> str:
         """Record an epoch and decide: "continue" or "stop". The decision is in the log when this returns.
 
-        After "stop" the trial's end is in the log as well. An epoch that an earlier attempt reported keeps its
-        decision. `verdict` takes the place of the study's own rule (the comparison with other libraries' rules).
+        After "stop" the end of the attempt is in the log as well: for good, or paused. An epoch that an earlier
+        attempt reported keeps its decision. `verdict` takes the place of the study's own rule (the comparison with
+        other libraries' rules).
         """
         trial = self.state.trials[number]
         epoch = row["epoch"]
@@ -390,12 +435,11 @@ class Study:
             if outside is not None:
                 verdict = outside
             elif not repeated:
-                value = value_of(row["per"], row["val_loss"])
-                verdict = decide(self.settings["stopping"], self.state.rungs, number, epoch, trial.config.epochs, value)
+                verdict = decide(self.state.history, number, Point.of_row(row))
             if number in self.state.stop_asked:
-                verdict = replace(verdict, stop=True, reason=STOPPED_BY_HAND)
-            status = "stopped" if verdict.stop else None
-        decision = "stop" if verdict.stop else "continue"
+                verdict = replace(verdict, stop=True, pause=False, reason=STOPPED_BY_HAND)
+            status = "stopped" if verdict.stop else "paused" if verdict.pause else None
+        decision = "stop" if verdict.stop else "pause" if verdict.pause else "continue"
         fields = {key: value for key, value in row.items() if key != "diverged"}
         self._write(
             "epoch",
@@ -406,10 +450,13 @@ class Study:
             status=status,
             reason=verdict.reason,
             rung=verdict.rung,
+            passed=verdict.passed,
         )
-        if verdict.stop:
-            self._end_attempt(trial, status or "stopped", error=verdict.reason if status == "diverged" else None)
-        return decision
+        if status is None:
+            return "continue"
+        self._end_attempt(trial, status, error=verdict.reason if status == "diverged" else None)
+        self._end_paused()
+        return "stop"
 
     def fail(self, number: int, attempt: int, error: str, *, final: bool = False) -> None:
         """Record that an attempt died. It is tried again from its checkpoint as often as `retries` allows."""
@@ -418,6 +465,7 @@ class Study:
             return
         retry = not final and trial.errors < self.settings.get("retries", 0)
         self._end_attempt(trial, "failed", error=error, retry=retry)
+        self._end_paused()
 
     def interrupt(self, reason: str) -> None:
         """Write the end of the session: what still runs is interrupted and goes on when the study is resumed."""
@@ -445,6 +493,8 @@ class Study:
     def _end_attempt(self, trial: TrialState, status: str, error: str | None, retry: bool = False) -> None:
         checkpoint = Path("checkpoints") / str(trial.number) / "best.pt"
         fields: dict[str, Any] = {"retry": True} if retry else {}
+        # The time of an attempt counts once: that of a trial which nobody holds was counted when it was let go.
+        counts = trial.last_row.get("attempt") == trial.attempt and trial.status == "running"
         self._write(
             "trial_ended",
             trial=trial.number,
@@ -452,13 +502,19 @@ class Study:
             status=status,
             error=error,
             checkpoint=str(checkpoint) if (self.folder / checkpoint).exists() else None,
-            cpu_seconds=trial.last_row.get("cpu_seconds") if trial.last_row.get("attempt") == trial.attempt else 0.0,
-            gpu_seconds=trial.last_row.get("gpu_seconds") if trial.last_row.get("attempt") == trial.attempt else 0.0,
+            cpu_seconds=trial.last_row.get("cpu_seconds") if counts else 0.0,
+            gpu_seconds=trial.last_row.get("gpu_seconds") if counts else 0.0,
             **fields,
         )
         if status in FINAL and not retry:
             # Only an attempt that may go on needs its whole state; best.pt stays.
             (self.folder / "checkpoints" / str(trial.number) / "last.pt").unlink(missing_ok=True)
+
+    def _end_paused(self) -> None:
+        """Once nothing else is to be done, the trials that still wait have been stopped."""
+        if self.state.history.paused and not self.reached and self.done:
+            for trial in self.state.paused:
+                self._end_attempt(trial, "stopped", error=None)
 
     def _write(self, kind: str, **fields: Any) -> None:
         event = self._log.append(kind, **{"host": os.uname().nodename, **fields})

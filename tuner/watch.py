@@ -153,7 +153,7 @@ def summary(watched: Watched) -> dict[str, Any]:
             {"trial": t.number, "epoch": t.epoch, "epochs": t.config.epochs, "per": t.last_row.get("per")}
             for t in (state.running if watched.held else ())
         ],
-        "rungs": {str(rung): len(came) for rung, came in sorted(state.rungs.values.items())},
+        "rungs": {key.name: len(came) for key, came in sorted(state.history.rungs.items())},
     }
 
 
@@ -181,8 +181,7 @@ def describe(watched: Watched) -> str:
         now = "" if row["per"] is None else f", PER {row['per']:.4f}"
         lines.append(f"running: trial {row['trial']} at epoch {row['epoch']} of {row['epochs']}{now}")
     if facts["rungs"]:
-        came = [f"epoch {rung}: {count} came" for rung, count in facts["rungs"].items()]
-        lines.append("rungs: " + "; ".join(came))
+        lines.append("rungs: " + "; ".join(f"{key}: {len(r)} came" for key, r in sorted(state.history.rungs.items())))
     return "\n".join(visible(line) for line in [*lines, *(f"problem: {line}" for line in watched.problems)])
 
 

@@ -16,7 +16,7 @@ from results.tables import find_studies, load_tables
 Row = dict[str, Any]
 HIGHLIGHTED = 7
 """Trials that have a colour of their own: as many as a colour-blind reader can tell apart."""
-STATUSES = ("completed", "stopped", "diverged", "failed", "interrupted", "running")
+STATUSES = ("completed", "stopped", "diverged", "failed", "interrupted", "paused", "running")
 
 
 @dataclass

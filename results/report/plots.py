@@ -23,7 +23,8 @@ from results.report.facts import STATUSES, Curve, Extras, Facts, Row, thinned
 _CURVES = 60  # other trials whose curves are drawn beside the leaders
 _DOTS = 1000
 _SYMBOLS = {"completed": "circle", "stopped": "circle-open", "diverged": "x", "failed": "x", "interrupted": "diamond"}
-_BARS = {"completed": "@1", "stopped": "@2", "diverged": "@5", "failed": "@5", "interrupted": "@4", "running": "@3"}
+_BARS = {"completed": "@1", "stopped": "@2", "diverged": "@5", "failed": "@5", "running": "@3"}
+_BARS |= {"interrupted": "@4", "paused": "@4"}
 _DASHES = ("solid", "dash", "dot", "dashdot")
 
 

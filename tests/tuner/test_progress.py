@@ -5,6 +5,7 @@ import io
 from rich.console import Console
 
 from tuner.progress import Progress, clock, describe_end, summarise
+from tuner.rungs import RungKey
 
 
 def test_plain_lines_tell_how_each_trial_ended(toy):
@@ -36,7 +37,7 @@ def test_the_live_view_shows_best_running_rungs_and_time(toy):
     for trial in study.state.running:
         assert f"{trial.epoch}/9" in shown
     stopped = sum(t.status == "stopped" and t.epoch == 1 for t in study.state.trials.values())
-    assert f"epoch 1: {len(study.state.rungs.values[1])} came, {stopped} stopped" in shown
+    assert f"epoch 1: {len(study.state.history.rungs[RungKey(1)])} came, {stopped} stopped" in shown
     assert "elapsed" in shown
     assert "left" in shown
 

@@ -70,7 +70,7 @@ def test_replay_gives_the_same_state_with_two_workers(toy):
     again = toy.resume("s")
     for trial in study.state.running:
         again.state.trials[trial.number].status = "running"
-    assert again.state.rungs == study.state.rungs
+    assert again.state.history.rungs == study.state.history.rungs
     assert {n: t.status for n, t in again.state.trials.items()} == {n: t.status for n, t in study.state.trials.items()}
 
     def known(of):
@@ -148,10 +148,10 @@ def test_an_epoch_reported_again_keeps_its_decision(toy):
     for epoch in (1, 2):
         study.report(job.trial, job.attempt, _row(job, epoch))
     again = toy.resume("s")
-    rungs = {rung: dict(values) for rung, values in again.state.rungs.values.items()}
+    rungs = {key: rung.values for key, rung in again.state.history.rungs.items()}
     job = again.ask()
     assert again.report(job.trial, job.attempt, _row(job, 1)) == "continue"
-    assert again.state.rungs.values == rungs
+    assert {key: rung.values for key, rung in again.state.history.rungs.items()} == rungs
 
 
 def test_the_time_budget_counts_all_sessions(toy):

@@ -14,6 +14,7 @@ from rich.console import Console
 from results.events import LOG_NAME, read_events
 from results.lock import StudyLock
 from search_spaces import InputError
+from tuner.study import OPEN
 from tuner.watch import GONE_SECONDS, REFRESH_SECONDS, Tail, Watched, describe, summary, watch
 
 
@@ -96,7 +97,7 @@ def test_a_watched_study_is_in_the_driver_s_state(toy):
         assert {n: (t.status, t.pers, t.attempt) for n, t in mine.trials.items()} == {
             n: (t.status, t.pers, t.attempt) for n, t in theirs.trials.items()
         }
-        assert mine.rungs.values == theirs.rungs.values
+        assert mine.history.rungs == theirs.history.rungs
         assert mine.leader.number == theirs.leader.number
     assert mine.searcher is None
 
@@ -106,7 +107,7 @@ def test_watching_a_pipe_prints_a_line_a_trial_until_the_study_ends(toy):
     study = toy.create("s")
     steps = stepwise(study, toy)
     take(steps, 30)
-    before = sum(t.status not in ("running", "interrupted") for t in study.state.trials.values())
+    before = sum(t.status not in OPEN for t in study.state.trials.values())
     out = io.StringIO()
 
     with StudyLock(toy.folder / "s"):

@@ -1,0 +1,151 @@
+"""The early-stopping rules and their settings, as a space file or `--stopping` gives them.
+
+What each rule does with its settings is in `tuner/stopping.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from .wording import not_allowed, show
+
+HORIZON_GRACE = 0.25
+"""The first rung where rungs are fractions of the horizon: before it, a rank says little of the end (RESEARCH, 1)."""
+
+Metric = Literal["per", "per_raw", "probe"]
+Among = Literal["all", "horizon", "annealed"]
+
+
+class Rule(BaseModel):
+    """What every stopping rule has."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    compares_averages: ClassVar[bool] = False
+    """Whether a rung holds the mean of each trial's values so far, in place of its value there."""
+
+
+class ComparingRule(Rule):
+    """What rules have that compare a trial with others at the same place."""
+
+    at: Literal["epochs", "horizon"] = Field(
+        "epochs", description="rungs are at epochs, or at fractions of each trial's own horizon"
+    )
+    grace: int | float = Field(
+        1, description="the first rung: an epoch, or with at: horizon a fraction (default there 0.25)"
+    )
+    among: Among = Field(
+        "all",
+        description="compare with all; with trials of a similar horizon; or with those annealed about as far there",
+    )
+    min_curves: int = Field(1, ge=1, description="nobody is stopped where fewer trials than this have come")
+    patience: int = Field(1, ge=1, description="rungs in a row that a trial must fail before it is stopped")
+    protect: int = Field(0, ge=0, description="this many of the study's best trials so far are never stopped")
+    probe_share: float = Field(
+        0.25, gt=0, le=1, description="metric probe: length of a probe, as a share of the batches done before it"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _grace_of_the_horizon(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("at") == "horizon":
+            return {"grace": HORIZON_GRACE, **given}
+        return given
+
+    @field_validator("grace")
+    @classmethod
+    def _grace_fits(cls, grace: int | float, info: ValidationInfo) -> int | float:
+        at = info.data.get("at")
+        if at == "epochs" and (grace < 1 or grace != int(grace)):
+            more = ", or at: horizon for a fraction of each trial's horizon" if 0 < grace < 1 else ""
+            raise ValueError(not_allowed(grace, f"a whole number of 1 or more{more}"))
+        if at == "horizon" and not 0.01 <= grace < 1:
+            raise ValueError(
+                not_allowed(grace, "a fraction of the horizon from 0.01 to below 1, or at: epochs for an epoch")
+            )
+        return int(grace) if at == "epochs" else grace
+
+
+class HalvingRule(ComparingRule):
+    """What the rules have that keep one in `reduction` at each rung."""
+
+    metric: Metric = Field(
+        "per", description="what is compared: per (of averaged weights), per_raw, or a cooldown probe's"
+    )
+    reduction: int | float = Field(3, description="a rung keeps one in this many, and the next is this much later")
+    max_rungs: int | None = Field(None, ge=1, description="rungs at most; null = as many as fit in the run")
+
+    @field_validator("reduction")
+    @classmethod
+    def _reduces(cls, reduction: int | float) -> int | float:
+        if reduction < 1.1:
+            raise ValueError(not_allowed(reduction, "a number of 1.1 or more, such as 3"))
+        return reduction
+
+
+class ASHAStopping(HalvingRule):
+    """Asynchronous successive halving (Li et al. 2020): the stopping kind, or pause and promote."""
+
+    kind: Literal["asha"] = "asha"
+    promote: bool = Field(False, description="pause a trial in place of stopping it, and go on with it if it qualifies")
+
+
+class HyperbandStopping(HalvingRule):
+    """Hyperband's brackets (Li et al. 2018), asynchronous: each bracket is an ASHA with a later first rung."""
+
+    kind: Literal["hyperband"] = "hyperband"
+    brackets: int = Field(3, ge=2, le=10, description="brackets; the first rung of the k-th is grace x reduction^k")
+
+
+class MedianStopping(ComparingRule):
+    """Stop a trial whose best is worse than the median of the others' running averages (Golovin et al. 2017)."""
+
+    compares_averages: ClassVar[bool] = True
+    kind: Literal["median"] = "median"
+    metric: Literal["per", "per_raw"] = Field("per", description="what is compared: per (of averaged weights), per_raw")
+    min_curves: int = Field(5, ge=1, description="nobody is stopped where fewer trials than this have come")
+    interval: int | float | None = Field(
+        None,
+        gt=0,
+        description="epochs between two looks, or share of the horizon; null = 1 epoch, 0.05 of it",
+    )
+
+
+class OneEpochStopping(Rule):
+    """After one epoch only the best `keep` trials go on, to their end (Egele et al. 2023, arXiv 2307.15422)."""
+
+    kind: Literal["one_epoch"] = "one_epoch"
+    metric: Metric = Field(
+        "per", description="what is compared: per (of averaged weights), per_raw, or a cooldown probe's"
+    )
+    keep: int = Field(3, ge=1, description="trials that go on")
+    probe_share: float = Field(
+        0.25, gt=0, le=1, description="metric probe: length of a probe, as a share of the batches done before it"
+    )
+
+
+class NoStopping(Rule):
+    """Every trial runs to its end."""
+
+    kind: Literal["none"] = "none"
+
+
+Stopping = Annotated[
+    ASHAStopping | HyperbandStopping | MedianStopping | OneEpochStopping | NoStopping, Field(discriminator="kind")
+]
+STOPPING_KINDS: dict[str, type[Rule]] = {
+    model.model_fields["kind"].default: model for model in get_args(get_args(Stopping)[0])
+}
+
+
+def rule_text(rule: Mapping[str, Any]) -> str:
+    """A rule in words that `--stopping` takes back: its kind, and its settings that are not the kind's defaults."""
+    model = STOPPING_KINDS.get(rule["kind"])
+    if model is None:
+        return str(rule["kind"])
+    defaults = model.model_validate({"at": "horizon"} if rule.get("at") == "horizon" else {}).model_dump()
+    told = {k: v for k, v in rule.items() if v != defaults.get(k, v) or (k == "at" and v == "horizon")}
+    return " ".join([rule["kind"], *(f"{key}={show(value)}" for key, value in told.items())])

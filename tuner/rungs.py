@@ -1,0 +1,270 @@
+"""Where trials are compared, and the values they had there."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from search_spaces.stopping import (
+    ComparingRule,
+    HalvingRule,
+    HyperbandStopping,
+    MedianStopping,
+    OneEpochStopping,
+    Rule,
+    Stopping,
+)
+
+if TYPE_CHECKING:
+    from search_spaces import RunConfig
+
+Value = tuple[float, float]
+"""(PER, validation loss), lower is better, compared in that order: while CTC still emits only blanks every PER is 1.0,
+and only the loss tells trials apart. What is not a number counts as infinity, the worst there is."""
+
+WORST: Value = (math.inf, math.inf)
+
+BANDWIDTHS = {"all": None, "horizon": 0.5, "annealed": 0.15}
+"""How alike trials must be to be compared, by `among`: in doublings of the horizon, in share annealed. At twice this
+distance a trial counts 0.14, at three times 0.01."""
+GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def value_of(per: float | None, val_loss: float | None) -> Value:
+    """The comparable value of an epoch; None and not-a-number are infinity."""
+
+    def number(x: float | None) -> float:
+        return math.inf if x is None or math.isnan(x) else float(x)
+
+    return (number(per), number(val_loss))
+
+
+class Grid(NamedTuple):
+    """Where a trial is evaluated: all that decides which of its epochs are rungs."""
+
+    batches: int
+    """Optimizer steps of the whole run."""
+    batches_per_epoch: int
+    horizon: int
+    """Batches the schedule is laid out for; the run's own length where nothing else is known (a constant rate)."""
+    ends: tuple[int, ...] | None = None
+    """The batch at the end of each epoch, where epochs are not all of one length (a recorded curve)."""
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in the whole run."""
+        return len(self.ends) if self.ends is not None else -(-self.batches // self.batches_per_epoch)
+
+    def batch(self, epoch: int) -> int:
+        """Optimizer steps done at the end of `epoch` (from 1)."""
+        if self.ends is not None:
+            return self.ends[epoch - 1]
+        return min(self.batches, epoch * self.batches_per_epoch)
+
+    def epoch_at(self, batch: float) -> int:
+        """The first epoch that ends at or after `batch`; one more than there are if none does."""
+        if self.ends is not None:
+            return 1 + int(np.searchsorted(self.ends, batch - 1e-9))
+        if batch > self.batches:
+            return self.epochs + 1
+        return max(1, math.ceil(batch / self.batches_per_epoch - 1e-9))
+
+
+class RungKey(NamedTuple):
+    """A place where trials are compared: an epoch, or whole percents of the horizon, within a bracket."""
+
+    at: int
+    unit: str = "epoch"
+    bracket: int = 0
+
+    @property
+    def name(self) -> str:
+        """A short name for programs: `3`, `25%`, `3/1` in bracket 1."""
+        return f"{self.at}" + ("" if self.unit == "epoch" else "%") + (f"/{self.bracket}" if self.bracket else "")
+
+    def __str__(self) -> str:
+        place = f"epoch {self.at}" if self.unit == "epoch" else f"{self.at} % of the horizon"
+        return place + (f", bracket {self.bracket}" if self.bracket else "")
+
+
+class Rung:
+    """The values recorded at one place, each with its trial, a position and whether that trial is paused.
+
+    The position says which trials are alike (`kernel`): with a bandwidth, a trial at distance d from another counts
+    `exp(-(d / bandwidth)^2 / 2)` in a comparison; without, every trial counts 1. For each row the weight of the others
+    and of those that are better is kept up to date, so that a question costs no scan in Python.
+    """
+
+    def __init__(self, bandwidth: float | None = None) -> None:
+        self._bandwidth = bandwidth
+        self.rows: dict[int, int] = {}
+        """Trial -> row, in the order of arrival."""
+        self.stopped = 0
+        """How many trials were stopped here."""
+        self._columns = np.empty((7, 16))
+        """per, val_loss, position, weight of the better ones, weight of the others, 1 if paused, trial."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Rung):
+            return NotImplemented
+        return self.rows == other.rows and np.array_equal(self._held, other._held)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def _held(self) -> np.ndarray:
+        return self._columns[:, : len(self.rows)]
+
+    @property
+    def paused(self) -> int:
+        """How many trials wait here."""
+        return int(self._held[5].sum())
+
+    @property
+    def values(self) -> dict[int, Value]:
+        """Trial -> value."""
+        held = self._held
+        return {trial: (float(held[0, row]), float(held[1, row])) for trial, row in self.rows.items()}
+
+    def _weights(self, position: float) -> np.ndarray:
+        held = self._held
+        if self._bandwidth is None:
+            return np.ones(len(self.rows))
+        weights: np.ndarray = np.exp(-(((held[2] - position) / self._bandwidth) ** 2) / 2)
+        return weights
+
+    def standing(self, value: Value, position: float = 0.0) -> tuple[float, float]:
+        """(weight of those better than `value`, weight of all): what a trial would find that came here with it."""
+        held, weights = self._held, self._weights(position)
+        better = (held[0] < value[0]) | ((held[0] == value[0]) & (held[1] < value[1]))
+        return float(weights[better].sum()), float(weights.sum())
+
+    def add(self, trial: int, value: Value, position: float = 0.0, paused: bool = False) -> None:
+        """Keep the first value a trial has here; a repeated epoch does not change the past."""
+        if trial in self.rows:
+            return
+        better, others = self.standing(value, position)
+        held, weights = self._held, self._weights(position)
+        worse = (held[0] > value[0]) | ((held[0] == value[0]) & (held[1] > value[1]))
+        held[3] += weights * worse
+        held[4] += weights
+        row = len(self.rows)
+        if row == self._columns.shape[1]:
+            self._columns = np.concatenate([self._columns, np.empty_like(self._columns)], axis=1)
+        self._columns[:, row] = (*value, position, better, others, paused, trial)
+        self.rows[trial] = row
+
+    def set_paused(self, trial: int, paused: bool) -> None:
+        """Note whether a trial waits here."""
+        self._columns[5, self.rows[trial]] = paused
+
+    def promotable(self, reduction: float) -> int | None:
+        """The best of those that wait here and pass by now (`passing`); the first to come on ties; None if none is."""
+        held = self._held
+        able = np.flatnonzero((held[5] > 0) & (held[3] < passing(held[4], reduction)))
+        if not len(able):
+            return None
+        return int(held[6, able[np.lexsort((able, held[1, able], held[0, able]))[0]]])
+
+
+def passing(others: Any, reduction: float) -> Any:
+    """How much weight may be better than a trial that passes where others of this weight have come: float or array.
+
+    `max(1, floor((1 + others) / reduction))`; a small number keeps a sum of weights that should be whole from falling
+    below it.
+    """
+    return np.maximum(1.0, np.floor((1 + others) / reduction + 1e-9))
+
+
+def read_rule(rule: Rule | Mapping[str, Any]) -> Rule:
+    """A rule as its model; the settings of an older log that lack a key get its default."""
+    found: Rule = rule if isinstance(rule, Rule) else TypeAdapter(Stopping).validate_python(dict(rule))
+    return found
+
+
+def bandwidth(rule: Rule) -> float | None:
+    """The bandwidth of the rule's comparisons, see `Rung`; None where every trial counts the same."""
+    return BANDWIDTHS[rule.among] if isinstance(rule, ComparingRule) else None
+
+
+def bracket_of(rule: HyperbandStopping, trial: int) -> int:
+    """The bracket of a trial, from 0 (the earliest first rung): by its number alone.
+
+    Bracket b of B gets a share in proportion to Hyperband's ceil(B / (s + 1) reduction^s) configurations with
+    s = B - 1 - b (Li et al. 2018), spread evenly over the trials by multiples of the golden ratio.
+    """
+    s = range(rule.brackets - 1, -1, -1)
+    sizes = [math.ceil(rule.brackets / (each + 1) * rule.reduction**each) for each in s]
+    u, passed = trial * GOLDEN % 1.0 * sum(sizes), 0
+    for bracket, size in enumerate(sizes):
+        passed += size
+        if u < passed:
+            return bracket
+    return len(sizes) - 1
+
+
+@functools.lru_cache(maxsize=4096)
+def places(rule: Rule, grid: Grid, bracket: int = 0) -> dict[int, RungKey]:
+    """Epoch -> rung, for a trial in `bracket`: the epochs at which it is compared, all before its last one.
+
+    Where several fractions of the horizon fall on one epoch, it is the rung of the highest.
+    """
+    if isinstance(rule, OneEpochStopping):
+        return {1: RungKey(1)} if grid.epochs > 1 else {}
+    if not isinstance(rule, ComparingRule):
+        return {}
+    found: dict[int, RungKey] = {}
+    for at in _levels(rule, grid, bracket):
+        if rule.at == "epochs":
+            key = RungKey(round(at), "epoch", bracket)
+            epoch = key.at
+        else:
+            key = RungKey(round(100 * at), "percent", bracket)
+            epoch = grid.epoch_at(key.at / 100 * grid.horizon)
+        if epoch < grid.epochs:
+            found[epoch] = key
+    return found
+
+
+def _levels(rule: ComparingRule, grid: Grid, bracket: int) -> list[float]:
+    """The rungs in the rule's own unit, rising: grace x reduction^k, or grace + interval x k."""
+    end = grid.epochs if rule.at == "epochs" else 1.0
+    levels: list[float] = []
+    most, at = None, float(rule.grace)
+    if isinstance(rule, HalvingRule):
+        most, at = rule.max_rungs, at * rule.reduction**bracket
+    step = getattr(rule, "interval", None) or (1 if rule.at == "epochs" else 0.05)
+    while at < end - 1e-9 and (most is None or len(levels) < most):
+        levels.append(at)
+        at = at + step if isinstance(rule, MedianStopping) else at * rule.reduction  # type: ignore[attr-defined]
+    return levels
+
+
+def rung_key(rule: Rule, grid: Grid, trial: int, epoch: int) -> RungKey | None:
+    """The rung that `epoch` is for a trial; None if it is none."""
+    bracket = bracket_of(rule, trial) if isinstance(rule, HyperbandStopping) else 0
+    return places(rule, grid, bracket).get(epoch)
+
+
+def probe_epochs(rule: Rule | Mapping[str, Any], config: RunConfig, trial: int = 0) -> tuple[tuple[int, int], ...]:
+    """(epoch, batches) of the cooldown probes that a rule wants of a trial: one at each of its rungs.
+
+    Empty unless the rule's metric is `probe`.
+    """
+    rule = read_rule(rule)
+    if getattr(rule, "metric", None) != "probe":
+        return ()
+    from trainable.cooldown import probe_batches
+
+    grid = Grid(config.training.batches, config.training.batches_per_epoch, config.horizon)
+    bracket = bracket_of(rule, trial) if isinstance(rule, HyperbandStopping) else 0
+    share: float = getattr(rule, "probe_share", 0.25)
+    return tuple((epoch, probe_batches(grid.batch(epoch), share)) for epoch in sorted(places(rule, grid, bracket)))
