@@ -155,8 +155,10 @@ class Curve:
     @property
     def points(self) -> list[Point]:
         """Every epoch so far."""
-        rows = ([None if math.isnan(x) else x for x in row] for row in self.table().tolist())
-        return [Point(int(row[0]), int(row[1]), *row[2:]) for row in rows]
+        found = []
+        for epoch, batch, *rest in self.table().tolist():
+            found.append(Point(int(epoch), int(batch), *(None if math.isnan(x) else x for x in rest)))
+        return found
 
     def add(self, point: Point, metric: str) -> None:
         """Take in the next epoch."""
