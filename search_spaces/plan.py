@@ -1,27 +1,14 @@
-"""How a space is searched by default: the searcher, the stopping rule (`stopping.py`) and the budget."""
+"""How a space is searched by default: the searcher (`searchers.py`), the stopping rule (`stopping.py`), the budget."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class _Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class TPESearcher(_Plan):
-    """Tree-structured Parzen estimator (Bergstra et al. 2011)."""
-
-    kind: Literal["tpe"] = "tpe"
-    startup_trials: int = Field(10, ge=0, description="trials drawn at random before the model is used")
-
-
-class RandomSearcher(_Plan):
-    """Independent random draws."""
-
-    kind: Literal["random"] = "random"
 
 
 class Budget(_Plan):
@@ -46,5 +33,4 @@ class Budget(_Plan):
         return self
 
 
-Searcher = Annotated[TPESearcher | RandomSearcher, Field(discriminator="kind")]
 Objective = Literal["best_per", "last_per"]

@@ -20,7 +20,8 @@ from .constraints import parse_constraint
 from .errors import InputError
 from .fields import is_integer
 from .loader import Run, load_run
-from .plan import Budget, Objective, Searcher, TPESearcher
+from .plan import Budget, Objective
+from .searchers import Searcher, TPESearcher
 from .settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
 from .stopping import ASHAStopping, Stopping
 from .wording import show

@@ -14,7 +14,8 @@ from .dimensions import Findings, order, parse_dimensions
 from .errors import InputError
 from .fields import is_number, problems_of, refusal, unknown_path
 from .loader import Run, load_run
-from .plan import Budget, Objective, Searcher, TPESearcher
+from .plan import Budget, Objective
+from .searchers import Searcher, TPESearcher
 from .settings import InvalidSettings, merge, nested, validate
 from .space import Space, load_start_point
 from .stopping import ASHAStopping, Stopping

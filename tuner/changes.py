@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter
 
 from search_spaces import InputError, RunConfig, Space
-from search_spaces.plan import Searcher
+from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
 from tuner.trials import read_log
 
@@ -62,7 +62,7 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
         kinds: dict[str, Any] = {"searcher": Searcher, "stopping": Stopping}
         for key, kind in kinds.items():
             if (asked := getattr(request, key)) is not None:
-                new[key] = chosen(kind, TypeAdapter(kind).validate_python(old[key]), asked)
+                new[key] = chosen(key, kind, TypeAdapter(kind).validate_python(old[key]), asked)
         now = space or Space.from_dict(old["space"])
         starts, notes = start_points(now, request.results_dir, request.start, own=space is not None)
         started = [event for event in events if event["event"] == "trial_started"]

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
-
 from results.events import LOG_NAME
 from results.lock import StudyLock
 from search_spaces import InputError, RunConfig, Space
-from search_spaces.plan import Searcher
+from search_spaces.given import parse_settings
+from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
 from tuner import budgets, provenance
 from tuner.trials import load_run_or_trial, read_log
@@ -83,8 +82,8 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> di
     return {
         **common,
         "space": space.as_dict(),
-        "searcher": chosen(Searcher, space.searcher, request.searcher),
-        "stopping": chosen(Stopping, space.stopping, request.stopping),
+        "searcher": chosen("searcher", Searcher, space.searcher, request.searcher),
+        "stopping": chosen("stopping", Stopping, space.stopping, request.stopping),
         "objective": space.objective,
         "budget": budgets.check(budget, budgets.given(request), common["resources"]["gpus_per_trial"], space.name),
     }
@@ -128,12 +127,12 @@ def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, An
     }
 
 
-def chosen(kinds: Any, default: Any, kind: str | None) -> dict[str, Any]:
-    """The space's own searcher or stopping rule, or the one of another kind with that kind's defaults."""
-    if kind is not None and kind != default.kind:
-        default = TypeAdapter(kinds).validate_python({"kind": kind})
-    settings: dict[str, Any] = default.model_dump(mode="json")
-    return settings
+def chosen(name: str, kinds: Any, default: Any, given: str | None) -> dict[str, Any]:
+    """The space's own searcher or stopping rule, or the one that was given: a kind, perhaps with settings after it."""
+    if given is None or given.split() == [default.kind]:
+        settings: dict[str, Any] = default.model_dump(mode="json")
+        return settings
+    return parse_settings(given, kinds, name)
 
 
 def default_resources(request: Request) -> dict[str, Any]:

@@ -1,89 +1,70 @@
 """The searcher: Optuna proposes, and is told the truth.
 
 `OptunaSearcher` holds an in-memory Optuna study that is filled from events alone. Each proposal uses a new sampler
-seeded by (search seed, trial number), so the searcher has no state but the log: a replayed study proposes what it
-would have proposed.
+seeded by (search seed, trial number, draw), so the searcher has no state but the log: a replayed study proposes what
+it would have proposed. The kinds are in `tuner/samplers.py`.
 
-What Optuna is told: a trial that ran to its end is COMPLETE with the objective; a stopped one is PRUNED with the
+What Optuna is told: a trial that ran to its end is COMPLETE with the objectives; a stopped one is PRUNED with the
 value of each rung it reached; a diverged one ranks below everything (FAIL, and its point again as PRUNED without any
 value, which TPE sorts last); a trial that failed for another reason is FAIL and says nothing about its configuration.
+Optuna has no pruning where there are several objectives: there a stopped trial is FAIL, which tells the sampler
+nothing. (It was stopped for its PER alone, and may be the cheapest there is.)
 """
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces import InputError, Space
+from tuner.samplers import MAX_DRAWS, METHODS, distribution
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-MAX_DRAWS = 200
-"""How often a proposal that breaks a declared constraint is drawn again."""
-
-
-def make_sampler(searcher: Mapping[str, Any], seed: int) -> optuna.samplers.BaseSampler:
-    """A sampler of the kind that the space names."""
-    if searcher["kind"] == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    with warnings.catch_warnings():
-        # `group` has been marked experimental since 2020; conditional spaces need it.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            n_startup_trials=searcher["startup_trials"],
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            seed=seed,
-        )
 
 
 def distributions(space: Space, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
     """The Optuna distribution of each sampled parameter in `params`."""
-    found: dict[str, BaseDistribution] = {}
-    for dimension in space.dimensions:
-        if dimension.name not in params:
-            continue
-        if dimension.kind == "choice":
-            found[dimension.name] = CategoricalDistribution(dimension.choices)
-        elif dimension.kind in ("int", "log_int"):
-            found[dimension.name] = IntDistribution(dimension.low, dimension.high, log=dimension.kind == "log_int")
-        else:
-            found[dimension.name] = FloatDistribution(
-                dimension.low, dimension.high, log=dimension.kind == "log_uniform"
-            )
-    return found
+    return {d.name: distribution(d) for d in space.dimensions if d.name in params}
 
 
 class OptunaSearcher:
-    """Proposes the parameters of a trial from the trials it has been told about."""
+    """Proposes the parameters of a trial from the trials it has been told about; `objectives` is their number."""
 
-    def __init__(self, space: Space, searcher: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, space: Space, searcher: Mapping[str, Any], seed: int, objectives: int = 1) -> None:
         self._space = space
-        self._searcher = searcher
         self._seed = seed
-        self._study = optuna.create_study(direction="minimize")
+        self._study = optuna.create_study(directions=["minimize"] * objectives)
         self._optuna_number: dict[int, int] = {}
         self._proposed: dict[int, int] = {}
+        self._ends: list[int] = []
+        """Optuna's numbers of the trials that told something, in the order of their ends."""
+        self._method = METHODS[searcher["kind"]](space, searcher, seed)
 
     def propose(self, number: int) -> dict[str, Any]:
         """The sampled parameters of trial `number`. Raises InputError if no draw fits the space's constraints."""
+        study = self._method.view(self._study)
+        all_trials = self._study.get_trials(deepcopy=False)
+        ended = [all_trials[which] for which in self._ends]
         for draw in range(MAX_DRAWS):
             seed = int(np.random.SeedSequence([self._seed, number, draw]).generate_state(1)[0])
-            self._study.sampler = make_sampler(self._searcher, seed)
-            trial = self._study.ask()
+            if draw < self._method.draws:
+                study.sampler = self._method.sampler(study, ended, number, seed)
+            else:
+                study.sampler = optuna.samplers.RandomSampler(seed=seed)
+            trial = study.ask()
             params = self._space.suggest(trial)
             broken = self._space.violations(params)
             if not broken:
-                self._proposed[number] = trial.number
+                if study is self._study:
+                    _forget_draw(trial)
+                    self._proposed[number] = trial.number
                 return params
-            self._study.tell(trial, state=TrialState.FAIL)
+            self._method.refused(study, trial)
         raise InputError(
             f"{self._space.name}: none of {MAX_DRAWS} draws kept the constraint '{broken[0]}'; "
             "widen the ranges or loosen the constraint"
@@ -104,28 +85,46 @@ class OptunaSearcher:
             )
         )
         self._optuna_number[number] = len(self._study.get_trials(deepcopy=False)) - 1
+        self._method.added(self._study, self._frozen(self._optuna_number[number]))
 
     def rung(self, number: int, epoch: int, per: float) -> None:
         """The PER that a trial had at a rung."""
-        frozen = self._study.get_trials(deepcopy=False)[self._optuna_number[number]]
-        if frozen.state == TrialState.RUNNING and epoch not in frozen.intermediate_values:
+        frozen = self._frozen(self._optuna_number[number])
+        single = len(self._study.directions) == 1
+        if single and frozen.state == TrialState.RUNNING and epoch not in frozen.intermediate_values:
             optuna.trial.Trial(self._study, frozen._trial_id).report(per, epoch)
 
-    def ended(self, number: int, status: str, objective: float | None) -> None:
-        """A trial ended for good."""
+    def ended(self, number: int, status: str, objective: float | Sequence[float] | None) -> None:
+        """A trial ended for good; `objective` is its value, or those of several objectives, None if there is none."""
         trial = self._optuna_number.pop(number)
         if status == "completed" and objective is not None:
             self._study.tell(trial, objective)
-        elif status == "stopped":
+            self._ends.append(trial)
+        elif status == "stopped" and len(self._study.directions) == 1:
             self._study.tell(trial, state=TrialState.PRUNED)
+            self._ends.append(trial)
         else:
-            frozen = self._study.get_trials(deepcopy=False)[trial]
             self._study.tell(trial, state=TrialState.FAIL)
             if status in ("diverged", "completed"):
+                frozen = self._frozen(trial)
                 worst = create_trial(state=TrialState.PRUNED, params=frozen.params, distributions=frozen.distributions)
                 self._study.add_trial(worst)
+                self._ends.append(len(self._study.get_trials(deepcopy=False)) - 1)
+
+    def _frozen(self, optuna_number: int) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[optuna_number]
 
     @property
-    def trials(self) -> list[optuna.trial.FrozenTrial]:
+    def trials(self) -> list[FrozenTrial]:
         """What Optuna knows, in its own order (rejected draws included as FAIL)."""
         return self._study.get_trials(deepcopy=True)
+
+
+def _forget_draw(trial: optuna.trial.Trial) -> None:
+    """Drop what a sampler noted of its draw: it may name dimensions that turned out inactive.
+
+    A running trial then counts with the parameters it runs with, which is all that a replay knows.
+    """
+    for key in list(trial.storage.get_trial_system_attrs(trial._trial_id)):
+        if "relative_params" in key:
+            trial.storage.set_trial_system_attr(trial._trial_id, key, "")

@@ -14,7 +14,10 @@ def _plan_options(function: Any) -> Any:
     """--searcher, --stopping, --start, --force-unlock: how a space is searched."""
     options = (
         click.option(
-            "--searcher", type=click.Choice(["tpe", "random"]), help="Searcher [default: the space's, or as before]."
+            "--searcher",
+            metavar="KIND",
+            help="tpe, gp, cmaes, qmc, random or nsga2, perhaps with settings: 'gp startup_trials=20' "
+            "[default: the space's, or as before].",
         ),
         click.option(
             "--stopping",

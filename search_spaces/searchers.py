@@ -1,0 +1,65 @@
+"""The searchers a space or `--searcher` can name, with their settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_STARTUP = "trials drawn at random before the model is used"
+
+
+class _Searcher(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class TPESearcher(_Searcher):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011), over groups of dimensions that occur together."""
+
+    kind: Literal["tpe"] = "tpe"
+    startup_trials: int = Field(10, ge=0, description=_STARTUP)
+
+
+class RandomSearcher(_Searcher):
+    """Independent random draws."""
+
+    kind: Literal["random"] = "random"
+
+
+class GPSearcher(_Searcher):
+    """Gaussian process with expected improvement (Snoek et al. 2012): the best where trials are few and dear."""
+
+    kind: Literal["gp"] = "gp"
+    startup_trials: int = Field(10, ge=1, description=_STARTUP)
+    most: int = Field(200, ge=10, description="trials the model is fitted to at most: the best half and the latest")
+
+
+class CMAESSearcher(_Searcher):
+    """CMA-ES (Hansen 2016) over the unconditional numbers: for many trials that interact smoothly."""
+
+    kind: Literal["cmaes"] = "cmaes"
+    startup_trials: int = Field(10, ge=1, description=_STARTUP)
+    population: int | None = Field(None, ge=4, description="trials of a generation; null = 4 + 3 ln(dimensions)")
+    sigma: float = Field(0.2, gt=0, le=1, description="first step size, as a share of each range")
+
+
+class QMCSearcher(_Searcher):
+    """Scrambled Sobol points: random search that leaves no gaps (Bergstra and Bengio 2012)."""
+
+    kind: Literal["qmc"] = "qmc"
+
+
+class NSGA2Searcher(_Searcher):
+    """NSGA-II (Deb et al. 2002): a genetic search for several objectives."""
+
+    kind: Literal["nsga2"] = "nsga2"
+    population: int = Field(20, ge=4, description="trials of a generation; the first is drawn at random")
+    crossover: float = Field(0.9, ge=0, le=1, description="chance that a trial has two parents")
+    mutation: float | None = Field(None, ge=0, le=1, description="chance of a new draw of each; null = 1 / dimensions")
+
+
+Searcher = Annotated[
+    TPESearcher | RandomSearcher | GPSearcher | CMAESSearcher | QMCSearcher | NSGA2Searcher,
+    Field(discriminator="kind"),
+]
+SEARCHERS = ("tpe", "gp", "cmaes", "qmc", "random", "nsga2")
