@@ -343,7 +343,10 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
         ),
         ("start_points: [small model.layers=99]", "start_points: --set model.layers=99: model.layers: 99 is not allow"),
         ("objective: per", "objective: per is not allowed; give best_per or last_per"),
-        ("searcher: {kind: tpee}", "searcher.kind: tpee is not allowed; did you mean tpe? give tpe or random"),
+        (
+            "searcher: {kind: tpee}",
+            "searcher.kind: tpee is not allowed; did you mean tpe? give tpe, random, gp, cmaes, qmc or nsga2",
+        ),
         (
             "searcher: {kind: random, startup_trials: 3}",
             "searcher.startup_trials: unknown key (value 3); the keys of ra",
