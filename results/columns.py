@@ -130,6 +130,8 @@ EPOCHS = (
     Column("seconds", "float64", "s", "wall time of the epoch, evaluation included"),
     Column("samples_per_second", "float64", "1/s", "training utterances per second of training time"),
     Column("peak_memory_mb", "float64", "MB", "peak memory of the trial"),
+    Column("checkpoint_seconds", "float64", "s", "time the training stood still while its checkpoint was written"),
+    Column("note", "string", "", "what went wrong with its checkpoints, and what was done; null otherwise"),
     Column("rung", "int32", "", "the epoch number where trials were compared here; null elsewhere"),
     Column("passed", "bool", "", "whether the trial was good enough at this rung; null elsewhere"),
     Column("decision", "string", "", "continue, stop or pause"),

@@ -9,6 +9,8 @@ average    None, or {"updates", "model"}: averaged weights
 optimizer, scaler       their states
 report     the last epoch's row
 best       {"per", "epoch"} so far, None before the first finite PER
+
+The file is torch's zip archive, so every record has a CRC-32. torch does not look at it; `load` does.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,8 @@ from search_spaces.errors import InputError
 from trainable.model import Decoder
 
 SCHEMA = 1
+EPOCH_RECORD = "archive/tuner/epoch"
+"""A record that `save` adds to the archive: who asks for the epoch alone need not read gigabytes."""
 KEYS: dict[str, type | tuple[type, ...]] = {
     "schema": int,
     "config": dict,
@@ -42,16 +47,26 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def save(path: str | Path, state: Mapping[str, Any]) -> None:
-    """Write `state` to `path`; whoever reads it, at any time and after any crash, sees the old file or the new one."""
+class DamagedCheckpoint(InputError):
+    """A file that was cut short, whose checksums fail, or that never was a checkpoint."""
+
+
+def save(path: str | Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
+    """Write `state` to `path`; whoever reads it, at any time and after any crash, sees the old file or the new one.
+
+    With `previous`, the old file is kept under that name; a crash between the two renamings leaves it there and no
+    `path`. Raises OSError where the disk does not take it; the old file is then what it was.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(dict(state), file)
+        with os.fdopen(handle, "w+b") as file:
+            _write(file, state)
             file.flush()
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            path.replace(previous)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -63,17 +78,45 @@ def save(path: str | Path, state: Mapping[str, Any]) -> None:
         os.close(folder)
 
 
+def _write(file: Any, state: Mapping[str, Any]) -> None:
+    try:
+        torch.save(dict(state), file)
+    except RuntimeError as error:  # torch's archive writer hides what the file system said
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(EPOCH_RECORD, str(state.get("epoch", "")))
+
+
+def epoch_of(path: str | Path) -> int | None:
+    """The epoch of a checkpoint from its directory alone; None where an older program wrote it, or it is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return int(archive.read(EPOCH_RECORD))
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return None
+
+
 def load(path: str | Path) -> dict[str, Any]:
-    """The state in `path`, tensors on the CPU. `InputError` if it is missing, truncated or not a checkpoint of ours."""
+    """The state in `path`, tensors on the CPU, after its checksums were verified.
+
+    `InputError` if it is missing or not a checkpoint of ours; `DamagedCheckpoint`, which is one, if it is truncated or
+    its bytes are not those that were written.
+    """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: checkpoint does not exist")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if (bad := archive.testzip()) is not None:
+                    raise ValueError(f"the checksum of {bad} is wrong")
         with warnings.catch_warnings(action="ignore"):  # about foreign files, which the line below tells of
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign file read as instructions fails in any way: IndexError, struct.error, ...
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: truncated, or not a checkpoint of this program ({reason})") from None
+        raise DamagedCheckpoint(f"{path}: truncated, or not a checkpoint of this program ({reason})") from None
     return check(state, str(path))
 
 
@@ -112,9 +155,48 @@ def best_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     return dict(weights)
 
 
-def for_evaluation(state: Mapping[str, Any]) -> dict[str, Any]:
-    """`state` with the evaluated weights alone: what is kept of the best epoch, for `load_model` (it cannot resume)."""
-    return {**state, "model": best_weights(state), "average": None, "optimizer": {}, "scaler": {}}
+def for_evaluation(state: Mapping[str, Any], *, half: bool = False) -> dict[str, Any]:
+    """`state` with the evaluated weights alone: what is kept of the best epoch, for `load_model` (it cannot resume).
+
+    With `half` they are float16, a weight too large for it excepted; `load_model` gives float32 again.
+    """
+    weights = best_weights(state)
+    if half:
+        weights = {name: _halved(tensor) for name, tensor in weights.items()}
+    return {**state, "model": weights, "average": None, "optimizer": {}, "scaler": {}}
+
+
+def _halved(tensor: torch.Tensor) -> torch.Tensor:
+    halved = tensor.half() if tensor.is_floating_point() else tensor
+    return halved if bool(halved.isfinite().all()) else tensor
+
+
+def on_host(state: Any) -> Any:
+    """A copy of a nest of dictionaries, lists and tensors, the tensors in host memory: training may go on meanwhile.
+
+    A tensor that stands in it twice is copied once.
+    """
+    copies: dict[int, torch.Tensor] = {}
+
+    def copied(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            if id(value) not in copies:
+                copies[id(value)] = value.detach().to("cpu", copy=True)
+            return copies[id(value)]
+        if isinstance(value, Mapping):
+            return {key: copied(item) for key, item in value.items()}
+        return type(value)(map(copied, value)) if isinstance(value, list | tuple) else value
+
+    return copied(state)
+
+
+def size_of(state: Any) -> int:
+    """Bytes of the tensors in a nest of dictionaries and lists."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    if isinstance(state, Mapping):
+        state = list(state.values())
+    return sum(map(size_of, state)) if isinstance(state, list | tuple) else 0
 
 
 def load_model(state: Mapping[str, Any]) -> Decoder:

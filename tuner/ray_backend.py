@@ -101,6 +101,11 @@ class TrialActor(tune.Trainable):
                 raise  # a process with a broken CUDA context is of no more use
             return {"error": text}
 
+    def cleanup(self) -> None:
+        """The process is let go: what still waits to be written is written."""
+        if close := getattr(self._rows, "close", None):
+            close()
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: checkpoints are written by `run_trial`, under the trial's own number."""
 
@@ -267,7 +272,13 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int, work: W
             raise SearchStopped
         interrupted = True
 
-    place = Place(str(data.resolve()), str(study.folder.resolve()), resources.cpus_per_trial, resources.gpus_per_trial)
+    place = Place(
+        str(data.resolve()),
+        str(study.folder.resolve()),
+        resources.cpus_per_trial,
+        resources.gpus_per_trial,
+        study.settings.get("checkpoints") or {},
+    )
     shared = {"place": place, "work": work}
     _running.update(study=study, jobs={}, shared=shared, concurrent=concurrent, leave=leave)
     request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial, **resources.custom}

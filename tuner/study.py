@@ -20,7 +20,7 @@ import numpy as np
 from results.events import LOG_NAME, EventLog, read_events
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
-from tuner import budgets
+from tuner import budgets, checkpoints
 from tuner.stopping import Curve, Decision, History, Point, decide, probe_epochs, promotable
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class TrialState:
     last_row: dict[str, Any] = field(default_factory=dict)
     rungs: dict[int, float] = field(default_factory=dict)
     """The PER at each rung it was compared at."""
+    compared: dict[int, tuple[int, bool | None]] = field(default_factory=dict)
+    """Epoch -> (rung, passed), where it was compared: it is not compared again when the epoch is repeated."""
     stop_logged: str | None = None
     started: float = 0.0
     seconds: float = 0.0
@@ -95,6 +97,10 @@ class Job:
     """Epochs already in the log: a checkpoint further on reports the missing one again before it trains."""
     probes: tuple[tuple[int, int], ...] = ()
     """(epoch, batches) of the cooldown probes that the stopping rule wants."""
+    rungs: tuple[int, ...] = ()
+    """Epochs at which the rule may end it."""
+    pauses: bool = False
+    """Whether it may pause it there, which takes a checkpoint."""
 
     def __str__(self) -> str:
         return f"trial {self.trial}"
@@ -210,10 +216,11 @@ class StudyState:
         trial.seconds += event.get("seconds") or 0.0
         trial.last_row = dict(event)
         point, decision, compared = Point.of_row(event), event["decision"], event["rung"] is not None
-        if compared:
-            self._tell_rung(trial, point)
         # A log of before `passed` was written has rules that stop at the first rung failed.
         passed = event.get("passed", decision != "stop")
+        if compared:
+            self._tell_rung(trial, point)
+            trial.compared.setdefault(point.epoch, (event["rung"], passed))
         self.history.record(trial.number, point, decision, compared=compared, passed=passed)
         if decision != "continue":
             trial.stop_logged = event["status"]
@@ -407,22 +414,25 @@ class Study:
         return {"params": params, "seed": seed, "origin": origin, "config": to_dict(state.space.config(params, seed))}
 
     def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
-        self._write("trial_started", trial=number, attempt=attempt, from_epoch=epochs, **fields)
-        config = self.state.trials[number].config
-        return Job(number, attempt, config, epochs, probe_epochs(self.state.history.rule, config, number))
+        begins = checkpoints.saved_epoch(self.folder, number, epochs) if epochs else 0
+        self._write("trial_started", trial=number, attempt=attempt, from_epoch=begins, **fields)
+        config, rule = self.state.trials[number].config, self.state.history.rule
+        rungs, pauses = checkpoints.rungs_of(rule, config, number)
+        return Job(number, attempt, config, epochs, probe_epochs(rule, config, number), rungs, pauses)
 
     def report(self, number: int, attempt: int, row: Mapping[str, Any], verdict: Decision | None = None) -> str:
         """Record an epoch and decide: "continue" or "stop". The decision is in the log when this returns.
 
         After "stop" the end of the attempt is in the log as well: for good, or paused. An epoch that an earlier
-        attempt reported keeps its decision. `verdict` takes the place of the study's own rule (the comparison with
-        other libraries' rules).
+        attempt reported is not decided again: the trial went on from there, or was to. `verdict` takes the place of
+        the study's own rule (the comparison with other libraries' rules).
         """
         trial = self.state.trials[number]
         epoch = row["epoch"]
         final = epoch >= trial.config.epochs
         repeated = epoch in trial.pers
-        outside, verdict = verdict, Decision()
+        rung, passed = trial.compared.get(epoch, (None, None))
+        outside, verdict = verdict, Decision(rung=rung, passed=passed)
         status: str | None
         if row.get("diverged"):
             status, verdict = (
@@ -507,8 +517,7 @@ class Study:
             **fields,
         )
         if status in FINAL and not retry:
-            # Only an attempt that may go on needs its whole state; best.pt stays.
-            (self.folder / "checkpoints" / str(trial.number) / "last.pt").unlink(missing_ok=True)
+            checkpoints.remove_states(self.folder, trial.number)
 
     def _end_paused(self) -> None:
         """Once nothing else is to be done, the trials that still wait have been stopped."""

@@ -5,13 +5,10 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-LAST, BEST = "last.pt", "best.pt"
-"""The whole state after the last saved epoch; the evaluated weights of the best one."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +19,8 @@ class Place:
     folder: str
     cpus: float
     gpus: float
+    checkpoints: Mapping[str, Any] = field(default_factory=dict)
+    """The study's `search_spaces.checkpoints.Checkpoints`."""
 
 
 Work = Callable[[Any, Place], Iterator[dict[str, Any]]]
@@ -34,7 +33,11 @@ def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
     """
     take_share(place.cpus, place.gpus)
     folder = Path(place.folder) / "checkpoints" / str(job.trial)
-    return run_trial(job.config, _dataset(place.data), folder, epochs_logged=job.epochs_logged, gpus=place.gpus)
+    kept = {key: place.checkpoints[key] for key in ("every", "best_weights") if key in place.checkpoints}
+    kept |= {"rungs": job.rungs, "pauses": job.pauses}
+    return run_trial(
+        job.config, _dataset(place.data), folder, epochs_logged=job.epochs_logged, gpus=place.gpus, checkpoints=kept
+    )
 
 
 def take_share(cpus: float, gpus: float) -> None:
@@ -56,34 +59,47 @@ def _dataset(path: str) -> Any:
 
 
 def run_trial(
-    config: Any, dataset: Any, folder: Path, *, epochs_logged: int = 0, gpus: float = 0.0
+    config: Any,
+    dataset: Any,
+    folder: Path,
+    *,
+    epochs_logged: int = 0,
+    gpus: float = 0.0,
+    checkpoints: Mapping[str, Any] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Train one trial and yield the row of each epoch once its checkpoint is on the disk.
+    """Train one trial and yield the row of each epoch; `checkpoints` are settings of `trainable.keeping.Keeper`.
 
-    Goes on from `folder/last.pt` where there is one. If that checkpoint is further than the log, its own epoch is
-    yielded again first: the driver died between the checkpoint and the log. `cpu_seconds` and `gpu_seconds` in a row
-    are those of this attempt so far; `host` and `pid` name the process.
+    Goes on from the newest whole checkpoint in `folder`. Epochs that were logged after that one are trained and
+    yielded again. If the checkpoint is further than the log, its own epoch is yielded again first: the driver died
+    between the two. In a row, `cpu_seconds` and `gpu_seconds` are those of this attempt so far, `checkpoint_seconds`
+    those for which this epoch's checkpoint held up the training, `note` says what went wrong with checkpoints, and
+    `host` and `pid` name the process.
     """
     from trainable import train
-    from trainable.checkpoint import for_evaluation, load, save
+    from trainable.keeping import Keeper
 
-    state = load(folder / LAST) if (folder / LAST).exists() else None
+    keeper = Keeper(folder, logged=epochs_logged, **(checkpoints or {}))
+    state = keeper.load()
     wall, cpu = time.monotonic(), time.process_time()
 
-    def spent() -> dict[str, Any]:
+    def spent(stalled: float = 0.0) -> dict[str, Any]:
+        note = "; ".join(keeper.notes) or None
+        keeper.notes.clear()
         return {
             "cpu_seconds": time.process_time() - cpu,
             "gpu_seconds": (time.monotonic() - wall) * gpus,
+            "checkpoint_seconds": stalled,
+            "note": note,
             "host": os.uname().nodename,
             "pid": os.getpid(),
         }
 
     if state is not None and state["epoch"] > epochs_logged:
         yield {**state["report"], "diverged": False, **spent()}
-    for report in train(config, dataset, resume_from=state):
-        if not report.diverged:
-            whole = report.checkpoint()
-            if whole["best"] is not None and whole["best"]["epoch"] == report.epoch:
-                save(folder / BEST, for_evaluation(whole))
-            save(folder / LAST, whole)
-        yield {**report.row(), "diverged": report.diverged, **spent()}
+    try:
+        for report in train(config, dataset, resume_from=state):
+            before = time.monotonic()
+            keeper.keep(report)
+            yield {**report.row(), "diverged": report.diverged, **spent(time.monotonic() - before)}
+    finally:
+        keeper.flush()

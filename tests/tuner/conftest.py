@@ -85,6 +85,7 @@ def curve(config, epoch):
         "samples_per_second": 16.0,
         "peak_memory_mb": 1.0,
         "diverged": diverged,
+        "checkpoint_seconds": 0.0,
         "cpu_seconds": 1.0 * epoch,
         "gpu_seconds": 0.0,
     }

@@ -1,0 +1,218 @@
+"""What is kept of a run: when it is written, what survives damage and a full disk, and that nothing is lost by it."""
+
+from __future__ import annotations
+
+import resource
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from search_spaces.config import RunConfig
+from trainable import train
+from trainable.checkpoint import epoch_of, load, load_model
+from trainable.data import Dataset
+from trainable.keeping import BEST, LAST, PREVIOUS, Keeper
+
+Make = Callable[..., RunConfig]
+
+
+@pytest.fixture(scope="module")
+def long(config: Make) -> RunConfig:
+    """A run of eight epochs with EMA."""
+    return config(
+        averaging={"kind": "ema", "decay": 0.9},
+        training={"batches": 16, "batches_per_epoch": 2, "batch_size": 8},
+    )
+
+
+@contextmanager
+def file_limit(size: int) -> Iterator[None]:
+    """The system refuses to write files beyond `size` bytes, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def run(config: RunConfig, data: Dataset, keeper: Keeper, epochs: int = 99) -> dict[int, dict[str, Any]]:
+    """Go on from what the keeper finds, for so many epochs; returns epoch -> row. Ends as a killed process would."""
+    rows = {}
+    for report in train(config, data, resume_from=keeper.load()):
+        keeper.keep(report)
+        rows[report.epoch] = {"per": report.per, "val_loss": report.val_loss}
+        if len(rows) == epochs:
+            break
+    return rows
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def saved(folder: Path, config: RunConfig, data: Dataset, **how: Any) -> list[int]:
+    """The epochs after which last.pt was written."""
+    keeper, found = Keeper(folder, **how), []
+    for report in train(config, data):
+        keeper.keep(report)
+        epoch = epoch_of(folder / LAST)
+        found += [report.epoch] if epoch == report.epoch else []
+    return found
+
+
+def test_small_states_are_written_at_every_epoch(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
+    """Where nobody says otherwise, a small model loses no epoch."""
+    assert saved(tmp_path, long, tiny) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("how", "epochs"),
+    [
+        ({"every": "3 epochs"}, [3, 6]),
+        ({"every": "rungs", "rungs": (2, 5)}, [2, 5]),
+        ({"every": "3 epochs", "rungs": (2, 5), "pauses": True}, [2, 3, 5, 6]),
+        ({"every": "3 epochs", "rungs": (2, 5)}, [3, 6]),
+    ],
+)
+def test_a_state_is_written_when_it_is_asked_for(
+    long: RunConfig, tiny: Dataset, tmp_path: Path, how: dict[str, Any], epochs: list[int]
+) -> None:
+    """Every N epochs; at rungs; and always where the trial may be paused. Not after the last epoch, which ends it."""
+    assert saved(tmp_path, long, tiny, **how) == epochs
+
+
+def test_minutes_and_large_states_go_by_the_clock(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
+    """Every N minutes; by itself, a large state that takes 2 s to write comes every 40 s: a twentieth of the time."""
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    keeper = Keeper(tmp_path / "minutes", every="2 minutes", clock=clock)
+    found = []
+    for report in train(long, tiny):
+        now += 50
+        keeper.keep(report)
+        found.append(epoch_of(tmp_path / "minutes" / LAST))
+    assert found == [None, None, 3, 3, 3, 6, 6, 6]
+
+    ticks = iter(range(10**6))
+
+    def writing() -> float:  # each look at the clock takes a second: two of them frame the writing
+        return now + next(ticks)
+
+    now, found = 0.0, []
+    keeper = Keeper(tmp_path / "auto", small=0, clock=writing)
+    for report in train(long, tiny):
+        now += 9
+        keeper.keep(report)
+        keeper.flush()
+        found.append(epoch_of(tmp_path / "auto" / LAST))
+    assert found[0] == 1 and len(set(found)) < 5
+
+
+@pytest.mark.parametrize("small", [0, 2**30], ids=["background", "at once"])
+@pytest.mark.parametrize("killed_after", [1, 2, 3, 4, 5, 7])
+def test_a_sparse_policy_loses_nothing(
+    long: RunConfig, tiny: Dataset, tmp_path: Path, small: int, killed_after: int
+) -> None:
+    """Killed between two states, a run repeats the epochs between: the same numbers, the same best weights."""
+    whole = run(long, tiny, Keeper(tmp_path / "whole"))
+    first = Keeper(tmp_path / "sparse", every="3 epochs", small=small)
+    run(long, tiny, first, epochs=killed_after)
+    first._wait()  # the process died right after the write
+    again = Keeper(tmp_path / "sparse", every="3 epochs", small=small, logged=killed_after)
+    rows = run(long, tiny, again)
+    again.flush()
+    assert rows == {epoch: whole[epoch] for epoch in range(3 * (killed_after // 3) + 1, 9)}
+    assert again.notes == (["no whole checkpoint was found; the trial began again from epoch 1"] * (killed_after < 3))
+    best = [load(tmp_path / name / BEST) for name in ("whole", "sparse")]
+    assert best[0]["epoch"] == best[1]["epoch"]
+    assert all(torch.equal(value, best[1]["model"][key]) for key, value in best[0]["model"].items())
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
+def test_the_checkpoint_before_it_is_taken_if_the_last_is_damaged(
+    long: RunConfig, tiny: Dataset, tmp_path: Path, damage: str
+) -> None:
+    """A flipped bit, a truncated file, a file lost between two renamings: the previous one goes on, with a note."""
+    whole = run(long, tiny, Keeper(tmp_path), epochs=4)
+    path = tmp_path / LAST
+    if damage == "flip":
+        flip(path)
+    elif damage == "cut":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.unlink()
+    keeper = Keeper(tmp_path, logged=4)
+    rows = run(long, tiny, keeper, epochs=1)
+    assert rows == {4: whole[4]}
+    if damage != "gone":
+        damaged, went_on = keeper.notes
+        assert str(path) in damaged and went_on == "went on from previous.pt, epoch 3"
+    assert (epoch_of(path), epoch_of(tmp_path / PREVIOUS)) == (4, 3)  # the damaged one did not push out the whole one
+
+
+def test_a_trial_without_a_whole_checkpoint_begins_again(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
+    """Both files damaged: it starts from epoch 1, with a note, and its best weights stay while epochs are repeated."""
+    whole = run(long, tiny, Keeper(tmp_path), epochs=4)
+    best = (tmp_path / BEST).read_bytes()
+    flip(tmp_path / LAST)
+    flip(tmp_path / PREVIOUS)
+    keeper = Keeper(tmp_path, logged=4)
+    assert run(long, tiny, keeper, epochs=3) == {epoch: whole[epoch] for epoch in (1, 2, 3)}
+    keeper.flush()
+    assert keeper.notes[-1] == "no whole checkpoint was found; the trial began again from epoch 1"
+    assert (tmp_path / BEST).read_bytes() == best
+
+
+@pytest.mark.parametrize("small", [0, 2**30], ids=["background", "at once"])
+def test_a_full_disk_does_not_end_the_run(long: RunConfig, tiny: Dataset, tmp_path: Path, small: int) -> None:
+    """A checkpoint the disk does not take is noted and skipped; the old one stays; the next epoch tries again."""
+    keeper = Keeper(tmp_path, every="2 epochs", small=small)
+    seen: dict[int, tuple[int | None, list[str]]] = {}
+    for report in train(long, tiny):
+        with file_limit(1000 if report.epoch in (4, 5) else resource.RLIM_INFINITY):
+            keeper.keep(report)
+            keeper._wait()
+        seen[report.epoch] = (epoch_of(tmp_path / LAST), [*keeper.notes])
+        keeper.notes.clear()
+    assert [epoch for epoch, _ in seen.values()] == [None, 2, 2, 2, 2, 6, 6, 6]
+    assert [epoch for epoch, (_, notes) in seen.items() if notes] == [4, 5]
+    assert seen[4][1] == ["checkpoint of epoch 4 skipped: File too large; the one before it stays"]
+    keeper.flush()
+    assert {path.name for path in tmp_path.iterdir()} == {LAST, PREVIOUS, BEST}
+
+
+def test_what_killed_writers_left_is_removed(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
+    """Half-written files of a process that was killed go when the trial goes on."""
+    run(long, tiny, Keeper(tmp_path), epochs=1)
+    (tmp_path / ".last.pt.x7f3").write_bytes(b"half")
+    Keeper(tmp_path, logged=1).load()
+    assert {path.name for path in tmp_path.iterdir()} == {LAST, BEST}
+
+
+def test_best_weights_can_be_halved_or_left_out(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
+    """In float16 the file is half as large and gives a float32 model within rounding; `none` keeps none."""
+    for kind in ("full", "half", "none"):
+        run(long, tiny, Keeper(tmp_path / kind, best_weights=kind))  # type: ignore[arg-type]
+    assert not (tmp_path / "none" / BEST).exists()
+    full, half = (load_model(load(tmp_path / kind / BEST)).state_dict() for kind in ("full", "half"))
+    assert {tensor.dtype for tensor in half.values()} == {torch.float32}
+    assert all(torch.allclose(full[key], half[key], rtol=1e-3, atol=1e-6) for key in full)
+    assert not all(torch.equal(full[key], half[key]) for key in full)
+
+    def weights(kind: str) -> int:
+        with zipfile.ZipFile(tmp_path / kind / BEST) as archive:
+            return sum(entry.file_size for entry in archive.infolist() if "/data/" in entry.filename)
+
+    assert weights("half") == weights("full") // 2

@@ -1,0 +1,184 @@
+"""Keeps one trial's checkpoints: when its state is written, in which files, and what happens where one cannot be.
+
+last.pt      the whole state, as often as is asked for
+previous.pt  the one before it, for when last.pt turns out damaged
+best.pt      the evaluated weights of the best epoch
+
+A run that was killed goes on from last.pt and trains the epochs after it again, so nothing needs to be on the disk at
+every epoch; only weights that no repetition would bring back do. A best epoch's weights therefore wait in memory until
+the next state is written, or until the trial may be ended (`rungs`, the last epoch, divergence, `close`).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from trainable.checkpoint import DamagedCheckpoint, for_evaluation, load, on_host, save, size_of
+from trainable.loop import EpochReport
+
+LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
+SMALL_BYTES = 32 * 2**20
+"""States up to this size are written at every epoch, where nobody says otherwise, and not in the background."""
+COST_SHARE = 0.05
+"""Larger ones are written as often as keeps the seconds of writing under this share of all."""
+
+
+class Keeper:
+    """Writes and finds the checkpoints of one attempt at a trial.
+
+    `every` is "auto", "rungs", "N epochs" or "N minutes"; `rungs` are the epochs at which the trial may be ended or
+    paused; with `pauses` its state is written at those too. `logged` epochs have been reported by earlier attempts:
+    while they are repeated, what is known to be their best file is not replaced by an earlier epoch's. A state larger
+    than `small` bytes is copied to host memory and written by a thread, one at a time. `clock` gives seconds.
+
+    `notes` are lines for the log, on files that could not be read or written; whoever logs them clears the list.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: str = "auto",
+        best_weights: Literal["full", "half", "none"] = "full",
+        rungs: Collection[int] = (),
+        pauses: bool = False,
+        logged: int = 0,
+        small: int = SMALL_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.folder = folder
+        self.notes: list[str] = []
+        self._every, self._best_weights = every, best_weights
+        self._rungs, self._pauses, self._logged = frozenset(rungs), pauses, logged
+        self._small, self._clock = small, clock
+        self._epoch = 0
+        self._best: dict[str, Any] | None = None
+        """The best weights that are not on the disk yet."""
+        self._has_best = (folder / BEST).exists()
+        self._owed = False
+        """Whether a state is due, and was perhaps refused by the disk before."""
+        self._written = clock()
+        self._cost: float | None = None
+        """Seconds from the copy to the end of the last writing."""
+        self._sound = False
+        """Whether last.pt is whole and may become previous.pt."""
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that is whole, or None where there is none; what killed writers left is removed."""
+        for leftover in self.folder.glob(".*.pt.*"):
+            leftover.unlink(missing_ok=True)
+        for name in (LAST, PREVIOUS):
+            path = self.folder / name
+            if not path.exists():
+                continue
+            try:
+                state = load(path)
+            except DamagedCheckpoint as error:
+                self.notes.append(f"{error}; it is not used")
+                continue
+            self._sound = name == LAST
+            if self.notes:
+                self.notes.append(f"went on from {name}, epoch {state['epoch']}")
+            return state
+        if self._logged:
+            self.notes.append("no whole checkpoint was found; the trial began again from epoch 1")
+        return None
+
+    def keep(self, report: EpochReport) -> None:
+        """Take in an epoch's state and write what is due. Returns once the state may be changed again.
+
+        What the disk does not take is noted and tried again after the next epoch.
+        """
+        epoch = self._epoch = report.epoch
+        if report.diverged:
+            self.flush()
+            return
+        whole = report.checkpoint()
+        large = size_of(whole) > self._small
+        final = report.batch >= whole["config"]["training"]["batches"]
+        ends = final or epoch in self._rungs
+        self._owed |= self._due(epoch, large, final)
+        began = self._clock()
+        if whole["best"] is not None and whole["best"]["epoch"] == epoch and self._best_weights != "none":
+            self._best = on_host(for_evaluation(whole, half=self._best_weights == "half"))
+        files: list[tuple[str, Mapping[str, Any]]] = []
+        if self._best is not None and not self._repeating and (self._owed or ends or not self._has_best):
+            files.append((BEST, self._best))
+        if self._owed:
+            files.append((LAST, on_host(whole) if large else whole))
+        if not files:
+            return
+        self._wait()
+        self._start(lambda: self._write(files, epoch, began), background=large)
+        if ends:
+            self._wait()
+
+    def flush(self) -> None:
+        """Bring the best weights that wait in memory to the disk, and wait for the writer: the attempt may end."""
+        self._wait()
+        if self._best is not None and not self._repeating:
+            self._write([(BEST, self._best)], self._best["epoch"], self._clock())
+
+    @property
+    def _repeating(self) -> bool:
+        return self._epoch < self._logged
+
+    def _due(self, epoch: int, large: bool, final: bool) -> bool:
+        if epoch in self._rungs and (self._pauses or self._every == "rungs"):
+            return True
+        if self._every == "rungs":
+            return False
+        if self._every == "auto" and not large:
+            return True
+        if final:
+            return False  # the trial ends here, and its state with it
+        since = self._clock() - self._written
+        if self._every == "auto":
+            return self._cost is None or since >= self._cost / COST_SHARE
+        number, unit = self._every.split()
+        return epoch % int(number) == 0 if unit == "epochs" else since >= 60 * float(number)
+
+    def _write(self, files: list[tuple[str, Mapping[str, Any]]], epoch: int, began: float) -> None:
+        """Write in order: the best weights must be there before a newer state makes their epoch unrepeatable."""
+        try:
+            for name, state in files:
+                rotate = self.folder / PREVIOUS if name == LAST and self._sound else None
+                save(self.folder / name, state, rotate)
+                if name == LAST:
+                    self._sound, self._owed, self._written = True, False, self._clock()
+                    self._cost = self._written - began
+                else:
+                    self._has_best = True
+                    self._best = None if self._best is state else self._best  # a newer one may be waiting by now
+        except OSError as error:
+            self.notes.append(
+                f"checkpoint of epoch {epoch} skipped: {error.strerror or error}; the one before it stays"
+            )
+
+    def _start(self, work: Callable[[], None], *, background: bool) -> None:
+        if not background:
+            work()
+            return
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=run, name="checkpoint-writer")
+        self._thread.start()
+
+    def _wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
