@@ -308,7 +308,7 @@ def preflight(
         problems = []
         for node, answer in on_every_node(look, (expected,), where):
             if isinstance(answer, Exception):
-                problems.append(f"node {node['address']}: {_why(answer)}")
+                problems.append(f"node {node['address']}: {why(answer)}")
                 continue
             problems += [f"node {node['address']}: {problem}" for problem in answer]
             reply = probe.with_name(f"{probe.name}.{node['id']}")
@@ -321,9 +321,13 @@ def preflight(
         raise InputError(problems)
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """What a node's exception means to a user, in a sentence without the node's name."""
     import ray
 
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, InputError):
+        return cause.problems[0]
     text = str(error)
     if isinstance(error, ray.exceptions.GetTimeoutError):
         return f"did not answer in {PATIENCE:g} s; is it overloaded ('ray status')?"

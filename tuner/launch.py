@@ -48,6 +48,8 @@ class Request:
     custom: Mapping[str, float] | None = None
     """Of Ray's custom resources, for each trial."""
     force_unlock: bool = False
+    stage_data: bool = False
+    """Send the data to every node of the cluster."""
     log: tuple[str, ...] = ()
     notify: tuple[str, ...] = ()
     notify_on: str | None = None
@@ -317,12 +319,13 @@ def _run(
     from rich.console import Console
 
     from results.tables import compact
-    from tuner import cluster, observers, ray_backend
+    from tuner import observers, ray_backend, staging
     from tuner.changes import describe
     from tuner.progress import Progress
     from tuner.study import Study
 
     check_writable(request.results_dir)
+    staging.check(request)
     observers.check(request.log, request.notify, request.notify_on)
     resources = ray_backend.Resources(
         **{key: settings["resources"][key] for key in RESOURCES if key in settings["resources"]}
@@ -337,9 +340,7 @@ def _run(
         )
         stack.callback(ray_backend.stop_ray)
         concurrent = ray_backend.start_ray(request.address, request.cpus, resources)
-        if request.address is not None:
-            where = cluster.nodes(resources.request())
-            cluster.preflight(request.data, settings["data"]["fingerprint"], request.results_dir, where)
+        ready = staging.prepare(request, settings["data"]["fingerprint"], folder, resources.request())
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
@@ -356,7 +357,8 @@ def _run(
             print(line, file=sys.stderr)
         _announce(study, concurrent)
         with progress:
-            reason = ray_backend.run(study, request.data, resources, concurrent)
+            reason = ray_backend.run(study, request.data, resources, concurrent, ready.work)
+        ready.finish(reason)
         compact(folder)
     return _finish(study, reason, request)
 

@@ -281,6 +281,8 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int, work: W
     )
     shared = {"place": place, "work": work}
     _running.update(study=study, jobs={}, shared=shared, concurrent=concurrent, leave=leave)
+    # Tune's default is to start one worker process after the other, ten seconds each.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial, **resources.custom}
     tuner = tune.Tuner(
         tune.with_resources(TrialActor, request),

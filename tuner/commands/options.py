@@ -125,8 +125,8 @@ def _amounts(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
 
 
 def resource_options(function: Any) -> Any:
-    """--hours, --cpus-per-trial, --gpus-per-trial, --trial-resource, --concurrent, --cpus, --retries, --address: where
-    trials run.
+    """--hours, --cpus-per-trial, --gpus-per-trial, --trial-resource, --concurrent, --cpus, --retries, --address,
+    --stage-data: where trials run.
     """
     options = (
         click.option(
@@ -151,6 +151,11 @@ def resource_options(function: Any) -> Any:
             help="Further attempts at a trial that failed [default: 1, or as before].",
         ),
         click.option("--address", help="Join the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
+        click.option(
+            "--stage-data",
+            is_flag=True,
+            help="Send the data to every node of the cluster, to TUNER_STAGE there [default: all nodes see --data].",
+        ),
         click.option(
             "--trial-resource",
             "custom",
