@@ -14,6 +14,7 @@ import click
 
 from search_spaces.errors import InputError
 from tuner.commands import (
+    audit,
     changelog,
     confirm,
     data,
@@ -27,6 +28,7 @@ from tuner.commands import (
     results,
     runs,
     search,
+    simulate,
     spaces,
     stop,
     train,
@@ -59,6 +61,8 @@ for command in (
     *report.COMMANDS,
     *trials.COMMANDS,
     *importance.COMMANDS,
+    *audit.COMMANDS,
+    *simulate.COMMANDS,
     *export.COMMANDS,
     *query.COMMANDS,
     *maintain.COMMANDS,

@@ -73,7 +73,7 @@ class Bank:
     name: str
     runs: tuple[Run, ...]
     arrival: tuple[tuple[int, int], ...] = ()
-    """(index of the run, epoch) in the order in which the epochs were reported; empty where that is not known."""
+    """(index of the run, epoch) in the order in which the epochs were reported: the log's, or of a file's rows."""
     space: Mapping[str, Any] | None = None
     """The space the runs were drawn from, as `Space.as_dict` has it."""
     stopping: Mapping[str, Any] | None = None
@@ -98,7 +98,9 @@ class Bank:
         """The bank without the runs that were stopped. Raises InputError if too few are left."""
         runs = tuple(run for run in self.runs if run.complete)
         _enough(self.name, len(runs), f" that came to their end ({self.stopped} were stopped)" if self.stopped else "")
-        return replace(self, runs=runs, arrival=())
+        place = {run.label: index for index, run in enumerate(runs)}
+        arrival = ((place.get(self.runs[index].label, -1), epoch) for index, epoch in self.arrival)
+        return replace(self, runs=runs, arrival=tuple(pair for pair in arrival if pair[0] >= 0))
 
     def has(self, column: str) -> bool:
         """Whether some epoch has a value in `column`."""
@@ -120,7 +122,7 @@ def read_curves(source: str | Path, results_dir: Path, *, space: Space | None = 
     else:
         bank = _study_bank(str(source), results_dir)
     if every is not None:
-        bank = replace(bank, runs=tuple(_thin(bank.name, run, every) for run in bank.runs), arrival=())
+        bank = _thin_bank(bank, every)
     for run in bank.runs:
         _check_grid(bank.name, run)
     _enough(bank.name, len(bank.runs))
@@ -173,6 +175,7 @@ def _plain_bank(path: Path) -> Bank:
                 f"{', '.join(columns) or 'none'}"
             )
     found: dict[str, list[tuple[str, Row]]] = {}
+    came: list[tuple[str, int]] = []
     for where, raw in rows:
         row = _typed(f"{path}: {where}", raw)
         known = found.setdefault(row["trial"], [])
@@ -187,7 +190,12 @@ def _plain_bank(path: Path) -> Bank:
                 "sort the rows by trial and batch"
             )
         known.append((f"{path}: {where}", row))
-    return Bank(str(path), tuple(_plain_run(label, rows) for label, rows in found.items()))
+        came.append((row["trial"], row["batch"]))
+    runs = tuple(_plain_run(label, rows) for label, rows in found.items())
+    place = {run.label: index for index, run in enumerate(runs)}
+    epochs = [{row["batch"]: row["epoch"] for row in run.rows} for run in runs]
+    kept = ((place[label], epochs[place[label]].get(batch)) for label, batch in came)
+    return Bank(str(path), runs, tuple((index, epoch) for index, epoch in kept if epoch is not None))
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
@@ -330,6 +338,14 @@ def _check_grid(name: str, run: Run) -> None:
             f"{name}: trial {run.label}: is evaluated at batch {run.step} first and then at {wrong}, which is no even "
             f"grid; keep the epochs at multiples of a number that all have, such as --every {every}"
         )
+
+
+def _thin_bank(bank: Bank, every: int) -> Bank:
+    runs = tuple(_thin(bank.name, run, every) for run in bank.runs)
+    epochs = [{row["batch"]: row["epoch"] for row in run.rows} for run in runs]
+    batches = [[row["batch"] for row in run.rows] for run in bank.runs]
+    kept = ((index, epochs[index].get(batches[index][epoch - 1])) for index, epoch in bank.arrival)
+    return replace(bank, runs=runs, arrival=tuple((index, epoch) for index, epoch in kept if epoch is not None))
 
 
 def _thin(name: str, run: Run, every: int) -> Run:

@@ -1,7 +1,8 @@
-"""The picture of the learning rates of runs: one line a run, labelled where it ends."""
+"""Pictures in files: the learning rates of runs, one line a run, labelled where it ends; the regret of searches."""
 
 from __future__ import annotations
 
+import html
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -43,11 +44,36 @@ def plot_schedules(configs: Mapping[str, RunConfig], out: Path) -> int:
     Runs with the same rates share a line. Rates of 0 (where a warm-up begins) have no place on the logarithmic axis
     and are left out.
     """
-    ending = check_out(out)
+    check_out(out)
     lines = _lines(configs)
-    figure = _draw(lines)
+    _save(_draw(lines), out, "Learning rates")
+    return len(lines)
+
+
+def plot_regret(curves: Mapping[str, np.ndarray], out: Path, title: str) -> None:
+    """Draw regret against batches spent into `out`; each curve float64 [points, 4]: share spent, mean, low, high."""
+    check_out(out)
+    figure = Figure(figsize=(9, 6))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.09, 0.09, 0.88, 0.83))
+    axes.set(title=title, xlabel="batches spent, as a share of full runs", ylabel="regret: best PER so far - best PER")
+    axes.set_yscale("log")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, which="major", color="#e6e6e6", linewidth=0.7)
+    for i, (name, curve) in enumerate(curves.items()):
+        share, mean, low, high = np.where(curve > 0, curve, np.nan).T
+        colour = COLOURS[i % len(COLOURS)]
+        axes.plot(share, mean, color=colour, linestyle=_dash(i), linewidth=1.6, label=name)
+        axes.fill_between(share, low, high, color=colour, alpha=0.12, linewidth=0)
+    axes.legend(fontsize=8.5, frameon=False)
+    _save(figure, out, title)
+
+
+def _save(figure: Figure, out: Path, title: str) -> None:
+    """Write the figure to `out`, made beside it and renamed, in the format of its ending."""
+    ending = check_out(out)
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "rates", "svg.fonttype": "none"}):
+    with mpl.rc_context({"svg.hashsalt": title, "svg.fonttype": "none"}):
         if ending == "png":
             figure.savefig(buffer, format="png", dpi=150)
         else:
@@ -55,7 +81,7 @@ def plot_schedules(configs: Mapping[str, RunConfig], out: Path) -> int:
     content = buffer.getvalue()
     if ending == "html":
         drawing = content[content.index(b"<svg") :]
-        content = b"<!doctype html><meta charset=utf-8><title>Learning rates</title>\n" + drawing
+        content = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>\n".encode() + drawing
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
@@ -63,7 +89,6 @@ def plot_schedules(configs: Mapping[str, RunConfig], out: Path) -> int:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
-    return len(lines)
 
 
 def _lines(configs: Mapping[str, RunConfig]) -> list[tuple[str, np.ndarray]]:

@@ -130,7 +130,7 @@ class _Table:
         self.bank = bank
         self.searcher = searcher
         self.timed = all(row["seconds"] is not None for run in bank.runs for row in run.rows)
-        self.entries = [_entry(run) for run in bank.runs]
+        self.entries = [plan_entry(run) for run in bank.runs]
         self.points = None if searcher["kind"] == "random" else TablePoints(bank)
 
     def search(
@@ -138,7 +138,7 @@ class _Table:
     ) -> Search:
         count = min(trials or len(self.bank.runs), len(self.bank.runs))
         log = MemoryLog()
-        settings = {**_settings(rule, count, seed), "searcher": dict(self.searcher)}
+        settings = {**study_settings(rule, count, seed), "searcher": dict(self.searcher)}
         if self.points is None:
             order = np.random.default_rng(seed).permutation(len(self.bank.runs)).tolist()
             study = TableStudy(log, settings, self.entries, lambda _, number: order[number])
@@ -265,14 +265,14 @@ class _Loop:
         )
 
 
-def _entry(run: Run) -> dict[str, Any]:
+def plan_entry(run: Run) -> dict[str, Any]:
     """The run as an entry of a study's plan."""
     params, seed = dict(run.params or {}), run.config.training.seed
     return {"run": run.label, "origin": "recorded", "params": params, "seed": seed, "config": to_dict(run.config)}
 
 
-def _settings(rule: Mapping[str, Any], trials: int, seed: int) -> dict[str, Any]:
-    """The settings of a study that lives in memory."""
+def study_settings(rule: Mapping[str, Any], trials: int, seed: int) -> dict[str, Any]:
+    """The settings of a study that lives in memory and has a stopping rule and a number of trials."""
     return {
         "study": "simulated",
         "space": None,
@@ -345,11 +345,3 @@ def _apart(a: Any, b: Any) -> float:
     if isinstance(a, float) and isinstance(b, float):
         return abs(a - b)
     return 0.0 if a == b else 1.0
-
-
-def bootstrap(values: Sequence[float] | np.ndarray, draws: int = 2000) -> tuple[float, float]:
-    """The 95 % percentile interval of the mean over repeats; deterministic."""
-    sample = np.asarray(values, dtype=np.float64)
-    picks = np.random.default_rng(0).integers(len(sample), size=(draws, len(sample)))
-    low, high = np.quantile(sample[picks].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)

@@ -10,7 +10,7 @@ import pytest
 
 from search_spaces import InputError
 from tuner.curves import Bank, read_curves
-from tuner.simulate import BATCHES, BEST, STARTED, TIME, TablePoints, bootstrap, repeats, simulate
+from tuner.simulate import BATCHES, BEST, STARTED, TIME, TablePoints, repeats, simulate
 
 NONE = {"kind": "none"}
 ASHA = {"kind": "asha", "grace": 1, "reduction": 2, "max_rungs": None}
@@ -137,13 +137,3 @@ def test_a_searcher_without_parameters_is_refused(bank: Bank) -> None:
     """A plain file without params cannot say what a searcher would have chosen."""
     with pytest.raises(InputError, match="a searcher needs the params of each run and the space"):
         simulate(bank, NONE, searcher={"kind": "tpe", "startup_trials": 4})
-
-
-def test_the_interval_is_that_of_the_mean() -> None:
-    """It holds the mean, shrinks with more repeats, and is a point where nothing varies."""
-    values = np.random.default_rng(1).normal(size=400)
-    low, high = bootstrap(values)
-    assert low < values.mean() < high
-    few = bootstrap(values[:20])
-    assert few[1] - few[0] > high - low
-    assert bootstrap([2.0, 2.0]) == (2.0, 2.0)

@@ -81,6 +81,32 @@ def data_option(function: Any) -> Any:
     )(function)
 
 
+def parse_rule(text: str, option: str = "stopping") -> dict[str, Any]:
+    """A stopping rule's settings from its kind and `key=value` after it, as `--stopping` takes them.
+
+    Raises InputError, a line for each problem.
+    """
+    from search_spaces.given import parse_settings
+    from search_spaces.plan import Stopping
+
+    return parse_settings(text, Stopping, option)
+
+
+def curves_options(function: Any) -> Any:
+    """--every and --space: how recorded curves are read."""
+    options = (
+        click.option(
+            "--every",
+            type=click.IntRange(min=1),
+            help="Keep the epochs at multiples of so many batches (docs/curves.md).",
+        ),
+        click.option("--space", help="The space that the params of a file belong to; a study knows its own."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def set_option(function: Any) -> Any:
     """--set: change a value of a run."""
     return click.option(

@@ -1,0 +1,217 @@
+"""`tuner simulate`: whole searches in virtual time over recorded curves, rule by rule."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuner.commands.options import curves_options, format_option, parse_rule, results_option
+
+if TYPE_CHECKING:
+    from tuner.curves import Bank
+    from tuner.simulate import Search
+
+DEFAULT_RULES = (
+    "asha",
+    "asha promote=true",
+    "asha at=horizon",
+    "asha at=horizon among=horizon",
+    "hyperband",
+    "median",
+    "one_epoch",
+)
+"""What is tried where no rule is named, as far as the curves allow."""
+NONE = "none"
+_MARKS = "o+x*#@%&=~"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tuner simulate an4
+  tuner simulate curves.parquet --stopping "asha at=horizon grace=0.25" --stopping median --workers 8
+  tuner simulate an4 --searcher tpe --repeats 10 --plot regret.png
+"""
+)
+@click.argument("source", metavar="STUDY|FILE")
+@click.option(
+    "--stopping",
+    "rules",
+    multiple=True,
+    metavar="RULE",
+    help='A rule with its settings, such as "asha at=horizon grace=0.25"; may be given several times '
+    "[default: the study's own and the other kinds].",
+)
+@click.option(
+    "--searcher",
+    default="random",
+    show_default=True,
+    metavar="SEARCHER",
+    help="Who chooses among the recorded runs: random, or a searcher whose proposals become the nearest unused run.",
+)
+@click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Trials at once.")
+@click.option("--repeats", type=click.IntRange(min=2), default=50, show_default=True, help="Searches for each rule.")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials of a search [default: all recorded runs].")
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Draw regret to .png, .svg or .html too.")
+@curves_options
+@format_option
+@results_option
+def simulate(source: str, form: str, picture: Path | None, **given: Any) -> None:
+    """Run whole searches in virtual time over recorded curves, under the same loop as the real thing.
+
+    The curves are those of a STUDY, or of a .csv or .parquet FILE (docs/curves.md). Every rule sees the same random
+    orders of the same runs; "none" runs them all in full and is the measure. Batches count, those of probes too.
+    """
+    from results.output import Sheet, render
+    from tuner.regret import regret_curve
+
+    if picture is not None:
+        from tuner.pictures import check_out
+
+        check_out(picture)
+    bank, rows, curves = _run(source, **given)
+    if form in ("csv", "json"):
+        click.echo(render(Sheet.of(rows), form), nl=False)
+    else:
+        click.echo(render(Sheet.of(map(_shown, rows)), form), nl=False)
+    drawn = {name: regret_curve(bank, searches, base) for name, searches, base in curves}
+    if picture is not None:
+        from tuner.pictures import plot_regret
+
+        plot_regret(drawn, picture, f"{bank.name}: regret of {given['repeats']} searches, mean and 95 % interval")
+        click.echo(f"wrote {picture}", err=True)
+    if form == "table":
+        click.echo(_terminal(drawn))
+        best = min(rows, key=lambda row: row["to_2"])["rule"]
+        click.echo(f'next: tuner audit {source} --rule "{best}"; tuner search SPACE --stopping "{best}"')
+
+
+def _run(
+    source: str,
+    rules: Sequence[str],
+    searcher: str,
+    workers: int,
+    repeats: int,
+    trials: int | None,
+    every: int | None,
+    space: str | None,
+    results_dir: Path,
+) -> tuple[Bank, list[dict[str, Any]], list[tuple[str, list[Search], list[Search]]]]:
+    """The bank, a summary for each rule, and (rule, its searches, the full runs) for the curves."""
+    from search_spaces import load_space
+    from search_spaces.given import parse_settings
+    from search_spaces.plan import Searcher
+    from tuner.curves import read_curves
+    from tuner.regret import summary
+    from tuner.simulate import TABLE
+    from tuner.simulate import repeats as search
+
+    chooses = parse_settings(searcher, Searcher, "searcher")
+    bank = read_curves(source, results_dir, space=load_space(space) if space else None, every=every)
+    named = list(chosen_rules(bank, rules, "stopping"))
+    for note in stopped_note(bank):
+        click.echo(f"note: {note}; they are left out here", err=True)
+    bank = bank.whole()
+    plans = [(NONE, TABLE, {"kind": NONE})]
+    if chooses["kind"] != "random":
+        plans = [("none, at random", TABLE, {"kind": NONE}), (NONE, chooses, {"kind": NONE})]
+    plans += [(name, chooses, rule) for name, rule in named if rule["kind"] != NONE]
+    rows: list[dict[str, Any]] = []
+    curves: list[tuple[str, list[Search], list[Search]]] = []
+    for number, (name, who, rule) in enumerate(plans, 1):
+        running = search(bank, rule, repeats, searcher=who, workers=workers, trials=trials)
+        found = list(_counted(running, repeats, f"{number} of {len(plans)}: {name}"))
+        curves.append((name, found, curves[0][1] if curves else found))
+        rows.append(summary(name, bank, found, curves[0][1]))
+    return bank, rows, curves
+
+
+def chosen_rules(bank: Bank, given: Sequence[str], option: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(text, settings) of the rules named; of the study's own and the usual ones that the bank allows if none is."""
+    from search_spaces import InputError
+    from tuner.curves import check_rule
+
+    for text in given:
+        rule = parse_rule(text, option)
+        check_rule(bank, rule)
+        yield text, rule
+    if given:
+        return
+    seen: list[Mapping[str, Any]] = []
+    if bank.stopping is not None and bank.stopping["kind"] != NONE:
+        from search_spaces.stopping import rule_text
+
+        seen.append(bank.stopping)
+        yield rule_text(bank.stopping), dict(bank.stopping)
+    for text in DEFAULT_RULES:
+        rule = parse_rule(text, option)
+        try:
+            check_rule(bank, rule)
+        except InputError as error:
+            click.echo(f"note: left out: {error}", err=True)
+            continue
+        if rule not in seen:
+            yield text, rule
+
+
+def stopped_note(bank: Bank) -> Iterator[str]:
+    """What it means that some of the recorded runs were stopped."""
+    if bank.stopped:
+        yield (
+            f"{bank.stopped} of {len(bank.runs)} runs were stopped when they were recorded, and how they would have "
+            "ended is unknown"
+        )
+
+
+def interval(row: Mapping[str, Any], key: str, digits: int = 2) -> str:
+    """A number with its interval: 0.31 [0.28, 0.34]."""
+    if row[key] is None:
+        return ""
+    value, low, high = (f"{row[name]:.{digits}f}" for name in (key, f"{key}_low", f"{key}_high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "rule": row["rule"],
+        "batches to 2 %": round(row["to_2"]),
+        "of full runs": interval(row, "share_2"),
+        "by none's": interval(row, "ratio_2"),
+        "got there": f"{row['reached_2']:.0%}",
+        "to 5 %": interval(row, "share_5"),
+        "regret": interval(row, "regret", 4),
+        "best stopped": interval(row, "winner_stopped"),
+        "spent": f"{row['spent']:.0%}",
+    }
+
+
+def _counted(searches: Iterator[Search], count: int, name: str) -> Iterator[Search]:
+    """The searches, with their number on standard error: in place on a terminal, once when done elsewhere."""
+    for number, found in enumerate(searches, 1):
+        if sys.stderr.isatty():
+            print(f"\r{name}: {number} of {count} searches ", end="\n" if number == count else "", file=sys.stderr)
+        elif number == count:
+            print(f"{name}: {count} searches", file=sys.stderr)
+        yield found
+
+
+def _terminal(curves: Mapping[str, Any]) -> str:
+    import shutil
+
+    from tuner.terminal_plot import Line, plot
+
+    lines = [
+        Line(name, [(float(share), float(mean)) for share, mean in curve[5:, :2]], _MARKS[i % len(_MARKS)])
+        for i, (name, curve) in enumerate(curves.items())
+    ]
+    width = max(60, shutil.get_terminal_size((110, 24)).columns)
+    return "\nregret (best PER so far - the best there is), mean of the searches\n" + plot(
+        lines, width=width, x_label="batches spent, as a share of full runs"
+    )
+
+
+COMMANDS = (simulate,)
