@@ -42,9 +42,9 @@ class Replay:
     """Run -> (the batch at which it would have been stopped, why)."""
     runs: int
     spent: int
-    """Batches that would have been run."""
+    """Batches that would have been run, those of probes included."""
     saved: float
-    """Share of the recorded batches that would not have been run."""
+    """Share of the recorded batches that would not have been run; negative where probes cost more than they save."""
     best_per: float
     """The lowest PER that would have been seen."""
     unknown: int
@@ -70,13 +70,14 @@ class _Replay:
         order = list(dict.fromkeys(index for index, _ in bank.arrival))
         entries = [plan_entry(run) for run in bank.runs]
         settings = study_settings(rule, len(order), seed=0)
-        self.study = TableStudy(MemoryLog(), settings, entries, lambda _, number: order[number])
+        self.study = TableStudy(MemoryLog(), settings, bank, entries, lambda _, number: order[number])
         self.study.observers.append(self._note)
         self.active: dict[int, Job] = {}
         self.waiting: dict[int, list[Row]] = {}
         self.reached: dict[int, Row] = {}
         self.reasons: dict[int, str] = {}
         self.best = math.inf
+        self.probed = 0
 
     def run(self) -> Replay:
         for index, epoch in self.bank.arrival:
@@ -106,6 +107,7 @@ class _Replay:
         while index in self.active and waiting:
             row, job = waiting.pop(0), self.active[index]
             self.reached[index] = row
+            self.probed += self.study.probe(job, row)
             if row["per"] is not None:
                 self.best = min(self.best, row["per"])
             if self.study.report(job.trial, job.attempt, row) != "continue":
@@ -119,8 +121,9 @@ class _Replay:
     def _result(self) -> Replay:
         runs = self.bank.runs
         winner = min((run for run in runs if run.complete), key=lambda run: run.best_per)
-        cut = {i: row for i, row in self.reached.items() if row["epoch"] < len(runs[i].rows)}
-        spent = sum(row["batch"] for row in self.reached.values())
+        ended = {i: row for i, row in self.reached.items() if i not in self.active}
+        cut = {i: row for i, row in ended.items() if row["epoch"] < len(runs[i].rows) or not runs[i].complete}
+        spent = self.probed + sum(row["batch"] for row in self.reached.values())
         return Replay(
             winner=winner.label,
             winner_per=winner.best_per,
@@ -129,7 +132,7 @@ class _Replay:
             spent=spent,
             saved=1 - spent / self.bank.batches,
             best_per=self.best,
-            unknown=sum(not run.complete and i not in cut for i, run in enumerate(runs)),
+            unknown=len(self.active),
         )
 
 

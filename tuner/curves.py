@@ -42,6 +42,8 @@ class Run:
     """Batches its schedule was laid out for; None where the file does not say."""
     params: Mapping[str, Any] | None = None
     """What a searcher chose: dimension name -> sample."""
+    own_config: bool = True
+    """Whether `config` is its own."""
     complete: bool = True
     """Whether it came to its end; a run that was stopped has a curve whose end is unknown."""
 
@@ -54,6 +56,13 @@ class Run:
     def step(self) -> int:
         """Batches in an epoch."""
         return int(self.rows[0]["batch"])
+
+    @property
+    def rates(self) -> tuple[list[int], list[float]] | None:
+        """(batches, learning rates) as recorded, for a run without a configuration of its own; None if not known."""
+        if self.own_config or any(row["lr"] is None for row in self.rows):
+            return None
+        return [row["batch"] for row in self.rows], [row["lr"] for row in self.rows]
 
     @property
     def diverged(self) -> bool:
@@ -136,13 +145,13 @@ def check_rule(bank: Bank, rule: Mapping[str, Any]) -> None:
     where = f"{bank.name}: rule {rule['kind']}"
     if rule["kind"] == "pbt":
         raise InputError(
-            f"{where}: changes settings while a run goes on, which recorded curves cannot show; leave it out"
+            f"{where}: changes settings while a run goes on, which recorded curves do not show; leave it out"
         )
-    by_share = rule.get("at") == "horizon" or isinstance(rule.get("grace"), float) or rule.get("among") == "horizon"
-    if by_share and any(run.horizon is None for run in bank.runs):
+    by_share = rule.get("at") == "horizon"
+    if (by_share or rule.get("among", "all") != "all") and any(run.horizon is None for run in bank.runs):
         raise InputError(
-            f"{where}: looks at fractions of the horizon, and no horizon is known; add a column horizon (batches), "
-            "or choose a rule with at=epochs among=all"
+            f"{where}: looks at the horizon, and none is known; add a column horizon (batches), or choose a rule with "
+            "at=epochs among=all"
         )
     steps = sorted({run.step for run in bank.runs if run.batches > run.step})
     if not by_share and rule["kind"] != "none" and len(steps) > 1:
@@ -150,9 +159,31 @@ def check_rule(bank: Bank, rule: Mapping[str, Any]) -> None:
             f"{where}: compares at epochs, and these are of {steps[0]} batches in one run and {steps[-1]} in another; "
             f"bring them on one grid with --every {math.lcm(*steps)}, or choose a rule with at=horizon"
         )
-    metric = {"per_raw": "per_raw", "probe": "probe_per"}.get(rule.get("metric", "per"))
-    if metric and not bank.has(metric):
-        raise InputError(f"{where}: compares {metric}, which was not recorded; add the column or choose metric=per")
+    if rule.get("metric") == "per_raw" and not bank.has("per_raw"):
+        raise InputError(f"{where}: compares per_raw, which was not recorded; add the column, or choose metric=per")
+    if rule.get("metric") == "probe":
+        _check_probes(bank, rule, where)
+
+
+def _check_probes(bank: Bank, rule: Mapping[str, Any], where: str) -> None:
+    """Raise InputError unless every probe that the rule asks for was recorded, at the length it asks for."""
+    from tuner.rungs import probe_epochs
+
+    for number, run in enumerate(bank.runs):
+        for epoch, batches in probe_epochs(rule, run.config, number):
+            row = run.rows[epoch - 1] if epoch <= len(run.rows) else None
+            if row is None or row["diverged"]:
+                break
+            if row["probe_batches"] is None:
+                raise InputError(
+                    f"{where}: asks for a probe of trial {run.label} at batch {row['batch']}, where none was recorded; "
+                    "choose rungs where there are probes, or metric=per"
+                )
+            if row["probe_batches"] != batches:
+                raise InputError(
+                    f"{where}: asks for probes of {batches} batches at batch {row['batch']}, and one of "
+                    f"{row['probe_batches']:.0f} was recorded; choose another probe_share"
+                )
 
 
 def _enough(name: str, runs: int, which: str = "") -> None:
@@ -228,6 +259,8 @@ def _typed(where: str, raw: Mapping[str, Any]) -> Row:
     label = "" if raw["trial"] is None else str(raw["trial"]).strip()
     if not label:
         raise InputError(f"{where}: trial is empty; give each run a number or a name")
+    if row.get("probe_per") is not None and row.get("probe_batches") is None:
+        raise InputError(f"{where}: has a probe_per and no probe_batches; give the batches that the probe cost")
     for name in ("batch", "horizon"):
         value = row.get(name)
         if (name == "batch" and value is None) or (value is not None and (value < 0 or value != int(value))):
@@ -313,7 +346,7 @@ def _run(
     complete: bool,
 ) -> Run:
     """A run whose configuration has the recorded grid, so that epoch k is its k-th row."""
-    step = rows[0]["batch"]
+    step, own = rows[0]["batch"], config is not None
     if config is None:
         schedule = {"kind": "linear", "peak_lr": 1.0, "end_lr": 0.0, "horizon": horizon}
         training = {"batches": max(planned, rows[-1]["batch"]), "batches_per_epoch": step}
@@ -322,7 +355,7 @@ def _run(
         raw = to_dict(config)
         raw["training"]["batches_per_epoch"] = step
         config = RunConfig.model_validate(raw)
-    return Run(label, tuple(rows), config, horizon, params, complete)
+    return Run(label, tuple(rows), config, horizon, params, own, complete)
 
 
 def _check_grid(name: str, run: Run) -> None:

@@ -29,7 +29,7 @@ import numpy as np
 from search_spaces import InputError, Space
 from search_spaces.config import to_dict
 from tuner.curves import Bank, Row, Run, check_rule
-from tuner.stopping import Decision
+from tuner.stopping import Curve, Decision
 from tuner.study import Job, Study
 
 Foreign = Callable[[int, Row, bool], bool]
@@ -141,10 +141,10 @@ class _Table:
         settings = {**study_settings(rule, count, seed), "searcher": dict(self.searcher)}
         if self.points is None:
             order = np.random.default_rng(seed).permutation(len(self.bank.runs)).tolist()
-            study = TableStudy(log, settings, self.entries, lambda _, number: order[number])
+            study = TableStudy(log, settings, self.bank, self.entries, lambda _, number: order[number])
         else:
             settings["space"] = self.bank.space
-            study = TableStudy(log, settings, self.entries, self.points.draw)
+            study = TableStudy(log, settings, self.bank, self.entries, self.points.draw)
         return _Loop(self, study, log, foreign).run(workers, seed)
 
 
@@ -155,25 +155,48 @@ class TableStudy(Study):
         self,
         log: MemoryLog,
         settings: Mapping[str, Any],
+        bank: Bank,
         entries: Sequence[dict[str, Any]],
         draw: Callable[[TableStudy, int], int],
     ) -> None:
         super().__init__(NOWHERE, log, [])
-        self._entries, self._draw = entries, draw
+        self.bank, self._entries, self._draw = bank, entries, draw
         self.run_of: dict[int, int] = {}
         """Trial -> index of its run."""
         self._write("study_started", **settings)
 
+    def run(self, trial: int) -> Run:
+        """The run that a trial is."""
+        return self.bank.runs[self.run_of[trial]]
+
+    def probe(self, job: Job, row: Row) -> int:
+        """Batches of the cooldown probe that the job asks for after this epoch, else 0."""
+        wanted = dict(job.probes).get(row["epoch"])
+        if wanted is not None and row["probe_batches"] is None:
+            raise InputError(
+                f"{self.bank.name}: trial {self.run(job.trial).label}: a probe is asked for at batch {row['batch']}, "
+                "where none was recorded; choose rungs where there are probes, or metric=per"
+            )
+        return 0 if wanted is None else int(row["probe_batches"])
+
     def _next_trial(self, number: int) -> dict[str, Any]:
         self.run_of[number] = self._draw(self, number)
         return self._entries[self.run_of[number]]
+
+    def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
+        job = super()._start(number, attempt, epochs, fields)
+        rates = self.run(number).rates
+        if rates is not None and attempt == 1:
+            curve = self.state.history.curves[number]
+            self.state.history.begin(Curve(number, curve.grid, given_rates=rates))
+        return job
 
 
 class _Loop:
     """Virtual workers around one study."""
 
     def __init__(self, table: _Table, study: TableStudy, log: MemoryLog, foreign: Foreign | None) -> None:
-        self.table, self.study, self.log, self.run_of, self.foreign = table, study, log, study.run_of, foreign
+        self.table, self.study, self.log, self.foreign = table, study, log, foreign
         self.queue: list[tuple[float, int, Job]] = []
         self.order = itertools.count()
         self.reached: dict[int, int] = {}
@@ -201,7 +224,7 @@ class _Loop:
 
     def _begin_epoch(self, job: Job) -> None:
         row, batches = self._next(job)
-        probe = self._probe(job, row)
+        probe = self.study.probe(job, row)
         duration: float = batches + probe
         if self.table.timed:
             duration = row["seconds"] * (1 + probe / batches)
@@ -209,28 +232,15 @@ class _Loop:
 
     def _next(self, job: Job) -> tuple[Row, int]:
         """The trial's next epoch and its batches."""
-        rows = self.table.bank.runs[self.run_of[job.trial]].rows
+        rows = self.study.run(job.trial).rows
         epoch = self.reached[job.trial]
         return rows[epoch], rows[epoch]["batch"] - (rows[epoch - 1]["batch"] if epoch else 0)
-
-    def _probe(self, job: Job, row: Row) -> int:
-        """Batches of the cooldown probe that is asked for after this epoch, else 0."""
-        wanted = dict(getattr(job, "probes", ())).get(row["epoch"])
-        if wanted is None:
-            return 0
-        if row.get("probe_per") is None:
-            run = self.table.bank.runs[self.run_of[job.trial]]
-            raise InputError(
-                f"{self.table.bank.name}: trial {run.label}: a probe is asked for at batch {row['batch']}, where none "
-                "was recorded; compare where there is one, or choose metric=per"
-            )
-        return int(row.get("probe_batches") or wanted)
 
     def _report(self, job: Job) -> bool:
         """Whether the attempt goes on after its next epoch."""
         row, batches = self._next(job)
-        probe = self._probe(job, row)
-        run = self.table.bank.runs[self.run_of[job.trial]]
+        probe = self.study.probe(job, row)
+        run = self.study.run(job.trial)
         self.reached[job.trial] = row["epoch"]
         self.spent += batches + probe
         self.probed += probe
@@ -249,7 +259,7 @@ class _Loop:
         return goes_on
 
     def _result(self, seed: int) -> Search:
-        runs = {number: self.table.bank.runs[self.run_of[number]] for number in self.reached}
+        runs = {number: self.study.run(number) for number in self.reached}
         lowest = min(run.best_per for run in runs.values())
         winners = [number for number, run in runs.items() if run.best_per == lowest]
         cut = {number for number, run in runs.items() if self.reached[number] < len(run.rows)}

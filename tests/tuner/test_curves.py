@@ -79,10 +79,25 @@ def test_a_run_that_ends_before_its_horizon_was_stopped_unless_the_file_says_not
         (lambda t: [r | {"params": "rate 3"} for r in t], r"line 2: params: is not a JSON object"),
         (lambda t: [r | {"config": '{"lr": 1}'} for r in t], r"line 2: config: is not one of this program's"),
         (lambda t: [r | {"stopped": "perhaps"} for r in t], r"line 2: stopped: 'perhaps' is not allowed; give true or"),
+        (lambda t: [r | {"probe_per": 0.3} for r in t], r"line 2: has a probe_per and no probe_batches"),
         (lambda t: [r | {"per": ""} for r in t], r"no run came to its end with a PER"),
         (lambda t: [r | {"batch": 15} if r is t[0] else r for r in t], r"trial 0: is evaluated at batch 15 first and"),
     ],
-    ids=["column", "text", "twice", "order", "few", "fraction", "name", "params", "config", "flag", "none", "grid"],
+    ids=[
+        "column",
+        "text",
+        "twice",
+        "order",
+        "few",
+        "fraction",
+        "name",
+        "params",
+        "config",
+        "flag",
+        "probe",
+        "none",
+        "grid",
+    ],
 )
 def test_bad_curves_get_one_line(banks: Any, tmp_path: Path, change: Any, said: str) -> None:
     """The file, the line, what was found, and what to do."""
@@ -123,10 +138,10 @@ def test_runs_on_different_grids_can_be_brought_on_one(banks: Any, tmp_path: Pat
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ({**ASHA, "at": "horizon", "grace": 0.25}, "no horizon is known; add a column horizon"),
-        ({**ASHA, "among": "horizon"}, "no horizon is known"),
-        ({**ASHA, "metric": "per_raw"}, "compares per_raw, which was not recorded; add the column or"),
-        ({**ASHA, "metric": "probe"}, "compares probe_per, which was not recorded"),
+        ({**ASHA, "at": "horizon", "grace": 0.25}, "looks at the horizon, and none is known; add a column"),
+        ({**ASHA, "among": "horizon"}, "looks at the horizon, and none"),
+        ({**ASHA, "metric": "per_raw"}, "compares per_raw, which was not recorded; add the column, or"),
+        ({**ASHA, "metric": "probe"}, "asks for a probe of trial 0 at batch 10, where none was recorded"),
         ({"kind": "pbt"}, "changes settings while a run goes on"),
     ],
 )
@@ -137,6 +152,27 @@ def test_a_rule_that_the_curves_do_not_fit_is_refused(banks: Any, tmp_path: Path
     check_rule(bank, ASHA)
     with pytest.raises(InputError, match=said):
         check_rule(bank, rule)
+
+
+def test_probes_must_be_as_long_as_the_rule_asks(banks: Any, tmp_path: Path) -> None:
+    """A probe of another length would cost and say something else; the line names the setting to change."""
+    table = [row | {"probe_per": row["per"] - 0.1, "probe_batches": row["batch"] // 2} for row in banks.rows()]
+    bank = read_curves(banks.write(tmp_path / "c.csv", table), tmp_path)
+    rule = {**ASHA, "metric": "probe", "at": "horizon", "grace": 0.25, "probe_share": 0.5}
+    check_rule(bank, rule)
+    with pytest.raises(InputError, match="asks for probes of 3 batches at batch 10, and one of 5 was recorded"):
+        check_rule(bank, {**rule, "probe_share": 0.25})
+
+
+def test_recorded_rates_are_the_schedule_where_every_row_has_one(banks: Any, tmp_path: Path) -> None:
+    """`lr` stands for a configuration's schedule; with a gap in it a straight line to the horizon does."""
+    table = [row | {"lr": 0.1 if row["batch"] < 40 else 0.01} for row in banks.rows()]
+    bank = read_curves(banks.write(tmp_path / "c.csv", table), tmp_path)
+    assert bank.runs[0].rates == ([10, 20, 30, 40], [0.1, 0.1, 0.1, 0.01])
+    table[1]["lr"] = ""
+    bank = read_curves(banks.write(tmp_path / "d.csv", table), tmp_path)
+    assert bank.runs[0].rates is None
+    assert bank.runs[0].config.schedule.kind == "linear"
 
 
 def test_a_study_is_read_in_the_order_in_which_its_epochs_came(toy: Any) -> None:
@@ -178,4 +214,4 @@ def test_the_page_s_example_has_the_columns_it_describes() -> None:
     described = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
     names = [name for cell in described for name in re.findall(r"`(\w+)`", cell)]
     assert set(example) <= set(names)
-    assert re.findall(r"^\| `(\w+)` \|.*Needed", text, re.MULTILINE) == ["trial", "batch", "per"]
+    assert re.findall(r"^\| `(\w+)` \|.*Needed(?! with)", text, re.MULTILINE) == ["trial", "batch", "per"]

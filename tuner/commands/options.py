@@ -87,7 +87,7 @@ def parse_rule(text: str, option: str = "stopping") -> dict[str, Any]:
     Raises InputError, a line for each problem.
     """
     from search_spaces.given import parse_settings
-    from search_spaces.plan import Stopping
+    from search_spaces.stopping import Stopping
 
     return parse_settings(text, Stopping, option)
 

@@ -104,14 +104,16 @@ def _run(
     """The bank, a summary for each rule, and (rule, its searches, the full runs) for the curves."""
     from search_spaces import load_space
     from search_spaces.given import parse_settings
-    from search_spaces.plan import Searcher
+    from search_spaces.searchers import Searcher
     from tuner.curves import read_curves
     from tuner.regret import summary
-    from tuner.simulate import TABLE
+    from tuner.simulate import TABLE, TablePoints
     from tuner.simulate import repeats as search
 
     chooses = parse_settings(searcher, Searcher, "searcher")
     bank = read_curves(source, results_dir, space=load_space(space) if space else None, every=every)
+    if chooses["kind"] != "random":
+        TablePoints(bank)  # says what is missing before anything is run
     named = list(chosen_rules(bank, rules, "stopping"))
     for note in stopped_note(bank):
         click.echo(f"note: {note}; they are left out here", err=True)
