@@ -127,6 +127,18 @@ class OneEpochStopping(Rule):
     )
 
 
+class ExtrapolationStopping(Rule):
+    """Stop a trial with little chance of ending among the best, by a learning-curve model that knows the schedule."""
+
+    kind: Literal["extrapolation"] = "extrapolation"
+    top: int = Field(1, ge=1, description="a trial must have a chance of ending among this many best of the study")
+    chance: float = Field(0.02, gt=0, lt=0.5, description="a trial is stopped where its chance of that is lower")
+    min_curves: int = Field(5, ge=2, description="nobody is stopped before this many trials have come to their end")
+    grace: int = Field(1, ge=1, description="nobody is stopped before this epoch")
+    every: int = Field(1, ge=1, description="epochs from one look at a trial to the next")
+    protect: int = Field(1, ge=0, description="this many of the study's best trials so far are never stopped")
+
+
 class NoStopping(Rule):
     """Every trial runs to its end."""
 
@@ -134,7 +146,8 @@ class NoStopping(Rule):
 
 
 Stopping = Annotated[
-    ASHAStopping | HyperbandStopping | MedianStopping | OneEpochStopping | NoStopping, Field(discriminator="kind")
+    ASHAStopping | HyperbandStopping | MedianStopping | OneEpochStopping | ExtrapolationStopping | NoStopping,
+    Field(discriminator="kind"),
 ]
 STOPPING_KINDS: dict[str, type[Rule]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Stopping)[0])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -70,6 +70,8 @@ class Curve:
     """The lowest value so far, by the rule's metric (`per` where that is a probe's)."""
     fails: int = 0
     """Rungs failed in a row."""
+    ended: bool = False
+    """Whether no more epochs come: it was stopped, failed for good or came to its end."""
     _points: array[float] = field(default_factory=lambda: array("d"), repr=False)
     _sums: tuple[int, float, float] = (0, 0.0, 0.0)
     _rates: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
@@ -182,6 +184,8 @@ class History:
         """The best `protect` trials so far and their lowest values."""
         self.paused: dict[int, RungKey] = {}
         """Trials that wait at a rung."""
+        self.memo: dict[Hashable, Any] = {}
+        """What a rule keeps of work it has done on the curves; nothing is decided by it."""
         self._metric: str = getattr(self.rule, "metric", "per")
         self._among: str = getattr(self.rule, "among", "all")
         self._protect: int = getattr(self.rule, "protect", 0)
@@ -242,6 +246,7 @@ class History:
             if decision == "pause":
                 self.paused[trial] = key
         curve.add(point, self._metric)
+        curve.ended = curve.ended or decision == "stop"
         if self._protect and self.protected(trial, curve.best):
             self.leaders[trial] = curve.best
             if len(self.leaders) > self._protect:
@@ -254,6 +259,11 @@ class History:
             self.rungs[key].set_paused(trial, False)
             self.rungs[key].stopped += stopped
 
+    def end(self, trial: int, *, stopped: bool) -> None:
+        """No more epochs come of a trial, wherever it was."""
+        self.curves[trial].ended = True
+        self.unpause(trial, stopped=stopped)
+
     def under(self, rule: Rule | Mapping[str, Any]) -> History:
         """The same curves under another rule: at each of its rungs with those who came by, nobody failed or paused."""
         other = History(rule)
@@ -261,4 +271,5 @@ class History:
             other.begin(Curve(number, curve.grid, curve.config, curve.given_rates))
             for point in curve.points:
                 other.record(number, point, compared=other.key(number, point.epoch) is not None, passed=True)
+            other.curves[number].ended = curve.ended
         return other

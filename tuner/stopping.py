@@ -17,6 +17,10 @@ keeps no state of its own. What each kind compares, and with what result:
 `one_epoch`  The baseline of Egele et al. (2023, arXiv 2307.15422): every trial is paused after its first epoch and the
              best `keep` of the whole study go on to their end. It needs to know how many trials there will be. A
              trial goes on as soon as it is certain: `better ones + trials that have not come yet < keep`.
+`extrapolation`  A learning-curve model that is given the schedule (`tuner/extrapolation.py`) says where each running
+             trial ends, and how sure that is. Stopped if the chance of ending among the best `top` of the study (what
+             the ended ones have reached, what is predicted for the running ones) is below `chance`. Nobody is stopped
+             before `min_curves` trials have come to their end, nor who is among the best `protect` so far.
 `none`       Everyone runs to the end.
 
 Guards that comparing rules share: `min_curves` (nobody fails where fewer have come, by weight, itself included),
@@ -34,7 +38,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from search_spaces.stopping import ASHAStopping, ComparingRule, HalvingRule, MedianStopping, OneEpochStopping
+from search_spaces.stopping import (
+    ASHAStopping,
+    ComparingRule,
+    ExtrapolationStopping,
+    HalvingRule,
+    MedianStopping,
+    OneEpochStopping,
+)
+from tuner import extrapolation
 from tuner.history import Curve, History, Point
 from tuner.rungs import Grid, Rung, RungKey, Value, passing, places, probe_epochs, read_rule, value_of
 
@@ -122,6 +134,21 @@ def _one_epoch(history: History, curve: Curve, point: Point) -> Decision:
     return Decision(pause=True, rung=point.epoch, passed=False, reason=f"waits for the best {rule.keep} of all")
 
 
+def _extrapolation(history: History, curve: Curve, point: Point) -> Decision:
+    rule = history.rule
+    assert isinstance(rule, ExtrapolationStopping)  # noqa: S101  the table below says so
+    if point.epoch < rule.grace or (point.epoch - rule.grace) % rule.every:
+        return Decision()
+    finished = sum(other.ended and other.epoch >= other.epochs for other in history.curves.values())
+    best = min(curve.best, point.value("per") or curve.best)
+    if finished < rule.min_curves or history.protected(curve.trial, best):
+        return Decision(rung=point.epoch, passed=True)
+    outlook = extrapolation.outlook(history, curve, point, rule.top)
+    if outlook is None or outlook.chance >= rule.chance:
+        return Decision(rung=point.epoch, passed=True)
+    return Decision(stop=True, rung=point.epoch, passed=False, reason=str(outlook))
+
+
 def _none(history: History, curve: Curve, point: Point) -> Decision:
     return Decision()
 
@@ -131,6 +158,7 @@ RULES: dict[str, Callable[[History, Curve, Point], Decision]] = {
     "hyperband": _halving,
     "median": _median,
     "one_epoch": _one_epoch,
+    "extrapolation": _extrapolation,
     "none": _none,
 }
 """What decides, by the rule's kind."""

@@ -246,7 +246,7 @@ class StudyState:
         if trial.status == "paused" or trial.status in FINAL:
             self._open.pop(trial.number, None)
         if trial.status in FINAL:
-            self.history.unpause(trial.number, stopped=trial.status == "stopped")
+            self.history.end(trial.number, stopped=trial.status == "stopped")
             self.stop_asked.discard(trial.number)
             self.spent.ended(trial.number)
 
