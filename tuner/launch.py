@@ -53,6 +53,7 @@ class Request:
     log: tuple[str, ...] = ()
     notify: tuple[str, ...] = ()
     notify_on: str | None = None
+    storage: str | None = None
 
 
 RESOURCES = ("cpus_per_trial", "gpus_per_trial", "concurrent", "custom")
@@ -250,7 +251,7 @@ def measured_share(config: RunConfig, request: Request) -> tuple[float, list[dic
     if not torch.cuda.is_available():
         raise InputError("--gpus-per-trial auto: there is no CUDA card on this machine; leave it out")
     check_writable(request.results_dir)
-    observers.check(request.log, request.notify, request.notify_on)
+    observers.check(request.log, request.notify, request.notify_on, request.storage)
     cards, cpus = torch.cuda.device_count(), request.cpus_per_trial or 1.0
     most = int((request.cpus or len(os.sched_getaffinity(0))) / cpus / cards)
     if request.concurrent is not None:
@@ -326,7 +327,7 @@ def _run(
 
     check_writable(request.results_dir)
     staging.check(request)
-    observers.check(request.log, request.notify, request.notify_on)
+    observers.check(request.log, request.notify, request.notify_on, request.storage)
     resources = ray_backend.Resources(
         **{key: settings["resources"][key] for key in RESOURCES if key in settings["resources"]}
     )
@@ -346,7 +347,7 @@ def _run(
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
         if changed is None:  # a new study's folder is not made before Ray is there
             stack.enter_context(StudyLock(folder))
-        hearers = observers.start(folder, request.log, request.notify, request.notify_on)
+        hearers = observers.start(folder, request.log, request.notify, request.notify_on, request.storage)
         for hearer in hearers:
             stack.callback(hearer.close)
         told: list[Callable[[dict[str, Any]], None]] = [progress.event, *hearers]

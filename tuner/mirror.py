@@ -35,13 +35,20 @@ class Mirror:
     stopped early; FAIL one that failed, diverged or ended without a value; RUNNING one without an end: it runs or is
     interrupted. Intermediate values are the PER of each epoch. User attributes: trial, origin, status, seed, best_per,
     best_epoch, last_per, error. The runs of a planned or recorded study have the settings that differ as parameters.
-    Raises InputError if the events do not begin with the study's settings.
+
+    A storage that has the study already, from an earlier session, is brought up to date: trials that ended stay as they
+    are. Raises InputError if the events do not begin with the study's settings, or the storage has another study of
+    that name.
     """
 
     def __init__(self, storage: BaseStorage, events: Iterable[Mapping[str, Any]]) -> None:
         self.state = StudyState(searching=False)
         self._ends: dict[int, Mapping[str, Any]] = {}
         self._ids: dict[int, int] = {}
+        self._kinds_of: dict[int, dict[str, BaseDistribution]] = {}
+        self._attributes_set: dict[int, dict[str, Any]] = {}
+        self._choices: dict[str, BaseDistribution] = {}
+        self._identity = ""
         for event in events:
             self._apply(event)
         if not self.state.settings:
@@ -49,16 +56,33 @@ class Mirror:
         self._storage = storage
         self._described = self._describe()
         settings = self.state.settings
-        self.study = optuna.create_study(storage=storage, study_name=settings["study"], direction="minimize")
+        self.study = optuna.create_study(
+            storage=storage, study_name=settings["study"], direction="minimize", load_if_exists=True
+        )
+        known = {trial.user_attrs.get("trial"): trial for trial in self.study.get_trials(deepcopy=False)}
+        if self.study.user_attrs.get("begun", None if known else self._identity) != self._identity:
+            raise InputError(f"there is another study named {settings['study']} in it; choose another place")
+        self.study.set_user_attr("begun", self._identity)
         for key in ("objective", "host", "origin_note"):
             if settings.get(key):
                 self.study.set_user_attr(key, settings[key])
         self.study.set_user_attr("data", settings["data"]["name"])
         for trial in sorted(self.state.trials.values(), key=lambda trial: trial.number):
-            self._add(trial)
+            if trial.number in known:
+                self._ids[trial.number] = known[trial.number]._trial_id
+                if not known[trial.number].state.is_finished():
+                    self._attributes_set[trial.number] = dict(known[trial.number].user_attrs)
+                    self._catch_up(trial, known[trial.number].intermediate_values)
+            else:
+                self._add(trial)
 
     def _apply(self, event: Mapping[str, Any]) -> None:
         self.state.apply(event)
+        if event["event"] == "study_started":
+            self._identity = f"{event['time']:.6f} {event.get('host')}"
+        if event["event"] == "trial_started" and self.state.space is not None and event["attempt"] == 1:
+            # By the space of that time: a resumed study may go on with another.
+            self._kinds_of[event["trial"]] = distributions(self.state.space, event["params"])
         if event["event"] == "trial_ended":
             self._ends[event["trial"]] = event
         elif event["event"] == "trial_started":
@@ -67,20 +91,31 @@ class Mirror:
     def take(self, event: Mapping[str, Any]) -> None:
         """Take in an event that came after those it was made from."""
         self._apply(event)
-        if "trial" not in event:
+        if event.get("trial") is None:
             return
         trial = self.state.trials[event["trial"]]
         if trial.number not in self._ids:
             self._add(trial)
             return
+        fresh = event["event"] == "epoch" and event["per"] is not None
+        self._update(trial, {event["epoch"]: event["per"]} if fresh else {})
+
+    def _catch_up(self, trial: TrialState, had: Mapping[int, float]) -> None:
+        """Bring a trial that an earlier session left unfinished up to date."""
+        self._update(trial, {epoch: per for epoch, per in trial.pers.items() if per is not None and epoch not in had})
+
+    def _update(self, trial: TrialState, pers: Mapping[int, float]) -> None:
         where = self._ids[trial.number]
-        if event["event"] == "epoch" and event["per"] is not None:
-            self._storage.set_trial_intermediate_value(where, event["epoch"], event["per"])
+        for epoch, per in pers.items():
+            self._storage.set_trial_intermediate_value(where, epoch, per)
+        before = self._attributes_set.setdefault(trial.number, {})
         for name, value in self._attributes(trial).items():
-            self._storage.set_trial_user_attr(where, name, value)
-        state, value = self._outcome(trial)
+            if before.get(name) != value:
+                self._storage.set_trial_user_attr(where, name, value)
+                before[name] = value
+        state, outcome = self._outcome(trial)
         if state != OptunaState.RUNNING:
-            self._storage.set_trial_state_values(where, state, None if value is None else [value])
+            self._storage.set_trial_state_values(where, state, None if outcome is None else [outcome])
 
     def _add(self, trial: TrialState) -> None:
         frozen = self._freeze(trial)
@@ -95,7 +130,9 @@ class Mirror:
             kinds = {name: self._kinds[name] for name in params}
         else:
             params = dict(trial.params)
-            kinds = {} if self.state.space is None else distributions(self.state.space, params)
+            kinds = {
+                name: kind for name, kind in self._kinds_of.get(trial.number, {}).items() if self._fits(name, kind)
+            }
         frozen = create_trial(
             state=state,
             value=value,
@@ -108,6 +145,10 @@ class Mirror:
         if state.is_finished():
             frozen.datetime_complete = datetime.fromtimestamp(max(trial.started, self._ends[trial.number]["time"]))
         return frozen
+
+    def _fits(self, name: str, kind: BaseDistribution) -> bool:
+        """Whether Optuna takes the parameter: it refuses other choices than it knows, which a new space may have."""
+        return not isinstance(kind, CategoricalDistribution) or self._choices.setdefault(name, kind) == kind
 
     def _outcome(self, trial: TrialState) -> tuple[OptunaState, float | None]:
         waits = trial.status == "paused" or (trial.status == "interrupted" and trial.origin != "recorded")

@@ -1,4 +1,4 @@
-"""Who else hears of a search: `--log` and `--notify`, checked before it starts and started with it."""
+"""Who else hears of a search: `--log`, `--notify` and `--storage`, checked before it starts and started with it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from search_spaces import InputError
-from tuner import loggers, notify
+from tuner import loggers, notify, storage
 from tuner.background import Background
 
 
-def check(log: Sequence[str], targets: Sequence[str], notify_on: str | None) -> None:
-    """Raises InputError for a logger that is not installed, and for targets or kinds of notices that are none."""
+def check(log: Sequence[str], targets: Sequence[str], notify_on: str | None, storage_url: str | None = None) -> None:
+    """Raises InputError for a logger that is not installed, a storage that cannot be, and for targets or kinds of
+    notices that are none.
+    """
+    storage.check(storage_url)
     loggers.check_installed(log)
     notify.check_targets(targets)
     if unknown := [kind for kind in kinds(notify_on) if kind not in notify.KINDS]:
@@ -27,9 +30,13 @@ def kinds(notify_on: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in notify_on.split(","))
 
 
-def start(folder: Path, log: Sequence[str], targets: Sequence[str], notify_on: str | None) -> list[Background]:
+def start(
+    folder: Path, log: Sequence[str], targets: Sequence[str], notify_on: str | None, storage_url: str | None
+) -> list[Background]:
     """The observers of the study in `folder`; close each when the study has ended."""
     found = [loggers.observer(kind, folder) for kind in dict.fromkeys(log)]
     if targets:
         found.append(notify.notifier(folder, tuple(dict.fromkeys(targets)), kinds(notify_on)))
+    if storage_url is not None:
+        found.append(storage.observer(folder, storage_url))
     return found

@@ -226,7 +226,7 @@ def budget_options(function: Any) -> Any:
 
 
 def observer_options(function: Any) -> Any:
-    """--log, --notify, --notify-on: who else hears of a search; each may be given several times."""
+    """--log, --notify, --notify-on, --storage: who else hears of a search."""
     options = (
         click.option(
             "--log",
@@ -246,6 +246,12 @@ def observer_options(function: Any) -> Any:
             metavar="KIND,KIND",
             help="What to tell: end, failure (of a trial), best (when a trial that lowered the best PER ends) "
             "[default: end,failure].",
+        ),
+        click.option(
+            "--storage",
+            metavar="URL|FILE",
+            help="Keep a copy as an Optuna study there while it runs: sqlite:///FILE.db, another database, or a "
+            "journal file. optuna-dashboard URL opens it.",
         ),
     )
     for option in reversed(options):
