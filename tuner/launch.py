@@ -379,6 +379,7 @@ def check_writable(results_dir: Path) -> None:
 
 
 def _announce(study: Any, concurrent: int) -> None:
+    from tuner.forecast import in_short
     from tuner.study import OPEN
 
     settings = study.settings
@@ -393,6 +394,8 @@ def _announce(study: Any, concurrent: int) -> None:
         ended = sum(t.status not in OPEN for t in study.state.trials.values())
         waiting = len(study.state.trials) - ended
         print(f"resuming: {ended} trials had ended, {waiting} go on from their checkpoints", file=sys.stderr)
+    elif settings["space"] and (text := in_short(settings, concurrent)):
+        print(f"plan: {text}; 'tuner plan' has more", file=sys.stderr)
 
 
 def _finish(study: Any, reason: str, request: Request) -> int:

@@ -1,0 +1,149 @@
+"""`tuner plan`: what a search will cost, before anything is spent."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tuner.commands.options import FiniteRange, budget_options, format_option
+
+if TYPE_CHECKING:
+    from search_spaces import RunConfig, Space
+
+DRAWN = 128
+"""Configurations drawn from the space, over which its lengths are averaged."""
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  tuner plan small --data data/an4
+  tuner plan schedule_averaging_augmentation --gpus-per-trial 0.25 --concurrent 8 --seconds-per-batch 0.11
+  tuner plan mixed_horizons --stopping "asha at=horizon grace=0.25" --seconds-per-batch 0.05 --hours 2
+"""
+)
+@click.argument("space")
+@click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Packed data folder to measure a batch on.")
+@click.option(
+    "--seconds-per-batch",
+    type=FiniteRange(min=0, min_open=True),
+    help="Wall seconds of a batch of one trial, evaluations included [default: measured with --data, else unknown].",
+)
+@click.option("--stopping", metavar="KIND", help="Stopping rule, perhaps with settings [default: the space's].")
+@budget_options
+@click.option("--hours", type=FiniteRange(min=0, min_open=True), help="Wall time in hours.")
+@click.option("--cpus-per-trial", type=FiniteRange(min=0, min_open=True), help="Cores for each trial. [default: 1]")
+@click.option(
+    "--gpus-per-trial",
+    type=FiniteRange(min=0),
+    help="Cards, or the share of a card, for each trial [default: 1 if there is a card].",
+)
+@click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit here].")
+@format_option
+def plan(
+    space: str,
+    data_dir: Path | None,
+    seconds_per_batch: float | None,
+    stopping: str | None,
+    form: str,
+    **given: Any,
+) -> None:
+    """Show what a search of SPACE will cost: how many trials reach each rung, batches, hours, and when it is done.
+
+    With --data a batch is measured first, with as many trials at once as the search would run here; nothing else is
+    trained. Lengths that differ are averaged over draws from the space. A trial's rank is taken to be luck: a searcher
+    that learns changes who is stopped, hardly how many.
+    """
+    from search_spaces import load_space
+    from search_spaces.stopping import Stopping
+    from tuner import budgets
+    from tuner.forecast import forecast
+    from tuner.launch import Request, chosen, trial_resources
+    from tuner.virtual import draws
+
+    loaded = load_space(space)
+    request = Request(results_dir=Path(), data=data_dir or Path(), **given)
+    resources = trial_resources(request)
+    limits = budgets.given(request)
+    budget = budgets.merged(loaded.budget.model_dump(), limits)
+    settings = {
+        "stopping": chosen("stopping", Stopping, loaded.stopping, stopping),
+        "budget": budgets.check(budget, limits, resources["gpus_per_trial"], loaded.name),
+        "resources": resources,
+    }
+    concurrent = given["concurrent"] or _fitting(resources)
+    concurrent = min(concurrent, settings["budget"]["trials"] or concurrent)
+    configs = [loaded.config(loaded.start_params(name)[0], 0) for name in loaded.start_points]
+    configs += draws(loaded, DRAWN)
+    if data_dir is not None:
+        measured = _measured(loaded, configs[0], data_dir, resources, concurrent)
+        seconds_per_batch = seconds_per_batch or measured
+    found = forecast(configs, settings, concurrent, seconds_per_batch=seconds_per_batch)
+    click.echo(found.render(form), nl=False)
+    if form == "table":
+        if seconds_per_batch is None:
+            click.echo("no time is known: give --data FOLDER to measure a batch, or --seconds-per-batch")
+        options = {"stopping": stopping, **limits, **{key: given[key] for key in _RESOURCES}}
+        click.echo(f"\nnext: {_search(space, data_dir, options)}")
+
+
+_RESOURCES = ("cpus_per_trial", "gpus_per_trial", "concurrent")
+
+
+def _search(space: str, data_dir: Path | None, options: dict[str, Any]) -> str:
+    """The command that runs what was planned."""
+    words: list[Any] = ["tuner", "search", space, "--data", data_dir or "FOLDER"]
+    for key, value in options.items():
+        if value is not None:
+            words += ["--" + key.replace("_", "-"), value]
+    return shlex.join(map(str, words))
+
+
+def _fitting(resources: dict[str, Any]) -> int:
+    """Trials at once on this machine. Raises InputError where a trial needs cards that it does not have."""
+    from search_spaces import InputError
+
+    fits = int(len(os.sched_getaffinity(0)) / resources["cpus_per_trial"])
+    if resources["gpus_per_trial"]:
+        cards = len(list(Path("/dev").glob("nvidia[0-9]*")))
+        fits = min(fits, int(cards / resources["gpus_per_trial"] + 1e-9))
+    if not fits:
+        raise InputError("not one such trial fits on this machine; give --concurrent, the trials at once where it runs")
+    return fits
+
+
+def _measured(space: Space, config: RunConfig, data_dir: Path, resources: dict[str, Any], concurrent: int) -> float:
+    """Seconds of a batch of the space's first configuration, evaluations included, with as many at once as will run.
+
+    On a card: as many as share one.
+    """
+    from trainable.data import check_features, check_trainable, open_dataset
+    from tuner import packing
+
+    dataset = open_dataset(data_dir)
+    check_features(dataset)
+    check_trainable(config, dataset)
+    share, cores = resources["gpus_per_trial"], len(os.sched_getaffinity(0))
+    count = max(1, int(1 / share + 1e-9)) if share else max(1, int(cores / resources["cpus_per_trial"]))
+    count = min(count, concurrent)
+    print(f"measuring {packing.BATCHES} batches, {count} at once ...", file=sys.stderr)
+    found = packing.measure(config, data_dir, [count], cpus=resources["cpus_per_trial"])[0]
+    assert found.trials_per_hour is not None  # noqa: S101  what does not train was refused
+    seconds = 3600 * count / found.trials_per_hour / config.training.batches
+    print(f"measured: {seconds:.3g} s a batch of {_name(space)}, evaluations included", file=sys.stderr)
+    return seconds
+
+
+def _name(space: Space) -> str:
+    names: Sequence[str] = space.start_points
+    return names[0] if names else f"a draw from {space.name}"
+
+
+COMMANDS = (plan,)
+"""What `tuner.cli` adds."""
