@@ -7,6 +7,7 @@ nine numbers an epoch without Python objects, a rung one row a trial.
 
 from __future__ import annotations
 
+import functools
 import math
 from array import array
 from collections.abc import Hashable, Mapping, Sequence
@@ -112,10 +113,7 @@ class Curve:
         """
         if self._rates is None:
             if self.config is not None:
-                from trainable.schedules import lr_at
-
-                batches = np.unique(np.linspace(0, self.grid.batches, RATE_POINTS + 1).round())
-                rate = np.array([lr_at(self.config, int(batch)) for batch in batches])
+                batches, rate = _planned_rates(self.config)
             elif self.given_rates is not None:
                 batches = np.concatenate([[0.0], np.asarray(self.given_rates[0], float)])
                 known = np.asarray(self.given_rates[1], float)
@@ -170,6 +168,15 @@ class Curve:
         self._sums = (n + 1, pers + value[0], losses + value[1])
         self.epoch = point.epoch
         self._points.extend(math.nan if x is None else x for x in point)
+
+
+@functools.lru_cache(maxsize=1024)
+def _planned_rates(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """(batches, rate) of a run by its configuration; kept, for simulated searches run the same ones again and again."""
+    from trainable.schedules import lr_at
+
+    batches = np.unique(np.linspace(0, config.training.batches, RATE_POINTS + 1).round())
+    return batches, np.array([lr_at(config, int(batch)) for batch in batches])
 
 
 class History:
