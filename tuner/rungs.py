@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from search_spaces.stopping import (
     ComparingRule,
+    ExtrapolationStopping,
     HalvingRule,
     HyperbandStopping,
     MedianStopping,
@@ -219,6 +220,8 @@ def places(rule: Rule, grid: Grid, bracket: int = 0) -> dict[int, RungKey]:
     """
     if isinstance(rule, OneEpochStopping):
         return {1: RungKey(1)} if grid.epochs > 1 else {}
+    if isinstance(rule, ExtrapolationStopping):
+        return {epoch: RungKey(epoch) for epoch in range(rule.grace, grid.epochs, rule.every)}
     if not isinstance(rule, ComparingRule):
         return {}
     found: dict[int, RungKey] = {}

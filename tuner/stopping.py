@@ -137,7 +137,7 @@ def _one_epoch(history: History, curve: Curve, point: Point) -> Decision:
 def _extrapolation(history: History, curve: Curve, point: Point) -> Decision:
     rule = history.rule
     assert isinstance(rule, ExtrapolationStopping)  # noqa: S101  the table below says so
-    if point.epoch < rule.grace or (point.epoch - rule.grace) % rule.every:
+    if history.key(curve.trial, point.epoch) is None:
         return Decision()
     finished = sum(other.ended and other.epoch >= other.epochs for other in history.curves.values())
     best = min(curve.best, point.value("per") or curve.best)
