@@ -277,6 +277,7 @@ class History:
         for number, curve in self.curves.items():
             other.begin(Curve(number, curve.grid, curve.config, curve.given_rates))
             for point in curve.points:
-                other.record(number, point, compared=other.key(number, point.epoch) is not None, passed=True)
+                compared = point.per is not None and other.key(number, point.epoch) is not None
+                other.record(number, point, compared=compared, passed=True)
             other.curves[number].ended = curve.ended
         return other
