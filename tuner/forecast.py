@@ -3,8 +3,8 @@
 Their trials keep a random rank at every rung. So what a rule does by rank alone (`RANKED`) comes out as it will on
 average: for successive halving trials / reduction^k at the k-th rung, and somewhat more, since the first to come to a
 rung always pass (of n that come one by one, sum over i of max(1, floor(i / reduction)) / i go on). What other rules
-stop depends on the curves, which nobody has yet: for them there are two bounds, nobody stopped and everybody stopped at
-the first look.
+stop depends on the curves, which nobody has yet: for them there are two bounds, nobody stopped and everybody stopped as
+early as the rule's guards (grace, min_curves, protect) allow.
 """
 
 from __future__ import annotations
@@ -104,7 +104,8 @@ def forecast(
         if per_batch is not None:
             name, held = ("gpu_hours", cards) if cards else ("core_hours", resources["cpus_per_trial"])
             row[name] = row["batches"] * per_batch * held / 3600
-    found.sheet = Sheet.of([{k: _shown(v) for k, v in row.items()} for row in rows])
+    shown = [{**{k: _shown(v) for k, v in row.items()}, "batches": round(row["batches"])} for row in rows]
+    found.sheet = Sheet.of(shown)
     found.notes = _notes(found, most, budget, concurrent, known)
     return found
 
@@ -126,9 +127,9 @@ def _rung_rows(searches: Sequence[Virtual]) -> list[dict[str, Any]]:
 
 def _bound_rows(found: Forecast, least: Sequence[Virtual]) -> list[dict[str, Any]]:
     trials = (_mean(search.trials for search in least), found.trials)
-    names = ("if all are stopped at the first look", "if none is stopped")
+    names = ("if all are stopped as early as may be", "if none is stopped")
     return [
-        {"place": name, "trials": trials[i], "go_on": found.ended[i], "batches": found.batches[i]}
+        {"place": name, "trials": trials[i], "to_the_end": found.ended[i], "batches": found.batches[i]}
         for i, name in enumerate(names)
     ]
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
+from search_spaces.stopping import ExtrapolationStopping
 from tuner.stopping import Decision, RungKey
 from tuner.study import Job, Study
 
@@ -130,7 +131,7 @@ def virtual_search(
     """One search over `configs`, in an order and with ranks drawn from `seed`.
 
     `settings` has stopping, budget (without target and no improvement, which depend on what is found) and resources.
-    `stop_first` stops everybody at the first look.
+    `stop_first` stops everybody as early as the rule's guards allow.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(configs))
@@ -151,8 +152,8 @@ class _Loop:
     ) -> None:
         self.study, self.log, self.rng, self.seconds, self.stop_first = study, log, rng, seconds or 1.0, stop_first
         self.share = study.settings["resources"]["gpus_per_trial"]
-        # Limits of time are looked at after each epoch, so then each is reported.
-        self.every = any(study.settings["budget"].get(key) for key in ("hours", "gpu_hours"))
+        # Limits of time are looked at after each epoch, and so may a rule be: then each is reported.
+        self.every = stop_first or any(study.settings["budget"].get(key) for key in ("hours", "gpu_hours"))
         self.found = Virtual()
         self.ranks: dict[int, float] = {}
         self.queue: list[tuple[float, int, Job, int, float, int]] = []
@@ -201,6 +202,19 @@ class _Loop:
         end = self.log.now + batches * self.seconds
         heapq.heappush(self.queue, (end, next(self.order), job, epoch, held, batches))
 
+    def _strictest(self, trial: int, epoch: int) -> Decision:
+        """Stop where the rule's guards allow it: it looks there, enough trials have come, and this is no leader."""
+        history, rank = self.study.state.history, self.ranks[trial]
+        rule, key = history.rule, self._key(trial, epoch)
+        looks, enough = key is not None, True
+        if isinstance(rule, ExtrapolationStopping):
+            looks = epoch >= rule.grace and (epoch - rule.grace) % rule.every == 0
+            enough = self.found.ended >= rule.min_curves
+        elif key is not None:
+            enough = 1 + self.found.came.get(key, 0) >= getattr(rule, "min_curves", 1)
+        stop = looks and enough and not history.protected(trial, (rank, rank))
+        return Decision(stop=stop, rung=epoch if looks else None, passed=not stop)
+
     def _report(self, job: Job, epoch: int, held: float, batches: int) -> bool:
         """Whether the attempt goes on after an epoch."""
         found, grid, rank = self.found, self.study.state.history.curves[job.trial].grid, self.ranks[job.trial]
@@ -209,7 +223,7 @@ class _Loop:
         row |= {"seconds": batches * self.seconds, "gpu_seconds": held * self.share, "cpu_seconds": 0.0}
         if epoch in dict(job.probes):
             row |= {"probe_per": rank, "probe_val_loss": rank, "probe_batches": dict(job.probes)[epoch]}
-        verdict = Decision(stop=True) if self.stop_first and key is not None else None
+        verdict = self._strictest(job.trial, epoch) if self.stop_first else None
         found.batches += batches
         spent = self.since.pop(job.trial, 0) + batches
         if last:

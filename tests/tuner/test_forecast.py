@@ -102,11 +102,20 @@ def test_rungs_at_fractions_of_the_horizon_have_one_row(toy):
     assert list(found)[-2:] == ["the end", "in all"]
 
 
-def test_a_rule_that_needs_curves_gets_bounds(toy):
-    """What the median rule stops nobody knows yet: all at the first look, or none."""
-    found = forecast([config(toy)], plan("median", 10), 2)
-    assert found.batches == (10 * 2, 10 * 18)
-    assert found.ended == (0, 10)
+@pytest.mark.parametrize(
+    ("rule", "spared", "first"),
+    [
+        ({"kind": "median"}, 4, 1),  # until five have come to an epoch
+        ({"kind": "median", "min_curves": 1}, 0, 1),
+        ({"kind": "median", "min_curves": 1, "grace": 3}, 0, 3),
+        ({"kind": "extrapolation", "min_curves": 4, "grace": 2, "protect": 0}, 4, 2),  # until four have ended
+    ],
+)
+def test_a_rule_that_needs_curves_gets_bounds(toy, rule, spared, first):
+    """What it stops nobody knows yet: nobody, or everybody as early as its guards allow."""
+    found = forecast([config(toy)], plan(rule, 10), 1)
+    assert found.batches == (spared * 18 + (10 - spared) * 2 * first, 10 * 18)
+    assert found.ended == (spared, 10)
     assert any("these are bounds" in note for note in found.notes)
 
 

@@ -101,7 +101,7 @@ def _search(space: str, data_dir: Path | None, options: dict[str, Any]) -> str:
     words: list[Any] = ["tuner", "search", space, "--data", data_dir or "FOLDER"]
     for key, value in options.items():
         if value is not None:
-            words += ["--" + key.replace("_", "-"), value]
+            words += ["--" + key.replace("_", "-"), f"{value:g}" if isinstance(value, float) else value]
     return shlex.join(map(str, words))
 
 
