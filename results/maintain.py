@@ -113,8 +113,18 @@ def _check_study(folder: Path, problems: list[str]) -> None:
         path = folder / checkpoint
         if not path.is_file():
             problems.append(f"{path}: the checkpoint of trial {trial} is missing")
-        elif path.suffix == ".pt" and not zipfile.is_zipfile(path):  # its directory stands at the end
-            problems.append(f"{path}: the checkpoint of trial {trial} is cut short")
+        elif path.suffix == ".pt" and (damage := _damage(path)):
+            problems.append(f"{path}: the checkpoint of trial {trial} is {damage}")
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, which is a zip archive with a checksum for each record."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except Exception:  # its directory stands at the end; a flipped bit in it makes zipfile raise anything
+        return "cut short"
+    return f"damaged (the checksum of {bad} is wrong)" if bad else None
 
 
 def _begins_with(log: Path, start: Path) -> bool:

@@ -87,6 +87,8 @@ class Replay:
             self._feed_study(kind, event)
         elif kind == "study_ended":
             self._end = event
+        elif kind == "checkpoints_dropped":
+            self._feed_dropped(event)
         elif kind in ("trial_started", "trial_ended", "epoch") and _is_count(event.get("trial")):
             if kind == "epoch":
                 self._feed_epoch(event)
@@ -137,6 +139,13 @@ class Replay:
         trial.open_attempts.discard(event.get("attempt", (trial.last or {}).get("attempt", trial.attempts)))
         trial.end, trial.last_end = event, event.get("time")
         trial.checkpoint = event.get("checkpoint") or trial.checkpoint
+
+    def _feed_dropped(self, event: Mapping[str, Any]) -> None:
+        """The tables do not name a checkpoint that was removed for want of room."""
+        gone = set(event.get("files") or ())
+        for trial in self._trials.values():
+            if trial.checkpoint in gone:
+                trial.checkpoint = None
 
     def _feed_epoch(self, event: Mapping[str, Any]) -> None:
         if not _is_count(event.get("epoch")):

@@ -40,6 +40,15 @@ def parse_size(text: str) -> int:
     return size
 
 
+def size_text(size: float) -> str:
+    """Bytes for people: `1.2 GB`."""
+    for unit in ("bytes", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"
+
+
 class Checkpoints(BaseModel):
     """Which checkpoints a search keeps."""
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
+from .checkpoints import Checkpoints
 from .config import RunConfig, flatten
 from .constraints import parse_constraint
 from .errors import InputError
@@ -154,6 +155,7 @@ class Space:
     searcher: Searcher = field(default_factory=TPESearcher)
     stopping: Stopping = field(default_factory=ASHAStopping)
     budget: Budget = field(default_factory=lambda: Budget(trials=16))
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
     def suggest(self, trial: TrialLike) -> dict[str, Any]:
         """Parameter name -> sample, for the active dimensions, asked of `trial` in order."""
@@ -274,6 +276,7 @@ class Space:
             "searcher": self.searcher.model_dump(mode="json"),
             "stopping": self.stopping.model_dump(mode="json"),
             "budget": self.budget.model_dump(mode="json"),
+            "checkpoints": self.checkpoints.model_dump(mode="json"),
         }
 
     @classmethod
@@ -289,6 +292,7 @@ class Space:
                 searcher=TypeAdapter(Searcher).validate_python(stored["searcher"]),
                 stopping=TypeAdapter(Stopping).validate_python(stored["stopping"]),
                 budget=Budget.model_validate(stored["budget"]),
+                checkpoints=Checkpoints.model_validate(stored.get("checkpoints", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"stored space: {error!r} makes it unreadable; search from its file again") from None

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .checkpoints import Checkpoints
 from .constraints import parse_constraint
 from .dimensions import Findings, order, parse_dimensions
 from .errors import InputError
@@ -42,6 +43,7 @@ class _SpaceFile(BaseModel):
     searcher: Searcher = TPESearcher()
     stopping: Stopping = ASHAStopping()
     budget: Budget = Budget(trials=16)
+    checkpoints: Checkpoints = Checkpoints()
 
 
 def space_names() -> list[str]:
@@ -86,6 +88,7 @@ def load_space(name_or_path: str | Path) -> Space:
         searcher=file.searcher,
         stopping=file.stopping,
         budget=file.budget,
+        checkpoints=file.checkpoints,
     )
     _check_samples(space, found)
     found.raise_any()

@@ -34,7 +34,7 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
     `space` is searched from now on; None = as before. Hold the study's lock. Raises InputError for what cannot be.
     """
     from trainable.data import open_dataset
-    from tuner import budgets
+    from tuner import budgets, checkpoints
     from tuner.launch import check_data, chosen, merged_resources, start_points
 
     old, events = read_log(folder)
@@ -55,6 +55,8 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
     new["budget"] = budgets.raised(folder, old["budget"], budgets.given(request), new["resources"]["gpus_per_trial"])
     if request.retries is not None:
         new["retries"] = request.retries
+    if checkpoints.asked(request):
+        new["checkpoints"] = checkpoints.chosen(old.get("checkpoints") or {}, request)
     if str(request.data.resolve()) != old["data"]["path"]:
         new["data"] = {**old["data"], "path": str(request.data.resolve())}
     notes: list[str] = []

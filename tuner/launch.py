@@ -15,10 +15,11 @@ from typing import Any, Literal
 from results.events import LOG_NAME
 from results.lock import StudyLock
 from search_spaces import InputError, RunConfig, Space
+from search_spaces.checkpoints import size_text
 from search_spaces.given import parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
-from tuner import budgets, provenance
+from tuner import budgets, checkpoints, provenance
 from tuner.trials import load_run_or_trial, read_log
 
 
@@ -50,6 +51,9 @@ class Request:
     force_unlock: bool = False
     stage_data: bool = False
     """Send the data to every node of the cluster."""
+    checkpoint_every: str | None = None
+    best_weights: str | None = None
+    checkpoint_budget: int | None = None
     log: tuple[str, ...] = ()
     notify: tuple[str, ...] = ()
     notify_on: str | None = None
@@ -88,6 +92,7 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> di
         "searcher": chosen("searcher", Searcher, space.searcher, request.searcher),
         "stopping": chosen("stopping", Stopping, space.stopping, request.stopping),
         "objective": space.objective,
+        "checkpoints": checkpoints.chosen(space.checkpoints, request),
         "budget": budgets.check(budget, budgets.given(request), common["resources"]["gpus_per_trial"], space.name),
     }
 
@@ -127,6 +132,7 @@ def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, An
         "seed": request.seed,
         "retries": RETRIES if request.retries is None else request.retries,
         "resources": trial_resources(request),
+        "checkpoints": checkpoints.chosen({}, request),
     }
 
 
@@ -357,6 +363,9 @@ def _run(
         for line in describe(changed or {}, study.state):
             print(line, file=sys.stderr)
         _announce(study, concurrent)
+        upkeep = checkpoints.Upkeep(study)
+        study.observers.append(upkeep.event)
+        stack.callback(upkeep.close)
         with progress:
             reason = ray_backend.run(study, request.data, resources, concurrent, ready.work)
         ready.finish(reason)
@@ -413,6 +422,8 @@ def _finish(study: Any, reason: str, request: Request) -> int:
     else:
         fresh = confirmed(request.results_dir, [name]) if study.settings.get("confirms") else None
         print((fresh or best(request.results_dir, [name], top=10)).render("table"))
+    if used := sum(checkpoints.files_of(study.folder).values()):
+        print(f"\ncheckpoints: {size_text(used)} in {study.folder / checkpoints.FOLDER}")
     where = "" if request.results_dir == Path("results") / "studies" else f" --results {request.results_dir}"
     if reason == "interrupted":
         print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")

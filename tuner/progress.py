@@ -15,7 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from results.output import visible
 from search_spaces import flatten
+from tuner import checkpoints
 from tuner.study import OPEN
 
 if TYPE_CHECKING:
@@ -73,13 +75,26 @@ class Progress:
     def event(self, event: Mapping[str, Any]) -> None:
         """Take in an event of the log; prints a line where one is due."""
         state = self._get_state()
-        if state is None or self._live is not None:
+        if state is None:
+            return
+        if event["event"] == "checkpoints_dropped":
+            self._say(checkpoints.describe(event))
+        elif event.get("note") and event["event"] == "epoch":
+            self._say(f"trial {event['trial']}: {event['note']}")
+        if self._live is not None:
             return
         if event["event"] == "trial_ended":
             self._line(describe_end(event, state))
         elif event["event"] == "epoch" and time.monotonic() - self._last_line > QUIET_SECONDS:
             running = ", ".join(f"{t.number} at epoch {t.epoch}/{t.config.epochs}" for t in state.running[:SHOWN])
             self._line(f"running: {running}")
+
+    def _say(self, text: str) -> None:
+        """A line that is not missed: above the live view where there is one."""
+        if self._live is None:
+            self._line(text)
+        else:
+            self._console.print(escape(visible(text)), highlight=False)
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()

@@ -134,6 +134,8 @@ class StudyState:
         self._session_start = 0.0
         self._session_end = 0.0
         self.ended: str | None = None
+        self.dropped: set[str] = set()
+        """Best weights that were removed for want of room, as paths in the study's folder."""
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event of the log."""
@@ -185,6 +187,9 @@ class StudyState:
 
     def _study_ended(self, event: Mapping[str, Any]) -> None:
         self.ended = event["reason"]
+
+    def _checkpoints_dropped(self, event: Mapping[str, Any]) -> None:
+        self.dropped.update(path for path in event["files"] if path.endswith(checkpoints.BEST))
 
     def _stop_requested(self, event: Mapping[str, Any]) -> None:
         if event["trial"] is not None:
@@ -490,6 +495,14 @@ class Study:
         """
         self._write("stop_requested", trial=number, request=request, by=by)
         self._end_asked()
+
+    def drop_checkpoints(self, files: list[str], left: int, budget: int) -> None:
+        """Record that checkpoint files (paths in the folder) are dropped for want of room, then remove them.
+
+        `left` bytes stay, of `budget` bytes.
+        """
+        self._write("checkpoints_dropped", files=files, bytes=left, budget=budget)
+        checkpoints.remove(self.folder, files)
 
     def _end_asked(self) -> None:
         for trial in [self.state.trials[number] for number in sorted(self.state.stop_asked)]:

@@ -20,7 +20,8 @@ from results.events import LOG_NAME, LineScanner, open_log
 from results.lock import is_held
 from results.output import visible
 from search_spaces import InputError
-from tuner import budgets
+from search_spaces.checkpoints import size_text
+from tuner import budgets, checkpoints
 from tuner.progress import Progress, clock, describe_end, summarise
 from tuner.study import StudyState
 
@@ -128,6 +129,7 @@ def summary(watched: Watched) -> dict[str, Any]:
     """The facts that `tuner status` shows, as plain JSON types; seconds are wall time of the drivers."""
     state = watched.state
     settings, leader = state.settings, state.leader
+    files = checkpoints.files_of(watched.folder)
     space, plan = settings.get("space"), settings.get("plan")
     # Without a driver nothing runs, whatever the log's last words were.
     statuses = [t.status if watched.held or t.status != "running" else "interrupted" for t in state.trials.values()]
@@ -153,6 +155,7 @@ def summary(watched: Watched) -> dict[str, Any]:
             {"trial": t.number, "epoch": t.epoch, "epochs": t.config.epochs, "per": t.last_row.get("per")}
             for t in (state.running if watched.held else ())
         ],
+        "checkpoints": {"files": len(files), "bytes": sum(files.values()), **(settings.get("checkpoints") or {})},
         "rungs": {key.name: len(came) for key, came in sorted(state.history.rungs.items())},
     }
 
@@ -180,6 +183,10 @@ def describe(watched: Watched) -> str:
     for row in facts["running"]:
         now = "" if row["per"] is None else f", PER {row['per']:.4f}"
         lines.append(f"running: trial {row['trial']} at epoch {row['epoch']} of {row['epochs']}{now}")
+    kept = facts["checkpoints"]
+    if kept["bytes"]:
+        limit = f" of {size_text(kept['budget'])}" if kept.get("budget") else ""
+        lines.append(f"checkpoints: {size_text(kept['bytes'])}{limit} in {kept['files']} files")
     if facts["rungs"]:
         lines.append("rungs: " + "; ".join(f"{key}: {len(r)} came" for key, r in sorted(state.history.rungs.items())))
     return "\n".join(visible(line) for line in [*lines, *(f"problem: {line}" for line in watched.problems)])

@@ -1,4 +1,4 @@
-"""`tuner results check|compact|merge|delete`: look after the results folder, also while searches run."""
+"""`tuner results check|compact|merge|clean|delete`: look after the results folder, also while searches run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tuner.commands.options import results_option
+from tuner.commands.options import Parsed, results_option
 from tuner.commands.recorded import results_group
 
 
@@ -44,6 +44,7 @@ def compact(studies: tuple[str, ...], results_dir: Path) -> None:
     from results.events import LOG_NAME
     from results.tables import TABLES, find_studies
     from results.tables import compact as write_tables
+    from search_spaces.checkpoints import size_text
 
     for folder in find_studies(results_dir, list(studies) or None):
         if not (folder / LOG_NAME).is_file():
@@ -53,7 +54,7 @@ def compact(studies: tuple[str, ...], results_dir: Path) -> None:
             click.echo(f"note: {problem}", err=True)
         size = sum((folder / f"{name}.parquet").stat().st_size for name in TABLES)
         log = (folder / LOG_NAME).stat().st_size
-        click.echo(f"{folder.name}: {_size(size)} of tables from {_size(log)} of log")
+        click.echo(f"{folder.name}: {size_text(size)} of tables from {size_text(log)} of log")
 
 
 @results_group.command(epilog="Example: tuner results merge /mnt/cluster/results/studies/an4 --name an4-cluster")
@@ -89,6 +90,7 @@ def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
     from results.maintain import delete as remove
     from results.tables import find_studies
     from search_spaces import InputError
+    from search_spaces.checkpoints import size_text
 
     folders = find_studies(results_dir, studies)
     if live := [folder.name for folder in folders if is_held(folder)]:
@@ -97,7 +99,7 @@ def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
         )
     for folder in folders:
         files = [path for path in folder.rglob("*") if path.is_file()]
-        size = _size(sum(path.stat().st_size for path in files))
+        size = size_text(sum(path.stat().st_size for path in files))
         if not yes and not click.confirm(f"delete {folder} ({_count(len(files), 'file')}, {size}) for good?", err=True):
             click.echo(f"{folder.name}: kept")
             continue
@@ -105,16 +107,44 @@ def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
         click.echo(f"{folder.name}: deleted ({size})")
 
 
+@results_group.command(epilog="Example: tuner results clean an4 --checkpoint-budget 20GB")
+@click.argument("studies", nargs=-1)
+@click.option(
+    "--checkpoint-budget",
+    metavar="SIZE",
+    type=Parsed("size", "parse_size"),
+    help="Room for the checkpoints of each study, such as 20GB [default: the study's own, if it has one].",
+)
+@results_option
+def clean(studies: tuple[str, ...], checkpoint_budget: int | None, results_dir: Path) -> None:
+    """Remove checkpoints that nobody needs from STUDIES (all of them if none is named) and say what they take.
+
+    States of trials that have ended and files of killed writers go. Beyond the budget, so do second-last states and
+    the best weights of the worst trials that have ended; never those of the five best, nor what a trial needs to go on.
+    """
+    from results.events import LOG_NAME
+    from results.lock import is_held
+    from results.tables import find_studies
+    from search_spaces.checkpoints import size_text
+    from tuner.checkpoints import clean as tidy
+
+    for folder in find_studies(results_dir, list(studies) or None):
+        if not (folder / LOG_NAME).is_file() or is_held(folder):
+            why = "a search is running it, and keeps it tidy" if is_held(folder) else "has tables and no log"
+            click.echo(f"{folder.name}: left as it is: {why}")
+            continue
+        freed, left = tidy(folder, checkpoint_budget)
+        click.echo(f"{folder.name}: {size_text(left)} of checkpoints, {size_text(freed)} removed")
+        if checkpoint_budget and left > checkpoint_budget:
+            click.echo(
+                f"note: {folder.name}: the rest is needed by trials that may go on and by the five best: "
+                "give more, or 'tuner results delete' it",
+                err=True,
+            )
+
+
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"
 
 
 COMMANDS = (results_group,)

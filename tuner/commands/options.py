@@ -225,6 +225,58 @@ def budget_options(function: Any) -> Any:
     return function
 
 
+class Parsed(click.ParamType):
+    """What a function of `search_spaces.checkpoints` makes of the text."""
+
+    def __init__(self, name: str, parser: str) -> None:
+        self.name = name
+        self._parser = parser
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The value; a usage error for anything else."""
+        from search_spaces import checkpoints
+
+        try:
+            return getattr(checkpoints, self._parser)(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def checkpoint_options(function: Any) -> Any:
+    """--checkpoint-every, --best-weights, --checkpoint-budget: which checkpoints are kept."""
+    options = (
+        click.option(
+            "--checkpoint-every",
+            metavar="WHEN",
+            type=Parsed("when", "parse_every"),
+            help="When a trial's whole state is written: auto, rungs, '3 epochs' or '10 minutes'. auto is every epoch, "
+            "and for large models as often as takes a twentieth of the time. Epochs after it are trained again if the "
+            "trial is killed [default: the space's, or as before].",
+        ),
+        best_weights_option,
+        click.option(
+            "--checkpoint-budget",
+            metavar="SIZE",
+            type=Parsed("size", "parse_size"),
+            help="Room for all checkpoints of the study, such as 200GB: beyond it the second-last states go, then the "
+            "best weights of the worst trials that have ended [default: the space's, or as before].",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def best_weights_option(function: Any) -> Any:
+    """--best-weights: how a trial's best weights are kept."""
+    return click.option(
+        "--best-weights",
+        type=click.Choice(["full", "half", "none"]),
+        help="The weights of a trial's best epoch: kept as they are, in float16 (half the size), or not at all "
+        "[default: full, or as before].",
+    )(function)
+
+
 def observer_options(function: Any) -> Any:
     """--log, --notify, --notify-on, --storage: who else hears of a search."""
     options = (

@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from tuner.commands.options import budget_options, data_option, observer_options, resource_options, results_option
+from tuner.commands.options import (
+    budget_options,
+    checkpoint_options,
+    data_option,
+    observer_options,
+    resource_options,
+    results_option,
+)
 
 
 def _plan_options(function: Any) -> Any:
@@ -43,7 +50,8 @@ def _plan_options(function: Any) -> Any:
 
 @click.command(
     epilog="Example: tuner search small --data data/an4 --trials 16 --study an4. "
-    "Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on."
+    "Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. "
+    "For large models: --checkpoint-every '10 minutes' --best-weights half --checkpoint-budget 200GB."
 )
 @click.argument("space")
 @data_option
@@ -53,6 +61,7 @@ def _plan_options(function: Any) -> Any:
 @_plan_options
 @budget_options
 @resource_options
+@checkpoint_options
 @observer_options
 @results_option
 def search(space: str, data_dir: Path, study: str | None, resume_: bool, results_dir: Path, **given: Any) -> None:
@@ -82,6 +91,7 @@ Examples:
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Data folder [default: where it was].")
 @budget_options
 @resource_options
+@checkpoint_options
 @observer_options
 @results_option
 def resume(study: str, space: str | None, data_dir: Path | None, results_dir: Path, **given: Any) -> None:

@@ -36,10 +36,23 @@ Examples:
 @data_option
 @set_option
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the best weights in this file.")
+@click.option(
+    "--best-weights",
+    type=click.Choice(["full", "half"]),
+    default="full",
+    show_default=True,
+    help="In --out: the weights as they are, or in float16 (half the size).",
+)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
 @results_option
 def train(
-    run: str, data_dir: Path, overrides: tuple[str, ...], out: Path | None, threads: int, results_dir: Path
+    run: str,
+    data_dir: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    best_weights: str,
+    threads: int,
+    results_dir: Path,
 ) -> None:
     """Train RUN on a data folder and print a line for each epoch.
 
@@ -76,7 +89,7 @@ def train(
             if not diverged and (best is None or report.per < best["per"]):
                 best = {"per": report.per, "epoch": report.epoch}
                 if out is not None:
-                    save(out, for_evaluation(report.checkpoint()))
+                    save(out, for_evaluation(report.checkpoint(), half=best_weights == "half"))
     except KeyboardInterrupt:
         click.echo("stopped by you", err=True)
         _say_best(best, out)
