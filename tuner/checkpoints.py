@@ -116,7 +116,9 @@ def to_drop(files: Mapping[str, int], state: StudyState, budget: int) -> list[st
     over = sum(files.values()) - budget
     if over <= 0:
         return []
-    worst_first = sorted(state.trials.values(), key=lambda trial: trial.best or (float("inf"), 0), reverse=True)
+    worst_first = sorted(
+        state.trials.values(), key=lambda trial: (trial.best or (float("inf"), 0), trial.number), reverse=True
+    )
     ended = [trial for trial in worst_first[: max(0, len(worst_first) - KEPT_LEADERS)] if trial.final]
     order = [f"{FOLDER}/{trial.number}/{PREVIOUS}" for trial in worst_first]
     order += [f"{FOLDER}/{trial.number}/{BEST}" for trial in ended]
