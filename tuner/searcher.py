@@ -72,7 +72,8 @@ class OptunaSearcher:
 
     def withdraw(self, number: int) -> None:
         """The proposal for trial `number` is not taken up (a simulated search takes the nearest recorded run)."""
-        self._study.tell(self._proposed.pop(number), state=TrialState.FAIL)
+        if number in self._proposed:  # some methods draw in a study of their own
+            self._study.tell(self._proposed.pop(number), state=TrialState.FAIL)
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial runs with `params`; it counts as running until it ends."""
