@@ -32,6 +32,7 @@ from tuner.commands import (
     simulate,
     spaces,
     stop,
+    submit,
     train,
     trials,
     watch,
@@ -71,6 +72,7 @@ for command in (
     *changelog.COMMANDS,
     *watch.COMMANDS,
     *stop.COMMANDS,
+    *submit.COMMANDS,
 ):
     tuner.add_command(command)
 

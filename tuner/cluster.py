@@ -84,6 +84,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def program() -> dict[str, Any]:
+    """The runtime environment that brings the program to every node."""
+    return {
+        "py_modules": [str(folder) for folder in room_folders()],
+        "excludes": ["**/__pycache__"],
+        "env_vars": dict(WORKER_ENVIRONMENT),
+    }
+
+
 def join(address: str) -> None:
     """Connect to the cluster at `address` (HOST:PORT, or "auto" for the one of this machine or Ray job).
 
@@ -93,13 +102,10 @@ def join(address: str) -> None:
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    environment = {
-        "py_modules": [str(folder) for folder in room_folders()],
-        "excludes": ["**/__pycache__"],
-        "env_vars": WORKER_ENVIRONMENT,
-    }
+    # A Ray job has an environment of its own, which may name the same things: then this one is meant.
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
     try:
-        ray.init(address=address, runtime_env=environment, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(address=address, runtime_env=program(), logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(_refusal(address, error)) from error
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tuner.commands.options import FiniteRange, results_option
+from tuner.commands.options import RESULTS, FiniteRange, results_option
 
 
 @click.command(epilog="Example: tuner stop an4; tuner stop an4 --trial 7")
@@ -30,16 +30,17 @@ def stop(study: str, trial: int | None, wait: float, results_dir: Path) -> None:
     from tuner import by_hand
 
     outcome = by_hand.stop(results_dir / study, trial, wait)
+    where = "" if results_dir == RESULTS else f" --results {results_dir}"
     what = f"{study}" if trial is None else f"trial {trial}"
     if outcome == "waits":
-        click.echo(f"no search is running; {what} ends when it is resumed: tuner resume {study}")
+        click.echo(f"no search is running; {what} ends when it is resumed: tuner resume {study}{where}")
     elif outcome == "asked":
-        click.echo(f"{what} was asked to stop and has not yet; look with: tuner status {study}")
+        click.echo(f"{what} was asked to stop and has not yet; look with: tuner status {study}{where}")
         raise click.exceptions.Exit(1)
     elif trial is None:
-        click.echo(f"{what} has stopped; go on with: tuner resume {study}")
+        click.echo(f"{what} has stopped; go on with: tuner resume {study}{where}")
     else:
-        click.echo(f"{what} has stopped; see the others with: tuner status {study}")
+        click.echo(f"{what} has stopped; see the others with: tuner status {study}{where}")
 
 
 COMMANDS = (stop,)

@@ -1,0 +1,68 @@
+"""`tuner submit`: run a search's driver on the cluster, as a Ray job."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from tuner.commands.options import RESULTS
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="Example: tuner submit --address http://head:8265 -- search small --data /shared/an4 "
+    "--results /shared/studies --study an4 --trials 64",
+)
+@click.option("--address", required=True, help="The head's dashboard: http://HEAD:8265.")
+@click.option(
+    "--python", default="python", show_default=True, help="The cluster's Python: the one that its Ray runs with."
+)
+@click.option("--no-wait", is_flag=True, help="Do not follow the job's log.")
+@click.argument("arguments", nargs=-1, required=True, metavar="-- COMMAND ...", type=click.UNPROCESSED)
+@click.pass_context
+def submit(context: click.Context, address: str, python: str, no_wait: bool, arguments: tuple[str, ...]) -> None:
+    """Run COMMAND (search, resume, ...) on a Ray cluster as a job, and follow its log.
+
+    --data and --results are folders that the cluster sees. A space or run given as a file is sent along, with the other
+    YAML files beside it. Ctrl-C ends the view, never the search. Exit status: the job's.
+    """
+    from tuner import jobs
+
+    group = context.parent.command if context.parent else None
+    known = group.commands if isinstance(group, click.Group) else {}
+    runs = {name: {o for p in command.params for o in p.opts} for name, command in known.items() if name != "submit"}
+    allowed = sorted(name for name, options in runs.items() if "--address" in options)
+    if arguments[0] not in allowed:
+        raise click.UsageError(f"{arguments[0]!r} is not allowed after '--'; give {', '.join(allowed)}")
+    line, files = jobs.command_line(arguments, sorted(runs[arguments[0]]), Path(_results()))
+    client = jobs.connect(address)
+    job = jobs.send(client, line, files, python)
+    name = line[line.index("--study") + 1] if "--study" in line else line[1] if line[0] == "resume" else "STUDY"
+    results = line[line.index("--results") + 1]
+    click.echo(f"job {job}: tuner {' '.join(line)}", err=True)
+    click.echo(f"stop it with: tuner stop {name} --results {results}   (or: ray job stop {job} --address {address})",
+               err=True)  # fmt: skip
+    status = 0
+    try:
+        if not no_wait:
+            status = jobs.follow(client, job, _show)
+    except KeyboardInterrupt:
+        click.echo("\nthe job goes on", err=True)
+        status = 130
+    click.echo(f"next: tuner watch {name} --results {results}", err=True)
+    raise click.exceptions.Exit(status)
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _results() -> str:
+    return os.environ.get("TUNER_RESULTS", str(RESULTS))
+
+
+COMMANDS = (submit,)
