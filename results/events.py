@@ -8,6 +8,7 @@ finite are stored as null, since JSON has no word for them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -16,7 +17,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -55,6 +55,7 @@ class EventLog:
         self._mutex = threading.Lock()
         self._opened = time.monotonic()
         self._size, self.last_seq = self._repair()
+        self._whole = True
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one event and return it as written; it is on the disk when this returns.
@@ -67,21 +68,31 @@ class EventLog:
             record = {"event": event, "seq": self.last_seq + 1, "time": time.time(), "elapsed": elapsed, **fields}
             line = _encode(record)
             try:
+                self._trim()
+                self._whole = False
                 written = os.write(self._fd, line)
                 if written < len(line):  # a full disk takes what fits and reports the error only on the next write
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._fd)
             except OSError as error:
-                os.ftruncate(self._fd, self._size)
+                with contextlib.suppress(OSError):  # a disk that takes nothing at all: before the next event then
+                    self._trim()
                 why = _FULL.get(error.errno or 0, error.strerror)
                 raise InputError(
                     f"{self.path}: event {record['seq']} ({event}) could not be written: {why}; "
                     "everything before it is kept: make room, then resume the study"
                 ) from error
             self._size += len(line)
+            self._whole = True
             self.last_seq += 1
         decoded: dict[str, Any] = json.loads(line)
         return decoded
+
+    def _trim(self) -> None:
+        """Cut off what a failed write left, so that no half line is ever in the middle of the log."""
+        if not self._whole:
+            os.ftruncate(self._fd, self._size)
+            self._whole = True
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
@@ -173,7 +184,7 @@ class LineScanner:
         self.problems.append(f"{self.name}: line {self.lines}: {what}")
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_log(path: str | Path) -> Iterator[BinaryIO]:
     """The log, open for reading; what the file system says against it becomes an `InputError`."""
     try:

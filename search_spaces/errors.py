@@ -15,6 +15,9 @@ class InputError(ValueError):
     'small.yaml: stopping.grace: 0 is not allowed; give 1 or more'
     """
 
+    exit_status = 2
+    """Of the command line."""
+
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))

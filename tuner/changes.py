@@ -53,8 +53,9 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
         )
     new: dict[str, Any] = {"resources": merged_resources(request, old["resources"])}
     new["budget"] = budgets.raised(folder, old["budget"], budgets.given(request), new["resources"]["gpus_per_trial"])
-    if request.retries is not None:
-        new["retries"] = request.retries
+    for key in ("retries", "hung_after"):
+        if (value := getattr(request, key)) is not None:
+            new[key] = value
     if checkpoints.asked(request):
         new["checkpoints"] = checkpoints.chosen(old.get("checkpoints") or {}, request)
     if str(request.data.resolve()) != old["data"]["path"]:
@@ -136,7 +137,7 @@ def space_changes(
     further = [dict(params) for params in starts if params not in pending and params not in known]
     if further or ("space" in new and pending):
         new["start_points"] = pending + further
-        new["starts_from"] = len(begun)
+        new["starts_from"] = max(begun, default=-1) + 1
     return new
 
 

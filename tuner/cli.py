@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
         status = error.exit_code
     except InputError as error:
         _fail(error.problems, debug)
-        status = 2
+        status = error.exit_status
     except (KeyboardInterrupt, click.exceptions.Abort):
         print("stopped", file=sys.stderr)
         status = 130

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from results.events import LOG_NAME
+from results.events import LOG_NAME, EventLog
 from results.lock import StudyLock
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.checkpoints import size_text
@@ -20,6 +20,7 @@ from search_spaces.given import parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
 from tuner import budgets, checkpoints, provenance
+from tuner.faults import PatientLog, Watchdog
 from tuner.trials import load_run_or_trial, read_log
 
 
@@ -49,6 +50,7 @@ class Request:
     custom: Mapping[str, float] | None = None
     """Of Ray's custom resources, for each trial."""
     force_unlock: bool = False
+    hung_after: float | None = None
     stage_data: bool = False
     """Send the data to every node of the cluster."""
     checkpoint_every: str | None = None
@@ -131,6 +133,7 @@ def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, An
         "host": provenance.host(),
         "seed": request.seed,
         "retries": RETRIES if request.retries is None else request.retries,
+        "hung_after": Watchdog.factor if request.hung_after is None else request.hung_after,
         "resources": trial_resources(request),
         "checkpoints": checkpoints.chosen({}, request),
     }
@@ -302,9 +305,9 @@ def resume(study_name: str, request: Request, space: Space | None = None) -> int
     folder = request.results_dir / study_name
     if not (folder / LOG_NAME).exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
-    with StudyLock(folder, force=request.force_unlock):
+    with StudyLock(folder, force=request.force_unlock) as lock:
         settings, changed, notes = changes.settle(folder, request, space)
-        return _run(folder, request, settings, notes, changed)
+        return _run(folder, request, settings, notes, changed, lock)
 
 
 def data_of(results_dir: Path, study_name: str) -> Path:
@@ -321,8 +324,9 @@ def _run(
     settings: Mapping[str, Any],
     notes: list[str],
     changed: Mapping[str, Any] | None = None,
+    lock: StudyLock | None = None,
 ) -> int:
-    """Start Ray, run the study, show its table. Where a study goes on, `changed` is given and its lock is held."""
+    """Start Ray, run the study, show its table. Where a study goes on, `changed` and the `lock` held are given."""
     from rich.console import Console
 
     from results.tables import compact
@@ -351,15 +355,21 @@ def _run(
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
-        if changed is None:  # a new study's folder is not made before Ray is there
-            stack.enter_context(StudyLock(folder))
+        if lock is None:  # a new study's folder is not made before Ray is there
+            lock = stack.enter_context(StudyLock(folder))
         hearers = observers.start(folder, request.log, request.notify, request.notify_on, request.storage)
         for hearer in hearers:
             stack.callback(hearer.close)
         told: list[Callable[[dict[str, Any]], None]] = [progress.event, *hearers]
-        study = Study.create(folder, settings, told) if changed is None else Study.resume(folder, changed, told)
-        stack.callback(study.close)
+        log = PatientLog(EventLog(folder / LOG_NAME), lock)
+        stack.callback(log.close)
+        if changed is None:
+            study = Study.create(folder, settings, told, log)
+        else:
+            study = Study.resume(folder, changed, told, log)
         holder.append(study)
+        for line in [*log.problems, *study.problems]:
+            print(f"warning: {line}", file=sys.stderr)
         for line in describe(changed or {}, study.state):
             print(line, file=sys.stderr)
         _announce(study, concurrent)
@@ -367,9 +377,13 @@ def _run(
         study.observers.append(upkeep.event)
         stack.callback(upkeep.close)
         with progress:
-            reason = ray_backend.run(study, request.data, resources, concurrent, ready.work)
+            watchdog = Watchdog(study.settings.get("hung_after", Watchdog.factor))
+            reason = ray_backend.run(study, request.data, resources, concurrent, ready.work, log.hurry, watchdog)
         ready.finish(reason)
-        compact(folder)
+        try:
+            compact(folder)
+        except InputError as error:  # every table can be made from the log, which is whole
+            print(f"warning: {error}", file=sys.stderr)
     return _finish(study, reason, request)
 
 

@@ -15,7 +15,9 @@ import logging
 import os
 import shutil
 import signal
+import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,6 +50,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from tuner.by_hand import Inbox
+from tuner.faults import Fault, Watchdog, fault_of, killed_actors
 from tuner.study import Job, Study
 from tuner.worker import Place, Work, train_job
 
@@ -75,15 +78,15 @@ class TrialActor(tune.Trainable):
     """A worker process; it serves one attempt after another, so that torch is imported once."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin an attempt."""
-        self._rows = config["work"](config["job"], config["place"])
+        """Begin an attempt; what goes wrong is told by its first step."""
+        try:
+            self._rows = config["work"](config["job"], config["place"])
+        except Exception as error:
+            self._rows = _raising(error)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next attempt without a new process."""
-        try:
-            self.setup(new_config)
-        except Exception as error:
-            self._rows = _raising(error)
+        self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -97,8 +100,8 @@ class TrialActor(tune.Trainable):
             return {"error": str(error), "final": True}
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
-            if "CUDA" in text:
-                raise  # a process with a broken CUDA context is of no more use
+            if "CUDA" in text or fault_of(text).kind == "memory":
+                raise  # a process with a broken CUDA context, or one that holds what it got, is of no more use
             return {"error": text}
 
     def cleanup(self) -> None:
@@ -173,14 +176,18 @@ class TellStudy(FIFOScheduler):
         study: Study = _running["study"]
         job: Job = _running["jobs"][trial.trial_id]
         if "error" in result:
-            study.fail(job.trial, job.attempt, result["error"], final=bool(result.get("final")))
+            fault = fault_of(result["error"])
+            study.fail(job.trial, job.attempt, result["error"], final=bool(result.get("final")), kind=fault.kind)
             return TrialScheduler.STOP
-        decision = study.report(job.trial, job.attempt, json.loads(result["row"]))
+        row = json.loads(result["row"])
+        _running["watchdog"].heard(trial.trial_id)
+        decision = study.report(job.trial, job.attempt, row)
         return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Tune keeps every trial to the end; what ours carried is let go."""
         del _running["jobs"][trial.trial_id]
+        _forget(trial)
         trial.config = {}
         trial.evaluated_params = {}
 
@@ -188,9 +195,46 @@ class TellStudy(FIFOScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The worker process died, or could not be started."""
         job: Job = _running["jobs"][trial.trial_id]
-        error = trial.get_pickled_error() or trial.get_error()
-        text = str(error).strip().splitlines()
-        _running["study"].fail(job.trial, job.attempt, text[-1] if text else "the worker process died")
+        hung = _running["hung"].pop(trial.trial_id, None)
+        fault = Fault("hung", hung) if hung else fault_of(_error_text(trial))
+        _forget(trial)
+        _running["study"].fail(job.trial, job.attempt, fault.text, kind=fault.kind)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Keeps the trial, to see when a worker has it and to end that worker if it hangs."""
+        _running["trials"][trial.trial_id] = trial
+
+
+def _forget(trial: Any) -> None:
+    for kept in ("trials", "actors"):
+        _running[kept].pop(trial.trial_id, None)
+    _running["watchdog"].let_go(trial.trial_id)
+
+
+def _error_text(trial: Any) -> str:
+    error = trial.get_pickled_error()
+    if error is None and trial.error_file and Path(trial.error_file).exists():
+        return Path(trial.error_file).read_text(errors="replace")
+    return str(error or trial.get_error() or "")
+
+
+def _end_hung() -> None:
+    """Kill the workers that have not reported for too long; Tune then hears that they died."""
+    watchdog: Watchdog = _running["watchdog"]
+    for key, trial in _running["trials"].items():
+        if (actor := trial.temporary_state.ray_actor) is not None:
+            _running["actors"][key] = actor
+            if not watchdog.watched(key):
+                watchdog.begin(key)
+    for key, text in watchdog.overdue().items():
+        if key in _running["hung"]:
+            continue
+        _running["hung"][key] = text
+        ray.kill(_running["actors"][key])
+        row = _running["study"].state.trials[_running["jobs"][key].trial].last_row
+        if row.get("host") == os.uname().nodename and row.get("attempt") == _running["jobs"][key].attempt:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # one that is stopped hears nobody
+                os.kill(row["pid"], signal.SIGKILL)
 
 
 class _Leave(tune.Stopper):
@@ -200,6 +244,7 @@ class _Leave(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
+        _end_hung()
         if _running["leave"]() or _running["study"].done:
             raise SearchStopped
         return False
@@ -216,7 +261,8 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
     if not ray.is_initialized():
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address is None:
-            # Ray's memory monitor ends the whole search when it kills a worker; the system's own limits stay.
+            # Ray's memory monitor makes Tune raise when it kills a worker (a fresh Tuner goes on, at the cost of the
+            # running epochs), and it counts what others on this machine use; the system's own limits stay.
             os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
             options.update(
                 address="local",
@@ -251,41 +297,45 @@ def stop_ray() -> None:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def run(study: Study, data: Path, resources: Resources, concurrent: int, work: Work = train_job) -> str:
-    """Run a study until its budget is used up; returns why it ended: "interrupted", "budget" (all trials
-    ended), or the other limit that was reached (`budgets.REASONS`).
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CRASHES = 3
+"""How often in a row, without an epoch between, Tune may raise before the search ends."""
 
-    Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
-    constraints, the log cannot be written). Ctrl-C, SIGTERM or `tuner stop` ends it at once; what was reported is
-    kept.
+
+def _fit(study: Study, request: Mapping[str, float]) -> None:
+    """Tune's loop, begun again where Tune raises: it does when Ray's memory monitor kills a worker, whatever
+    `max_failures` says. Trials that were killed have failed, the others are asked for again from their checkpoints.
     """
-    interrupted = False
-    inbox = Inbox(study)
+    crashes = 0
+    while True:
+        epochs = study.state.epochs
+        try:
+            _make_tuner(request).fit()
+            return
+        except Exception as error:
+            crashes = 1 if study.state.epochs > epochs else crashes + 1
+            text = f"{type(error).__name__}: {error}"
+            _blame(study, text)
+            if crashes >= CRASHES or _running.get("broken") is not None:
+                raise
+            print(f"Ray Tune ended with an error and is started again: {fault_of(text).text}", file=sys.stderr)
 
-    @_guarded
-    def leave() -> bool:
-        return inbox.look() or interrupted or study.leaves
 
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        nonlocal interrupted
-        if interrupted:
-            raise SearchStopped
-        interrupted = True
+def _blame(study: Study, text: str) -> None:
+    """End the attempts that ran when Tune raised: failed for those that the text names, interrupted for the others."""
+    killed = set(killed_actors(text))
+    for key, actor in list(_running["actors"].items()):
+        if actor._actor_id.hex() in killed:
+            job, fault = _running["jobs"][key], fault_of(text)
+            study.fail(job.trial, job.attempt, fault.text, kind=fault.kind)
+    study.let_go()
+    for key in ("jobs", "trials", "actors", "hung"):
+        _running[key] = {}
 
-    place = Place(
-        str(data.resolve()),
-        str(study.folder.resolve()),
-        resources.cpus_per_trial,
-        resources.gpus_per_trial,
-        study.settings.get("checkpoints") or {},
-    )
-    shared = {"place": place, "work": work}
-    _running.update(study=study, jobs={}, shared=shared, concurrent=concurrent, leave=leave)
-    # Tune's default is to start one worker process after the other, ten seconds each.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
-    request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial, **resources.custom}
-    tuner = tune.Tuner(
-        tune.with_resources(TrialActor, request),
+
+def _make_tuner(request: Mapping[str, float]) -> tune.Tuner:
+    return tune.Tuner(
+        tune.with_resources(TrialActor, dict(request)),
         tune_config=tune.TuneConfig(
             search_alg=AskStudy(metric="training_iteration", mode="min"),
             scheduler=TellStudy(),
@@ -302,17 +352,64 @@ def run(study: Study, data: Path, resources: Resources, concurrent: int, work: W
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
-    handlers = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def run(
+    study: Study,
+    data: Path,
+    resources: Resources,
+    concurrent: int,
+    work: Work = train_job,
+    hurry: threading.Event | None = None,
+    watchdog: Watchdog | None = None,
+) -> str:
+    """Run a study until its budget is used up; returns why it ended: "interrupted", "budget" (all trials
+    ended), or the other limit that was reached (`budgets.REASONS`).
+
+    Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
+    constraints, the log cannot be written). Ctrl-C, SIGTERM, SIGHUP or `tuner stop` ends it at once; what was
+    reported is kept. `hurry` is set when a signal comes, for whoever waits for a disk meanwhile.
+    """
+    interrupted = False
+    inbox = Inbox(study)
+
+    @_guarded
+    def leave() -> bool:
+        return inbox.look() or interrupted or study.leaves
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if hurry is not None:
+            hurry.set()
+        if interrupted:
+            raise SearchStopped
+        interrupted = True
+
+    place = Place(
+        str(data.resolve()),
+        str(study.folder.resolve()),
+        resources.cpus_per_trial,
+        resources.gpus_per_trial,
+        study.settings.get("checkpoints") or {},
+    )
+    shared = {"place": place, "work": work}
+    _running.update(study=study, jobs={}, shared=shared, concurrent=concurrent, leave=leave)
+    _running.update(trials={}, actors={}, hung={}, watchdog=watchdog or Watchdog())
+    # Tune's default is to start one worker process after the other, ten seconds each.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
+    request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial, **resources.custom}
+    caught = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    handlers = {number: signal.signal(number, on_signal) for number in caught}
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         with contextlib.suppress(SearchStopped):
-            tuner.fit()
+            _fit(study, request)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         broken = _running.pop("broken", None)
-        for key in ("study", "jobs", "shared", "concurrent", "leave"):
-            _running.pop(key, None)
+        for key in [key for key in _running if key != "scratch"]:
+            _running.pop(key)
     if broken is not None:
         with contextlib.suppress(InputError):  # the log itself may be what cannot be written
             study.interrupt("failed")

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,7 +21,7 @@ import numpy as np
 from results.events import LOG_NAME, EventLog, read_events
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
-from tuner import budgets, checkpoints
+from tuner import budgets, checkpoints, faults
 from tuner.stopping import Curve, Decision, History, Point, decide, probe_epochs, promotable
 
 if TYPE_CHECKING:
@@ -50,8 +51,11 @@ class TrialState:
     """The fields of its `trial_started` event that every attempt repeats."""
     attempt: int = 0
     status: str = "running"
-    errors: int = 0
     error: str | None = None
+    faults: Counter[str] = field(default_factory=Counter)
+    """Attempts that died, by `faults.counted_as`."""
+    alone: bool = False
+    """Whether it ran out of memory beside others, so that its next attempt waits for an empty machine."""
     pers: dict[int, float | None] = field(default_factory=dict)
     last_row: dict[str, Any] = field(default_factory=dict)
     rungs: dict[int, float] = field(default_factory=dict)
@@ -131,6 +135,12 @@ class StudyState:
         """Trials that somebody wants stopped (`tuner/by_hand.py`) and that have not ended."""
         self.session_seq = 0
         """The number of the event that began the last session."""
+        self.lost: set[int] = set()
+        """Trials of which a damaged log has events but no start: what they were is not known, their number is used."""
+        self.epochs = 0
+        """Epoch events so far, repeated ones included."""
+        self.next_number = 0
+        """Of the next trial."""
         self._session_start = 0.0
         self._session_end = 0.0
         self.ended: str | None = None
@@ -148,6 +158,11 @@ class StudyState:
         elapsed = event.get("elapsed", event["time"] - self._session_start)
         self._session_end = max(self._session_end, self._session_start + elapsed)
         self.spent.apply(event)
+        if event.get("trial") is not None:
+            self.next_number = max(self.next_number, event["trial"] + 1)
+            if event["event"] in ("epoch", "trial_ended") and event["trial"] not in self.trials:
+                self.lost.add(event["trial"])
+                return
         if handler is not None:
             handler(event)
 
@@ -216,6 +231,7 @@ class StudyState:
         self._open[number] = trial
 
     def _epoch(self, event: Mapping[str, Any]) -> None:
+        self.epochs += 1
         trial = self.trials[event["trial"]]
         trial.pers[event["epoch"]] = event["per"]
         trial.seconds += event.get("seconds") or 0.0
@@ -243,7 +259,8 @@ class StudyState:
         trial = self.trials[event["trial"]]
         trial.status, trial.error = event["status"], event.get("error")
         if trial.status == "failed":
-            trial.errors += 1
+            trial.faults[faults.counted_as(event.get("fault", "error"))] += 1
+            trial.alone = bool(event.get("alone"))
         if trial.final and not event.get("retry") and (searcher := self._searcher_of(trial)):
             searcher.ended(trial.number, trial.status, trial.objective(self.settings["objective"]))
         if event.get("retry"):
@@ -309,25 +326,35 @@ class Study:
         self.folder = folder
         self.state = StudyState()
         self.observers = observers
+        self.problems: Sequence[str] = []
+        """What was wrong with the log that the study was rebuilt from, a line each."""
         self._log = log
         self._session = time.monotonic()
 
     @classmethod
     def create(
-        cls, folder: Path, settings: Mapping[str, Any], observers: list[Callable[[dict[str, Any]], None]]
+        cls,
+        folder: Path,
+        settings: Mapping[str, Any],
+        observers: list[Callable[[dict[str, Any]], None]],
+        log: Log | None = None,
     ) -> Study:
         """Begin a study with the settings of a `study_started` event; hold its lock before."""
-        study = cls(folder, EventLog(folder / LOG_NAME), observers)
+        study = cls(folder, log or EventLog(folder / LOG_NAME), observers)
         study._write("study_started", **settings)
         return study
 
     @classmethod
     def resume(
-        cls, folder: Path, changed: Mapping[str, Any], observers: list[Callable[[dict[str, Any]], None]]
+        cls,
+        folder: Path,
+        changed: Mapping[str, Any],
+        observers: list[Callable[[dict[str, Any]], None]],
+        log: Log | None = None,
     ) -> Study:
         """Rebuild a study from its log and go on; `changed` maps settings to [old, new] (see `tuner.changes`)."""
-        study = cls(folder, EventLog(folder / LOG_NAME), observers)
-        events, _ = read_events(folder / LOG_NAME)
+        study = cls(folder, log or EventLog(folder / LOG_NAME), observers)
+        events, study.problems = read_events(folder / LOG_NAME)
         if not events or events[0]["event"] != "study_started":
             raise InputError(
                 f"{folder}: the log does not begin with the study's settings, so it cannot be resumed; "
@@ -354,7 +381,7 @@ class Study:
         if self.reached:
             return 0
         budget = self.settings["budget"]["trials"]
-        return max(0, budget - len(self.state.trials)) if budget else 10**9
+        return max(0, budget - self.state.next_number) if budget else 10**9
 
     @property
     def seconds_left(self) -> float:
@@ -391,17 +418,21 @@ class Study:
         """The next attempt to run, written to the log; None if there is nothing to start now.
 
         Interrupted trials come first, lowest number first; then a paused one that the stopping rule promotes; then
-        start points; then what the searcher proposes.
+        start points; then what the searcher proposes. A trial that ran out of memory beside others comes last,
+        and by itself.
         """
-        if self.leaves:
+        if self.leaves or any(trial.alone for trial in self.state.running):
             return None
-        waiting, promoted = self.state.waiting, None if self.state.waiting else self._promotable()
+        waiting = [trial for trial in self.state.waiting if not trial.alone]
+        promoted = None if waiting else self._promotable()
+        if not waiting and promoted is None and not self.trials_left and not self.state.running:
+            waiting = self.state.waiting
         if waiting or promoted is not None:
             trial = waiting[0] if promoted is None else self.state.trials[promoted]
             return self._start(trial.number, trial.attempt + 1, trial.epoch, trial.started_with)
         if not self.trials_left:
             return None
-        return self._start(len(self.state.trials), 1, 0, self._next_trial(len(self.state.trials)))
+        return self._start(number := self.state.next_number, 1, 0, self._next_trial(number))
 
     def _next_trial(self, number: int) -> dict[str, Any]:
         """What trial `number` is: the plan's entry, a start point, or a proposal of the searcher."""
@@ -473,19 +504,26 @@ class Study:
         self._end_paused()
         return "stop"
 
-    def fail(self, number: int, attempt: int, error: str, *, final: bool = False) -> None:
-        """Record that an attempt died. It is tried again from its checkpoint as often as `retries` allows."""
+    def fail(self, number: int, attempt: int, error: str, *, final: bool = False, kind: str = "error") -> None:
+        """Record that an attempt died. It is tried again from its checkpoint as often as `faults` allows its kind."""
         trial = self.state.trials[number]
         if trial.status != "running" or trial.attempt != attempt:
             return
-        retry = not final and trial.errors < self.settings.get("retries", 0)
-        self._end_attempt(trial, "failed", error=error, retry=retry)
+        allowed = faults.retries_for(kind, self.settings.get("retries", 0))
+        retry = not final and trial.faults[faults.counted_as(kind)] < allowed
+        crowded = len(self.state.running) > 1 and faults.shares_memory(error, self.settings["resources"])
+        more = {"alone": True} if retry and kind == "memory" and crowded else {}
+        self._end_attempt(trial, "failed", error=error, retry=retry, fault=kind, **more)
         self._end_paused()
+
+    def let_go(self) -> None:
+        """Record that the workers are gone through no fault of the trials, which are to be asked for again."""
+        for trial in self.state.running:
+            self._end_attempt(trial, "interrupted", error=None)
 
     def interrupt(self, reason: str) -> None:
         """Write the end of the session: what still runs is interrupted and goes on when the study is resumed."""
-        for trial in self.state.running:
-            self._end_attempt(trial, "interrupted", error=None)
+        self.let_go()
         self._write("study_ended", reason=reason)
 
     def stop_by_hand(self, number: int | None, request: str, by: str) -> None:
@@ -513,9 +551,9 @@ class Study:
         """Close the log."""
         self._log.close()
 
-    def _end_attempt(self, trial: TrialState, status: str, error: str | None, retry: bool = False) -> None:
+    def _end_attempt(self, trial: TrialState, status: str, error: str | None, retry: bool = False, **more: Any) -> None:
         checkpoint = Path("checkpoints") / str(trial.number) / "best.pt"
-        fields: dict[str, Any] = {"retry": True} if retry else {}
+        fields: dict[str, Any] = {"retry": True, **more} if retry else more
         # The time of an attempt counts once: that of a trial which nobody holds was counted when it was let go.
         counts = trial.last_row.get("attempt") == trial.attempt and trial.status == "running"
         self._write(

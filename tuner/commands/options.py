@@ -176,6 +176,13 @@ def resource_options(function: Any) -> Any:
             type=click.IntRange(min=0),
             help="Further attempts at a trial that failed [default: 1, or as before].",
         ),
+        click.option(
+            "--hung-after",
+            type=FiniteRange(min=0),
+            metavar="TIMES",
+            help="Kill and retry a trial that is silent for TIMES its usual epoch time, and two minutes at least; "
+            "0 = never [default: 20, or as before].",
+        ),
         click.option("--address", help="Join the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
         click.option(
             "--stage-data",
