@@ -24,7 +24,17 @@ _CHUNK = 20_000  # epochs held as Python values (about 1 KB each) before they be
 _ENDED = {"interrupted": "interrupted", "failed": "failed"}  # any other reason is a budget that was spent
 _EPOCH_KEYS = tuple({"reported": "time"}.get(column.name, column.name) for column in COLUMNS["epochs"][1:])
 _epoch_values = itemgetter(*_EPOCH_KEYS)
-_NAMED = ("run", "parent", "phase", "purpose", "beam_per", "split", "assumed", "note")  # as in `trial_started`
+_NAMED = (
+    "parameters",
+    "run",
+    "parent",
+    "phase",
+    "purpose",
+    "beam_per",
+    "split",
+    "assumed",
+    "note",
+)  # as in `trial_started`
 
 
 def build(events: Iterable[Mapping[str, Any]], running: bool, study: str | None = None) -> Tables:
@@ -230,6 +240,7 @@ class Replay:
             "origin": last.get("origin"),
             **curve,
             **{name: used + seconds * per_second[name] for name, used in trial.used.items()},
+            "train_seconds": sum(spent.get((number, attempt), 0.0) for attempt in range(1, trial.attempts + 1)),
             "started": _micros(first.get("time")),
             "ended": _micros(trial.last_end) if end else None,
             "attempts": trial.attempts,
@@ -256,6 +267,7 @@ class Replay:
             "resumed": self._resumed,
             "space": parts["space"].get("name"),
             "objective": about.get("objective"),
+            "costs": ",".join(map(str, about.get("costs") or [])) or None,
             "seed": about.get("seed"),
             **{
                 f"budget_{key}": parts["budget"].get(key)

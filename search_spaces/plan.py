@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from .wording import either, not_allowed
 
 
 class _Plan(BaseModel):
@@ -34,3 +37,18 @@ class Budget(_Plan):
 
 
 Objective = Literal["best_per", "last_per"]
+Cost = Literal["train_seconds", "gpu_seconds", "parameters"]
+"""What may be minimised beside the PER."""
+PERS: tuple[Objective, ...] = get_args(Objective)
+COSTS: tuple[Cost, ...] = get_args(Cost)
+
+
+def split_objectives(names: Sequence[str]) -> tuple[Objective, tuple[Cost, ...]]:
+    """The PER and the costs of a list of objectives. Raises ValueError, in the words of an error line."""
+    if wrong := [name for name in names if name not in PERS + COSTS]:
+        raise ValueError(not_allowed(wrong[0], either([*PERS, *COSTS])))
+    pers = [name for name in PERS if name in names]
+    costs = tuple(name for cost in names for name in COSTS if name == cost)
+    if len(pers) != 1 or names[0] != pers[0] or len(set(names)) < len(names):
+        raise ValueError(not_allowed(", ".join(names), f"{either(PERS)} first, then each of {', '.join(COSTS)} once"))
+    return pers[0], costs

@@ -21,7 +21,7 @@ from .constraints import parse_constraint
 from .errors import InputError
 from .fields import is_integer
 from .loader import Run, load_run
-from .plan import Budget, Objective
+from .plan import Budget, Cost, Objective
 from .searchers import Searcher, TPESearcher
 from .settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
 from .stopping import ASHAStopping, Stopping
@@ -152,6 +152,7 @@ class Space:
     constraints: tuple[str, ...] = ()
     start_points: tuple[str, ...] = ()
     objective: Objective = "best_per"
+    costs: tuple[Cost, ...] = ()
     searcher: Searcher = field(default_factory=TPESearcher)
     stopping: Stopping = field(default_factory=ASHAStopping)
     budget: Budget = field(default_factory=lambda: Budget(trials=16))
@@ -273,6 +274,7 @@ class Space:
             "constraints": list(self.constraints),
             "start_points": list(self.start_points),
             "objective": self.objective,
+            "costs": list(self.costs),
             "searcher": self.searcher.model_dump(mode="json"),
             "stopping": self.stopping.model_dump(mode="json"),
             "budget": self.budget.model_dump(mode="json"),
@@ -289,6 +291,7 @@ class Space:
                 constraints=tuple(stored["constraints"]),
                 start_points=tuple(stored["start_points"]),
                 objective=stored["objective"],
+                costs=tuple(stored.get("costs", ())),
                 searcher=TypeAdapter(Searcher).validate_python(stored["searcher"]),
                 stopping=TypeAdapter(Stopping).validate_python(stored["stopping"]),
                 budget=Budget.model_validate(stored["budget"]),

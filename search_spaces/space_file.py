@@ -15,7 +15,7 @@ from .dimensions import Findings, order, parse_dimensions
 from .errors import InputError
 from .fields import is_number, problems_of, refusal, unknown_path
 from .loader import Run, load_run
-from .plan import Budget, Objective
+from .plan import Budget, Objective, split_objectives
 from .searchers import Searcher, TPESearcher
 from .settings import InvalidSettings, merge, nested, validate
 from .space import Space, load_start_point
@@ -40,6 +40,7 @@ class _SpaceFile(BaseModel):
     constraints: list[str] = []
     start_points: list[str] = []
     objective: Objective = "best_per"
+    objectives: list[str] = []
     searcher: Searcher = TPESearcher()
     stopping: Stopping = ASHAStopping()
     budget: Budget = Budget(trials=16)
@@ -72,8 +73,10 @@ def load_space(name_or_path: str | Path) -> Space:
     settings = merge(base.settings, nested(usable))
     dimensions = order(parse_dimensions(file.dimensions, settings, usable, found), found)
     _check_constraints(file, found)
+    _check_objectives(file, found)
     _check_start_points(file, found)
     found.raise_any()
+    objective, costs = split_objectives(file.objectives or [file.objective])
     space = Space(
         name=path.stem,
         path=str(path),
@@ -84,7 +87,8 @@ def load_space(name_or_path: str | Path) -> Space:
         dimensions=dimensions,
         constraints=tuple(file.constraints),
         start_points=tuple(file.start_points),
-        objective=file.objective,
+        objective=objective,
+        costs=costs,
         searcher=file.searcher,
         stopping=file.stopping,
         budget=file.budget,
@@ -151,6 +155,16 @@ def _check_constraints(file: _SpaceFile, found: Findings) -> None:
                 found.add(where, f"{path}: {reason}")
             elif not is_number(path):
                 found.add(where, f"{path}: is not a number; constraints compare numbers")
+
+
+def _check_objectives(file: _SpaceFile, found: Findings) -> None:
+    try:
+        split_objectives(file.objectives or [file.objective])
+    except ValueError as error:
+        found.add("objectives", str(error))
+        return
+    if file.objectives and "objective" in file.model_fields_set:
+        found.add("objective", f"{file.objective} is given beside objectives; take one of the two out")
 
 
 def _check_start_points(file: _SpaceFile, found: Findings) -> None:

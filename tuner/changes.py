@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
+from tuner import objectives
 from tuner.trials import read_log
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ def retell(searcher: OptunaSearcher, space: Space, state: StudyState) -> set[int
         for rung, per in trial.rungs.items():
             searcher.rung(number, rung, per)
         if trial.final:
-            searcher.ended(number, trial.status, trial.objective(state.settings["objective"]))
+            searcher.ended(number, trial.status, objectives.values(trial, state.settings))
     return left_out
 
 
@@ -127,6 +128,8 @@ def space_changes(
         new["space"] = space.as_dict()
         if space.objective != old["objective"]:
             new["objective"] = space.objective
+        if space.costs != before.costs:
+            new["costs"] = list(space.costs)
     now = space if "space" in new and space is not None else before
     begun = {event["trial"]: event for event in started}
     from_trial = old.get("starts_from", 0)

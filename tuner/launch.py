@@ -19,7 +19,7 @@ from search_spaces.checkpoints import size_text
 from search_spaces.given import parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
-from tuner import budgets, checkpoints, provenance
+from tuner import budgets, checkpoints, objectives, provenance
 from tuner.faults import PatientLog, Watchdog
 from tuner.trials import load_run_or_trial, read_log
 
@@ -38,6 +38,7 @@ class Request:
     then: str | None = None
     seed: int = 0
     searcher: str | None = None
+    objectives: str | None = None
     stopping: str | None = None
     start: tuple[str, ...] = ()
     retries: int | None = None
@@ -88,13 +89,14 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> di
     """The fields of a `study_started` event of a search."""
     common = _common_settings(study, request, dataset)
     budget = budgets.merged(space.budget.model_dump(), budgets.given(request))
+    searcher = chosen("searcher", Searcher, space.searcher, request.searcher)
     return {
         **common,
         "space": space.as_dict(),
-        "searcher": chosen("searcher", Searcher, space.searcher, request.searcher),
+        "searcher": searcher,
         "stopping": chosen("stopping", Stopping, space.stopping, request.stopping),
-        "objective": space.objective,
         "checkpoints": checkpoints.chosen(space.checkpoints, request),
+        **objectives.chosen(space, request.objectives, searcher["kind"], common["resources"]["gpus_per_trial"]),
         "budget": budgets.check(budget, budgets.given(request), common["resources"]["gpus_per_trial"], space.name),
     }
 
@@ -127,6 +129,9 @@ def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, An
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
             "val_phonemes": int(dataset.val.label_lengths.sum()),
+            "features": dataset.n_features,
+            "classes": dataset.n_classes,
+            "days": len(dataset.days),
         },
         "code": provenance.code(),
         "packages": provenance.packages(),
@@ -240,6 +245,7 @@ def search(space: Space, study_name: str, request: Request) -> int:
     settings = {**new_settings(space, study_name, request, dataset), "start_points": starts}
     if packing:
         settings["resources"]["packing"] = packing
+    notes += objectives.notes(settings)
     return _run(folder, request, settings, notes)
 
 
@@ -425,6 +431,7 @@ def _finish(study: Any, reason: str, request: Request) -> int:
     """The table, and what to do next."""
     from results.best import best
     from results.confirmed import confirmed
+    from results.pareto import front
     from tuner.lineage import lineage_table
 
     name = study.settings["study"]
@@ -435,7 +442,8 @@ def _finish(study: Any, reason: str, request: Request) -> int:
         print(lineage_table(request.results_dir, name).render("table"))
     else:
         fresh = confirmed(request.results_dir, [name]) if study.settings.get("confirms") else None
-        print((fresh or best(request.results_dir, [name], top=10)).render("table"))
+        several = front(request.results_dir, [name]) if study.settings.get("costs") else None
+        print((fresh or several or best(request.results_dir, [name], top=10)).render("table"))
     if used := sum(checkpoints.files_of(study.folder).values()):
         print(f"\ncheckpoints: {size_text(used)} in {study.folder / checkpoints.FOLDER}")
     where = "" if request.results_dir == Path("results") / "studies" else f" --results {request.results_dir}"
@@ -444,7 +452,8 @@ def _finish(study: Any, reason: str, request: Request) -> int:
         return 130
     for line in budgets.advice(study, reason, where):
         print(f"\n{line}")
-    print(f"\nnext: tuner best {study.settings.get('confirms') or name} --top 5{where}")
+    how = "--pareto" if study.settings.get("costs") else "--top 5"
+    print(f"\nnext: tuner best {study.settings.get('confirms') or name} {how}{where}")
     if study.settings["space"]:
         print(f"      tuner confirm {name} --top 5 --seeds 5{where}   (does the lead stay with fresh seeds?)")
     print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ from optuna.trial import TrialState as OptunaState
 
 from results.events import LOG_NAME, scan_events
 from search_spaces import InputError, flatten
+from tuner import objectives
 from tuner.searcher import distributions
 from tuner.study import StudyState, TrialState
 
@@ -56,9 +58,14 @@ class Mirror:
         self._storage = storage
         self._described = self._describe()
         settings = self.state.settings
+        names = objectives.names(settings)
         self.study = optuna.create_study(
-            storage=storage, study_name=settings["study"], direction="minimize", load_if_exists=True
+            storage=storage, study_name=settings["study"], directions=["minimize"] * len(names), load_if_exists=True
         )
+        if len(names) > 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # so marked since 2023
+                self.study.set_metric_names(names)
         known = {trial.user_attrs.get("trial"): trial for trial in self.study.get_trials(deepcopy=False)}
         if self.study.user_attrs.get("begun", None if known else self._identity) != self._identity:
             raise InputError(f"there is another study named {settings['study']} in it; choose another place")
@@ -113,9 +120,9 @@ class Mirror:
             if before.get(name) != value:
                 self._storage.set_trial_user_attr(where, name, value)
                 before[name] = value
-        state, outcome = self._outcome(trial)
+        state, values = self._outcome(trial)
         if state != OptunaState.RUNNING:
-            self._storage.set_trial_state_values(where, state, None if outcome is None else [outcome])
+            self._storage.set_trial_state_values(where, state, values)
 
     def _add(self, trial: TrialState) -> None:
         frozen = self._freeze(trial)
@@ -124,7 +131,7 @@ class Mirror:
         self._ids[trial.number] = self.study.get_trials(deepcopy=False)[-1]._trial_id
 
     def _freeze(self, trial: TrialState) -> FrozenTrial:
-        state, value = self._outcome(trial)
+        state, values = self._outcome(trial)
         if trial.number in self._described:
             params = self._described[trial.number]
             kinds = {name: self._kinds[name] for name in params}
@@ -135,7 +142,7 @@ class Mirror:
             }
         frozen = create_trial(
             state=state,
-            value=value,
+            values=values,
             params={name: params[name] for name in kinds},
             distributions=kinds,
             user_attrs=self._attributes(trial),
@@ -150,18 +157,18 @@ class Mirror:
         """Whether Optuna takes the parameter: it refuses other choices than it knows, which a new space may have."""
         return not isinstance(kind, CategoricalDistribution) or self._choices.setdefault(name, kind) == kind
 
-    def _outcome(self, trial: TrialState) -> tuple[OptunaState, float | None]:
+    def _outcome(self, trial: TrialState) -> tuple[OptunaState, list[float] | None]:
         waits = trial.status == "paused" or (trial.status == "interrupted" and trial.origin != "recorded")
         if trial.number not in self._ends or waits:
             return OptunaState.RUNNING, None
-        name = self.state.settings["objective"]
-        value = trial.objective(name)
+        value = objectives.values(trial, self.state.settings)
         if value is None and not trial.pers:  # recorded runs have a result and no epochs
-            value = self._ends[trial.number].get(name)
-        if trial.status == "completed" and value is not None:
-            return OptunaState.COMPLETE, value
+            value = self._ends[trial.number].get(self.state.settings["objective"])
+        values = value if isinstance(value, list) or value is None else [value]
+        if trial.status == "completed" and values is not None:
+            return OptunaState.COMPLETE, values
         if trial.status in ("stopped", "interrupted"):
-            return OptunaState.PRUNED, value
+            return OptunaState.PRUNED, values
         return OptunaState.FAIL, None
 
     def _attributes(self, trial: TrialState) -> dict[str, Any]:

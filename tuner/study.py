@@ -21,7 +21,7 @@ import numpy as np
 from results.events import LOG_NAME, EventLog, read_events
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
-from tuner import budgets, checkpoints, faults
+from tuner import budgets, checkpoints, faults, objectives
 from tuner.stopping import Curve, Decision, History, Point, decide, probe_epochs, promotable
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ class TrialState:
     started: float = 0.0
     seconds: float = 0.0
     """Wall seconds of its epochs, over all attempts."""
+    gpu_seconds: float = 0.0
+    """Over the attempts that have ended."""
 
     @property
     def epoch(self) -> int:
@@ -183,7 +185,9 @@ class StudyState:
             from tuner.changes import retell
             from tuner.searcher import OptunaSearcher
 
-            self.searcher = OptunaSearcher(self.space, self.settings["searcher"], self.settings["seed"])
+            self.searcher = OptunaSearcher(
+                self.space, self.settings["searcher"], self.settings["seed"], len(objectives.names(self.settings))
+            )
             self.untold = retell(self.searcher, self.space, self)
 
     def _study_resumed(self, event: Mapping[str, Any]) -> None:
@@ -191,7 +195,7 @@ class StudyState:
         changed = event.get("changed", {})
         for key, (_, new) in changed.items():
             self.settings[key] = new
-        if changed.keys() & {"space", "searcher", "objective"}:
+        if changed.keys() & {"space", "searcher", "objective", "costs"}:
             self._make_searcher()
         if "stopping" in changed:
             waited = self.paused
@@ -258,11 +262,12 @@ class StudyState:
     def _trial_ended(self, event: Mapping[str, Any]) -> None:
         trial = self.trials[event["trial"]]
         trial.status, trial.error = event["status"], event.get("error")
+        trial.gpu_seconds += event.get("gpu_seconds") or 0.0
         if trial.status == "failed":
             trial.faults[faults.counted_as(event.get("fault", "error"))] += 1
             trial.alone = bool(event.get("alone"))
         if trial.final and not event.get("retry") and (searcher := self._searcher_of(trial)):
-            searcher.ended(trial.number, trial.status, trial.objective(self.settings["objective"]))
+            searcher.ended(trial.number, trial.status, objectives.values(trial, self.settings))
         if event.get("retry"):
             trial.status = "interrupted"
         if trial.status == "paused" or trial.status in FINAL:
@@ -438,7 +443,8 @@ class Study:
         """What trial `number` is: the plan's entry, a start point, or a proposal of the searcher."""
         if self.settings.get("plan"):
             entry: dict[str, Any] = self.settings["plan"][number]
-            return {"params": {}, "seed": entry["config"]["training"]["seed"], **entry}
+            weights = objectives.weights(RunConfig.model_validate(entry["config"]), self.settings["data"])
+            return {"params": {}, "seed": entry["config"]["training"]["seed"], **weights, **entry}
         state, starts = self.state, self.settings.get("start_points", [])
         place = number - self.settings.get("starts_from", 0)
         assert state.space is not None and state.searcher is not None  # noqa: S101  set by study_started
@@ -447,7 +453,9 @@ class Study:
             params, origin = starts[place], "start_point"
         else:
             params, origin = state.searcher.propose(number), "searched"
-        return {"params": params, "seed": seed, "origin": origin, "config": to_dict(state.space.config(params, seed))}
+        config = state.space.config(params, seed)
+        weights = objectives.weights(config, self.settings["data"])
+        return {"params": params, "seed": seed, "origin": origin, **weights, "config": to_dict(config)}
 
     def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
         begins = checkpoints.saved_epoch(self.folder, number, epochs) if epochs else 0

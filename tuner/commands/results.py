@@ -27,7 +27,14 @@ Examples:
     "where 'tuner confirm' made some].",
 )
 @click.option("--group-by", help="Show the best trial of each value of this column, or of several: a,b.")
-@click.option("--pareto", help="Show the trials that no other beats in all of these columns: best_per,gpu_seconds.")
+@click.option(
+    "--pareto",
+    is_flag=False,
+    flag_value="",
+    metavar="[COLUMNS]",
+    help="Show the trials that no other beats in all of these columns: best_per,train_seconds "
+    "[without a value, which comes last then: the study's own objectives].",
+)
 @click.option(
     "--columns", help="Configuration columns to show, such as schedule_*,model_hidden [default: what varies]."
 )
@@ -45,14 +52,23 @@ def best(
     results_dir: Path,
 ) -> None:
     """Show the best configurations of STUDIES (of all studies if none is named), and whether the leaders are a tie."""
+    from results.best import Best
     from results.best import best as best_of
     from results.confirmed import confirmed
+    from results.pareto import front
 
-    if pareto and group_by:
+    if pareto is not None and group_by:
         raise click.UsageError("give --pareto or --group-by, not both")
     shown = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None
-    plain = bool(by or where or group_by or pareto or not studies)
-    found = (None if plain else confirmed(results_dir, studies, top, shown)) or best_of(
+    if pareto == "" and by:
+        raise click.UsageError("give --by, or --pareto without columns, not both")
+    found: Best | None
+    if pareto == "":
+        found = front(results_dir, list(studies) or None, top=top, where=where, columns=shown)
+    else:
+        plain = bool(by or where or group_by or pareto or not studies)
+        found = None if plain else confirmed(results_dir, studies, top, shown)
+    found = found or best_of(
         results_dir,
         list(studies) or None,
         top=top,

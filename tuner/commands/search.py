@@ -59,6 +59,12 @@ def _plan_options(function: Any) -> Any:
 @click.option("--resume", "resume_", is_flag=True, help="Go on with the study if it exists.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
 @_plan_options
+@click.option(
+    "--objectives",
+    metavar="PER,COST",
+    help="Minimise several numbers: best_per or last_per, then any of train_seconds, gpu_seconds, parameters "
+    "[default: the space's].",
+)
 @budget_options
 @resource_options
 @checkpoint_options
@@ -75,6 +81,8 @@ def search(space: str, data_dir: Path, study: str | None, resume_: bool, results
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
     again = resume_ and (results_dir / name).exists()
+    if again and given["objectives"]:
+        raise click.UsageError("a study keeps the objectives it began with; leave --objectives out")
     raise click.exceptions.Exit(go_on(name, request, loaded) if again else begin(loaded, name, request))
 
 
