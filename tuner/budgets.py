@@ -102,7 +102,8 @@ def then(budget: Mapping[str, Any], reason: str) -> str:
 
 def text(budget: Mapping[str, Any]) -> str:
     """A budget for people: `24 trials or 2 hours`; a dash for none."""
-    return " or ".join(words(budget[key]) for key, words in _WORDS.items() if budget.get(key) is not None) or "-"
+    limits = " or ".join(words(budget[key]) for key, words in _WORDS.items() if budget.get(key) is not None)
+    return (limits or "-") + (f", then {budget['then']}" if budget.get("then") else "")
 
 
 def given(request: Any) -> dict[str, Any]:
@@ -134,6 +135,15 @@ def check(budget: Mapping[str, Any], asked: Iterable[str], gpus_per_trial: float
             f"{where}: the search has no end; give --trials, --hours, --gpu-hours (with cards) or --no-improvement"
         )
     return dict(budget)
+
+
+def check_fits(budget: Mapping[str, Any], hours: float, gpus_per_trial: float) -> None:
+    """Raises InputError where not one trial fits into the budget that takes `hours` of wall time for a whole run."""
+    for key, cost in (("hours", hours), ("gpu_hours", hours * gpus_per_trial)):
+        if budget.get(key) and cost > budget[key]:
+            raise InputError(
+                f"--{key.replace('_', '-')} {budget[key]:g}: is under one trial, which takes {cost:.3g}; give more"
+            )
 
 
 def raised(folder: Path, before: Mapping[str, Any], new: Mapping[str, Any], gpus_per_trial: float) -> dict[str, Any]:
@@ -190,8 +200,9 @@ def advice(study: Any, reason: str, where: str) -> list[str]:
     }
     what, option = said[reason]
     name = study.settings["study"]
-    waiting = len(state.waiting)
+    waiting, paused = len(state.waiting), len(state.paused)
     kept = f" ({waiting} interrupted trial{'s go' if waiting > 1 else ' goes'} on then)" if waiting else ""
+    kept += f" ({paused} paused may)" if paused else ""
     lines = [f"{what}. Go on with: tuner resume {name} {option}{where}{kept}"]
     if not any(trial.status == "completed" for trial in state.trials.values()):
         lines += _under_one_trial(study.settings, state.trials.values(), reason)

@@ -155,8 +155,7 @@ def _notes(
 
 def _check_fits(configs: Sequence[RunConfig], settings: Mapping[str, Any], seconds: float | None) -> None:
     budget = settings["budget"]
-    cost = {"hours": 1.0, "gpu_hours": settings["resources"]["gpus_per_trial"]}
-    limits = {key: budget[key] for key in cost if budget.get(key)}
+    limits = {key: budget[key] for key in ("hours", "gpu_hours") if budget.get(key)}
     if seconds is None:
         if limits and not budget.get("trials"):
             raise InputError(
@@ -165,12 +164,7 @@ def _check_fits(configs: Sequence[RunConfig], settings: Mapping[str, Any], secon
             )
         return
     shortest = min(config.training.batches for config in configs) * seconds / 3600
-    for key, limit in limits.items():
-        if shortest * cost[key] > limit:
-            raise InputError(
-                f"--{key.replace('_', '-')} {limit:g}: is under one trial, which takes {shortest * cost[key]:.3g} at "
-                f"{seconds:.3g} s a batch; give more than that"
-            )
+    budgets.check_fits(budget, shortest, settings["resources"]["gpus_per_trial"])
 
 
 def _mean(values: Any) -> float:
@@ -201,6 +195,8 @@ def in_short(settings: Mapping[str, Any], concurrent: int) -> str | None:
     try:
         configs = draws(Space.from_dict(settings["space"]), 24)
         limits = {"budget": {"trials": trials}}
-        return forecast(configs, {**settings, **limits}, min(concurrent, trials), repeats=3).line
+        return forecast(
+            configs, {**settings, **limits}, min(concurrent, trials), repeats=max(3, min(10, 400 // trials))
+        ).line
     except InputError:  # the search itself will say so
         return None

@@ -245,6 +245,8 @@ def search(space: Space, study_name: str, request: Request) -> int:
     settings = {**new_settings(space, study_name, request, dataset), "start_points": starts}
     if packing:
         settings["resources"]["packing"] = packing
+        best = next(each for each in packing if each["count"] == round(1 / share))
+        budgets.check_fits(settings["budget"], best["count"] / best["trials_per_hour"], share)
     notes += objectives.notes(settings)
     return _run(folder, request, settings, notes)
 

@@ -217,7 +217,7 @@ def test_a_budget_is_written_for_people():
     assert budgets.text({"trials": 24, "hours": None}) == "24 trials"
     full = Budget(trials=1, hours=2, gpu_hours=0.5, target_per=0.2, no_improvement=3, then="stop").model_dump()
     assert budgets.text(full) == (
-        "1 trial or 2 hours or 0.5 GPU-hours or target PER 0.2 or no improvement for 3 trials"
+        "1 trial or 2 hours or 0.5 GPU-hours or target PER 0.2 or no improvement for 3 trials, then stop"
     )
 
 

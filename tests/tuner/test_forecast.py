@@ -132,7 +132,7 @@ def test_a_budget_of_gpu_hours_says_how_many_trials_it_holds(toy):
 @pytest.mark.parametrize(
     ("budget", "seconds", "line"),
     [
-        ({"hours": 0.4}, 100.0, "--hours 0.4: is under one trial, which takes 0.5 at 100 s a batch"),
+        ({"hours": 0.4}, 100.0, "--hours 0.4: is under one trial, which takes 0.5; give more"),
         ({"gpu_hours": 0.2, "gpus": 0.5}, 100.0, "--gpu-hours 0.2: is under one trial, which takes 0.25"),
         ({"hours": 2.0, "trials": None}, None, "a budget of 2 hours alone says nothing without the time of a batch"),
     ],

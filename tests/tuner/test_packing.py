@@ -200,6 +200,16 @@ def test_a_search_measures_its_first_configuration_and_logs_it(
     assert two_cards[1].counts == [1, 2] and two_cards[1].cpus == 0.5
 
 
+def test_a_budget_under_one_measured_trial_is_one_line(two_cards, cli, tiny_data, real_space, tmp_path):
+    """Four at once that end 30 in an hour take 0.133 hours each, 0.033 of a card: less is refused before it begins."""
+    arguments = ("search", real_space, "--data", tiny_data, "--results", tmp_path, "--gpus-per-trial", "auto")
+    for option, value, cost in (("--gpu-hours", 0.03, "0.0333"), ("--hours", 0.1, "0.133")):
+        said = cli(*arguments, option, value)
+        assert said.status == 2
+        assert f"error: {option} {value}: is under one trial, which takes {cost}; give more" in said.err
+    assert not any(path.is_dir() for path in tmp_path.iterdir())
+
+
 def test_a_search_that_cannot_run_measures_nothing(two_cards, cli, tiny_data, real_space, tmp_path):
     """What else is wrong with the request is said before minutes are spent on measuring."""
     said = cli("search", real_space, "--data", tiny_data, "--results", tmp_path, "--gpus-per-trial", "auto",
@@ -212,8 +222,8 @@ def test_a_resumed_study_keeps_what_was_chosen():
     before = {"cpus_per_trial": 1.0, "gpus_per_trial": 0.25, "concurrent": None, "packing": [row(4, 30).as_dict()]}
     request = Request(Path("r"), Path("d"))
     for given_share in (None, "auto"):
-        assert launch._resources(dataclasses.replace(request, gpus_per_trial=given_share), before) == before
-    assert launch._resources(dataclasses.replace(request, gpus_per_trial=0.5), before) == {
+        assert launch.merged_resources(dataclasses.replace(request, gpus_per_trial=given_share), before) == before
+    assert launch.merged_resources(dataclasses.replace(request, gpus_per_trial=0.5), before) == {
         **before, "gpus_per_trial": 0.5,
     }  # fmt: skip
 
