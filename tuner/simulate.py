@@ -74,7 +74,13 @@ class Search:
     """Whether it did not come to its end; of several with the same PER, whether none did."""
     stopped: Mapping[str, int]
     """Run -> its last epoch, for those that did not come to their end."""
-    started: int
+    drawn: frozenset[str]
+    """The runs that were started."""
+
+    @property
+    def started(self) -> int:
+        """How many runs were started."""
+        return len(self.drawn)
 
     @property
     def best_per(self) -> float:
@@ -271,7 +277,7 @@ class _Loop:
             winner=runs[winners[0]].label,
             winner_stopped=cut.issuperset(winners),
             stopped={runs[number].label: self.reached[number] for number in sorted(cut)},
-            started=len(runs),
+            drawn=frozenset(run.label for run in runs.values()),
         )
 
 
