@@ -15,11 +15,11 @@ from typing import Any, Literal
 from results.events import LOG_NAME, EventLog
 from results.lock import StudyLock
 from search_spaces import InputError, RunConfig, Space
-from search_spaces.checkpoints import size_text
 from search_spaces.given import parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
 from tuner import budgets, checkpoints, objectives, provenance
+from tuner.closing import finish
 from tuner.faults import PatientLog, Watchdog
 from tuner.trials import load_run_or_trial, read_log
 
@@ -392,7 +392,7 @@ def _run(
             compact(folder)
         except InputError as error:  # every table can be made from the log, which is whole
             print(f"warning: {error}", file=sys.stderr)
-    return _finish(study, reason, request)
+    return finish(study, reason, request.results_dir)
 
 
 def check_writable(results_dir: Path) -> None:
@@ -427,39 +427,3 @@ def _announce(study: Any, concurrent: int) -> None:
         print(f"resuming: {ended} trials had ended, {waiting} go on from their checkpoints", file=sys.stderr)
     elif settings["space"] and (text := in_short(settings, concurrent)):
         print(f"plan: {text}; 'tuner plan' has more", file=sys.stderr)
-
-
-def _finish(study: Any, reason: str, request: Request) -> int:
-    """The table, and what to do next."""
-    from results.best import best
-    from results.confirmed import confirmed
-    from results.pareto import front
-    from tuner.lineage import lineage_table
-
-    name = study.settings["study"]
-    trials = study.state.trials.values()
-    failed = [t for t in trials if t.status == "failed"]
-    print()
-    if study.settings.get("lineage"):
-        print(lineage_table(request.results_dir, name).render("table"))
-    else:
-        fresh = confirmed(request.results_dir, [name]) if study.settings.get("confirms") else None
-        several = front(request.results_dir, [name]) if study.settings.get("costs") else None
-        print((fresh or several or best(request.results_dir, [name], top=10)).render("table"))
-    if used := sum(checkpoints.files_of(study.folder).values()):
-        print(f"\ncheckpoints: {size_text(used)} in {study.folder / checkpoints.FOLDER}")
-    where = "" if request.results_dir == Path("results") / "studies" else f" --results {request.results_dir}"
-    if reason == "interrupted":
-        print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")
-        return 130
-    for line in budgets.advice(study, reason, where):
-        print(f"\n{line}")
-    how = "--pareto" if study.settings.get("costs") else "--top 5"
-    print(f"\nnext: tuner best {study.settings.get('confirms') or name} {how}{where}")
-    if study.settings["space"]:
-        print(f"      tuner confirm {name} --top 5 --seeds 5{where}   (does the lead stay with fresh seeds?)")
-    print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')
-    if failed and len(failed) == len(trials):
-        print(f"error: every trial failed; the first said: {failed[0].error}", file=sys.stderr)
-        return 1
-    return 0
