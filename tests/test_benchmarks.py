@@ -68,6 +68,17 @@ def test_packing_prints_its_figures_without_ray(tmp_path: Path) -> None:
     assert all(row["fits"] and row["trials_per_hour"] > 0 for row in rows)
 
 
+def test_checkpoints_prints_its_figures(tmp_path: Path) -> None:
+    """A row for each way of writing, what `auto` makes of it, and the time to read, with `trainable` alone."""
+    out = run("checkpoints.py", "--quick", "--json", "rows.json", cwd=tmp_path, without="ray,optuna,duckdb,tuner,results")
+    assert "checkpoint background  stall" in out
+    rows = json.loads((tmp_path / "rows.json").read_text())
+    ways = {row["checkpoint"]: row for row in rows if "checkpoint" in row}
+    assert set(ways) == {"none", "at once", "background", "auto"}
+    assert 0 < ways["background"]["stall"] and 1 <= ways["auto"]["written"] <= ways["auto"]["epochs"] == 3
+    assert rows[-1]["read_seconds"] > 0
+
+
 @pytest.mark.ray
 def test_orchestration_prints_its_figures(tmp_path: Path) -> None:
     """Milliseconds per trial and between trials, the driver's share, and the time from the command to an epoch."""

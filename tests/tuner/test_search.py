@@ -92,10 +92,14 @@ def test_the_best_checkpoint_scores_what_the_table_says(finished, tiny_data):
     assert found.per == best["best_per"]
 
 
-@pytest.mark.parametrize("epochs", [2, 13])
-def test_a_killed_driver_resumes_exactly(finished, tmp_path, tiny_data, real_space, tuner, epochs):
-    """SIGKILL on the driver, then `tuner resume`: the same trials, stops and PERs, bit for bit, and nothing twice."""
+@pytest.mark.parametrize(("epochs", "every"), [(2, "auto"), (13, "3 epochs")])
+def test_a_killed_driver_resumes_exactly(finished, tmp_path, tiny_data, real_space, tuner, epochs, every):
+    """SIGKILL on the driver, then `tuner resume`: the same trials, stops and PERs, bit for bit, and nothing twice.
+
+    Whether a checkpoint is written at every epoch or epochs have to be repeated.
+    """
     arguments = ("search", real_space, "--data", tiny_data, "--study", "killed", "--concurrent", 1)
+    arguments += ("--checkpoint-every", every)
     process = tuner.start(*arguments, cwd=tmp_path, start_new_session=True)
     study = study_folder(tmp_path, "killed")
     wait_for_epochs(process, study / LOG_NAME, epochs)
