@@ -18,7 +18,7 @@ from search_spaces import InputError, RunConfig, Space
 from search_spaces.given import parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
-from tuner import budgets, checkpoints, objectives, provenance
+from tuner import budgets, checkpoints, objectives, provenance, warm_start
 from tuner.closing import finish
 from tuner.faults import PatientLog, Watchdog
 from tuner.trials import load_run_or_trial, read_log
@@ -41,6 +41,7 @@ class Request:
     objectives: str | None = None
     stopping: str | None = None
     start: tuple[str, ...] = ()
+    warm_start: tuple[str, ...] = ()
     retries: int | None = None
     cpus: int | None = None
     cpus_per_trial: float | None = None
@@ -247,6 +248,9 @@ def search(space: Space, study_name: str, request: Request) -> int:
         settings["resources"]["packing"] = packing
         best = next(each for each in packing if each["count"] == round(1 / share))
         budgets.check_fits(settings["budget"], best["count"] / best["trials_per_hour"], share)
+    if request.warm_start:
+        settings["warm_start"], more = warm_start.gather(space, request.results_dir, request.warm_start, settings)
+        notes += more
     notes += objectives.notes(settings)
     return _run(folder, request, settings, notes)
 

@@ -92,6 +92,10 @@ class Method:
         """The study that the sampler is to see."""
         return study
 
+    def born(self) -> dict[str, Any]:
+        """Optuna's attributes of a trial that ended before the study began."""
+        return {}
+
     def refused(self, study: optuna.Study, trial: optuna.trial.Trial) -> None:
         """A draw broke a constraint: it counts for nothing."""
         study.tell(trial, state=TrialState.FAIL)
@@ -315,6 +319,10 @@ class NSGA2(Method):
     def _sampler(self, seed: int) -> _NSGA2:
         free = {d.name: distribution(d) for d in free_dimensions(self.space)}
         return _NSGA2({name: kind for name, kind in free.items() if not kind.single()}, self.settings, seed)
+
+    def born(self) -> dict[str, Any]:
+        """They are of the first generation."""
+        return {self._sampler(0)._get_generation_key(): 0}
 
     def added(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """The generation, and with the first of a new one its parents, are settled when a trial begins."""

@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces import InputError, Space
 from tuner.samplers import MAX_DRAWS, METHODS, distribution
+from tuner.warm_start import ENOUGH
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -33,17 +34,65 @@ def distributions(space: Space, params: Mapping[str, Any]) -> dict[str, BaseDist
 
 
 class OptunaSearcher:
-    """Proposes the parameters of a trial from the trials it has been told about; `objectives` is their number."""
+    """Proposes the parameters of a trial from the trials it has been told about; `objectives` is their number.
 
-    def __init__(self, space: Space, searcher: Mapping[str, Any], seed: int, objectives: int = 1) -> None:
-        self._space = space
-        self._seed = seed
-        self._study = optuna.create_study(directions=["minimize"] * objectives)
+    `earlier` are other studies' trials (`tuner.warm_start.discounted`); those that do not compare with this study's are
+    forgotten when it has enough of its own.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        searcher: Mapping[str, Any],
+        seed: int,
+        objectives: int = 1,
+        earlier: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self._space, self._settings, self._seed, self._objectives = space, searcher, seed, objectives
+        self._earlier = earlier
+        self._completed = 0
+        self._own: list[tuple[str, tuple[Any, ...]]] | None = None
+        """What has been told of this study, while earlier trials may have to be forgotten."""
+        self._begin(earlier)
+        if any(not trial["compares"] for trial in earlier):
+            self._own = []
+
+    def _begin(self, earlier: Sequence[Mapping[str, Any]]) -> None:
+        self._study = optuna.create_study(directions=["minimize"] * self._objectives)
         self._optuna_number: dict[int, int] = {}
         self._proposed: dict[int, int] = {}
         self._ends: list[int] = []
         """Optuna's numbers of the trials that told something, in the order of their ends."""
-        self._method = METHODS[searcher["kind"]](space, searcher, seed)
+        self._method = METHODS[self._settings["kind"]](self._space, self._settings, self._seed)
+        single = self._objectives == 1
+        for trial in earlier:
+            params, status = trial["params"], trial["status"]
+            kinds = distributions(self._space, params)
+            if status == "completed":
+                done = create_trial(values=trial["values"], params=params, distributions=kinds)
+                done.system_attrs = self._method.born()
+                self._study.add_trial(done)
+                # CMA-ES begins at the best of so many; they are in the order of their values.
+                if len(self._ends) < self._settings.get("startup_trials", 0):
+                    self._ends.append(len(self._study.get_trials(deepcopy=False)) - 1)
+            elif status == "diverged" or single:
+                reached = {trial["epochs"]: trial["values"][0]} if status == "stopped" else {}
+                self._study.add_trial(
+                    create_trial(
+                        state=TrialState.PRUNED, params=params, distributions=kinds, intermediate_values=reached
+                    )
+                )
+
+    def _note(self, what: str, *told: Any) -> None:
+        if self._own is not None:
+            self._own.append((what, told))
+
+    def _forget(self) -> None:
+        """Go on as one who was told only of earlier trials that compare, and of this study."""
+        own, self._own = self._own or [], None
+        self._begin([trial for trial in self._earlier if trial["compares"]])
+        for what, told in own:
+            getattr(self, what)(*told)
 
     def propose(self, number: int) -> dict[str, Any]:
         """The sampled parameters of trial `number`. Raises InputError if no draw fits the space's constraints."""
@@ -77,6 +126,7 @@ class OptunaSearcher:
 
     def started(self, number: int, params: Mapping[str, Any]) -> None:
         """A trial runs with `params`; it counts as running until it ends."""
+        self._note("started", number, params)
         if number in self._proposed:
             self._optuna_number[number] = self._proposed.pop(number)
             return
@@ -90,6 +140,7 @@ class OptunaSearcher:
 
     def rung(self, number: int, epoch: int, per: float) -> None:
         """The PER that a trial had at a rung."""
+        self._note("rung", number, epoch, per)
         frozen = self._frozen(self._optuna_number[number])
         single = len(self._study.directions) == 1
         if single and frozen.state == TrialState.RUNNING and epoch not in frozen.intermediate_values:
@@ -97,6 +148,7 @@ class OptunaSearcher:
 
     def ended(self, number: int, status: str, objective: float | Sequence[float] | None) -> None:
         """A trial ended for good; `objective` is its value, or those of several objectives, None if there is none."""
+        self._note("ended", number, status, objective)
         trial = self._optuna_number.pop(number)
         if status == "completed" and objective is not None:
             self._study.tell(trial, objective)
@@ -111,6 +163,9 @@ class OptunaSearcher:
                 worst = create_trial(state=TrialState.PRUNED, params=frozen.params, distributions=frozen.distributions)
                 self._study.add_trial(worst)
                 self._ends.append(len(self._study.get_trials(deepcopy=False)) - 1)
+        self._completed += status == "completed"
+        if self._own is not None and self._completed >= ENOUGH:
+            self._forget()
 
     def _frozen(self, optuna_number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[optuna_number]

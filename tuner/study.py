@@ -184,10 +184,11 @@ class StudyState:
         if self._searching:
             from tuner.changes import retell
             from tuner.searcher import OptunaSearcher
+            from tuner.warm_start import discounted
 
-            self.searcher = OptunaSearcher(
-                self.space, self.settings["searcher"], self.settings["seed"], len(objectives.names(self.settings))
-            )
+            count = len(objectives.names(self.settings))
+            earlier = discounted(self.settings.get("warm_start", []), self.space)
+            self.searcher = OptunaSearcher(self.space, self.settings["searcher"], self.settings["seed"], count, earlier)
             self.untold = retell(self.searcher, self.space, self)
 
     def _study_resumed(self, event: Mapping[str, Any]) -> None:

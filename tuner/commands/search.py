@@ -60,6 +60,12 @@ def _plan_options(function: Any) -> Any:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
 @_plan_options
 @click.option(
+    "--warm-start",
+    multiple=True,
+    metavar="STUDY",
+    help="Tell the searcher of the trials of an earlier study, which lie in this space; may be given several times.",
+)
+@click.option(
     "--objectives",
     metavar="PER,COST",
     help="Minimise several numbers: best_per or last_per, then any of train_seconds, gpu_seconds, parameters "
@@ -81,8 +87,8 @@ def search(space: str, data_dir: Path, study: str | None, resume_: bool, results
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
     again = resume_ and (results_dir / name).exists()
-    if again and given["objectives"]:
-        raise click.UsageError("a study keeps the objectives it began with; leave --objectives out")
+    if again and (given["objectives"] or given["warm_start"]):
+        raise click.UsageError("a study keeps the objectives and the warm start it began with; leave them out")
     raise click.exceptions.Exit(go_on(name, request, loaded) if again else begin(loaded, name, request))
 
 
