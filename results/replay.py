@@ -308,6 +308,7 @@ def _summaries(epochs: pa.Table) -> dict[int, dict[str, Any]]:
         ("per", "last", last),
         ("batch", "last", last),
         ("host", "last", last),
+        ("probe_batches", "sum", pc.ScalarAggregateOptions(min_count=1)),
     ]
     sums = epochs.group_by("trial", use_threads=False).aggregate(wanted)
     lowest = sums["per_min"].take(pc.index_in(epochs["trial"], sums["trial"].combine_chunks()))
@@ -320,6 +321,7 @@ def _summaries(epochs: pa.Table) -> dict[int, dict[str, Any]]:
         "per_last": "last_per",
         "batch_last": "batches",
         "host_last": "host",
+        "probe_batches_sum": "probe_batches",
     }
     rows = sums.select(["trial", *names]).rename_columns(["trial", *names.values()]).to_pylist()
     return {row["trial"]: {**row, "best_epoch": best_epochs.get(row["trial"])} for row in rows}

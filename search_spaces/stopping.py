@@ -44,9 +44,6 @@ class ComparingRule(Rule):
     min_curves: int = Field(1, ge=1, description="nobody is stopped where fewer trials than this have come")
     patience: int = Field(1, ge=1, description="rungs in a row that a trial must fail before it is stopped")
     protect: int = Field(0, ge=0, description="this many of the study's best trials so far are never stopped")
-    probe_share: float = Field(
-        0.25, gt=0, le=1, description="metric probe: length of a probe, as a share of the batches done before it"
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -77,6 +74,9 @@ class HalvingRule(ComparingRule):
     )
     reduction: int | float = Field(3, description="a rung keeps one in this many, and the next is this much later")
     max_rungs: int | None = Field(None, ge=1, description="rungs at most; null = as many as fit in the run")
+    probe_share: float = Field(
+        0.25, gt=0, le=1, description="metric probe: length of a probe, as a share of the batches done before it"
+    )
 
     @field_validator("reduction")
     @classmethod

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from search_spaces.config import LinearSchedule, RunConfig
-from trainable.data import Dataset
-from trainable.loop import EpochReport, train
 from trainable.schedules import lr_at
+
+if TYPE_CHECKING:  # who only plans probes does without torch
+    from trainable.data import Dataset
+    from trainable.loop import EpochReport
 
 END_RATIO = 0.01
 """A probe ends at the schedule's own last rate, or at this share of its peak if that is lower."""
@@ -32,6 +34,8 @@ def cooldown(config: RunConfig, dataset: Dataset, state: Mapping[str, Any], batc
     the run itself would see. `state` is not changed, and `batches` is at most the batches it has done. A copy that
     diverges has `diverged` set and a PER of NaN.
     """
+    from trainable.loop import train
+
     done = state["batch"]
     if not 1 <= batches <= done:
         raise ValueError(f"a probe after {done} batches can take 1 to {done} more, not {batches}")

@@ -37,6 +37,7 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
     from trainable.data import open_dataset
     from tuner import budgets, checkpoints
     from tuner.launch import check_data, chosen, merged_resources, start_points
+    from tuner.rule_fit import check_fit
 
     old, events = read_log(folder)
     refuse_for_plan(
@@ -68,6 +69,8 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
             if (asked := getattr(request, key)) is not None:
                 new[key] = chosen(key, kind, TypeAdapter(kind).validate_python(old[key]), asked)
         now = space or Space.from_dict(old["space"])
+        if space is not None or "stopping" in new:
+            check_fit(new.get("stopping", old["stopping"]), now, new["budget"], "--stopping")
         starts, notes = start_points(now, request.results_dir, request.start, own=space is not None)
         started = [event for event in events if event["event"] == "trial_started"]
         new.update(space_changes(old, started, space, starts))

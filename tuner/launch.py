@@ -17,10 +17,11 @@ from results.lock import StudyLock
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.given import parse_settings
 from search_spaces.searchers import Searcher
-from search_spaces.stopping import Stopping
+from search_spaces.stopping import Stopping, rule_text
 from tuner import budgets, checkpoints, objectives, provenance, warm_start
 from tuner.closing import finish
 from tuner.faults import PatientLog, Watchdog
+from tuner.rule_fit import check_fit
 from tuner.trials import load_run_or_trial, read_log
 
 
@@ -91,11 +92,13 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> di
     common = _common_settings(study, request, dataset)
     budget = budgets.merged(space.budget.model_dump(), budgets.given(request))
     searcher = chosen("searcher", Searcher, space.searcher, request.searcher)
+    stopping = chosen("stopping", Stopping, space.stopping, request.stopping)
+    check_fit(stopping, space, budget, "--stopping" if request.stopping else f"{space.name}: stopping")
     return {
         **common,
         "space": space.as_dict(),
         "searcher": searcher,
-        "stopping": chosen("stopping", Stopping, space.stopping, request.stopping),
+        "stopping": stopping,
         "checkpoints": checkpoints.chosen(space.checkpoints, request),
         **objectives.chosen(space, request.objectives, searcher["kind"], common["resources"]["gpus_per_trial"]),
         "budget": budgets.check(budget, budgets.given(request), common["resources"]["gpus_per_trial"], space.name),
@@ -146,8 +149,11 @@ def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, An
 
 
 def chosen(name: str, kinds: Any, default: Any, given: str | None) -> dict[str, Any]:
-    """The space's own searcher or stopping rule, or the one that was given: a kind, perhaps with settings after it."""
-    if given is None or given.split() == [default.kind]:
+    """The space's own searcher or stopping rule, or the one that was given: a kind, perhaps with settings after it.
+
+    What is not given has the kind's default, whatever the space says.
+    """
+    if given is None:
         settings: dict[str, Any] = default.model_dump(mode="json")
         return settings
     return parse_settings(given, kinds, name)
@@ -422,7 +428,7 @@ def _announce(study: Any, concurrent: int) -> None:
     print(
         f"study {settings['study']}: {what}, data {settings['data']['name']}, "
         f"budget {budgets.text(settings['budget'])}, searcher {settings['searcher']['kind']}, "
-        f"stopping {settings['stopping']['kind']}, {concurrent} at once",
+        f"stopping {rule_text(settings['stopping'])}, {concurrent} at once",
         file=sys.stderr,
     )
     if study.state.trials:

@@ -21,6 +21,7 @@ from results.lock import is_held
 from results.output import visible
 from search_spaces import InputError
 from search_spaces.checkpoints import size_text
+from search_spaces.stopping import rule_text
 from tuner import budgets, checkpoints
 from tuner.progress import Progress, clock, describe_end, summarise
 from tuner.study import StudyState
@@ -167,7 +168,7 @@ def describe(watched: Watched) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in sorted(facts["statuses"].items()))
     lines = [
         f"study {facts['study']}: {facts['what']}, data {facts['data']}, searcher {facts['searcher']}, "
-        f"stopping {facts['stopping']}" + (f", budget {budget}" if budget != "-" else ""),
+        f"stopping {rule_text(state.settings['stopping'])}" + (f", budget {budget}" if budget != "-" else ""),
         f"driver: {watched.driver()}",
         f"trials: {facts['trials']} started ({counts or 'none'}), {facts['epochs']} epochs, "
         f"{clock(facts['seconds'])} of wall time",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,13 @@ def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
     kept = {key: place.checkpoints[key] for key in ("every", "best_weights") if key in place.checkpoints}
     kept |= {"rungs": job.rungs, "pauses": job.pauses}
     return run_trial(
-        job.config, _dataset(place.data), folder, epochs_logged=job.epochs_logged, gpus=place.gpus, checkpoints=kept
+        job.config,
+        _dataset(place.data),
+        folder,
+        epochs_logged=job.epochs_logged,
+        gpus=place.gpus,
+        checkpoints=kept,
+        probes=job.probes,
     )
 
 
@@ -66,6 +72,7 @@ def run_trial(
     epochs_logged: int = 0,
     gpus: float = 0.0,
     checkpoints: Mapping[str, Any] | None = None,
+    probes: Collection[tuple[int, int]] = (),
 ) -> Iterator[dict[str, Any]]:
     """Train one trial and yield the row of each epoch; `checkpoints` are settings of `trainable.keeping.Keeper`.
 
@@ -73,7 +80,8 @@ def run_trial(
     yielded again. If the checkpoint is further than the log, its own epoch is yielded again first: the driver died
     between the two. In a row, `cpu_seconds` and `gpu_seconds` are those of this attempt so far, `checkpoint_seconds`
     those for which this epoch's checkpoint held up the training, `note` says what went wrong with checkpoints, and
-    `host` and `pid` name the process.
+    `host` and `pid` name the process. After the epochs in `probes`, (epoch, batches), a cooldown probe of so many
+    batches is made; the row holds what it came to, and its time is in `seconds`.
     """
     from trainable import train
     from trainable.keeping import Keeper
@@ -94,12 +102,32 @@ def run_trial(
             "pid": os.getpid(),
         }
 
+    def probed(row: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+        batches = dict(probes).get(row["epoch"])
+        return row if batches is None else {**row, **_probe(config, dataset, whole, batches, row["seconds"])}
+
     if state is not None and state["epoch"] > epochs_logged:
-        yield {**state["report"], "diverged": False, **spent()}
+        yield {**probed(state["report"], state), "diverged": False, **spent()}
     try:
         for report in train(config, dataset, resume_from=state):
             before = time.monotonic()
             keeper.keep(report)
-            yield {**report.row(), "diverged": report.diverged, **spent(time.monotonic() - before)}
+            stalled = time.monotonic() - before
+            row = report.row() if report.diverged else probed(report.row(), report.checkpoint())
+            yield {**row, "diverged": report.diverged, **spent(stalled)}
     finally:
         keeper.flush()
+
+
+def _probe(config: Any, dataset: Any, state: Mapping[str, Any], batches: int, seconds: float) -> dict[str, Any]:
+    """What a cooldown probe adds to the row of an epoch that took `seconds`."""
+    from trainable.cooldown import cooldown
+
+    before = time.monotonic()
+    report = cooldown(config, dataset, state, batches)
+    return {
+        "probe_per": report.per,
+        "probe_val_loss": report.val_loss,
+        "probe_batches": batches,
+        "seconds": seconds + time.monotonic() - before,
+    }

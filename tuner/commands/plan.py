@@ -65,6 +65,7 @@ def plan(
     from tuner import budgets
     from tuner.forecast import forecast
     from tuner.launch import Request, chosen, trial_resources
+    from tuner.rule_fit import check_fit
     from tuner.virtual import draws
 
     loaded = load_space(space)
@@ -77,6 +78,7 @@ def plan(
         "budget": budgets.check(budget, limits, resources["gpus_per_trial"], loaded.name),
         "resources": resources,
     }
+    check_fit(settings["stopping"], loaded, budget, "--stopping" if stopping else f"{loaded.name}: stopping")
     concurrent = given["concurrent"] or _fitting(resources)
     concurrent = min(concurrent, settings["budget"]["trials"] or concurrent)
     configs = [loaded.config(loaded.start_params(name)[0], 0) for name in loaded.start_points]

@@ -28,8 +28,9 @@ def _plan_options(function: Any) -> Any:
         ),
         click.option(
             "--stopping",
-            type=click.Choice(["asha", "none"]),
-            help="Stopping rule [default: the space's, or as before].",
+            metavar="KIND",
+            help="Stopping rule: asha, hyperband, median, one_epoch, extrapolation or none, perhaps with settings: "
+            "'asha at=horizon grace=0.25' ('tuner spaces rules' explains them) [default: the space's, or as before].",
         ),
         click.option(
             "--start",
@@ -49,9 +50,14 @@ def _plan_options(function: Any) -> Any:
 
 
 @click.command(
-    epilog="Example: tuner search small --data data/an4 --trials 16 --study an4. "
-    "Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. "
-    "For large models: --checkpoint-every '10 minutes' --best-weights half --checkpoint-budget 200GB."
+    epilog="""\b
+Examples:
+  tuner search small --data data/an4 --trials 16 --study an4
+  tuner search small --data data/an4 --stopping "asha promote=true at=horizon grace=0.25"
+
+Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. For large models: --checkpoint-every '10 minutes'
+--best-weights half --checkpoint-budget 200GB.
+"""
 )
 @click.argument("space")
 @data_option

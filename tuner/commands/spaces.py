@@ -49,6 +49,7 @@ def spaces(context: click.Context) -> None:
 def show_space(name: str, form: str) -> None:
     """Show what space NAME (shipped, or a file) searches."""
     from search_spaces import load_space
+    from search_spaces.stopping import rule_text
     from tuner import budgets
 
     space = load_space(name)
@@ -73,7 +74,7 @@ def show_space(name: str, form: str) -> None:
         "start points": ", ".join(space.start_points) or "-",
         "objective": space.objective,
         "searcher": _settings(space.searcher.model_dump(exclude_none=True)),
-        "stopping": _settings(space.stopping.model_dump(exclude_none=True)),
+        "stopping": rule_text(space.stopping.model_dump()),
         "budget": budgets.text(space.budget.model_dump()),
     }
     for key, value in facts.items():
@@ -81,6 +82,33 @@ def show_space(name: str, form: str) -> None:
     for start in space.start_points:
         for note in space.start_params(start)[1]:
             click.echo(f"note: start point {start}: {note}")
+
+
+@spaces.command("rules", epilog="Example: tuner spaces rules asha")
+@click.argument("kind", required=False)
+@format_option
+def show_rules(kind: str | None, form: str) -> None:
+    """List the early-stopping rules, or the settings of KIND, as a space file or --stopping gives them."""
+    from search_spaces import InputError
+    from search_spaces.stopping import STOPPING_KINDS
+    from search_spaces.wording import did_you_mean, either, show
+
+    if kind is None:
+        kinds = STOPPING_KINDS.items()
+        click.echo(_rows([{"rule": n, "what it does": (m.__doc__ or "").splitlines()[0]} for n, m in kinds], form))
+        if form == "table":
+            click.echo('\nnext: tuner spaces rules asha; tuner search SPACE --stopping "asha at=horizon grace=0.25"')
+        return
+    if kind not in STOPPING_KINDS:
+        near = did_you_mean(kind, STOPPING_KINDS)
+        raise InputError(f"{kind}: there is no such stopping rule; {near}give {either(list(STOPPING_KINDS))}")
+    fields = [(name, about) for name, about in STOPPING_KINDS[kind].model_fields.items() if name != "kind"]
+    rows = [{"setting": n, "default": show(about.default), "what it does": about.description} for n, about in fields]
+    if rows:
+        click.echo(_rows(rows, form))
+    if form == "table":
+        given = " ".join(["", *(f"{row['setting']}={row['default']}" for row in rows[:2])])
+        click.echo(f'\nnext: tuner search SPACE --data FOLDER --stopping "{kind}{given}"')
 
 
 @spaces.command(
