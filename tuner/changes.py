@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.searchers import Searcher
-from search_spaces.stopping import Stopping
+from search_spaces.stopping import Stopping, rule_text
 from tuner import objectives
 from tuner.trials import read_log
 
@@ -166,6 +166,8 @@ def describe(changed: Mapping[str, Any], state: StudyState) -> list[str]:
             lines.append(f"space {old['name']} -> {new['name']}{_told(state)}")
         elif key == "start_points":
             lines.append(f"start points: {len(new)} to come")
+        elif key == "stopping":
+            lines.append(f"stopping: {rule_text(old)} -> {rule_text(new)}")
         elif key != "starts_from" and isinstance(new, Mapping):
             before = old if isinstance(old, Mapping) else {}
             parts = [f"{k} {_show(before.get(k))} -> {_show(v)}" for k, v in new.items() if before.get(k) != v]

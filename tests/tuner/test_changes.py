@@ -168,7 +168,7 @@ def test_the_command_line_names_each_change(tmp_path, tiny_data, real_space, tun
     for line in (
         "space toy_real -> narrow",
         "searcher: kind tpe -> random",
-        "stopping: kind asha -> none",
+        "stopping: asha reduction=2 -> none",
         "budget: trials 2 -> 3",
     ):
         assert f"changed from now on: {line}" in done.err
