@@ -19,7 +19,7 @@ export PATH="$B2T_VENV/bin:$PATH" OMP_NUM_THREADS=1 RAY_USAGE_STATS_ENABLED=0 RA
 RAY_AUTH_TOKEN="$(python -c 'import secrets; print(secrets.token_hex(32))')"
 export RAY_AUTH_TOKEN RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=300
 
-head="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 address="$head:$((20000 + SLURM_JOB_ID % 20000))"
 
 # Ray starts on all nodes, the driver on the first; when it ends, so does Ray. The time limit and scancel arrive as

@@ -33,6 +33,7 @@ from tuner.commands import (
     spaces,
     stop,
     submit,
+    sync,
     train,
     trials,
     watch,
@@ -73,6 +74,7 @@ for command in (
     *watch.COMMANDS,
     *stop.COMMANDS,
     *submit.COMMANDS,
+    *sync.COMMANDS,
 ):
     tuner.add_command(command)
 

@@ -348,7 +348,7 @@ def _run(
     from rich.console import Console
 
     from results.tables import compact
-    from tuner import observers, ray_backend, staging
+    from tuner import observers, ray_backend, remote, staging
     from tuner.changes import describe
     from tuner.progress import Progress
     from tuner.study import Study
@@ -375,6 +375,7 @@ def _run(
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
         if lock is None:  # a new study's folder is not made before Ray is there
             lock = stack.enter_context(StudyLock(folder))
+        stack.enter_context(remote.mirrored(folder))
         hearers = observers.start(folder, request.log, request.notify, request.notify_on, request.storage)
         for hearer in hearers:
             stack.callback(hearer.close)

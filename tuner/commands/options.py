@@ -32,17 +32,29 @@ class CardShare(click.ParamType):
         return share
 
 
+class ResultsFolder(click.Path):
+    """A folder, or the URI of an object store: then its local working folder, brought up to date."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The local folder."""
+        if "://" in str(value):
+            from tuner.remote import working_folder
+
+            return working_folder(str(value))
+        return super().convert(value, param, ctx)
+
+
 def results_option(function: Any) -> Any:
     """--results: the folder that holds the studies."""
     return click.option(
         "--results",
         "results_dir",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=ResultsFolder(path_type=Path, file_okay=False),
         default=RESULTS,
         envvar="TUNER_RESULTS",
         show_default=True,
         show_envvar=True,
-        help="Folder that holds the studies.",
+        help="Folder that holds the studies, or a store: s3://BUCKET/PREFIX, gs://...",
     )(function)
 
 
