@@ -33,9 +33,13 @@ LENGTH = 2.0
 LINEAR, SHARED, NOISE = 0.1, 0.05, 0.05
 """Variances beside the smooth part's 1: a linear trend, what transitions of a curve share, and each one's own."""
 MOST_TRANSITIONS = 400
-"""More than these are thinned evenly: a forecast stays a matter of milliseconds."""
+"""More than these are thinned, so that a forecast stays a matter of milliseconds."""
+WHOLE_SHARE = 0.75
+"""The room that transitions of runs that came to their end have at least, however many were stopped early."""
 PRIOR_CURVES = 2.0
 """The weight, in curves, of the process's own uncertainty against what was seen on curves left out."""
+WAY = 0.7
+"""How alike in length a way must be to say how far off forecasts are: its logarithm, so about a factor of two."""
 FLOOR = 1e-4
 """PER and loss are floored here before the logarithm is taken."""
 QUANTILES = 101
@@ -65,6 +69,11 @@ class LearningCurve:
     def best(self) -> float:
         """The lowest PER so far."""
         return float(self.per.min())
+
+    @property
+    def whole(self) -> bool:
+        """Whether the run came to its end."""
+        return self.ended and bool(self.batch[-1] >= self.end)
 
     def inputs(self, i: int, j: int | None) -> list[float]:
         """What the model is told of the way from point `i` to point `j`, or to the end (None)."""
@@ -107,6 +116,7 @@ class LearningCurve:
         return math.log(max(loss, FLOOR)) if math.isfinite(loss) else self._log_per(i)
 
 
+_Transition = tuple[LearningCurve, int, int]
 _REMAINING = 3
 """The input that says how far the way is: the part that a curve's transitions share grows with it."""
 
@@ -201,12 +211,21 @@ def forecasts(curves: Sequence[LearningCurve], wanted: Sequence[int]) -> dict[in
     if not pairs or not asked:
         return {}
     if len(pairs) > MOST_TRANSITIONS:
-        pairs = [pairs[round(at)] for at in np.linspace(0, len(pairs) - 1, MOST_TRANSITIONS)]
+        whole, cut = [pair for pair in pairs if pair[0].whole], [pair for pair in pairs if not pair[0].whole]
+        room = max(round(WHOLE_SHARE * MOST_TRANSITIONS), MOST_TRANSITIONS - len(cut))
+        whole = _evenly(whole, room)
+        pairs = whole + _evenly(cut, MOST_TRANSITIONS - len(whole))
     inputs = np.array([curve.inputs(i, j) for curve, i, j in pairs])
     falls = np.array([curve.fall(i, j) for curve, i, j in pairs])
     numbers = np.array([curve.trial for curve, _, _ in pairs], dtype=np.int64)
     fit = _fit(inputs.tobytes(), falls.tobytes(), numbers.tobytes(), inputs.shape[1])
     return _predict(fit, asked)
+
+
+def _evenly(pairs: list[_Transition], most: int) -> list[_Transition]:
+    if len(pairs) <= most:
+        return pairs
+    return [pairs[round(at)] for at in np.linspace(0, len(pairs) - 1, most)]
 
 
 def _predict(fit: _Fit, asked: Sequence[LearningCurve]) -> dict[int, Forecast]:
@@ -219,7 +238,8 @@ def _predict(fit: _Fit, asked: Sequence[LearningCurve]) -> dict[int, Forecast]:
     variance = np.maximum(prior - ((cross @ fit.inverse) * cross).sum(1), NOISE)
     middle = fit.mean + fit.sd * (cross @ fit.alpha)
     squares = ((query[:, None] - known[None]) ** 2).sum(2)
-    near = np.exp(-0.5 / LENGTH**2 * squares)
+    ways = (raw[:, None, _REMAINING] - fit.inputs[None, :, _REMAINING]) / WAY
+    near = np.exp(-0.5 * (squares / LENGTH**2 + ways**2))
     _, own, counts = np.unique(fit.curve, return_inverse=True, return_counts=True)
     near /= counts[own]  # so that a curve counts once, however many of its transitions there are
     weight = near.sum(1)

@@ -214,6 +214,23 @@ def test_curves_without_a_schedule_are_forecast_too():
     assert decide(made, 99, Point(1, 10, 0.95)).stop
 
 
+def test_whole_runs_still_teach_among_very_many_that_were_stopped_early():
+    """Hundreds of runs stopped at their third epoch do not crowd out what the finished ones say of the end."""
+    made = recorded(range(16))
+    for number in range(100, 500):
+        curve, points = made_up(number, config(number))
+        made.begin(Curve.of_run(number, curve.config))
+        for at in points[:3]:
+            made.record(number, at, "stop" if at.epoch == 3 else "continue")
+    missed = []
+    for number in range(28, 40):
+        point = after(made, number, 2)
+        own = outlook(made, made.curves[number], point, 1).own
+        missed.append(math.log(own.per(0.5) / lowest(number)))
+        made.end(number, stopped=True)
+    assert np.sqrt(np.mean(np.square(missed))) < 0.3
+
+
 def test_decisions_do_not_depend_on_the_order_in_which_the_log_was_read_or_on_what_was_asked_before():
     """The same curves give the same forecast to the last digit, in a fresh history and in one that has decided much."""
     asked = recorded(range(12))
