@@ -377,8 +377,8 @@ def chaos(
             done.append(each)
             verdict = "; ".join(each.violations) or "as undisturbed"
             print(
-                f"round {each.number}/{rounds} {each.kind} after epoch {each.after} ({each.note}): resumed {each.resumed}, "
-                f"{each.repeated} epochs repeated, {each.seconds:.0f} s: {verdict}",
+                f"round {each.number}/{rounds} {each.kind} after epoch {each.after} ({each.note}): "
+                f"resumed {each.resumed}, {each.repeated} epochs repeated, {each.seconds:.0f} s: {verdict}",
                 file=sys.stderr,
                 flush=True,
             )
