@@ -70,12 +70,14 @@ def test_packing_prints_its_figures_without_ray(tmp_path: Path) -> None:
 
 def test_checkpoints_prints_its_figures(tmp_path: Path) -> None:
     """A row for each way of writing, what `auto` makes of it, and the time to read, with `trainable` alone."""
-    out = run("checkpoints.py", "--quick", "--json", "rows.json", cwd=tmp_path, without="ray,optuna,duckdb,tuner,results")
+    out = run(
+        "checkpoints.py", "--quick", "--json", "rows.json", cwd=tmp_path, without="ray,optuna,duckdb,tuner,results"
+    )
     assert "checkpoint background  stall" in out
     rows = json.loads((tmp_path / "rows.json").read_text())
     ways = {row["checkpoint"]: row for row in rows if "checkpoint" in row}
     assert set(ways) == {"none", "at once", "background", "auto"}
-    assert 0 < ways["background"]["stall"] and 1 <= ways["auto"]["written"] <= ways["auto"]["epochs"] == 3
+    assert ways["background"]["stall"] > 0 and 1 <= ways["auto"]["written"] <= ways["auto"]["epochs"] == 3
     assert rows[-1]["read_seconds"] > 0
 
 

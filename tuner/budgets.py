@@ -217,7 +217,7 @@ def _under_one_trial(settings: Mapping[str, Any], trials: Iterable[TrialState], 
     limit = REASONS[reason]
     budget = f"{settings['budget'][limit]:g} {'GPU-hours' if limit == 'gpu_hours' else 'hours'}"
     if furthest is None or not furthest.epoch:
-        return [f"{budget} are under one trial: not one epoch was reported"]
+        return [f"{budget} are under one trial, and under one epoch: give more"]
     if furthest.status in ("stopped", "diverged", "failed"):
         return []
     share = settings["resources"]["gpus_per_trial"] if limit == "gpu_hours" else 1.0

@@ -40,7 +40,7 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
         print(f"\n{line}")
     how = "--pareto" if study.settings.get("costs") else "--top 5"
     print(f"\nnext: tuner best {study.settings.get('confirms') or name} {how}{where}")
-    if study.settings["space"]:
+    if study.settings["space"] and study.state.leader:
         print(f"      tuner confirm {name} --top 5 --seeds 5{where}   (does the lead stay with fresh seeds?)")
     print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')
     if failed and len(failed) == len(trials):

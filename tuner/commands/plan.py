@@ -79,6 +79,9 @@ def plan(
         "resources": resources,
     }
     check_fit(settings["stopping"], loaded, budget, "--stopping" if stopping else f"{loaded.name}: stopping")
+    check_fit(
+        settings["stopping"], loaded, settings["budget"], "--stopping" if stopping else f"{loaded.name}: stopping"
+    )
     concurrent = given["concurrent"] or _fitting(resources)
     concurrent = min(concurrent, settings["budget"]["trials"] or concurrent)
     configs = [loaded.config(loaded.start_params(name)[0], 0) for name in loaded.start_points]
