@@ -36,6 +36,7 @@ class Fault:
 
 
 _NODE = re.compile(r"node (has )?(died|is dead|was lost|has been)|its node|preempt|NodeDied", re.IGNORECASE)
+_CUT = re.compile(r"ActorUnavailableError|actor \w+ is unavailable", re.IGNORECASE)
 _MONITOR = re.compile(r"running low on memory")
 _USED = re.compile(r"was ([\d.]+\s?GB) used / ([\d.]+\s?GB) limit")
 _MEMORY = re.compile(
@@ -60,6 +61,8 @@ def fault_of(text: str) -> Fault:
         if "creation task" in text or "__init__" in last:
             return Fault("start", f"the worker could not be started: {last}")
         return Fault("killed", "the worker process was killed or crashed (by hand, or for want of memory)")
+    if _CUT.search(text):  # what is seen first of a node that goes: the connection breaks before anyone says why
+        return Fault("node", "the connection to its node was lost")
     return Fault("error", last)
 
 

@@ -12,6 +12,7 @@ from search_spaces import InputError
 from trainable.data import open_dataset
 from tuner import cluster
 from tuner.cluster import Expected
+from tuner.faults import Fault, fault_of
 
 
 @pytest.fixture
@@ -143,3 +144,13 @@ def test_a_cluster_that_lets_nobody_in_is_one_line(said, words):
     line = cluster._refusal("h:1", outer)
     assert words in line and line.startswith("--address h:1: ") and "\n" not in line
     assert InputError(line).problems == [line]
+
+
+def test_a_broken_connection_is_the_nodes_fault_not_the_trials():
+    """What Ray says first when a node loses power: the trial has a node's number of retries, not --retries."""
+    said = (
+        "The actor 079e8f4d4010a1b874cfff9202000000 is unavailable: The actor is temporarily unavailable: RpcError: "
+        "RPC error: Socket closed rpc_code: 14. The task may or may not have been executed on the actor."
+    )
+    assert fault_of(said) == Fault("node", "the connection to its node was lost")
+    assert fault_of("ValueError: the card is unavailable").kind == "error"
