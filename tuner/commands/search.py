@@ -54,6 +54,8 @@ def _plan_options(function: Any) -> Any:
 Examples:
   tuner search small --data data/an4 --trials 16 --study an4
   tuner search small --data data/an4 --stopping "asha promote=true at=horizon grace=0.25"
+  tuner search small --data data/an4 --searcher "gp startup_trials=20" --warm-start an4 --storage sqlite:///an4.db
+  tuner search small --data data/an4 --searcher nsga2 --objectives best_per,train_seconds --stopping none
 
 Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. For large models: --checkpoint-every '10 minutes'
 --best-weights half --checkpoint-budget 200GB.
