@@ -179,7 +179,7 @@ def trials_of(events: list[dict[str, Any]]) -> dict[int, tuple[Any, ...]]:
 
 def check(study: Path, whole: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[str]:
     """The invariants that do not hold, a line each. `before` are the events at the moment of the damage."""
-    import pyarrow.parquet as pq
+    from results.tables import load_tables
 
     events, problems = read_events(study / LOG_NAME)
     wrong = [f"log: {problem}" for problem in problems]
@@ -190,7 +190,9 @@ def check(study: Path, whole: list[dict[str, Any]], before: list[dict[str, Any]]
     for e in epochs_of(events):
         if e["per"] != last[e["trial"], e["epoch"]]:
             wrong.append(f"another PER when repeated: trial {e['trial']} epoch {e['epoch']}")
-    rows = pq.read_table(study / "epochs.parquet").select(["trial", "epoch", "per"]).to_pylist()
+    tables, notes = load_tables(study.parent, [study.name], ("epochs",))  # from the log, where they were not written
+    wrong += [note for note in notes if "the log is" not in note]
+    rows = tables["epochs"].select(["trial", "epoch", "per"]).to_pylist()
     table = Counter((row["trial"], row["epoch"]) for row in rows)
     wrong += [f"doubled in the table: trial {t} epoch {e}" for (t, e), count in table.items() if count > 1]
     if {(row["trial"], row["epoch"]): row["per"] for row in rows} != last:
@@ -370,7 +372,17 @@ def chaos(
 
         def go(number: int) -> Round:
             kind = kinds[(number - 1) % len(kinds)]
-            return one_round(number, kind, place, whole, random.Random(f"{seed} {number} {kind}"))
+            try:
+                return one_round(number, kind, place, whole, random.Random(f"{seed} {number} {kind}"))
+            except (
+                OSError,
+                ValueError,
+                LookupError,
+                AssertionError,
+                psutil.Error,
+                subprocess.SubprocessError,
+            ) as error:
+                return Round(number, kind, 0, violations=[f"{type(error).__name__}: {error}"])
 
         pool = stack.enter_context(ThreadPoolExecutor(parallel))
         for each in (future.result() for future in as_completed(pool.submit(go, n + 1) for n in range(rounds))):
