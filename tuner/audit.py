@@ -210,16 +210,15 @@ def _end(run: Run) -> Value:
 
 def _spearman(values: Sequence[Value], ends: Sequence[Value]) -> dict[str, float | None]:
     """Spearman's correlation with its bootstrap interval; None where there are too few or all are equal."""
-    from scipy.stats import rankdata
-
     nothing: dict[str, float | None] = {"spearman": None, "low": None, "high": None}
     if len(values) < LEAST_RANKED:
         return nothing
     # Lexicographic pairs to numbers: only their order matters.
-    pair = np.array([[_places(values)[value] for value in values], [_places(ends)[end] for end in ends]])
+    places, last = _places(values), _places(ends)
+    pair = np.array([[places[value] for value in values], [last[end] for end in ends]])
     picks = np.random.default_rng(0).integers(len(values), size=(_DRAWS, len(values)))
     picks = np.vstack([np.arange(len(values)), picks])
-    left, right = (rankdata(side[picks], axis=1) for side in pair)
+    left, right = (np.array([_ranks(drawn) for drawn in side[picks]]) for side in pair)
     left, right = left - left.mean(axis=1, keepdims=True), right - right.mean(axis=1, keepdims=True)
     scale = np.sqrt((left**2).sum(axis=1) * (right**2).sum(axis=1))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -229,6 +228,12 @@ def _spearman(values: Sequence[Value], ends: Sequence[Value]) -> dict[str, float
     drawn = found[1:][np.isfinite(found[1:])]
     low, high = np.quantile(drawn, [0.025, 0.975])
     return {"spearman": float(found[0]), "low": float(low), "high": float(high)}
+
+
+def _ranks(places: np.ndarray) -> np.ndarray:
+    """float64 [n]: the rank of each of the places 0, 1, ...; equal ones share the mean of theirs."""
+    counts = np.bincount(places)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]
 
 
 def _places(values: Sequence[Value]) -> dict[Value, int]:

@@ -154,7 +154,7 @@ def check_rule(bank: Bank, rule: Mapping[str, Any]) -> None:
             "at=epochs among=all"
         )
     steps = sorted({run.step for run in bank.runs if run.batches > run.step})
-    if not by_share and rule["kind"] != "none" and len(steps) > 1:
+    if len(steps) > 1 and not by_share and rule["kind"] not in ("none", "extrapolation"):
         raise InputError(
             f"{where}: compares at epochs, and these are of {steps[0]} batches in one run and {steps[-1]} in another; "
             f"bring them on one grid with --every {math.lcm(*steps)}, or choose a rule with at=horizon"
@@ -427,22 +427,23 @@ def _bank_of(study: str, events: Iterable[Mapping[str, Any]]) -> Bank:
         elif event["event"] == "trial_started":
             started.setdefault(event["trial"], event)
             rows.setdefault(event["trial"], {})
-        elif event["event"] == "epoch" and event["epoch"] not in rows[event["trial"]]:
+        elif event["event"] == "epoch" and event["batch"] and event["epoch"] not in rows[event["trial"]]:
             diverged = event.get("status") == "diverged" or event["per"] is None
             rows[event["trial"]][event["epoch"]] = _row(event["epoch"], event, diverged)
             order.append((event["trial"], event["epoch"]))
         elif event["event"] == "trial_ended":
             status[event["trial"]] = event["status"]
-    index: dict[int, int] = {}
+    place: dict[tuple[int, int], tuple[int, int]] = {}
     runs: list[Run] = []
     for number, epochs in rows.items():
-        kept = [epochs[epoch] for epoch in sorted(epochs)]
+        if not epochs:  # nothing was reported
+            continue
+        kept = [{**epochs[epoch], "epoch": count} for count, epoch in enumerate(sorted(epochs), 1)]
+        place |= {(number, epoch): (len(runs), count) for count, epoch in enumerate(sorted(epochs), 1)}
         config = _config(f"{study}: trial {number}", started[number]["config"])
-        if not kept or [row["epoch"] for row in kept] != list(range(1, len(kept) + 1)):
-            continue  # nothing was reported, or it was imported with gaps
-        index[number] = len(runs)
         complete = status.get(number) in ("completed", "diverged")
         params = started[number]["params"] or None
         runs.append(_run(str(number), kept, config, config.horizon, config.training.batches, params, complete))
-    arrival = tuple((index[trial], epoch) for trial, epoch in order if trial in index)
-    return Bank(study, tuple(runs), arrival, settings.get("space"), settings.get("stopping"))
+    return Bank(
+        study, tuple(runs), tuple(place[pair] for pair in order), settings.get("space"), settings.get("stopping")
+    )

@@ -60,8 +60,12 @@ def plot_regret(curves: Mapping[str, np.ndarray], out: Path, title: str) -> None
     axes.set_yscale("log")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, which="major", color="#e6e6e6", linewidth=0.7)
+    positive = [float(curve[:, 1][curve[:, 1] > 0].min()) for curve in curves.values() if (curve[:, 1] > 0).any()]
+    floor = min(positive, default=1e-4) / 2
+    axes.set_ylim(floor, 1.5 * max(float(curve[:, 1].max()) for curve in curves.values()) or 1.0)
     for i, (name, curve) in enumerate(curves.items()):
-        share, mean, low, high = np.where(curve > 0, curve, np.nan).T
+        share, mean, low, high = curve.T
+        mean, low, high = (np.maximum(values, floor / 10) for values in (mean, low, high))  # 0 is below the picture
         colour = COLOURS[i % len(COLOURS)]
         axes.plot(share, mean, color=colour, linestyle=_dash(i), linewidth=1.6, label=name)
         axes.fill_between(share, low, high, color=colour, alpha=0.12, linewidth=0)

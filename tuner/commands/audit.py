@@ -146,9 +146,12 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _pivot(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each point, a column for each group."""
+    """A row for each point, a column for each group that has a correlation somewhere."""
     table: dict[str, dict[str, Any]] = {}
+    told = {row["group"] for row in rows if row["spearman"] is not None}
     for row in rows:
+        if row["group"] not in told:
+            continue
         line = table.setdefault(row["at"], {"at": row["at"]})
         known = row["spearman"] is not None
         line[row["group"]] = f"{row['spearman']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if known else ""

@@ -23,8 +23,11 @@ DEFAULT_RULES = (
     "hyperband",
     "median",
     "one_epoch",
+    "extrapolation",
 )
 """What is tried where no rule is named, as far as the curves allow."""
+MOST_EXTRAPOLATED = 300
+"""With more runs, fitting curves takes minutes: the extrapolating rule is then tried only where it is named."""
 NONE = "none"
 _MARKS = "o+x*#@%&=~"
 
@@ -151,6 +154,12 @@ def chosen_rules(bank: Bank, given: Sequence[str], option: str) -> Iterator[tupl
         yield rule_text(bank.stopping), dict(bank.stopping)
     for text in DEFAULT_RULES:
         rule = parse_rule(text, option)
+        if rule["kind"] == "extrapolation" and len(bank.runs) > MOST_EXTRAPOLATED:
+            click.echo(
+                f'note: left out: extrapolation is slow with {len(bank.runs)} runs; --{option} "{text}" tries it',
+                err=True,
+            )
+            continue
         try:
             check_rule(bank, rule)
         except InputError as error:
