@@ -314,5 +314,5 @@ def test_the_checks_find_what_is_wrong(toy):
     at = next(i for i, line in enumerate(lines) if '"event":"epoch"' in line and '"rung":1' in line)
     (folder / LOG_NAME).write_text("".join(lines[:at] + lines[at + 1 :]))
     found = "\n".join(chaos.check(folder, whole, whole))
-    for line in ("lost: trial", "expected", "the epochs table is not the log's", "decision 0 differs"):
+    for line in ("lost: trial", "was expected", "decision 0 differs", "a replay decides otherwise"):
         assert line in found
