@@ -76,7 +76,7 @@ def confirmed(
     shown = [_leader_row(own.get(key, {}), row, seeds) for key, row in leaders.items()]
     shown.sort(key=lambda row: (row["mean_of_seeds"], row["study"], row["trial"]))
     notes = _notes(shown, [leaders[row["study"], row["trial"]] for row in shown], seeds, tables["trials"].schema)
-    open_seeds = sum(row["study"] in again and row["status"] in ("running", "interrupted") for row in rows)
+    open_seeds = sum(row["study"] in again and row["status"] in ("running", "interrupted", "paused") for row in rows)
     if open_seeds:
         notes.append(f"not all fresh seeds have ended: {open_seeds} go on with tuner resume {' or '.join(again)}")
     rest = [row for key, row in own.items() if key not in leaders and row["study"] in studies]

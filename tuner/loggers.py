@@ -26,7 +26,7 @@ PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 METRICS = (*(column.name for column in EPOCHS if column.type == "float64"), "batch", "infeasible")
 _MLFLOW_BATCH = 900
 """Metrics sent together; MLflow takes 1,000 at most."""
-_MLFLOW_STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED"}
+_MLFLOW_STATUS = {"completed": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "paused": "KILLED"}
 
 Facts = Mapping[str, Any]
 
