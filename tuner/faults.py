@@ -55,6 +55,8 @@ def fault_of(text: str) -> Fault:
         return Fault("memory", f"out of memory: Ray's memory monitor killed the worker{how}")
     if _MEMORY.search(last):
         return Fault("memory", last)
+    if "is temporarily unavailable" in text:  # what a driver sees first of a node without power
+        return Fault("node", "the node that it ran on was lost, or the network to it")
     if "actor died" in text.lower() or "actor is dead" in text.lower() or "worker process has died" in text:
         if _NODE.search(text):
             return Fault("node", "the node that it ran on was lost")

@@ -37,6 +37,11 @@ CUDA = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
         ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried", "memory", "allocate"),
         (f"{DIED}The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR", "killed", ""),
         (f"{DIED}The actor died because its node has died. Node Id: 12ab", "node", "node that it ran on was lost"),
+        (
+            "The actor 2dc3 is unavailable: The actor is temporarily unavailable: RpcError: RPC error: Socket closed",
+            "node",
+            "was lost, or the network to it",
+        ),
         ("ValueError: a node of the graph has no value", "error", "ValueError: a node of the graph has no value"),
         ("", "error", "without a word"),
     ],
