@@ -26,6 +26,9 @@ _EPOCH_KEYS = tuple({"reported": "time"}.get(column.name, column.name) for colum
 _epoch_values = itemgetter(*_EPOCH_KEYS)
 _NAMED = (
     "parameters",
+    "from_trial",
+    "from_trial_epoch",
+    "replaces",
     "run",
     "parent",
     "phase",

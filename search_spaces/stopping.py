@@ -139,6 +139,23 @@ class ExtrapolationStopping(Rule):
     protect: int = Field(1, ge=0, description="this many of the study's best trials so far are never stopped")
 
 
+class PBTStopping(Rule):
+    """Population Based Training (Jaderberg et al. 2017): the worst go on from the best, with changed settings."""
+
+    kind: Literal["pbt"] = "pbt"
+    population: int = Field(8, ge=2, description="trials that run side by side, from the searcher")
+    interval: int = Field(2, ge=1, description="epochs from one comparison to the next")
+    quantile: float = Field(
+        0.25, gt=0, le=0.5, description="share of the worst that is replaced, and of the best that is copied"
+    )
+    metric: Literal["per", "per_raw"] = Field("per", description="what is compared: per (of averaged weights), per_raw")
+    resample: float = Field(0.25, ge=0, le=1, description="chance that a setting is drawn anew in place of a step")
+    shrink: float = Field(
+        0.8, gt=0, lt=1, description="a step down multiplies by this; a choice moves to one beside it"
+    )
+    grow: float = Field(1.2, gt=1, le=100, description="a step up multiplies by this")
+
+
 class NoStopping(Rule):
     """Every trial runs to its end."""
 
@@ -146,7 +163,13 @@ class NoStopping(Rule):
 
 
 Stopping = Annotated[
-    ASHAStopping | HyperbandStopping | MedianStopping | OneEpochStopping | ExtrapolationStopping | NoStopping,
+    ASHAStopping
+    | HyperbandStopping
+    | MedianStopping
+    | OneEpochStopping
+    | ExtrapolationStopping
+    | PBTStopping
+    | NoStopping,
     Field(discriminator="kind"),
 ]
 STOPPING_KINDS: dict[str, type[Rule]] = {

@@ -343,8 +343,12 @@ def _resume(run: _Run, state: Mapping[str, Any]) -> None:
         )
     checkpoint.load_weights(run.model, state["model"])
     load_average(run.average, state["average"])
-    # The optimizer would share the checkpoint's tensors, and change them under whoever holds it.
+    # The optimizer would share the checkpoint's tensors, and change them under whoever holds it. Its settings are those
+    # of the configuration, which may be others than the checkpoint's.
+    settings = [{k: v for k, v in group.items() if k != "params"} for group in run.optimizer.param_groups]
     run.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+    for group, own in zip(run.optimizer.param_groups, settings, strict=True):
+        group.update(own)
     run.scaler.load_state_dict(state["scaler"])
     run.epoch, run.batch, run.best = state["epoch"], state["batch"], state.get("best")
 

@@ -35,7 +35,7 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
     `space` is searched from now on; None = as before. Hold the study's lock. Raises InputError for what cannot be.
     """
     from trainable.data import open_dataset
-    from tuner import budgets, checkpoints
+    from tuner import budgets, checkpoints, objectives
     from tuner.launch import check_data, chosen, merged_resources, start_points
     from tuner.rule_fit import check_fit
 
@@ -71,6 +71,7 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
         now = space or Space.from_dict(old["space"])
         if space is not None or "stopping" in new:
             check_fit(new.get("stopping", old["stopping"]), now, new["budget"], "--stopping")
+            objectives.check_rule(new.get("stopping", old["stopping"]), {**old, **new})
         starts, notes = start_points(now, request.results_dir, request.start, own=space is not None)
         started = [event for event in events if event["event"] == "trial_started"]
         new.update(space_changes(old, started, space, starts))

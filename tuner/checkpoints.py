@@ -14,7 +14,7 @@ from results.events import LOG_NAME, EventLog, read_events
 from results.lock import StudyLock
 from search_spaces import RunConfig
 from search_spaces.checkpoints import Checkpoints, size_text
-from search_spaces.stopping import HyperbandStopping, OneEpochStopping, Rule
+from search_spaces.stopping import HyperbandStopping, OneEpochStopping, PBTStopping, Rule
 from tuner.rungs import Grid, bracket_of, places
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def rungs_of(rule: Rule, config: RunConfig, trial: int) -> tuple[tuple[int, ...]
     training = config.training
     grid = Grid(training.batches, training.batches_per_epoch, config.horizon)
     bracket = bracket_of(rule, trial) if isinstance(rule, HyperbandStopping) else 0
-    pauses = isinstance(rule, OneEpochStopping) or bool(getattr(rule, "promote", False))
+    pauses = isinstance(rule, OneEpochStopping | PBTStopping) or bool(getattr(rule, "promote", False))
     return tuple(sorted(places(rule, grid, bracket))), pauses
 
 

@@ -436,7 +436,8 @@ def _bank_of(study: str, events: Iterable[Mapping[str, Any]]) -> Bank:
     place: dict[tuple[int, int], tuple[int, int]] = {}
     runs: list[Run] = []
     for number, epochs in rows.items():
-        if not epochs:  # nothing was reported
+        # Nothing was reported, or its beginning is another trial's.
+        if not epochs or started[number].get("from_trial") is not None:
             continue
         kept = [{**epochs[epoch], "epoch": count} for count, epoch in enumerate(sorted(epochs), 1)]
         place |= {(number, epoch): (len(runs), count) for count, epoch in enumerate(sorted(epochs), 1)}
@@ -445,5 +446,9 @@ def _bank_of(study: str, events: Iterable[Mapping[str, Any]]) -> Bank:
         params = started[number]["params"] or None
         runs.append(_run(str(number), kept, config, config.horizon, config.training.batches, params, complete))
     return Bank(
-        study, tuple(runs), tuple(place[pair] for pair in order), settings.get("space"), settings.get("stopping")
+        study,
+        tuple(runs),
+        tuple(place[pair] for pair in order if pair in place),
+        settings.get("space"),
+        settings.get("stopping"),
     )

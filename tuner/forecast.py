@@ -21,7 +21,7 @@ from tuner import budgets
 from tuner.progress import clock
 from tuner.virtual import END, ENDLESS, Virtual, draws, virtual_search
 
-RANKED = ("asha", "hyperband", "one_epoch", "none")
+RANKED = ("asha", "hyperband", "one_epoch", "pbt", "none")
 """The rules whose stops follow from ranks alone."""
 REPEATS = 20
 
@@ -142,6 +142,8 @@ def _notes(
     notes = [f"{saved} of the {_number(found.full)} batches that {found.trials:.0f} whole runs take"]
     if found.seconds is not None:
         notes.append(f"about {_range(found.seconds, clock)} of wall time with {concurrent} at once")
+    if found.rule == "pbt":
+        notes.append("one that goes on from another's checkpoint takes the batches left to the trial that it replaces")
     if not known:
         notes.append(f"what {found.rule} stops depends on the curves, so these are bounds; tuner simulate replays them")
     limits = sorted({budgets.REASONS[search.reason] for search in searches if search.reason in budgets.REASONS})

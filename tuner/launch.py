@@ -94,13 +94,15 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> di
     searcher = chosen("searcher", Searcher, space.searcher, request.searcher)
     stopping = chosen("stopping", Stopping, space.stopping, request.stopping)
     check_fit(stopping, space, budget, "--stopping" if request.stopping else f"{space.name}: stopping")
+    goals = objectives.chosen(space, request.objectives, searcher["kind"], common["resources"]["gpus_per_trial"])
+    objectives.check_rule(stopping, goals)
     return {
         **common,
         "space": space.as_dict(),
         "searcher": searcher,
         "stopping": stopping,
         "checkpoints": checkpoints.chosen(space.checkpoints, request),
-        **objectives.chosen(space, request.objectives, searcher["kind"], common["resources"]["gpus_per_trial"]),
+        **goals,
         "budget": budgets.check(budget, budgets.given(request), common["resources"]["gpus_per_trial"], space.name),
     }
 

@@ -77,6 +77,15 @@ def chosen(space: Space, given: str | None, searcher: str, gpus_per_trial: float
     return {"objective": objective, "costs": list(costs)}
 
 
+def check_rule(rule: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raises InputError for a stopping rule that does not go with the objectives in `settings`."""
+    if rule["kind"] == "pbt" and settings.get("costs"):
+        raise InputError(
+            "stopping pbt: takes one objective, as a trial that goes on from another has only a part of the costs; "
+            f"give --objectives {settings['objective']}, or another rule"
+        )
+
+
 def notes(settings: Mapping[str, Any]) -> list[str]:
     """What to know of a new search: dimensions its model leaves out, early stopping with several objectives."""
     from tuner.samplers import apart

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search_spaces import InputError, RunConfig, Space
-from search_spaces.stopping import HORIZON_GRACE, ComparingRule, HyperbandStopping, OneEpochStopping, Rule
+from search_spaces.stopping import HORIZON_GRACE, ComparingRule, HyperbandStopping, OneEpochStopping, PBTStopping, Rule
 from tuner.rungs import Grid, places, probe_epochs, read_rule
 
 DRAWS = 48
@@ -26,6 +26,10 @@ def check_fit(rule: Mapping[str, Any], space: Space, budget: Mapping[str, Any], 
     model = read_rule(rule)
     if isinstance(model, OneEpochStopping):
         _check_count(model, budget, where)
+    if isinstance(model, PBTStopping):
+        from tuner.population import check
+
+        check(model, space, max(config.epochs for config in draws(space, DRAWS)), budget, where)
     if isinstance(model, ComparingRule | OneEpochStopping):
         configs = draws(space, DRAWS)
         _check_rungs(model, configs, space.name, where)

@@ -17,6 +17,7 @@ from search_spaces.stopping import (
     HyperbandStopping,
     MedianStopping,
     OneEpochStopping,
+    PBTStopping,
     Rule,
     Stopping,
 )
@@ -222,6 +223,8 @@ def places(rule: Rule, grid: Grid, bracket: int = 0) -> dict[int, RungKey]:
         return {1: RungKey(1)} if grid.epochs > 1 else {}
     if isinstance(rule, ExtrapolationStopping):
         return {epoch: RungKey(epoch) for epoch in range(rule.grace, grid.epochs, rule.every)}
+    if isinstance(rule, PBTStopping):
+        return {epoch: RungKey(epoch) for epoch in range(rule.interval, grid.epochs, rule.interval)}
     if not isinstance(rule, ComparingRule):
         return {}
     found: dict[int, RungKey] = {}

@@ -21,6 +21,9 @@ keeps no state of its own. What each kind compares, and with what result:
              trial ends, and how sure that is. Stopped if the chance of ending among the best `top` of the study (what
              the ended ones have reached, what is predicted for the running ones) is below `chance`. Nobody is stopped
              before `min_curves` trials have come to their end, nor who is among the best `protect` so far.
+`pbt`        Population Based Training (Jaderberg et al. 2017), see `tuner/population.py`. A trial is paused at each
+             multiple of `interval`, so that the population advances together; where one of the worst is to go on, a new
+             trial goes on from one of the best in its place.
 `none`       Everyone runs to the end.
 
 Guards that comparing rules share: `min_curves` (nobody fails where fewer have come, by weight, itself included),
@@ -45,8 +48,9 @@ from search_spaces.stopping import (
     HalvingRule,
     MedianStopping,
     OneEpochStopping,
+    PBTStopping,
 )
-from tuner import extrapolation
+from tuner import extrapolation, population
 from tuner.history import Curve, History, Point
 from tuner.rungs import Grid, Rung, RungKey, Value, passing, places, probe_epochs, read_rule, value_of
 
@@ -149,6 +153,12 @@ def _extrapolation(history: History, curve: Curve, point: Point) -> Decision:
     return Decision(stop=True, rung=point.epoch, passed=False, reason=str(outlook))
 
 
+def _pbt(history: History, curve: Curve, point: Point) -> Decision:
+    if history.key(curve.trial, point.epoch) is None:
+        return Decision()
+    return Decision(pause=True, rung=point.epoch)
+
+
 def _none(history: History, curve: Curve, point: Point) -> Decision:
     return Decision()
 
@@ -159,6 +169,7 @@ RULES: dict[str, Callable[[History, Curve, Point], Decision]] = {
     "median": _median,
     "one_epoch": _one_epoch,
     "extrapolation": _extrapolation,
+    "pbt": _pbt,
     "none": _none,
 }
 """What decides, by the rule's kind."""
@@ -177,6 +188,8 @@ def promotable(history: History, outstanding: int) -> int | None:
         ranked = sorted(rung.values.items(), key=lambda item: (item[1], item[0]))
         sure = [trial for trial, _ in ranked[: max(0, rule.keep - outstanding)]]
         return next((trial for trial in sure if trial in history.paused), None)
+    if isinstance(rule, PBTStopping):
+        return population.next_member(history)
     assert isinstance(rule, ASHAStopping)  # noqa: S101  no other rule pauses
     at_rungs = (history.rungs[key].promotable(rule.reduction) for key in sorted(history.rungs, reverse=True))
     return next((trial for trial in at_rungs if trial is not None), None)

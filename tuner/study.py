@@ -21,7 +21,7 @@ import numpy as np
 from results.events import LOG_NAME, EventLog, read_events
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
-from tuner import budgets, checkpoints, faults, objectives
+from tuner import budgets, checkpoints, faults, objectives, population
 from tuner.stopping import Curve, Decision, History, Point, decide, probe_epochs, promotable
 
 if TYPE_CHECKING:
@@ -75,6 +75,11 @@ class TrialState:
         return max(self.pers, default=0)
 
     @property
+    def inherited(self) -> int:
+        """The epoch of another trial that it goes on from; 0 where it began anew."""
+        return int(self.started_with.get("from_trial_epoch") or 0)
+
+    @property
     def final(self) -> bool:
         """Whether it has ended for good."""
         return self.status in FINAL
@@ -107,6 +112,8 @@ class Job:
     """Epochs at which the rule may end it."""
     pauses: bool = False
     """Whether it may pause it there, which takes a checkpoint."""
+    inherited: int = 0
+    """Epochs of another trial that it goes on from."""
 
     def __str__(self) -> str:
         return f"trial {self.trial}"
@@ -143,6 +150,10 @@ class StudyState:
         """Epoch events so far, repeated ones included."""
         self.next_number = 0
         """Of the next trial."""
+        self.heirs = 0
+        """Trials that went on from another's checkpoint."""
+        self.heir: dict[str, Any] | None = None
+        """What the next trial replaces and goes on from, where that is settled (`tuner/population.py`)."""
         self._session_start = 0.0
         self._session_end = 0.0
         self.ended: str | None = None
@@ -227,6 +238,8 @@ class StudyState:
                 started=event["time"],
                 started_with={k: v for k, v in event.items() if k not in _PER_ATTEMPT},
             )
+            if event.get("from_trial") is not None:
+                self.heirs, self.heir = self.heirs + 1, None
             self.history.begin(Curve.of_run(number, self.trials[number].config))
             if self.searcher is not None:
                 self.searcher.started(number, event["params"])
@@ -267,6 +280,8 @@ class StudyState:
         if trial.status == "failed":
             trial.faults[faults.counted_as(event.get("fault", "error"))] += 1
             trial.alone = bool(event.get("alone"))
+        if exploits := event.get("exploits"):
+            self.heir = {"replaces": trial.number, **exploits}
         if trial.final and not event.get("retry") and (searcher := self._searcher_of(trial)):
             searcher.ended(trial.number, trial.status, objectives.values(trial, self.settings))
         if event.get("retry"):
@@ -383,11 +398,15 @@ class Study:
 
     @property
     def trials_left(self) -> int:
-        """Trials of the budget that have not been started and may be: none once a limit is reached."""
+        """Trials of the budget that have not been started and may be: none once a limit is reached.
+
+        Under pbt those that the searcher is asked for, without the ones that go on from another trial.
+        """
         if self.reached:
             return 0
         budget = self.settings["budget"]["trials"]
-        return max(0, budget - self.state.next_number) if budget else 10**9
+        left = max(0, budget - self.state.next_number) if budget else 10**9
+        return population.founders_left(self.state, left)
 
     @property
     def seconds_left(self) -> float:
@@ -412,7 +431,10 @@ class Study:
     def done(self) -> bool:
         """Whether nothing is to be done any more but `interrupt`: nothing runs or is to start, or a limit says so."""
         state = self.state
-        return self.leaves or not (state.running or state.waiting or self.trials_left or self._promotable() is not None)
+        if self.leaves:
+            return True
+        heir = state.heir is not None and not self.reached
+        return not (state.running or state.waiting or heir or self.trials_left or self._promotable() is not None)
 
     def _promotable(self) -> int | None:
         """The paused trial that goes on next; None if there is none, or a limit is reached."""
@@ -425,20 +447,54 @@ class Study:
 
         Interrupted trials come first, lowest number first; then a paused one that the stopping rule promotes; then
         start points; then what the searcher proposes. A trial that ran out of memory beside others comes last,
-        and by itself.
+        and by itself. Under pbt the population is filled up first, and another trial may take a paused one's place.
         """
         if self.leaves or any(trial.alone for trial in self.state.running):
             return None
         waiting = [trial for trial in self.state.waiting if not trial.alone]
-        promoted = None if waiting else self._promotable()
+        if not waiting and self.state.heir is not None and not self.reached:
+            return self._start_heir()
+        filling = population.size(self.state) and self.trials_left
+        promoted = None if waiting or filling else self._promotable()
         if not waiting and promoted is None and not self.trials_left and not self.state.running:
             waiting = self.state.waiting
         if waiting or promoted is not None:
             trial = waiting[0] if promoted is None else self.state.trials[promoted]
-            return self._start(trial.number, trial.attempt + 1, trial.epoch, trial.started_with)
+            if promoted is not None and (job := self._exploit(trial)) is not None:
+                return job
+            return self._start(trial.number, trial.attempt + 1, max(trial.epoch, trial.inherited), trial.started_with)
         if not self.trials_left:
             return None
-        return self._start(number := self.state.next_number, 1, 0, self._next_trial(number))
+        number = self.state.next_number
+        if population.size(self.state):  # a driver that died may have copied a checkpoint for this number
+            checkpoints.remove_states(self.folder, number)
+        return self._start(number, 1, 0, self._next_trial(number))
+
+    def _exploit(self, trial: TrialState) -> Job | None:
+        """The attempt of a new trial that takes the place of a paused one; None if that one goes on itself."""
+        parent = population.parent(self.state, self.folder, trial.number)
+        if parent is None:
+            return None
+        donor, epoch = parent
+        exploits = {"from_trial": donor, "from_trial_epoch": epoch}
+        self._end_attempt(trial, "stopped", error=f"exploits trial {donor} at epoch {epoch}", exploits=exploits)
+        return self._start_heir()
+
+    def _start_heir(self) -> Job:
+        number, heir = self.state.next_number, dict(self.state.heir or {})
+        return self._start(number, 1, heir["from_trial_epoch"], {**self._heir(number, heir["from_trial"]), **heir})
+
+    def _heir(self, number: int, donor: int) -> dict[str, Any]:
+        """What trial `number` is that goes on from `donor`."""
+        space, seed = self.state.space, self._seed_of(number)
+        assert space is not None  # noqa: S101  a planned study has no rule that gets here
+        params = population.explore(self.state, space, donor, number)
+        config = space.config(params, seed)
+        weights = objectives.weights(config, self.settings["data"])
+        return {"params": params, "seed": seed, "origin": "searched", **weights, "config": to_dict(config)}
+
+    def _seed_of(self, number: int) -> int:
+        return int(np.random.SeedSequence([self.settings["seed"], number, 2**31]).generate_state(1)[0])
 
     def _next_trial(self, number: int) -> dict[str, Any]:
         """What trial `number` is: the plan's entry, a start point, or a proposal of the searcher."""
@@ -449,7 +505,7 @@ class Study:
         state, starts = self.state, self.settings.get("start_points", [])
         place = number - self.settings.get("starts_from", 0)
         assert state.space is not None and state.searcher is not None  # noqa: S101  set by study_started
-        seed = int(np.random.SeedSequence([self.settings["seed"], number, 2**31]).generate_state(1)[0])
+        seed = self._seed_of(number)
         if place < len(starts):
             params, origin = starts[place], "start_point"
         else:
@@ -463,7 +519,8 @@ class Study:
         self._write("trial_started", trial=number, attempt=attempt, from_epoch=begins, **fields)
         config, rule = self.state.trials[number].config, self.state.history.rule
         rungs, pauses = checkpoints.rungs_of(rule, config, number)
-        return Job(number, attempt, config, epochs, probe_epochs(rule, config, number), rungs, pauses)
+        probes, inherited = probe_epochs(rule, config, number), self.state.trials[number].inherited
+        return Job(number, attempt, config, epochs, probes, rungs, pauses, inherited)
 
     def report(self, number: int, attempt: int, row: Mapping[str, Any], verdict: Decision | None = None) -> str:
         """Record an epoch and decide: "continue" or "stop". The decision is in the log when this returns.

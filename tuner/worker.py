@@ -43,6 +43,7 @@ def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
         gpus=place.gpus,
         checkpoints=kept,
         probes=job.probes,
+        inherited=job.inherited,
     )
 
 
@@ -73,6 +74,7 @@ def run_trial(
     gpus: float = 0.0,
     checkpoints: Mapping[str, Any] | None = None,
     probes: Collection[tuple[int, int]] = (),
+    inherited: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Train one trial and yield the row of each epoch; `checkpoints` are settings of `trainable.keeping.Keeper`.
 
@@ -81,13 +83,16 @@ def run_trial(
     between the two. In a row, `cpu_seconds` and `gpu_seconds` are those of this attempt so far, `checkpoint_seconds`
     those for which this epoch's checkpoint held up the training, `note` says what went wrong with checkpoints, and
     `host` and `pid` name the process. After the epochs in `probes`, (epoch, batches), a cooldown probe of so many
-    batches is made; the row holds what it came to, and its time is in `seconds`.
+    batches is made; the row holds what it came to, and its time is in `seconds`. The first `inherited` epochs were
+    another trial's, from whose state in `folder` this one goes on: the best of them is not its own.
     """
     from trainable import train
     from trainable.keeping import Keeper
 
     keeper = Keeper(folder, logged=epochs_logged, **(checkpoints or {}))
     state = keeper.load()
+    if state is not None and (state.get("best") or {}).get("epoch", inherited + 1) <= inherited:
+        state = {**state, "best": None}
     wall, cpu = time.monotonic(), time.process_time()
 
     def spent(stalled: float = 0.0) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def _plan_options(function: Any) -> Any:
         click.option(
             "--stopping",
             metavar="KIND",
-            help="Stopping rule: asha, hyperband, median, one_epoch, extrapolation or none, perhaps with settings: "
+            help="Stopping rule: asha, hyperband, median, one_epoch, extrapolation, pbt or none, with settings: "
             "'asha at=horizon grace=0.25' ('tuner spaces rules' explains them) [default: the space's, or as before].",
         ),
         click.option(
