@@ -402,6 +402,17 @@ def test_a_checkpoint_of_other_data_is_refused(tiny: Dataset, config: Make, data
         train(config(), tiny, resume_from={"hello": 1})
 
 
+@pytest.mark.parametrize("change", [{"weight_decay": 0.5}, {"eps": 1e-3}, {"beta1": 0.5}], ids=str)
+def test_a_resumed_optimizer_has_the_settings_of_its_configuration(
+    tiny: Dataset, config: Make, change: dict[str, float]
+) -> None:
+    """Going on with another weight decay, say, trains with it: the checkpoint's does not win."""
+    state = next(train(config(), tiny)).checkpoint()
+    same = next(train(config(), tiny, resume_from=state)).checkpoint()
+    other = next(train(config(optimizer=change), tiny, resume_from=state)).checkpoint()
+    assert any(not torch.equal(same["model"][name], other["model"][name]) for name in same["model"])
+
+
 def test_a_run_may_be_resumed_to_go_on_longer(tiny: Dataset, config: Make) -> None:
     """More batches, or another rate, than the checkpoint's run had are no obstacle."""
     *_, last = train(config(), tiny)

@@ -237,3 +237,52 @@ def test_its_words_give_the_rule_again():
     rule = parse_settings("pbt population=6 interval=3 shrink=0.7", Stopping, "stopping")
     assert rule_text(rule) == "pbt population=6 interval=3 shrink=0.7"
     assert read_rule(rule).population == 6
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_data, real_space):
+    """A study of two members that train, and of the one trial that goes on in the place of the worse: it, and rows."""
+    from tests.tuner.conftest import settings_for
+    from trainable.data import open_dataset
+    from tuner.study import Study
+    from tuner.worker import run_trial
+
+    folder, dataset, space = tmp_path_factory.mktemp("real") / "s", open_dataset(tiny_data), load_space(real_space)
+    rule = {"kind": "pbt", "population": 2, "quantile": 0.5, "interval": 6}
+    changes = {"stopping": rule, "budget": {"trials": 3, "hours": None}, "searcher": {"kind": "random"}}
+    study, rows = Study.create(folder, settings_for(space, **changes), []), {}
+    while (job := study.ask()) is not None:
+        place = folder / "checkpoints" / str(job.trial)
+        kept = {"rungs": job.rungs, "pauses": job.pauses, "every": "rungs"}
+        attempt = run_trial(
+            job.config, dataset, place, epochs_logged=job.epochs_logged, checkpoints=kept, inherited=job.inherited
+        )
+        for row in attempt:
+            rows[job.trial, row["epoch"]] = row
+            if study.report(job.trial, job.attempt, row) == "stop":
+                break
+        attempt.close()
+    return study, rows
+
+
+def test_a_new_member_goes_on_with_the_donor_s_weights(trained):
+    """Its first epoch is the one after the donor's, and as good as the donor's next one; not that of fresh weights."""
+    study, rows = trained
+    heir = study.state.trials[2]
+    donor = heir.started_with["from_trial"]
+    assert sorted(heir.pers) == [7, 8, 9]
+    assert heir.config.augmentation != study.state.trials[donor].config.augmentation
+    begun, before, fresh = rows[2, 7]["val_loss"], rows[donor, 6]["val_loss"], rows[donor, 1]["val_loss"]
+    assert abs(begun - before) < 0.5 * (fresh - before)
+    assert rows[2, 7]["batch"] == 28
+
+
+def test_a_new_member_s_best_weights_are_its_own(trained):
+    """What is kept as its best is from one of its own epochs, even where the donor was better before."""
+    from trainable.checkpoint import load
+
+    study, _ = trained
+    best = load(study.folder / "checkpoints" / "2" / "best.pt")["best"]
+    per, epoch = study.state.trials[2].best
+    assert (best["per"], best["epoch"]) == (per, epoch)
+    assert epoch > 6
