@@ -224,6 +224,8 @@ def replayed(events: list[dict[str, Any]]) -> list[str]:
 
 def damage(kind: str, place: Place, study: Path, process: subprocess.Popen[str], rng: random.Random) -> str:
     """Do the round's damage; returns what was done."""
+    pid = epochs_of(events_of(study))[-1]["pid"]
+    trainers = [psutil.Process(pid)] if psutil.pid_exists(pid) else []
     if kind in ("driver-kill", "torn-log", "checkpoint"):
         process.kill()
         process.wait()
@@ -245,9 +247,9 @@ def damage(kind: str, place: Place, study: Path, process: subprocess.Popen[str],
     if kind == "parquet":
         return ", ".join(spoil(path, rng) for path in sorted(study.glob("*.parquet")))
     if kind == "checkpoint":
+        psutil.wait_procs(trainers, timeout=60)  # they outlive their driver by an epoch, and would write a whole one
         newest = max(study.glob("checkpoints/*/last.pt"), key=lambda path: path.stat().st_mtime, default=None)
         return spoil(newest, rng) if newest else "there was none"
-    pid = epochs_of(events_of(study))[-1]["pid"]
     if kind == "worker-kill":
         return "SIGKILL" if kill(pid) else "it had just ended"
     if kind == "node":
