@@ -15,6 +15,7 @@ from tuner.commands.options import (
     resource_options,
     results_option,
 )
+from tuner.commands.sections import Sectioned
 
 
 def _plan_options(function: Any) -> Any:
@@ -50,6 +51,7 @@ def _plan_options(function: Any) -> Any:
 
 
 @click.command(
+    cls=Sectioned,
     epilog="""\b
 Examples:
   tuner search small --data data/an4 --trials 16 --study an4
@@ -59,7 +61,7 @@ Examples:
 
 Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. For large models: --checkpoint-every '10 minutes'
 --best-weights half --checkpoint-budget 200GB.
-"""
+""",
 )
 @click.argument("space")
 @data_option
@@ -101,11 +103,12 @@ def search(space: str, data_dir: Path, study: str | None, resume_: bool, results
 
 
 @click.command(
+    cls=Sectioned,
     epilog="""\b
 Examples:
   tuner resume an4 --trials 32
   tuner resume an4 --space narrower.yaml --stopping none --trials 48
-"""
+""",
 )
 @click.argument("study")
 @click.option("--space", help="Search this space from now on: a shipped one or a file [default: as before].")
