@@ -355,8 +355,11 @@ def remark(row: Row) -> str:
         marks.append("recorded, not run here")
     elif row["origin"] in ("replicate", "start_point"):
         marks.append(row["origin"].replace("_", " "))
+    inherited = row.get("from_trial_epoch") or 0
+    if inherited:
+        marks.append(f"from trial {row['from_trial']}, epoch {inherited}")
     if row["status"] == "stopped":
-        marks.append(f"stopped at epoch {row['epochs']}")
+        marks.append(f"stopped at epoch {inherited + (row['epochs'] or 0)}")
     elif row["status"] != "completed":
         marks.append(str(row["status"]))
     return ", ".join(marks)

@@ -62,6 +62,16 @@ def leaders(results_dir: Path, study: str, top: int) -> list[tuple[int, dict[str
     return list(found.values())[:top]
 
 
+def note_on_heirs(results_dir: Path, study: str, chosen: Sequence[tuple[int, Any]]) -> str | None:
+    """A line on leaders whose first epochs were another trial's (pbt), which no configuration repeats; else None."""
+    _, events = read_log(results_dir / study)
+    heirs = {event["trial"] for event in events if event["event"] == "trial_started" and "from_trial" in event}
+    named = [f"{study}/{number}" for number, _ in chosen if number in heirs]
+    if not named:
+        return None
+    return f"{', '.join(named)} went on from other trials; here the settings they ended with hold from the first batch"
+
+
 def make_plan(study: str, chosen: Sequence[tuple[int, dict[str, Any]]], seeds: Sequence[int]) -> list[dict[str, Any]]:
     """The entries of the planned study: every leader with the first seed, then with the second, and so on.
 

@@ -107,9 +107,12 @@ def load_run_or_trial(name: str, results_dir: Path, overrides: Sequence[str] = (
 def trial_run_text(trial: Trial) -> str:
     """The trial as a run file: the whole configuration, where it came from, and its PER."""
     row, data = trial.row, trial.settings.get("data") or {}
-    status = f"{row['status']} after {row['epochs']} of {trial.config.epochs} epochs"
+    inherited = row.get("from_trial_epoch") or 0
+    status = f"{row['status']} after {inherited + (row['epochs'] or 0)} of {trial.config.epochs} epochs"
     purpose = f"Trial {trial.number} of the study {visible(trial.study)} ({row['origin']}, {status})."
     notes = f"Saved from data {data.get('name')}, fingerprint {str(data.get('fingerprint'))[:12]}."
+    if inherited:
+        notes += f" Its first {inherited} epochs were those of trial {row['from_trial']}, with that one's settings."
     recorded: dict[str, Any] = {}
     if row["best_per"] is not None:
         recorded = {

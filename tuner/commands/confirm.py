@@ -48,7 +48,7 @@ def confirm(
     A study of its own, STUDY-confirm; 'tuner best STUDY' then ranks by its means, with intervals and ties.
     """
     from search_spaces import InputError
-    from tuner.confirm import check_resumed, fresh_seeds, leaders, make_plan
+    from tuner.confirm import check_resumed, fresh_seeds, leaders, make_plan, note_on_heirs
     from tuner.launch import Request, data_of, resume, run_plan
     from tuner.trials import read_log
 
@@ -69,6 +69,8 @@ def confirm(
     before, _ = read_log(results_dir / study)
     if len(chosen) < (top or 5):
         click.echo(f"note: {study} has {len(chosen)} configurations with a PER; all are run again", err=True)
+    if note := note_on_heirs(results_dir, study, chosen):
+        click.echo(f"note: {note}", err=True)
     plan = make_plan(study, chosen, fresh_seeds(before["seed"], seeds or 5, seed))
     resources = {key: before["resources"][key] for key in ("cpus_per_trial", "gpus_per_trial") if given[key] is None}
     request = Request(results_dir=results_dir, data=data_dir, **{**given, **resources})

@@ -65,8 +65,11 @@ def _pair(study: str, trial: str | None) -> tuple[str, str]:
 def _headline(trial: Trial) -> str:
     from results.output import format_value, visible
 
-    row, epochs = trial.row, trial.config.epochs
-    lines = [f"trial {trial.name}: {row['status']} after {row['epochs']} of {epochs} epochs, {row['origin']}"]
+    row, epochs, inherited = trial.row, trial.config.epochs, trial.row.get("from_trial_epoch") or 0
+    done = inherited + (row["epochs"] or 0)
+    lines = [f"trial {trial.name}: {row['status']} after {done} of {epochs} epochs, {row['origin']}"]
+    if inherited:
+        lines += [f"its first {inherited} epochs were those of trial {row['from_trial']}, with that one's settings"]
     if row["run"]:
         lines[0] += f", run {visible(row['run'])}"
     if row["best_per"] is not None:
@@ -78,7 +81,8 @@ def _headline(trial: Trial) -> str:
     facts += [f"{row['attempts']} attempts"] if (row["attempts"] or 1) > 1 else []
     facts += [f"on {visible(str(row['host']))}"] if row["host"] else []
     lines += [", ".join(facts)] if facts else []
-    lines += [f"error: {visible(row['error'])}"] if row["error"] else []
+    why = "why it ended" if row["status"] == "stopped" else "error"
+    lines += [f"{why}: {visible(row['error'])}"] if row["error"] else []
     lines += [f"{key}: {visible(row[key])}" for key in ("purpose", "note") if row[key]]
     return "\n".join(lines)
 
