@@ -383,6 +383,8 @@ class Study:
             )
         for event in events:
             study.state.apply(event)
+        if study.state.heir is None:  # a driver that died may have copied a checkpoint for a trial that is not to be
+            checkpoints.remove_states(folder, study.state.next_number)
         study._write("study_resumed", changed=dict(changed))
         for trial in study.state.running:
             # The driver died before it could write this trial's end: a logged stop is carried out, the rest goes on.
@@ -466,8 +468,6 @@ class Study:
         if not self.trials_left:
             return None
         number = self.state.next_number
-        if population.size(self.state):  # a driver that died may have copied a checkpoint for this number
-            checkpoints.remove_states(self.folder, number)
         return self._start(number, 1, 0, self._next_trial(number))
 
     def _exploit(self, trial: TrialState) -> Job | None:

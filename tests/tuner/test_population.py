@@ -16,12 +16,18 @@ from results.events import LOG_NAME, read_events
 from search_spaces import InputError, load_space
 from search_spaces.given import parse_settings
 from search_spaces.stopping import PBTStopping, Stopping, rule_text
+from tests.tuner.conftest import settings_for
+from tuner import objectives
+from tuner.curves import _bank_of
+from tuner.forecast import forecast
 from tuner.population import _changed, perturbable
 from tuner.rule_fit import check_fit
 from tuner.stopping import read_rule
+from tuner.virtual import draws
 
 PBT = {"kind": "pbt", "population": 4, "interval": 2}
 BUDGET = {"trials": 10, "hours": None}
+MANY = perturbable(load_space("schedule_averaging_augmentation"))
 
 
 def keep_states(study):
@@ -147,13 +153,39 @@ def test_a_driver_that_dies_while_a_trial_is_replaced_goes_on_where_it_was(toy, 
 
 
 def test_a_copy_that_was_not_used_is_not_another_trial_s_beginning(toy):
-    """A checkpoint that a dead driver left under the next number is removed before the searcher's trial begins."""
+    """A checkpoint that a dead driver left under the next number is gone before another trial gets the number."""
     study = create(toy, "s")
-    left = toy.folder / "s" / "checkpoints" / "0" / "last.pt"
+    assert study.ask().trial == 0
+    study.close()
+    left = toy.folder / "s" / "checkpoints" / "1" / "last.pt"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"another's")
-    assert study.ask().trial == 0
+    again = toy.resume("s")
+    assert [again.ask().trial for _ in range(2)] == [0, 1]
     assert not left.exists()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_workers_at_their_own_speed_the_population_keeps_its_size(toy, seed):
+    """Whoever is ready first: never more members than the population, one heir for each that was replaced, and the
+    trials within the budget; a donor that has run on is taken where it has come to.
+    """
+    study, running, chance = create(toy, "s"), [], random.Random(seed)
+    while not study.done:
+        while len(running) < 3 and (job := study.ask()) is not None:
+            running.append([job, job.epochs_logged])
+        members = [t for t in study.state.trials.values() if not t.final]
+        assert len(members) <= 4
+        entry = chance.choice(running)
+        entry[1] += 1
+        if study.report(entry[0].trial, entry[0].attempt, toy.curve(entry[0].config, entry[1])) == "stop":
+            running.remove(entry)
+    heirs = heirs_of(toy, "s")
+    replaced = [e["trial"] for e in events_of(toy, "s") if e["event"] == "trial_ended" and "exploits" in e]
+    assert [e["replaces"] for e in heirs] == replaced
+    assert len(study.state.trials) == 4 + len(heirs) <= 10
+    assert all(min(study.state.trials[e["trial"]].pers) == e["from_trial_epoch"] + 1 for e in heirs)
+    assert not study.state.paused
 
 
 def test_a_retried_trial_goes_on_from_what_it_inherited(toy):
@@ -202,7 +234,7 @@ def test_only_what_a_run_can_change_on_the_way_is_perturbed(toy):
 def test_a_perturbed_setting_stays_in_its_range(seed, resample):
     """Whatever is drawn, a setting is one of its choices or within its range, and whole where it is whole."""
     rng, rule = np.random.default_rng(seed), PBTStopping(resample=resample)
-    for dimension in perturbable(load_space("schedule_averaging_augmentation")):
+    for dimension in MANY:
         sample = _changed(dimension, dimension.middle(), rule, rng)
         assert dimension.nearest(sample) == sample
         assert type(sample) is type(dimension.middle()) or dimension.kind == "choice"
@@ -232,6 +264,28 @@ def test_a_space_in_which_nothing_can_change_is_one_line(toy, space_file):
         check_fit({"kind": "pbt"}, load_space(space_file), BUDGET, "--stopping")
 
 
+def test_several_objectives_are_refused_in_one_line(toy):
+    """A trial that goes on from another has only a part of what its weights cost."""
+    objectives.check_rule({"kind": "pbt"}, {"objective": "best_per", "costs": []})
+    with pytest.raises(InputError, match="stopping pbt: takes one objective"):
+        objectives.check_rule({"kind": "pbt"}, {"objective": "best_per", "costs": ["train_seconds"]})
+
+
+def test_what_a_search_costs_is_that_of_the_population(toy):
+    """Whoever replaces whom, four members of 18 batches take 72."""
+    found = forecast(draws(toy.space, 8), {**settings_for(toy.space), "stopping": PBT, "budget": BUDGET}, 2)
+    assert found.batches == (72, 72)
+    assert found.trials == 4
+
+
+def test_recorded_curves_leave_out_who_began_in_the_middle(toy):
+    """A curve whose first epochs are another trial's is no run to try rules on."""
+    toy.drive(create(toy, "s"))
+    heirs = {str(e["trial"]) for e in heirs_of(toy, "s")}
+    names = {run.label for run in _bank_of("s", events_of(toy, "s")).runs}
+    assert heirs and names and not names & heirs
+
+
 def test_its_words_give_the_rule_again():
     """What is announced, and shown by status, can be given to --stopping."""
     rule = parse_settings("pbt population=6 interval=3 shrink=0.7", Stopping, "stopping")
@@ -242,7 +296,6 @@ def test_its_words_give_the_rule_again():
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, tiny_data, real_space):
     """A study of two members that train, and of the one trial that goes on in the place of the worse: it, and rows."""
-    from tests.tuner.conftest import settings_for
     from trainable.data import open_dataset
     from tuner.study import Study
     from tuner.worker import run_trial
