@@ -207,8 +207,8 @@ def check(study: Path, whole: list[dict[str, Any]], before: list[dict[str, Any]]
 
 def replayed(events: list[dict[str, Any]]) -> list[str]:
     """Epochs at which a replay from scratch decides otherwise than the log says."""
+    from tuner.state import StudyState
     from tuner.stopping import Point, decide
-    from tuner.study import StudyState
 
     state, seen, wrong = StudyState(), set(), []
     for event in events:

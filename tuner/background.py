@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from results.events import LOG_NAME, scan_events
-from tuner.study import StudyState
+from tuner.state import StudyState
 
 WAITING = 100_000
 """Events that may wait. A handler that falls further behind is switched off."""

@@ -18,7 +18,7 @@ from results.events import LOG_NAME, read_events
 from search_spaces import InputError
 
 if TYPE_CHECKING:
-    from tuner.study import StudyState, TrialState
+    from tuner.state import StudyState, TrialState
 
 LIMITS = ("trials", "hours", "gpu_hours", "target_per", "no_improvement")
 KEYS = (*LIMITS, "then")
@@ -151,7 +151,7 @@ def raised(folder: Path, before: Mapping[str, Any], new: Mapping[str, Any], gpus
 
     Raises InputError for options that the study has used up already: nothing could be started under them.
     """
-    from tuner.study import StudyState
+    from tuner.state import StudyState
 
     if not new:
         return dict(before)

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import InputError
-from tuner.study import FINAL, Study
+from tuner.state import FINAL
+from tuner.study import Study
 from tuner.watch import Watched
 
 REQUESTS = "requests"

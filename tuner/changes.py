@@ -22,7 +22,7 @@ from tuner.trials import read_log
 if TYPE_CHECKING:
     from tuner.launch import Request
     from tuner.searcher import OptunaSearcher
-    from tuner.study import StudyState
+    from tuner.state import StudyState
 
 SEARCHED = ("config_base", "fixed", "dimensions", "constraints")
 """What makes a space another one; its name, its file and its defaults do not."""

@@ -19,7 +19,8 @@ from tuner.rungs import Grid, bracket_of, places
 
 if TYPE_CHECKING:
     from tuner.launch import Request
-    from tuner.study import Study, StudyState
+    from tuner.state import StudyState
+    from tuner.study import Study
 
 FOLDER = "checkpoints"
 """Inside a study's folder; each trial has a folder of its number in it."""
@@ -188,7 +189,7 @@ def clean(study: Path, budget: int | None) -> tuple[int, int]:
     InputError if a search runs the study.
     """
     from results.tables import compact
-    from tuner.study import StudyState
+    from tuner.state import StudyState
 
     with StudyLock(study):
         state = StudyState(searching=False)

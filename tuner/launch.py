@@ -424,7 +424,7 @@ def check_writable(results_dir: Path) -> None:
 
 def _announce(study: Any, concurrent: int) -> None:
     from tuner.forecast import in_short
-    from tuner.study import OPEN
+    from tuner.state import OPEN
 
     settings = study.settings
     what = f"space {settings['space']['name']}" if settings["space"] else f"{len(settings['plan'])} planned runs"

@@ -19,7 +19,7 @@ from results.columns import EPOCHS
 from results.events import LOG_NAME, scan_events
 from search_spaces import InputError, flatten
 from tuner.background import Background, Follower
-from tuner.study import TrialState
+from tuner.state import TrialState
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 """Kind of logger -> the package that it needs."""

@@ -24,7 +24,7 @@ from results.events import LOG_NAME, scan_events
 from search_spaces import InputError, flatten
 from tuner import objectives
 from tuner.searcher import distributions
-from tuner.study import StudyState, TrialState
+from tuner.state import StudyState, TrialState
 
 _WIDE = 30.0
 """Values that span more than this factor are shown on a logarithmic axis."""

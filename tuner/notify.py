@@ -20,7 +20,7 @@ from typing import Any
 from search_spaces import InputError
 from tuner.background import Background, Follower, warn
 from tuner.progress import summarise
-from tuner.study import FINAL
+from tuner.state import FINAL
 
 KINDS = ("end", "failure", "best")
 TIMEOUT = 10.0

@@ -19,7 +19,7 @@ from search_spaces.model_size import parameters
 from search_spaces.plan import PERS, split_objectives
 
 if TYPE_CHECKING:
-    from tuner.study import TrialState
+    from tuner.state import TrialState
 
 SINGLE = ("cmaes",)
 """Searchers that take one objective."""

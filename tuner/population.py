@@ -33,7 +33,7 @@ from tuner.checkpoints import LAST, trial_folder
 
 if TYPE_CHECKING:
     from tuner.history import History
-    from tuner.study import StudyState
+    from tuner.state import StudyState
 
 FIXED_SECTIONS = ("data", "model", "schedule")
 FIXED = (

@@ -18,10 +18,10 @@ from rich.text import Text
 from results.output import visible
 from search_spaces import flatten
 from tuner import checkpoints
-from tuner.study import OPEN
+from tuner.state import OPEN
 
 if TYPE_CHECKING:
-    from tuner.study import StudyState, TrialState
+    from tuner.state import StudyState, TrialState
 
 SHOWN = 12
 """Running trials listed in the live view; more are counted."""

@@ -24,7 +24,7 @@ from search_spaces.checkpoints import size_text
 from search_spaces.stopping import rule_text
 from tuner import budgets, checkpoints
 from tuner.progress import Progress, clock, describe_end, summarise
-from tuner.study import StudyState
+from tuner.state import StudyState
 
 REFRESH_SECONDS = 1.0
 """Between two looks at the log."""

@@ -10,7 +10,7 @@ import pytest
 from results.events import LOG_NAME, read_events
 from search_spaces import InputError, Space
 from tuner.changes import params_in, space_changes
-from tuner.study import StudyState
+from tuner.state import StudyState
 
 RANDOM = {"kind": "random"}
 

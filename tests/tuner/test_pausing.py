@@ -9,8 +9,8 @@ import pytest
 from results import replay
 from results.events import LOG_NAME, read_events
 from search_spaces.stopping import rule_text
+from tuner.state import StudyState
 from tuner.stopping import read_rule
-from tuner.study import StudyState
 
 PROMOTE = {"kind": "asha", "grace": 1, "reduction": 2, "promote": True}
 ONE_EPOCH = {"kind": "one_epoch", "keep": 2}

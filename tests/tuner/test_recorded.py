@@ -253,7 +253,7 @@ def test_a_step_that_comes_again_is_a_further_attempt(tmp_path, imported):
 
 def test_the_log_can_be_read_by_a_searcher(tmp_path):
     """Every trial of an imported study has the fields of one run here, so that a search can replay it."""
-    from tuner.study import StudyState
+    from tuner.state import StudyState
 
     write_study(
         tmp_path, "lab", read_results(folder(tmp_path, pers=[0.5, 0.4])).trials, data={"name": "", "path": ""}, note=""

@@ -14,7 +14,7 @@ from rich.console import Console
 from results.events import LOG_NAME, read_events
 from results.lock import StudyLock
 from search_spaces import InputError
-from tuner.study import OPEN
+from tuner.state import OPEN
 from tuner.watch import GONE_SECONDS, REFRESH_SECONDS, Tail, Watched, describe, summary, watch
 
 
