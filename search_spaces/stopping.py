@@ -135,6 +135,9 @@ class ExtrapolationStopping(Rule):
     chance: float = Field(0.02, gt=0, lt=0.5, description="a trial is stopped where its chance of that is lower")
     min_curves: int = Field(5, ge=2, description="nobody is stopped before this many trials have come to their end")
     grace: int = Field(1, ge=1, description="nobody is stopped before this epoch")
+    grace_fraction: float = Field(
+        0.25, ge=0, lt=1, description="nor before this fraction of its own horizon: a slow start misleads the model"
+    )
     every: int = Field(1, ge=1, description="epochs from one look at a trial to the next")
     protect: int = Field(1, ge=0, description="this many of the study's best trials so far are never stopped")
 

@@ -222,7 +222,8 @@ def places(rule: Rule, grid: Grid, bracket: int = 0) -> dict[int, RungKey]:
     if isinstance(rule, OneEpochStopping):
         return {1: RungKey(1)} if grid.epochs > 1 else {}
     if isinstance(rule, ExtrapolationStopping):
-        return {epoch: RungKey(epoch) for epoch in range(rule.grace, grid.epochs, rule.every)}
+        first = max(rule.grace, grid.epoch_at(rule.grace_fraction * grid.horizon))
+        return {epoch: RungKey(epoch) for epoch in range(first, grid.epochs, rule.every)}
     if isinstance(rule, PBTStopping):
         return {epoch: RungKey(epoch) for epoch in range(rule.interval, grid.epochs, rule.interval)}
     if not isinstance(rule, ComparingRule):

@@ -49,7 +49,8 @@ def made_up(number, settings):
 
 
 RUNS = [made_up(number, config(number)) for number in range(40)]
-RULE = {"kind": "extrapolation"}
+RULE = {"kind": "extrapolation", "grace_fraction": 0.0}
+"""Looks from the first epoch on: the made-up runs have no slow starts."""
 
 
 def recorded(numbers, rule=RULE):
@@ -158,6 +159,15 @@ def test_nobody_is_stopped_before_the_grace_or_between_two_looks():
     made.begin(Curve.of_run(99, config(3)))
     looks = [epoch for epoch in range(1, 10) if decide(made, 99, Point(epoch, STEP * epoch, 1.0, 40.0)).rung == epoch]
     assert looks == [2, 5, 8]
+
+
+def test_nobody_is_stopped_before_a_fraction_of_its_own_horizon():
+    """With the default fraction the first look at a run is where a quarter of its epochs are over."""
+    made = recorded(range(20), {"kind": "extrapolation", "chance": 0.3})
+    curve = Curve.of_run(99, config(3))
+    made.begin(curve)
+    looks = [e for e in range(1, curve.epochs) if decide(made, 99, Point(e, STEP * e, 1.0, 40.0)).rung == e]
+    assert looks[0] == -(-curve.epochs // 4) and looks == list(range(looks[0], curve.epochs))
 
 
 def test_the_best_so_far_is_never_stopped():
