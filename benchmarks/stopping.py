@@ -45,11 +45,11 @@ RULES = (
     "asha grace=4 reduction=2",
     "asha grace=4 reduction=2 promote=true",
     "asha grace=4 reduction=2 among=horizon",
-    "asha grace=0.25 at=horizon reduction=2",
-    "asha grace=0.25 at=horizon reduction=2 metric=probe",
+    "asha at=horizon reduction=1.5",
+    "asha at=horizon reduction=2",
+    "asha at=horizon reduction=2 metric=probe",
     "hyperband",
     "extrapolation",
-    "median at=horizon grace=0.1",
 )
 WITHIN = 1.02
 """A PER within 2 % of the best is a hit."""

@@ -24,7 +24,7 @@ from .loader import Run, load_run
 from .plan import Budget, Cost, Objective
 from .searchers import Searcher, TPESearcher
 from .settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
-from .stopping import ASHAStopping, Stopping
+from .stopping import DEFAULT_STOPPING, Stopping
 from .wording import show
 
 KINDS = ("choice", "uniform", "log_uniform", "int", "log_int", "value")
@@ -154,7 +154,7 @@ class Space:
     objective: Objective = "best_per"
     costs: tuple[Cost, ...] = ()
     searcher: Searcher = field(default_factory=TPESearcher)
-    stopping: Stopping = field(default_factory=ASHAStopping)
+    stopping: Stopping = field(default=DEFAULT_STOPPING)
     budget: Budget = field(default_factory=lambda: Budget(trials=16))
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
 

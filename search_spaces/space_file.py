@@ -19,7 +19,7 @@ from .plan import Budget, Objective, split_objectives
 from .searchers import Searcher, TPESearcher
 from .settings import InvalidSettings, merge, nested, validate
 from .space import Space, load_start_point
-from .stopping import ASHAStopping, Stopping
+from .stopping import DEFAULT_STOPPING, Stopping
 from .wording import show
 from .yaml_file import find_file, read_yaml, shipped_names
 
@@ -42,7 +42,7 @@ class _SpaceFile(BaseModel):
     objective: Objective = "best_per"
     objectives: list[str] = []
     searcher: Searcher = TPESearcher()
-    stopping: Stopping = ASHAStopping()
+    stopping: Stopping = DEFAULT_STOPPING
     budget: Budget = Budget(trials=16)
     checkpoints: Checkpoints = Checkpoints()
 

@@ -175,6 +175,9 @@ Stopping = Annotated[
     | NoStopping,
     Field(discriminator="kind"),
 ]
+DEFAULT_STOPPING: Stopping = ASHAStopping(at="horizon", grace=0.25, reduction=1.5)
+"""The rule of a space that names none: of those that hardly ever stop the winner on recorded runs, the cheapest
+(docs/early-stopping.md)."""
 STOPPING_KINDS: dict[str, type[Rule]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Stopping)[0])
 }
