@@ -152,5 +152,5 @@ def test_a_broken_connection_is_the_nodes_fault_not_the_trials():
         "The actor 079e8f4d4010a1b874cfff9202000000 is unavailable: The actor is temporarily unavailable: RpcError: "
         "RPC error: Socket closed rpc_code: 14. The task may or may not have been executed on the actor."
     )
-    assert fault_of(said) == Fault("node", "the connection to its node was lost")
+    assert fault_of(said) == Fault("node", "the node that it ran on was lost, or the network to it")
     assert fault_of("ValueError: the card is unavailable").kind == "error"
