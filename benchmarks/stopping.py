@@ -158,19 +158,21 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path, shown: list[str]) -
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "stopping"  # the same figures give the same file
+    mpl.rcParams.update({"svg.hashsalt": "stopping", "svg.fonttype": "none"})  # the same figures give the same file
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(found), figsize=(5.5 * len(found), 4), squeeze=False, sharey=True)
-    for panel, (title, rows) in zip(panels[0], found.items(), strict=True):
+    lines = math.ceil(len(found) / 2)
+    figure, panels = plt.subplots(lines, 2, figsize=(11, 3.8 * lines), squeeze=False, sharex=True, sharey=True)
+    for panel, (title, rows) in zip(panels.flat, found.items(), strict=False):
         for row in rows:
             if row["rule"] in shown:
                 style = "--" if row["rule"].startswith(("ray", "optuna")) else ":" if row["rule"] == "none" else "-"
                 panel.plot(GRID, np.maximum(row["curve"], 1e-3), style, label=row["rule"], linewidth=1.6)
-        panel.set(title=title, xlabel="batches spent / batches of all full runs", yscale="log", xlim=(0, 1))
+        panel.set(title=title, yscale="log", xlim=(0, 1))
         panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("mean regret (best PER so far / best drawn run - 1)")
-    panels[0][-1].legend(fontsize=7)
+    figure.supxlabel("batches spent / batches of all full runs")
+    figure.supylabel("mean regret (best PER so far / best drawn run - 1)")
+    panels[0][0].legend(fontsize=7)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
 

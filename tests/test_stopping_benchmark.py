@@ -16,7 +16,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
-from benchmarks.stopping import GRID, compare, expected_batches
+from benchmarks.stopping import BANKS, GRID, compare, expected_batches
+from tuner.curves import read_curves
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,6 +72,17 @@ def bank(path: Path, runs: int = 12) -> None:
                 }
             )
     pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def test_the_shipped_banks_hold_whole_runs_of_horizons_that_differ_eightfold():
+    """At least 150 runs in all, none stopped, with schedules, probes and configurations."""
+    banks = [read_curves(path, ROOT) for path in BANKS]
+    assert sum(len(found.whole().runs) for found in banks) >= 150
+    for found in banks:
+        assert found.stopped == 0
+        horizons = {run.horizon for run in found.runs}
+        assert max(horizons) == 8 * min(horizons)
+        assert found.has("probe_per") and all(run.params for run in found.runs)
 
 
 def test_the_comparison_prints_a_table_for_each_bank_and_part(tmp_path):
