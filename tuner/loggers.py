@@ -320,6 +320,7 @@ class WandB:
         run.finish(exit_code=0 if status in ("completed", "stopped") else 1)
 
     def finish(self) -> None:
-        """Close the runs of trials that have no end."""
+        """Close the runs of trials that have no end, and wait until W&B's own process has written all there is."""
         for run in self._runs.values():
             run.finish(exit_code=1)
+        self._wandb.teardown()

@@ -144,13 +144,14 @@ def test_trials_run_only_where_their_kind_of_card_is(cluster, toy):
     assert ends == dict.fromkeys(range(5), "completed")
 
 
-def test_a_search_survives_the_loss_of_a_node(cluster, real_space, tuner):
+def test_a_search_survives_the_loss_of_a_node(cluster, real_space, tuner, tmp_path):
     """The data are sent to both nodes, one node is killed while it trains: its trial goes on elsewhere, no epoch is
     lost or doubled, every trial ends, and the copies are removed.
     """
-    base = real_space.parent / "real.yaml"
-    base.write_text(re.sub(r"batches: \d+, batches_per_epoch", "batches: 160, batches_per_epoch", base.read_text()))
-    process = start(cluster, "search", real_space, "--data", cluster.data, "--study", "lost", "--trials", 4,
+    run, space = (real_space.parent / "real.yaml").read_text(), tmp_path / real_space.name
+    (tmp_path / "real.yaml").write_text(re.sub(r"batches: \d+, batches_per_e", "batches: 160, batches_per_e", run))
+    space.write_text(real_space.read_text())
+    process = start(cluster, "search", space, "--data", cluster.data, "--study", "lost", "--trials", 4,
                     "--stopping", "none", "--stage-data")  # fmt: skip
     study = cluster.root / "results" / "studies" / "lost"
     where = nodes_of_trials(process, study / LOG_NAME, cluster)
