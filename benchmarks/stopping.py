@@ -34,6 +34,7 @@ from benchmarks.rivals import rivals
 from results.output import Sheet, render
 from tuner.commands.options import parse_rule
 from tuner.curves import Bank, read_curves
+from tuner.regret import bootstrap
 from tuner.simulate import BATCHES, BEST, Search, repeats
 
 BANKS = tuple(Path(__file__).parent / "data" / f"{name}.parquet" for name in ("an4", "synthetic"))
@@ -91,6 +92,7 @@ def compare(name: str, outcomes: list[dict[str, Any]], full: list[dict[str, Any]
     ratio = expected_batches(outcomes, picks) / expected_batches(full, picks)
     area = np.array([o["curve"].mean() for o in outcomes])
     less = np.array([o["curve"].mean() for o in ray]) - area
+    less_low, less_high = bootstrap(less)
     return {
         "rule": name,
         "cost": float((expected_batches(outcomes, everyone) / expected_batches(full, everyone))[0]),
@@ -102,8 +104,8 @@ def compare(name: str, outcomes: list[dict[str, Any]], full: list[dict[str, Any]
         "spent": float(np.mean([o["share"] for o in outcomes])),
         "area": float(area.mean()),
         "less": float(less.mean()),
-        "less_low": float(np.quantile(less[picks].mean(axis=1), 0.025)),
-        "less_high": float(np.quantile(less[picks].mean(axis=1), 0.975)),
+        "less_low": less_low,
+        "less_high": less_high,
         "curve": np.mean([o["curve"] for o in outcomes], axis=0).tolist(),
     }
 
