@@ -58,8 +58,8 @@ def main() -> None:
 
     from search_spaces import load_space
     from search_spaces.config import to_dict
-    from trainable.data import open_dataset
-    from tuner.searcher import OptunaSearcher
+    from trainable.data.dataset import open_dataset
+    from tuner.study.searchers.searcher import OptunaSearcher
 
     torch.set_num_threads(1)
     dataset, space = open_dataset(arguments.data), load_space(arguments.space)

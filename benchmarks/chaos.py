@@ -45,7 +45,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
 from benchmarks.ray_nodes import Nodes
-from results.events import LOG_NAME, read_events
+from results.store.events import LOG_NAME, read_events
 
 RUN = """
 purpose: a run of seven short epochs
@@ -179,7 +179,7 @@ def trials_of(events: list[dict[str, Any]]) -> dict[int, tuple[Any, ...]]:
 
 def check(study: Path, whole: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[str]:
     """The invariants that do not hold, a line each. `before` are the events at the moment of the damage."""
-    from results.tables import load_tables
+    from results.store.tables import load_tables
 
     events, problems = read_events(study / LOG_NAME)
     wrong = [f"log: {problem}" for problem in problems]
@@ -207,8 +207,8 @@ def check(study: Path, whole: list[dict[str, Any]], before: list[dict[str, Any]]
 
 def replayed(events: list[dict[str, Any]]) -> list[str]:
     """Epochs at which a replay from scratch decides otherwise than the log says."""
-    from tuner.state import StudyState
-    from tuner.stopping import Point, decide
+    from tuner.study.rules.stopping import Point, decide
+    from tuner.study.state import StudyState
 
     state, seen, wrong = StudyState(), set(), []
     for event in events:
@@ -355,7 +355,7 @@ def chaos(
     rounds: int, seed: int, kinds: list[str], keep: Path | None = None, parallel: int = 1
 ) -> tuple[list[Round], list[dict[str, Any]]]:
     """All rounds, and the events of the undisturbed search; a line for each on standard error."""
-    from trainable.synthetic import make_synthetic
+    from trainable.data.synthetic import make_synthetic
 
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
     (folder / "run.yaml").write_text(RUN)

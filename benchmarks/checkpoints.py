@@ -28,7 +28,7 @@ import torch
 from search_spaces import RunConfig, load_run
 from trainable import train
 from trainable.checkpoint import load, size_of
-from trainable.data import Dataset, open_dataset
+from trainable.data.dataset import Dataset, open_dataset
 from trainable.keeping import BEST, LAST, Keeper
 
 CONTESTANTS: dict[str, dict[str, Any]] = {
@@ -98,7 +98,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         if given.data is None:
-            from trainable.synthetic import make_synthetic
+            from trainable.data.synthetic import make_synthetic
 
             given.data = folder / "data"
             make_synthetic(given.data, "tiny" if given.quick else "small")

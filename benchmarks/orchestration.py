@@ -60,10 +60,10 @@ def ours(
     trials: int, epochs: int, searcher: str, concurrent: int, sleep: float = 0.0, cpus: float = 1.0
 ) -> dict[str, float]:
     """A search by this program, `concurrent` trials of `cpus` cores at a time."""
-    from results.lock import StudyLock
+    from results.store.lock import StudyLock
     from search_spaces import load_space
-    from tuner import ray_backend
-    from tuner.study import Study
+    from tuner.backend import ray_backend
+    from tuner.study.study import Study
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trivial.yaml"
@@ -154,8 +154,8 @@ budget: {trials: 1}
 
 def from_the_command() -> dict[str, float]:
     """Seconds from `tuner search` to its first epoch in the log, and to its end."""
-    from results.events import read_events
-    from trainable.synthetic import make_synthetic
+    from results.store.events import read_events
+    from trainable.data.synthetic import make_synthetic
 
     with tempfile.TemporaryDirectory() as folder:
         make_synthetic(Path(folder) / "data", "tiny")

@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search_spaces import load_run
-from tuner.packing import BATCHES, COUNTS, Packing, best_packing, measure, mps_note, table
+from tuner.backend.packing import BATCHES, COUNTS, Packing, best_packing, measure, mps_note, table
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = given.data
         if data is None:
-            from trainable.synthetic import make_synthetic
+            from trainable.data.synthetic import make_synthetic
 
             data = Path(folder) / "data"
             make_synthetic(data, "tiny" if given.quick else "small")

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from trainable.data import Split
+from trainable.data.dataset import Split
 from trainable.model import Decoder
 
 

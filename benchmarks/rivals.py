@@ -21,8 +21,8 @@ import numpy as np
 import optuna
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
 
-from tuner.curves import Bank
-from tuner.simulate import Foreign
+from tuner.simulation.curves import Bank
+from tuner.simulation.simulate import Foreign
 
 Maker = Callable[[int], Foreign]
 """A fresh rule for a repeat's seed."""

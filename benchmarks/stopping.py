@@ -3,9 +3,9 @@
     python benchmarks/stopping.py                     # 50 repeats on both banks, a few minutes
     python benchmarks/stopping.py --banks benchmarks/data/an4.parquet --repeats 10 --rules "asha grace=4" none
 
-Each repeat is a search in virtual time (`tuner.simulate`: the real study, 8 workers) that draws the bank's runs in a
-random order; every rule sees the same orders. `whole` repeats draw all runs; `halves` a random half of them, so that
-the run that ought to win is another one from repeat to repeat.
+Each repeat is a search in virtual time (`tuner.simulation.simulate`: the real study, 8 workers) that draws the bank's
+runs in a random order; every rule sees the same orders. `whole` repeats draw all runs; `halves` a random half of them,
+so that the run that ought to win is another one from repeat to repeat.
 
 Columns. *cost*: batches until a PER within 2 % of the best drawn run's was seen, probes included, over what random
 search with full runs spends until it sees one: the sum over repeats of batches spent (up to that PER, or in all where
@@ -33,9 +33,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program, this file's 
 from benchmarks.rivals import rivals
 from results.output import Sheet, render
 from tuner.commands.options import parse_rule
-from tuner.curves import Bank, read_curves
-from tuner.regret import bootstrap
-from tuner.simulate import BATCHES, BEST, Search, repeats
+from tuner.simulation.curves import Bank, read_curves
+from tuner.simulation.regret import bootstrap
+from tuner.simulation.simulate import BATCHES, BEST, Search, repeats
 
 BANKS = tuple(Path(__file__).parent / "data" / f"{name}.parquet" for name in ("an4", "synthetic"))
 RULES = (

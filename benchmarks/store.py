@@ -22,8 +22,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from results.events import EventLog
 from results.output import Sheet, render
+from results.store.events import EventLog
 from search_spaces.config import RunConfig, to_dict
 
 GROUPED = (
@@ -145,7 +145,7 @@ def own(root: Path, trials: int, epochs: int, appended: int) -> Iterator[tuple[s
     """Our numbers: (what, value, unit)."""
     from results.best import best
     from results.query import query
-    from results.tables import load_tables
+    from results.store.tables import load_tables
 
     folder = root / "store"
     made = write_log(folder / "events.jsonl", trials, epochs, appended)
@@ -155,7 +155,7 @@ def own(root: Path, trials: int, epochs: int, appended: int) -> Iterator[tuple[s
     yield "log", (folder / "events.jsonl").stat().st_size / 1e6, "MB"
     live = "import sys; from results.best import best; best(sys.argv[1])"
     yield "best, new process, log replayed", in_a_process(live, str(root))[0], "s"
-    compaction = "import sys; from results.tables import compact; compact(sys.argv[1])"
+    compaction = "import sys; from results.store.tables import compact; compact(sys.argv[1])"
     seconds, memory = in_a_process(compaction, str(folder))
     yield "compaction, new process", seconds, "s"
     yield "peak memory of the compaction", memory, "MB"
@@ -256,7 +256,7 @@ def main() -> None:
         rows = list(own(root, given.trials, given.epochs, given.append))
         rows += plain_duckdb(root)
         if not given.no_peers:
-            from results.tables import compact, load_tables
+            from results.store.tables import compact, load_tables
 
             peers = Path(temporary) / "peers"
             small = peers / "results"

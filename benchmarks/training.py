@@ -49,9 +49,10 @@ else:  # run as a program, from its own folder
     from reference import Recipe, Reference, edit_distance  # type: ignore[import-not-found,no-redef]
 
 from search_spaces.config import RunConfig
-from trainable import batches, evaluation, loop, model, synthetic
-from trainable.batches import Sampler
-from trainable.data import Dataset, open_dataset
+from trainable import evaluation, loop, model
+from trainable.data import batches, synthetic
+from trainable.data.batches import Sampler
+from trainable.data.dataset import Dataset, open_dataset
 
 SIZES = {
     "tiny": Recipe(hidden=8, layers=2, kernel=8, batch_size=16),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from results.columns import COLUMNS, Column
-from tuner.schema import config_columns
+from results.schema import config_columns
+from results.store.columns import COLUMNS, Column
 
 PAGE = Path(__file__).with_name("tables.md")
 BEGIN = "<!-- columns: written by docs/make_tables.py -->\n"

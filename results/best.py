@@ -23,8 +23,8 @@ from typing import Any
 import pyarrow as pa
 
 from results.output import Sheet, format_value, render
-from results.replay import column_array, schema
-from results.tables import load_tables
+from results.store.replay import column_array, schema
+from results.store.tables import load_tables
 from search_spaces.errors import InputError
 
 PUBLISHED_PHONEMES = 24_700

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from results.best import Best, best
-from results.tables import load_tables
+from results.store.tables import load_tables
 from search_spaces.errors import InputError
 
 

@@ -17,9 +17,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from results.columns import COLUMNS, TABLES
-from results.replay import clean_text, schema
-from results.tables import Source, load_tables, open_parquet, open_sources, stack
+from results.store.columns import COLUMNS, TABLES
+from results.store.replay import clean_text, schema
+from results.store.tables import Source, load_tables, open_parquet, open_sources, stack
 from search_spaces.errors import InputError
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}

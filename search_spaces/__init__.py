@@ -9,19 +9,19 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .errors import InputError
+from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
-    from .config import RunConfig, flatten, to_dict
-    from .loader import Run, diff, load_run, run_names
-    from .settings import ABSENT
-    from .space import Dimension, Space
-    from .space_file import load_space, space_names
+    from search_spaces.config import RunConfig, flatten, to_dict
+    from search_spaces.loader import Run, diff, load_run, run_names
+    from search_spaces.parsing.settings import ABSENT
+    from search_spaces.space import Dimension, Space
+    from search_spaces.space_file import load_space, space_names
 
 _HOME = {
     "config": ("RunConfig", "flatten", "to_dict"),
     "loader": ("Run", "diff", "load_run", "run_names"),
-    "settings": ("ABSENT",),
+    "parsing.settings": ("ABSENT",),
     "space": ("Dimension", "Space"),
     "space_file": ("load_space", "space_names"),
 }

@@ -7,11 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import InputError
-from .fields import is_integer, is_number, kinds, kinds_with, refusal, unknown_path
-from .settings import ABSENT, Settings, kind_of, merge, same, value_at
-from .space import KINDS, Dimension
-from .wording import did_you_mean, either, show
+from search_spaces.errors import InputError
+from search_spaces.parsing.fields import is_integer, is_number, kinds, kinds_with, refusal, unknown_path
+from search_spaces.parsing.settings import ABSENT, Settings, kind_of, merge, same, value_at
+from search_spaces.space import KINDS, Dimension
+from search_spaces.wording import did_you_mean, either, show
 
 _OPTIONS = ("when", "of", "complement")
 _RANGES = ("uniform", "log_uniform", "int", "log_int")

@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .config import RunConfig, to_dict
-from .errors import InputError
+from search_spaces.config import RunConfig, to_dict
+from search_spaces.errors import InputError
 
 LINEAGE = (
     "speechBaseline4",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .config import RunConfig
+from search_spaces.config import RunConfig
 
 
 def parameters(config: RunConfig, features: int, classes: int, days: int) -> int:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from .wording import either, not_allowed
+from search_spaces.wording import either, not_allowed
 
 
 class _Plan(BaseModel):

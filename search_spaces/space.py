@@ -15,17 +15,17 @@ from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 
-from .checkpoints import Checkpoints
-from .config import RunConfig, flatten
-from .constraints import parse_constraint
-from .errors import InputError
-from .fields import is_integer
-from .loader import Run, load_run
-from .plan import Budget, Cost, Objective
-from .searchers import Searcher, TPESearcher
-from .settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
-from .stopping import DEFAULT_STOPPING, Stopping
-from .wording import show
+from search_spaces.checkpoints import Checkpoints
+from search_spaces.config import RunConfig, flatten
+from search_spaces.errors import InputError
+from search_spaces.loader import Run, load_run
+from search_spaces.parsing.constraints import parse_constraint
+from search_spaces.parsing.fields import is_integer
+from search_spaces.parsing.settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
+from search_spaces.plan import Budget, Cost, Objective
+from search_spaces.searchers import Searcher, TPESearcher
+from search_spaces.stopping import DEFAULT_STOPPING, Stopping
+from search_spaces.wording import show
 
 KINDS = ("choice", "uniform", "log_uniform", "int", "log_int", "value")
 """What a dimension can be. `value` is a constant that holds under a condition; it is not sampled."""

@@ -9,19 +9,19 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from .checkpoints import Checkpoints
-from .constraints import parse_constraint
-from .dimensions import Findings, order, parse_dimensions
-from .errors import InputError
-from .fields import is_number, problems_of, refusal, unknown_path
-from .loader import Run, load_run
-from .plan import Budget, Objective, split_objectives
-from .searchers import Searcher, TPESearcher
-from .settings import InvalidSettings, merge, nested, validate
-from .space import Space, load_start_point
-from .stopping import DEFAULT_STOPPING, Stopping
-from .wording import show
-from .yaml_file import find_file, read_yaml, shipped_names
+from search_spaces.checkpoints import Checkpoints
+from search_spaces.dimensions import Findings, order, parse_dimensions
+from search_spaces.errors import InputError
+from search_spaces.loader import Run, load_run
+from search_spaces.parsing.constraints import parse_constraint
+from search_spaces.parsing.fields import is_number, problems_of, refusal, unknown_path
+from search_spaces.parsing.settings import InvalidSettings, merge, nested, validate
+from search_spaces.parsing.yaml_file import find_file, read_yaml, shipped_names
+from search_spaces.plan import Budget, Objective, split_objectives
+from search_spaces.searchers import Searcher, TPESearcher
+from search_spaces.space import Space, load_start_point
+from search_spaces.stopping import DEFAULT_STOPPING, Stopping
+from search_spaces.wording import show
 
 SPACES = Path(__file__).parent / "spaces"
 SAMPLES = 300

@@ -1,6 +1,6 @@
 """The early-stopping rules and their settings, as a space file or `--stopping` gives them.
 
-What each rule does with its settings is in `tuner/stopping.py`.
+What each rule does with its settings is in `tuner/study/rules/stopping.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from .wording import not_allowed, show
+from search_spaces.wording import not_allowed, show
 
 HORIZON_GRACE = 0.25
 """The first rung where rungs are fractions of the horizon: before it, a rank says little of the end (RESEARCH, 1)."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import yaml
 
-from .config import RunConfig, to_dict
-from .errors import InputError
-from .space import Dimension
+from search_spaces.config import RunConfig, to_dict
+from search_spaces.errors import InputError
+from search_spaces.space import Dimension
 
 
 def run_text(
@@ -68,7 +68,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    from .wording import show
+    from search_spaces.wording import show
 
     # A line break in single quotes would take lines of its own.
     quoted = show(value).startswith('"') or not value.isprintable()

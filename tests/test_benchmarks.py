@@ -18,10 +18,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the 
 
 from benchmarks import training
 from search_spaces.config import RunConfig
-from trainable import batches, evaluation, model
-from trainable.batches import Loader
-from trainable.data import Dataset, open_dataset
-from trainable.synthetic import make_synthetic
+from trainable import evaluation, model
+from trainable.data import batches
+from trainable.data.batches import Loader
+from trainable.data.dataset import Dataset, open_dataset
+from trainable.data.synthetic import make_synthetic
 
 ROOT = Path(__file__).parents[1]
 WITHOUT = "import runpy, sys\nsys.modules.update(dict.fromkeys(sys.argv[1].split(',')))\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from results.events import EventLog
-from results.tables import compact
+from results.store.events import EventLog
+from results.store.tables import compact
 from search_spaces import load_run, to_dict
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -76,7 +76,7 @@ def test_the_page_lists_every_column() -> None:
 
 def test_every_configuration_column_has_a_meaning() -> None:
     """A setting without a description would be a column that nobody can read; units name columns there are."""
-    from tuner.schema import UNITS, config_columns
+    from results.schema import UNITS, config_columns
 
     columns = config_columns()
     assert all(column.meaning for column in columns)

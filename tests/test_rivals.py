@@ -13,8 +13,8 @@ from ray.tune.schedulers import ASHAScheduler
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
 from benchmarks.rivals import optuna_rule, ray_rule, rivals
-from tuner.curves import Bank, read_curves
-from tuner.simulate import repeats, simulate
+from tuner.simulation.curves import Bank, read_curves
+from tuner.simulation.simulate import repeats, simulate
 
 NONE = {"kind": "none"}
 PERS = ((0.9, 0.5, 0.3, 0.2), (0.8, 0.7, 0.6, 0.5), (0.7, 0.6, 0.3, 0.1), (0.85, 0.4, 0.2, 0.15), (0.6, 0.5, 0.4, 0.3))

@@ -17,7 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
 from benchmarks.stopping import BANKS, GRID, compare, expected_batches
-from tuner.curves import read_curves
+from tuner.simulation.curves import read_curves
 
 ROOT = Path(__file__).parents[1]
 

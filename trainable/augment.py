@@ -2,8 +2,8 @@
 
 In order: `corrupt` adds a constant offset and white noise to the recorded features (before the model's smoothing, as in
 the reference); `hide` sets single bins, stretches of time and bands of features to 0, their mean, in the smoothed ones,
-so that the smoothing does not fill the holes again. Random cuts are made when a batch is drawn (`trainable.batches`),
-input dropout is in the model.
+so that the smoothing does not fill the holes again. Random cuts are made when a batch is drawn
+(`trainable.data.batches`), input dropout is in the model.
 
 All functions take features float32 [batch, time, features] and `bins` int64 [batch] on the same device, change the
 features in place and return them. What they draw comes from `generator` alone.

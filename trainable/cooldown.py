@@ -15,7 +15,7 @@ from search_spaces.config import LinearSchedule, RunConfig
 from trainable.schedules import lr_at
 
 if TYPE_CHECKING:  # who only plans probes does without torch
-    from trainable.data import Dataset
+    from trainable.data.dataset import Dataset
     from trainable.loop import EpochReport
 
 END_RATIO = 0.01

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainable.batches import Batch, Loader, bins_needed
+from trainable.data.batches import Batch, Loader, bins_needed
 from trainable.decoding import BLANK, collapse, error_counts, per, utterance_per
 from trainable.model import Decoder
 

@@ -26,8 +26,8 @@ from search_spaces.errors import InputError
 from trainable import checkpoint
 from trainable.augment import corrupt, hide
 from trainable.averaging import average_state, averaged_or_raw, flatten, load_average, make_average, update_average
-from trainable.batches import AUGMENT, STEP, WEIGHTS, Batch, Loader, Prefetch, Sampler, derive_seed
-from trainable.data import Dataset, check_trainable
+from trainable.data.batches import AUGMENT, STEP, WEIGHTS, Batch, Loader, Prefetch, Sampler, derive_seed
+from trainable.data.dataset import Dataset, check_trainable
 from trainable.evaluation import Evaluation, ctc_losses, evaluate
 from trainable.model import Decoder
 from trainable.optimizers import make_optimizer

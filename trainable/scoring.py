@@ -19,9 +19,9 @@ from rapidfuzz.distance import Levenshtein
 
 from search_spaces.errors import InputError
 from trainable import checkpoint
-from trainable.batches import Loader
 from trainable.beam import beam_search
-from trainable.data import Dataset, Split
+from trainable.data.batches import Loader
+from trainable.data.dataset import Dataset, Split
 from trainable.decoding import greedy, per, utterance_per
 from trainable.evaluation import emissions
 from trainable.loop import autocast_for, choose_device

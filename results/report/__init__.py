@@ -1,7 +1,7 @@
 """The report: one HTML file about one or several studies, which opens anywhere and needs nothing else.
 
 - `load` reads the studies, `render` makes the page, `write` puts it in its place in one step
-- `Extras` is what needs torch or Optuna, made by whoever calls (`tuner.report`)
+- `Extras` is what needs torch or Optuna, made by whoever calls (`tuner.analysis.report`)
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from results.events import LOG_NAME
-from results.tables import find_studies, load_tables
+from results.store.events import LOG_NAME
+from results.store.tables import find_studies, load_tables
 
 Row = dict[str, Any]
 HIGHLIGHTED = 7
@@ -35,7 +35,7 @@ class Curve:
 class Extras:
     """What only the program that ran the study can say; the report does without what is missing.
 
-    `importance` has the rows of `tuner.importance`, or is empty and `importance_note` says why. `rates` has a trial's
+    `importance` has the rows of `tuner importance`, or is empty and `importance_note` says why. `rates` has a trial's
     learning rates as (batch, rate) at enough places to draw them. `best_yaml` is the best trial's configuration as a
     run file, `rerun` the command that runs it again.
     """

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from results.best import short_headers
-from results.columns import COLUMNS
 from results.output import format_value
 from results.report.facts import Facts, Row, planned_epochs, thinned
 from results.report.plots import Panel, ended, literal, log_ticks, numbers
+from results.store.columns import COLUMNS
 
 _FIXED = frozenset(column.name for column in COLUMNS["trials"])
 _MOST = 24  # settings shown, as many as can be read

@@ -132,7 +132,7 @@ def studies() -> type[Studies]:
 @pytest.fixture
 def results_dir(tmp_path: Path) -> Path:
     """Two studies: `alpha`, ended and compacted, and `beta`, whose driver was killed before it compacted."""
-    from results.tables import compact
+    from results.store.tables import compact
 
     root = tmp_path / "results"
     events = [

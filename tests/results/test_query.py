@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from results import query as query_module
-from results.columns import COLUMNS
-from results.lock import StudyLock
 from results.query import query, schema_rows
+from results.store.columns import COLUMNS
+from results.store.lock import StudyLock
 from search_spaces.errors import InputError
 
 HOSTILE = [
@@ -227,7 +227,7 @@ def test_problems_of_files_are_handed_over(results_dir: Path) -> None:
 @pytest.mark.parametrize("name", ["it's", "a[b]*?", "räksmörgås 雪", "line\nbreak", "<b>x"])
 def test_any_study_name(tmp_path: Path, studies: Any, name: str) -> None:
     """Epochs of a compacted study are found whatever its name holds."""
-    from results.tables import compact
+    from results.store.tables import compact
 
     compact(studies.write_log(tmp_path / name, [studies.started(), *studies.trial(0, [0.5])]))
     assert query(tmp_path, "SELECT study, per FROM epochs").to_pylist() == [{"study": name, "per": 0.5}]
@@ -247,7 +247,7 @@ def test_schema_lists_every_column(results_dir: Path) -> None:
 def test_importing_the_room_is_cheap() -> None:
     """`import results` and the log and lock import neither pyarrow, duckdb, pandas nor rich."""
     code = (
-        "import sys, results, results.events, results.lock, results.columns, results.output; "
+        "import sys, results, results.store.events, results.store.lock, results.store.columns, results.output; "
         "sys.exit(any(m in sys.modules for m in ('pyarrow', 'duckdb', 'pandas', 'rich')))"
     )
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False).returncode == 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces.constraints import parse_constraint
+from search_spaces.parsing.constraints import parse_constraint
 
 NUMBERS = {"a.x": 2, "a.y": 0.5, "a.none": None, "a.word": "w", "a.flag": True}
 

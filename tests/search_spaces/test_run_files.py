@@ -8,7 +8,7 @@ import pytest
 
 from search_spaces import ABSENT, InputError, Run, diff, load_run, run_names
 from search_spaces.config import flatten, to_dict
-from search_spaces.yaml_file import parse_value
+from search_spaces.parsing.yaml_file import parse_value
 
 ROOT = "schedule: {kind: one_cycle, peak_lr: 3e-3, start_lr: 1e-4, end_lr: 1e-6}\noptimizer: {eps: 1e-8}\n"
 

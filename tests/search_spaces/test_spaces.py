@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces import InputError, RunConfig, Space, flatten, load_run, load_space, space_names
+from search_spaces.parsing.yaml_file import read_yaml
 from search_spaces.space import TrialLike
-from search_spaces.yaml_file import read_yaml
 
 
 class Fixed:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from search_spaces.config import RunConfig
-from trainable.data import Dataset, Split
+from trainable.data.dataset import Dataset, Split
 
 CLASSES = ("<blank>", "AA", "B", "K", "S", "SIL")
 

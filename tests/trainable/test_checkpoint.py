@@ -13,7 +13,7 @@ from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
 from trainable import train
 from trainable.checkpoint import best_weights, for_evaluation, load, load_model, save
-from trainable.data import Dataset
+from trainable.data.dataset import Dataset
 
 Make = Callable[..., RunConfig]
 

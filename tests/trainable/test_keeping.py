@@ -15,7 +15,7 @@ import torch
 from search_spaces.config import RunConfig
 from trainable import train
 from trainable.checkpoint import epoch_of, load, load_model
-from trainable.data import Dataset
+from trainable.data.dataset import Dataset
 from trainable.keeping import BEST, LAST, PREVIOUS, Keeper
 
 Make = Callable[..., RunConfig]

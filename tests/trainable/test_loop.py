@@ -11,9 +11,9 @@ import torch
 from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
 from trainable import EpochReport, loop, train
-from trainable.batches import Loader
 from trainable.checkpoint import for_evaluation, load, load_model, save
-from trainable.data import Dataset, Split
+from trainable.data.batches import Loader
+from trainable.data.dataset import Dataset, Split
 from trainable.decoding import error_counts, greedy
 from trainable.evaluation import ctc_losses
 from trainable.schedules import lr_at

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # benchmarks/ is beside the 
 
 from benchmarks.reference import Recipe, Reference, copy_weights, edit_distance
 from search_spaces.config import RunConfig
-from trainable.data import Dataset
+from trainable.data.dataset import Dataset
 from trainable.decoding import error_counts
 from trainable.loop import _start
 

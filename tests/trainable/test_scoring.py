@@ -17,7 +17,7 @@ from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
 from trainable import train
 from trainable.checkpoint import for_evaluation, save
-from trainable.data import Dataset, Split
+from trainable.data.dataset import Dataset, Split
 from trainable.decoding import error_counts
 from trainable.scoring import Trained, confusions, decode, fit_split, load_trained, score, without
 

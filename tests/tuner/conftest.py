@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from results.events import LOG_NAME, read_events
+from results.store.events import LOG_NAME, read_events
 from search_spaces import load_space
 from tuner.cli import main
-from tuner.study import Study
+from tuner.study.study import Study
 
 RUN = """
 purpose: a run of nine epochs
@@ -168,7 +168,7 @@ def toy(space_file, tmp_path):
 @pytest.fixture(scope="session")
 def tiny_data(tmp_path_factory) -> Path:
     """The tiny synthetic data set, made once."""
-    from trainable.synthetic import make_synthetic
+    from trainable.data.synthetic import make_synthetic
 
     folder = tmp_path_factory.mktemp("data") / "tiny"
     make_synthetic(folder, "tiny")

@@ -12,7 +12,7 @@ from tuner.commands.options import curves_options, format_option, results_option
 from tuner.commands.simulate import chosen_rules, interval, stopped_note
 
 if TYPE_CHECKING:
-    from tuner.curves import Bank
+    from tuner.simulation.curves import Bank
 
 
 @click.command(
@@ -59,8 +59,8 @@ def audit(
     """
     from results.output import Sheet, render
     from search_spaces import load_space
-    from tuner.audit import rank_correlations
-    from tuner.curves import read_curves
+    from tuner.simulation.audit import rank_correlations
+    from tuner.simulation.curves import read_curves
 
     bank = read_curves(source, results_dir, space=load_space(space) if space else None, every=every)
     if correlation:
@@ -87,7 +87,7 @@ def audit(
 
 
 def _audit(bank: Bank, name: str, rule: Mapping[str, Any], repeats: int, workers: int) -> dict[str, Any]:
-    from tuner.audit import replay
+    from tuner.simulation.audit import replay
 
     found = replay(bank, rule)
     batch, reason = found.stopped.get(found.winner, (None, None))
@@ -110,8 +110,8 @@ def _audit(bank: Bank, name: str, rule: Mapping[str, Any], repeats: int, workers
 
 def _in_random_orders(bank: Bank, rule: Mapping[str, Any], repeats: int, workers: int) -> dict[str, Any]:
     """Means over random orders of the runs that came to their end, with intervals."""
-    from tuner.regret import bootstrap, wilson
-    from tuner.simulate import repeats as search
+    from tuner.simulation.regret import bootstrap, wilson
+    from tuner.simulation.simulate import repeats as search
 
     whole = bank.whole()
     searches = list(search(whole, rule, repeats, workers=workers))

@@ -15,8 +15,8 @@ from tuner.commands.options import results_option
 @results_option
 def changelog(study: str, out: Path | None, results_dir: Path) -> None:
     """Write the changelog of STUDY: phases, what changed and what came of it, and what a hand-kept page misses."""
-    from results.changelog import changelog as page_of
-    from results.changelog import write_page
+    from results.changelog.page import changelog as page_of
+    from results.changelog.page import write_page
 
     page = page_of(results_dir, study)
     for problem in page.problems:

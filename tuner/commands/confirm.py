@@ -47,10 +47,10 @@ def confirm(
 
     A study of its own, STUDY-confirm; 'tuner best STUDY' then ranks by its means, with intervals and ties.
     """
+    from results.trials import read_log
     from search_spaces import InputError
-    from tuner.confirm import check_resumed, fresh_seeds, leaders, make_plan, note_on_heirs
-    from tuner.launch import Request, data_of, resume, run_plan
-    from tuner.trials import read_log
+    from tuner.launch.search import Request, data_of, resume, run_plan
+    from tuner.planned.confirm import check_resumed, fresh_seeds, leaders, make_plan, note_on_heirs
 
     data_dir = data_dir or data_of(results_dir, study)
     name = name or f"{study}-confirm"

@@ -89,7 +89,7 @@ def import_(kind: str, source: Path, out: Path, **options: Any) -> None:
     reference-pickle (what neural_seq_decoder trains on), or arrays (a .npz file for each session). docs/data.md
     describes them. What cannot be read is left out, one line each, and counted.
     """
-    from trainable.importers import import_dataset
+    from trainable.data.importers import import_dataset
 
     bar, advance = _progress_bar()
     with bar:
@@ -117,7 +117,7 @@ def synthetic(size: str, out: Path, seed: int) -> None:
     tiny is for tests, small for a laptop, paper has the size of the '24 recordings (256 features, 24 days, 9,680
     utterances, 2.8 GB).
     """
-    from trainable.synthetic import make_synthetic
+    from trainable.data.synthetic import make_synthetic
 
     bar, advance = _progress_bar()
     with bar:
@@ -132,7 +132,7 @@ def synthetic(size: str, out: Path, seed: int) -> None:
 @json_option
 def show(folder: Path, kernel: int, stride: int, form: str) -> None:
     """Show sessions, utterances, lengths, features, and the labels that do not fit a kernel and stride."""
-    from trainable.data import open_dataset, summary
+    from trainable.data.dataset import open_dataset, summary
 
     facts = summary(open_dataset(folder), kernel, stride)
     if form == "json":
@@ -156,8 +156,8 @@ def check(folder: Path, kernel: int, stride: int, form: str) -> None:
     """
     import json
 
-    from trainable.checks import check_dataset
-    from trainable.data import open_dataset
+    from trainable.data.checks import check_dataset
+    from trainable.data.dataset import open_dataset
 
     dataset = open_dataset(folder)
     bar, advance = _progress_bar()
@@ -197,8 +197,8 @@ def check(folder: Path, kernel: int, stride: int, form: str) -> None:
 )
 def plot(folder: Path, session: str | None, utterance: int | None, out: Path) -> None:
     """Draw a session's features, an utterance with its phonemes, and the lengths of everything."""
-    from trainable.data import open_dataset
-    from tuner.data_picture import plot_data
+    from trainable.data.dataset import open_dataset
+    from tuner.analysis.data_picture import plot_data
 
     drawn = plot_data(open_dataset(folder), out, session, utterance)
     click.echo(f"wrote {out}: session {drawn['session']}, utterance {drawn['utterance']}")

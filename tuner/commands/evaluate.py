@@ -64,7 +64,7 @@ def evaluate(
         _check_out(out)
     import torch
 
-    from trainable.data import open_dataset
+    from trainable.data.dataset import open_dataset
     from trainable.scoring import decode, fit_split, load_trained
 
     torch.set_num_threads(threads)

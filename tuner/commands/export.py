@@ -53,7 +53,7 @@ def export(
     A bundle is a folder (or a .zip) with the configuration, the weights, the decoder as TorchScript, its facts and a
     model card; it loads with torch alone: torch.jit.load("decoder.ts").
     """
-    from tuner.export import best_trial, export_tables, export_trial
+    from tuner.analysis.export import best_trial, export_tables, export_trial
 
     if tables == bool(kind):
         raise click.UsageError("give --best KIND for a trial, or --tables; one of the two")

@@ -39,7 +39,7 @@ def importance(study: str, name: str | None, bins: int, form: str, results_dir: 
     if name is not None:
         click.echo(_partial(results_dir, study, name, bins, form), nl=False)
         return
-    from tuner.importance import importance as importance_of
+    from tuner.analysis.importance import importance as importance_of
 
     rows = importance_of(results_dir, study)
     click.echo(render(_sheet(rows, form), form, headers={"ped_anova": "PED-ANOVA", "fanova": "fANOVA"}), nl=False)
@@ -72,7 +72,7 @@ def _sheet(rows: list[dict[str, Any]], form: str) -> Any:
 
 def _partial(results_dir: Path, study: str, name: str, bins: int, form: str) -> str:
     from results.output import Sheet, render
-    from tuner.partial import partial
+    from tuner.analysis.partial import partial
 
     rows = partial(results_dir, study, name, bins)
     if form in ("csv", "json"):

@@ -54,8 +54,8 @@ def lineage(
     **given: Any,
 ) -> None:
     """Run the 23 recorded runs as one study, none stopped early, and compare their order with the record."""
-    from tuner.launch import Request, data_of, resume, run_plan, trial_resources
-    from tuner.lineage import check_resumed, lineage_table, make_plan
+    from tuner.launch.search import Request, data_of, resume, run_plan, trial_resources
+    from tuner.planned.lineage import check_resumed, lineage_table, make_plan
 
     if table_only:
         click.echo(lineage_table(results_dir, study).render(form))

@@ -19,8 +19,8 @@ def check(studies: tuple[str, ...], results_dir: Path) -> None:
     Logs, tables (checksums are verified, and that they say what the log says) and checkpoints. Exit status 1 if
     anything is wrong.
     """
-    from results.maintain import check as problems_of
-    from results.tables import find_studies
+    from results.store.maintain import check as problems_of
+    from results.store.tables import find_studies
 
     folders = find_studies(results_dir, list(studies) or None)
     problems = problems_of(results_dir, [folder.name for folder in folders])
@@ -41,9 +41,9 @@ def compact(studies: tuple[str, ...], results_dir: Path) -> None:
     A search does this itself when it ends; do it for other programs that are to read a search that is running or whose
     driver was killed.
     """
-    from results.events import LOG_NAME
-    from results.tables import TABLES, find_studies
-    from results.tables import compact as write_tables
+    from results.store.events import LOG_NAME
+    from results.store.tables import TABLES, find_studies
+    from results.store.tables import compact as write_tables
     from search_spaces.checkpoints import size_text
 
     for folder in find_studies(results_dir, list(studies) or None):
@@ -67,10 +67,10 @@ def merge(sources: tuple[Path, ...], name: str | None, results_dir: Path) -> Non
     A study that is here already is brought up to date if the other one went further, left alone if not, and refused
     if the two differ.
     """
-    from results.maintain import merge as bring_in
+    from results.store.maintain import merge as bring_in
 
     if name is not None:
-        from tuner.launch import check_name
+        from tuner.launch.search import check_name
 
         check_name(name)
         if len(sources) > 1:
@@ -86,9 +86,9 @@ def merge(sources: tuple[Path, ...], name: str | None, results_dir: Path) -> Non
 @results_option
 def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
     """Delete STUDIES with their checkpoints, for good. A study whose search is running is refused."""
-    from results.lock import is_held
-    from results.maintain import delete as remove
-    from results.tables import find_studies
+    from results.store.lock import is_held
+    from results.store.maintain import delete as remove
+    from results.store.tables import find_studies
     from search_spaces import InputError
     from search_spaces.checkpoints import size_text
 
@@ -122,11 +122,11 @@ def clean(studies: tuple[str, ...], checkpoint_budget: int | None, results_dir: 
     States of trials that have ended and files of killed writers go. Beyond the budget, so do second-last states and
     the best weights of the worst trials that have ended; never those of the five best, nor what a trial needs to go on.
     """
-    from results.events import LOG_NAME
-    from results.lock import is_held
-    from results.tables import find_studies
+    from results.store.events import LOG_NAME
+    from results.store.lock import is_held
+    from results.store.tables import find_studies
     from search_spaces.checkpoints import size_text
-    from tuner.checkpoints import clean as tidy
+    from tuner.study.checkpoints import clean as tidy
 
     for folder in find_studies(results_dir, list(studies) or None):
         if not (folder / LOG_NAME).is_file() or is_held(folder):

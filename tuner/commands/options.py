@@ -11,7 +11,7 @@ import click
 RESULTS = Path("results") / "studies"
 """Where studies lie unless --results or TUNER_RESULTS says otherwise."""
 LOGGERS = ("tensorboard", "mlflow", "wandb")
-"""Tools that runs can be written to (`tuner/loggers.py`)."""
+"""Tools that runs can be written to (`tuner/callbacks/loggers.py`)."""
 
 
 class CardShare(click.ParamType):
@@ -38,7 +38,7 @@ class ResultsFolder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The local folder."""
         if "://" in str(value):
-            from tuner.remote import working_folder
+            from results.store.remote import working_folder
 
             return working_folder(str(value))
         return super().convert(value, param, ctx)
@@ -98,7 +98,7 @@ def parse_rule(text: str, option: str = "stopping") -> dict[str, Any]:
 
     Raises InputError, a line for each problem.
     """
-    from search_spaces.given import parse_settings
+    from search_spaces.parsing.given import parse_settings
     from search_spaces.stopping import Stopping
 
     return parse_settings(text, Stopping, option)

@@ -62,11 +62,11 @@ def plan(
     """
     from search_spaces import load_space
     from search_spaces.stopping import Stopping
-    from tuner import budgets
-    from tuner.forecast import forecast
-    from tuner.launch import Request, chosen, trial_resources
-    from tuner.rule_fit import check_fit
-    from tuner.virtual import draws
+    from tuner.launch.search import Request, chosen, trial_resources
+    from tuner.simulation.forecast import forecast
+    from tuner.simulation.rule_fit import check_fit
+    from tuner.simulation.virtual import draws
+    from tuner.study import budgets
 
     loaded = load_space(space)
     request = Request(results_dir=Path(), data=data_dir or Path(), **given)
@@ -128,8 +128,8 @@ def _measured(space: Space, config: RunConfig, data_dir: Path, resources: dict[s
 
     On a card: as many as share one.
     """
-    from trainable.data import check_features, check_trainable, open_dataset
-    from tuner import packing
+    from trainable.data.dataset import check_features, check_trainable, open_dataset
+    from tuner.backend import packing
 
     dataset = open_dataset(data_dir)
     check_features(dataset)

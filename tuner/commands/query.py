@@ -64,9 +64,9 @@ def query(sql: str | None, schema: bool, form: str | None, out: Path | None, for
 
 def _schema(results_dir: Path) -> Any:
     from results.output import Sheet
-    from results.tables import find_studies
+    from results.schema import schema_rows
+    from results.store.tables import find_studies
     from search_spaces import InputError
-    from tuner.schema import schema_rows
 
     try:
         find_studies(results_dir)

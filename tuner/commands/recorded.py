@@ -19,7 +19,7 @@ def results_group() -> None:
 @results_option
 def add_recorded(study: str, results_dir: Path) -> None:
     """Add the 23 recorded runs of the hand-kept changelog as a study."""
-    from tuner.past import add_recorded as add
+    from tuner.planned.past import add_recorded as add
 
     runs = add(results_dir, study)
     known = [run.recorded["per"] for run in runs if run.recorded.get("per") is not None]
@@ -37,8 +37,8 @@ def import_(path: Path, study: str | None, results_dir: Path) -> None:
     PATH is one result folder (args, trainingStats, metrics.jsonl), or a folder of them. The pickles are read without
     running anything in them. Settings that have no counterpart here are listed.
     """
-    from tuner.past import write_study
-    from tuner.reference import read_results
+    from tuner.planned.past import write_study
+    from tuner.planned.reference import read_results
 
     found = read_results(path)
     name = study or path.resolve().name

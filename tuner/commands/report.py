@@ -36,7 +36,7 @@ def report(studies: tuple[str, ...], out: Path, serve: bool, port: int, results_
     It shows the best configurations, progress, learning curves with rungs and stops, what mattered, the schedules, the
     workers, failures, what was searched and with which versions.
     """
-    from tuner.report import make_page, make_server
+    from tuner.analysis.report import make_page, make_server
 
     names = list(dict.fromkeys(studies))
     if serve:

@@ -167,7 +167,7 @@ def plot(names: tuple[str, ...], out: Path) -> None:
     """Draw the learning rate over the batches of runs NAMES (all recorded runs if none is named)."""
     from search_spaces import load_run
     from search_spaces.lineage import LINEAGE
-    from tuner.pictures import plot_schedules
+    from tuner.analysis.pictures import plot_schedules
 
     configs = {name: load_run(name).config for name in names or LINEAGE}
     lines = plot_schedules(configs, out)
@@ -197,10 +197,10 @@ def save(study: str, trial: str, name: str, folder: Path, force: bool, results_d
 
     The file holds the whole configuration, where it came from, and the PER it reached.
     """
+    from results.trials import find_trial, trial_run_text
     from search_spaces import InputError, load_run, run_names
     from search_spaces.writing import refuse_existing, write_text
-    from tuner.launch import check_name
-    from tuner.trials import find_trial, trial_run_text
+    from tuner.launch.search import check_name
 
     name = name.removesuffix(".yaml")
     try:

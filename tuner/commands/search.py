@@ -89,9 +89,9 @@ Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. For large mode
 def search(space: str, data_dir: Path, study: str | None, resume_: bool, results_dir: Path, **given: Any) -> None:
     """Search SPACE: a shipped space ('tuner spaces' lists them) or a file."""
     from search_spaces import load_space
-    from tuner.launch import Request, free_name
-    from tuner.launch import resume as go_on
-    from tuner.launch import search as begin
+    from tuner.launch.search import Request, free_name
+    from tuner.launch.search import resume as go_on
+    from tuner.launch.search import search as begin
 
     loaded = load_space(space)
     name = free_name(results_dir, loaded.name) if study is None else study
@@ -125,8 +125,8 @@ def resume(study: str, space: str | None, data_dir: Path | None, results_dir: Pa
     What is given anew (space, searcher, stopping rule, budget, resources) holds from now on, over all trials so far.
     """
     from search_spaces import load_space
-    from tuner.launch import Request, data_of
-    from tuner.launch import resume as go_on
+    from tuner.launch.search import Request, data_of
+    from tuner.launch.search import resume as go_on
 
     data_dir = data_dir or data_of(results_dir, study)
     request = Request(results_dir=results_dir, data=data_dir, **given)

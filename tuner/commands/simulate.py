@@ -12,8 +12,8 @@ import click
 from tuner.commands.options import curves_options, format_option, parse_rule, results_option
 
 if TYPE_CHECKING:
-    from tuner.curves import Bank
-    from tuner.simulate import Search
+    from tuner.simulation.curves import Bank
+    from tuner.simulation.simulate import Search
 
 DEFAULT_RULES = (
     "asha",
@@ -70,10 +70,10 @@ def simulate(source: str, form: str, picture: Path | None, **given: Any) -> None
     orders of the same runs; "none" runs them all in full and is the measure. Batches count, those of probes too.
     """
     from results.output import Sheet, render
-    from tuner.regret import regret_curve
+    from tuner.simulation.regret import regret_curve
 
     if picture is not None:
-        from tuner.pictures import check_out
+        from tuner.analysis.pictures import check_out
 
         check_out(picture)
     bank, rows, curves = _run(source, **given)
@@ -83,7 +83,7 @@ def simulate(source: str, form: str, picture: Path | None, **given: Any) -> None
         click.echo(render(Sheet.of(map(_shown, rows)), form), nl=False)
     drawn = {name: regret_curve(bank, searches, base) for name, searches, base in curves}
     if picture is not None:
-        from tuner.pictures import plot_regret
+        from tuner.analysis.pictures import plot_regret
 
         plot_regret(drawn, picture, f"{bank.name}: regret of {given['repeats']} searches, mean and 95 % interval")
         click.echo(f"wrote {picture}", err=True)
@@ -106,12 +106,12 @@ def _run(
 ) -> tuple[Bank, list[dict[str, Any]], list[tuple[str, list[Search], list[Search]]]]:
     """The bank, a summary for each rule, and (rule, its searches, the full runs) for the curves."""
     from search_spaces import load_space
-    from search_spaces.given import parse_settings
+    from search_spaces.parsing.given import parse_settings
     from search_spaces.searchers import Searcher
-    from tuner.curves import read_curves
-    from tuner.regret import summary
-    from tuner.simulate import TABLE, TablePoints
-    from tuner.simulate import repeats as search
+    from tuner.simulation.curves import read_curves
+    from tuner.simulation.regret import summary
+    from tuner.simulation.simulate import TABLE, TablePoints
+    from tuner.simulation.simulate import repeats as search
 
     chooses = parse_settings(searcher, Searcher, "searcher")
     bank = read_curves(source, results_dir, space=load_space(space) if space else None, every=every)
@@ -138,7 +138,7 @@ def _run(
 def chosen_rules(bank: Bank, given: Sequence[str], option: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(text, settings) of the rules named; of the study's own and the usual ones that the bank allows if none is."""
     from search_spaces import InputError
-    from tuner.curves import check_rule
+    from tuner.simulation.curves import check_rule
 
     for text in given:
         rule = parse_rule(text, option)
@@ -213,7 +213,7 @@ def _counted(searches: Iterator[Search], count: int, name: str) -> Iterator[Sear
 def _terminal(curves: Mapping[str, Any]) -> str:
     import shutil
 
-    from tuner.terminal_plot import Line, plot
+    from results.terminal_plot import Line, plot
 
     lines = [
         Line(name, [(float(share), float(mean)) for share, mean in curve[5:, :2]], _MARKS[i % len(_MARKS)])

@@ -50,7 +50,7 @@ def show_space(name: str, form: str) -> None:
     """Show what space NAME (shipped, or a file) searches."""
     from search_spaces import load_space
     from search_spaces.stopping import rule_text
-    from tuner import budgets
+    from tuner.study import budgets
 
     space = load_space(name)
     rows = [
@@ -135,7 +135,7 @@ def narrow_space(study: str, keep: float, out: Path | None, force: bool, results
     not explain that. The best trial is the new space's start point.
     """
     from results.output import Sheet, render
-    from tuner.narrow import write_space
+    from tuner.analysis.narrow import write_space
 
     out = out or Path(f"{study}-narrow.yaml")
     _, changes, written = write_space(results_dir, study, out, keep, force)

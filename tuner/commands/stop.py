@@ -27,7 +27,7 @@ def stop(study: str, trial: int | None, wait: float, results_dir: Path) -> None:
     The request is a file in the study's folder, so it works from another machine. With --trial, that trial ends as
     "stopped" with its next epoch. Exit status: 0 when it stopped, 1 if it had not after --wait seconds.
     """
-    from tuner import by_hand
+    from tuner.backend import by_hand
 
     outcome = by_hand.stop(results_dir / study, trial, wait)
     where = "" if results_dir == RESULTS else f" --results {results_dir}"

@@ -29,7 +29,7 @@ def submit(context: click.Context, address: str, python: str, no_wait: bool, arg
     --data and --results are folders that the cluster sees. A space or run given as a file is sent along, with the other
     YAML files beside it. Ctrl-C ends the view, never the search. Exit status: the job's.
     """
-    from tuner import jobs
+    from tuner.backend import jobs
 
     group = context.parent.command if context.parent else None
     known = group.commands if isinstance(group, click.Group) else {}

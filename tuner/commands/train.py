@@ -58,8 +58,8 @@ def train(
 
     RUN is a shipped run, a file, or a trial as STUDY/TRIAL, which gives the trial's PERs again on the same CPU.
     """
+    from results.trials import load_run_or_trial
     from search_spaces import InputError
-    from tuner.trials import load_run_or_trial
 
     config = load_run_or_trial(run, results_dir, overrides).config
     if out is not None and not out.resolve().parent.is_dir():
@@ -68,7 +68,7 @@ def train(
 
     from trainable import train as epochs_of
     from trainable.checkpoint import for_evaluation, save
-    from trainable.data import check_features, open_dataset
+    from trainable.data.dataset import check_features, open_dataset
 
     torch.set_num_threads(threads)
     dataset = open_dataset(data_dir)

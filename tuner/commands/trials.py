@@ -13,8 +13,8 @@ import click
 from tuner.commands.options import json_option, results_option
 
 if TYPE_CHECKING:
+    from results.trials import Trial
     from search_spaces import RunConfig
-    from tuner.trials import Trial
 
 _NUMBERS = ("status", "origin", "best_per", "best_epoch", "last_per", "epochs", "cpu_seconds", "gpu_seconds", "seed")
 
@@ -36,7 +36,7 @@ def show(study: str, trial: str | None, form: str, results_dir: Path) -> None:
 
     The last lines are the commands that train it again and that keep it as a run file.
     """
-    from tuner.trials import find_trial
+    from results.trials import find_trial
 
     found = find_trial(results_dir, *_pair(study, trial))
     if form == "json":
@@ -88,7 +88,7 @@ def _headline(trial: Trial) -> str:
 
 
 def _curve(trial: Trial) -> str:
-    from tuner.terminal_plot import Line, plot
+    from results.terminal_plot import Line, plot
 
     averaged = trial.config.averaging.kind != "none"
     lines = [Line("PER of the averaged weights" if averaged else "PER", _points(trial, "per"), "●")]
@@ -110,7 +110,7 @@ def _width() -> int:
 def _configuration(trial: Trial) -> str:
     """What differs from the base run as a table, the rest in a few lines."""
     from results.output import Sheet, render
-    from tuner.trials import base_config
+    from results.trials import base_config
 
     base = base_config(trial.settings)
     origin, reference = base if base else ("the defaults", None)
@@ -139,7 +139,7 @@ def _differences(
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
     """Rows for what differs from `reference` (None: from the defaults) or was searched, and the other settings."""
     from search_spaces import ABSENT, flatten
-    from search_spaces.fields import kinds
+    from search_spaces.parsing.fields import kinds
 
     flat = flatten(config)
     base = flatten(reference) if reference is not None else {}
@@ -248,7 +248,7 @@ def _facts(trial: Trial, results_dir: Path) -> dict[str, Any]:
 
 
 def _known_columns() -> list[str]:
-    from results.replay import schema
+    from results.store.replay import schema
 
     return list(schema("trials").names)
 
@@ -281,8 +281,8 @@ def compare(names: tuple[str, ...], results_dir: Path) -> None:
 
 def _load(names: Sequence[str], results_dir: Path) -> dict[str, tuple[str, RunConfig, Trial | None, Mapping[str, Any]]]:
     """Letter -> (name, configuration, trial or None, recorded); every name that is wrong is told."""
+    from results.trials import find_trial, parse_name
     from search_spaces import InputError, load_run
-    from tuner.trials import find_trial, parse_name
 
     found: dict[str, tuple[str, RunConfig, Trial | None, Mapping[str, Any]]] = {}
     problems = []
@@ -305,7 +305,7 @@ def _load(names: Sequence[str], results_dir: Path) -> dict[str, tuple[str, RunCo
 def _compared_settings(compared: Mapping[str, Any]) -> str:
     from results.output import Sheet, render
     from search_spaces import ABSENT, flatten
-    from search_spaces.settings import same
+    from search_spaces.parsing.settings import same
 
     flats = {letter: flatten(config) for letter, (_, config, _, _) in compared.items()}
     rows = []
@@ -325,7 +325,7 @@ def _seeds_differ(flats: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _compared_curves(compared: Mapping[str, Any]) -> str:
-    from tuner.terminal_plot import Line, plot
+    from results.terminal_plot import Line, plot
 
     lines = [
         Line(name, _points(trial, "per"), letter)

@@ -23,8 +23,8 @@ def watch(study: str, once: bool, results_dir: Path) -> None:
     """
     from rich.console import Console
 
-    from tuner.watch import Watched, describe
-    from tuner.watch import watch as follow
+    from tuner.callbacks.watch import Watched, describe
+    from tuner.callbacks.watch import watch as follow
 
     watched = Watched(results_dir / study)
     if once:
@@ -51,7 +51,7 @@ def watch(study: str, once: bool, results_dir: Path) -> None:
 @results_option
 def status(study: str, form: str, results_dir: Path) -> None:
     """Say where STUDY stands: whether it runs, trials, best so far, rungs."""
-    from tuner.watch import Watched, describe, summary
+    from tuner.callbacks.watch import Watched, describe, summary
 
     watched = Watched(results_dir / study)
     watched.look()
@@ -70,8 +70,8 @@ def log(study: str, kind: str, out: Path, results_dir: Path) -> None:
 
     The same as 'tuner search --log' writes while it runs, from the study's log.
     """
-    from results.tables import find_studies
-    from tuner.loggers import replay
+    from results.store.tables import find_studies
+    from tuner.callbacks.loggers import replay
 
     (folder,) = find_studies(results_dir, [study])
     trials = replay(kind, folder, out)
@@ -99,16 +99,16 @@ def dashboard(study: str, port: int, save: Path | None, results_dir: Path) -> No
 
     The pages show a copy made from the study's log, so they cannot change the study. Needs the extra 'dashboard'.
     """
-    from results.tables import find_studies
+    from results.store.tables import find_studies
 
     (folder,) = find_studies(results_dir, [study])
     if save is not None:
-        from tuner.mirror import save as write
+        from tuner.callbacks.mirror import save as write
 
         trials = write(folder, save)
         click.echo(f"wrote {trials} trials to {save}; look at them with: optuna-dashboard sqlite:///{save}")
         return
-    from tuner.dashboard import serve
+    from tuner.callbacks.dashboard import serve
 
     serve(folder, port, lambda address: click.echo(f"{study} is at {address} (Ctrl-C ends it)"))
 

@@ -1,0 +1,256 @@
+"""A study as a history: its trials with their curves, what each came from, and whether two of them differ.
+
+What is noise. A PER has two errors: luck of the seed, and of the sentences it was measured on. Two trials of a study
+share the sentences, so a difference is compared with the seeds' part alone (the rule of `results.best`); the interval
+of one PER has both. The sentences' part is 1.71 * sqrt(p (1 - p) / N), which gives the 0.0044 that a bootstrap over
+the 880 sentences of the '24 test set (N = 24,700 phonemes, p = 0.2046) gave: edits come in bursts, hence 1.71.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from results.best import PUBLISHED_PHONEMES, t95
+from results.output import format_value
+from results.store.replay import schema
+from results.store.tables import load_tables
+
+_FIXED = frozenset(schema("trials").names)
+_SPREAD = 0.51  # of the seeds, where no replicates measure it: see `results.best`
+_BURSTS = 1.71
+Row = dict[str, Any]
+_EPOCH_COLUMNS = ("trial", "epoch", "batch", "per", "val_loss", "lr", "blank_share")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`after` against `before`: the difference of their PERs (negative: `after` is better) and what noise explains."""
+
+    before: Row
+    after: Row
+    difference: float
+    margin: float
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse` or, inside the margin, `tie`."""
+        if abs(self.difference) < self.margin:
+            return "tie"
+        return "better" if self.difference < 0 else "worse"
+
+
+@dataclass
+class History:
+    """One study. `trials` are rows of the trials table by number, `curves` each trial's epochs in order."""
+
+    study: Row
+    trials: list[Row]
+    curves: dict[int, list[Row]]
+    settings: list[str]
+    problems: list[str] = field(default_factory=list)
+
+    @classmethod
+    def load(cls, results_dir: str | Path, study: str) -> History:
+        """Read a study. Raises `InputError` if there is no such study."""
+        tables, problems = load_tables(results_dir, [study])
+        trials = sorted(tables["trials"].to_pylist(), key=lambda row: row["trial"])
+        curves: dict[int, list[Row]] = defaultdict(list)
+        for row in tables["epochs"].select(_EPOCH_COLUMNS).to_pylist():
+            curves[row["trial"]].append(row)
+        for curve in curves.values():
+            curve.sort(key=lambda row: row["epoch"])
+        settings = [name for name in tables["trials"].column_names if name not in _FIXED]
+        return cls(tables["studies"].to_pylist()[0], trials, dict(curves), settings, problems)
+
+    def name(self, row: Row) -> str:
+        """What a trial is called: its run's name, with its number where several are that run."""
+        if not row["run"]:
+            return f"trial {row['trial']}"
+        return f"{row['run']} (trial {row['trial']})" if self._runs[row["run"]] > 1 else str(row["run"])
+
+    def curve(self, row: Row) -> list[Row]:
+        """The trial's epochs in order; empty where only a result is known."""
+        return self.curves.get(row["trial"], [])
+
+    def horizon(self, row: Row) -> int | None:
+        """Batches the trial's schedule is laid out for."""
+        return row.get("schedule_horizon") or row.get("training_batches")
+
+    def key(self, row: Row) -> str:
+        """Equal for two trials of one configuration, whatever their seeds."""
+        return json.dumps([row[name] for name in self.settings])
+
+    def changes(self, before: Row, after: Row) -> list[tuple[str, Any, Any]]:
+        """(column, old, new) of the settings that differ; not what only the old one's kind of schedule, say, has."""
+        found = []
+        for name in self.settings:
+            old, new = before[name], after[name]
+            kind = f"{name.split('_')[0]}_kind"
+            gone = new is None and kind in before and before[kind] != after[kind]
+            if old != new and not gone:
+                found.append((name, old, new))
+        return found
+
+    def came_from(self, row: Row) -> Row | None:
+        """The trial this one was changed from; None for the first.
+
+        The run it names as its parent. Without one: for a trial of a search, the best that had an earlier number; for
+        a run of unknown descent, the earlier one with the fewest settings changed, the later on ties.
+        """
+        if row["parent"]:
+            return next((other for other in self.trials if other["run"] == row["parent"]), None)
+        earlier = [other for other in self.trials if other["trial"] < row["trial"]]
+        if row["origin"] == "start_point" or not earlier:
+            return None
+        if row["origin"] == "recorded" or row["run"]:
+            return None if self.has_parents else min(reversed(earlier), key=lambda o: len(self.changes(o, row)))
+        known = [other for other in earlier if other["best_per"] is not None]
+        return min(known, key=lambda other: other["best_per"], default=None)
+
+    @cached_property
+    def has_parents(self) -> bool:
+        """Whether any trial names the run it came from."""
+        return any(row["parent"] for row in self.trials)
+
+    @cached_property
+    def _runs(self) -> Counter[str]:
+        return Counter(row["run"] for row in self.trials if row["run"])
+
+    @cached_property
+    def _twins(self) -> dict[str, list[Row]]:
+        twins = defaultdict(list)
+        for row in self.trials:
+            twins[self.key(row)].append(row)
+        return twins
+
+    def twins(self, row: Row) -> list[Row]:
+        """All trials of its configuration, itself included."""
+        return self._twins[self.key(row)]
+
+    def unusable(self, row: Row) -> str | None:
+        """Why its PER says nothing about its configuration; None if it does."""
+        if row["status"] != "completed":
+            return str(row["status"])
+        if row["best_per"] is None:
+            return "no result"
+        return None
+
+    def rival(self, row: Row) -> Row | None:
+        """What to compare a trial with: what it came from, or the nearest ancestor that has a result."""
+        seen = {row["trial"]}
+        before = self.came_from(row)
+        while before is not None and before["trial"] not in seen:
+            seen.add(before["trial"])
+            usable = [other for other in self.twins(before) if other is not row and not self.unusable(other)]
+            if not self.unusable(before):
+                return before
+            if usable and self.key(before) != self.key(row):
+                return usable[0]
+            before = self.came_from(before)
+        return None
+
+    @cached_property
+    def _draws(self) -> dict[str, list[float]]:
+        """Configuration -> one PER per seed; the same seed run twice is one draw."""
+        seeds: dict[str, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for row in self.trials:
+            if not self.unusable(row):
+                seeds[self.key(row)][row["seed"]].append(row["best_per"])
+        return {key: [fmean(pers) for pers in draws.values()] for key, draws in seeds.items()}
+
+    def draws(self, row: Row) -> list[float]:
+        """One PER per seed of its configuration; only its own where it is no usable one."""
+        return [row["best_per"]] if self.unusable(row) else self._draws[self.key(row)]
+
+    @cached_property
+    def degrees(self) -> int:
+        """Degrees of freedom with which replicates measure the seeds' spread; from 3 on it is used."""
+        return sum(len(draws) - 1 for draws in self._draws.values())
+
+    @property
+    def measured(self) -> bool:
+        """Whether the seeds' spread is measured here, and not assumed."""
+        return self.degrees >= 3
+
+    @property
+    def phonemes(self) -> int:
+        """Reference phonemes behind each PER; the published test set's where the study does not say."""
+        return self.study["data_val_phonemes"] or PUBLISHED_PHONEMES
+
+    def seed_sd(self, row: Row) -> float:
+        """The s.d. of a PER like this trial's over seeds."""
+        if self.measured:
+            squares = sum((x - fmean(draws)) ** 2 for draws in self._draws.values() for x in draws)
+            return math.sqrt(squares / self.degrees)
+        return _SPREAD * math.sqrt(_variance(row["best_per"]) / self.phonemes)
+
+    def value(self, row: Row) -> float:
+        """Its PER, the mean over the seeds of its configuration; only for trials with a best_per."""
+        return fmean(self.draws(row))
+
+    def interval(self, row: Row) -> float:
+        """Half the 95% interval of `value` as an estimate for new sentences and seeds."""
+        sentences = _BURSTS**2 * _variance(row["best_per"]) / self.phonemes
+        return 1.96 * math.sqrt(self.seed_sd(row) ** 2 / len(self.draws(row)) + sentences)
+
+    def compare(self, before: Row, after: Row) -> Comparison:
+        """Two trials that have a PER."""
+        factor = t95(self.degrees) if self.measured else 1.96
+        variances = [self.seed_sd(row) ** 2 / len(self.draws(row)) for row in (before, after)]
+        return Comparison(before, after, self.value(after) - self.value(before), factor * math.sqrt(sum(variances)))
+
+    def phases(self) -> list[tuple[str, list[Row]]]:
+        """The history in parts, in order: as the runs say; else by how trials came about, or by kind of schedule."""
+        parts: dict[str, list[Row]] = {}
+        for row in self.trials:
+            parts.setdefault(self._phase(row), []).append(row)
+        return list(parts.items())
+
+    def _phase(self, row: Row) -> str:
+        if row["phase"]:
+            return str(row["phase"])
+        if any(other["phase"] for other in self.trials):
+            return "Without a phase"
+        if row["origin"] == "start_point":
+            return "Start points"
+        if row["origin"] == "searched":
+            options = json.loads(self.study["searcher_options"] or "null") or {}
+            first = row["trial"] < options.get("startup_trials", 0)
+            return "First trials, drawn at random" if first else f"Proposed by the searcher ({self.study['searcher']})"
+        if row["origin"] == "replicate":
+            return "Replicates"
+        averaging = row.get("averaging_kind")
+        return f"Schedule {row.get('schedule_kind')}" + (
+            f" with {averaging}" if averaging not in (None, "none") else ""
+        )
+
+
+def _variance(per: float) -> float:
+    """Of one phoneme being wrong; never quite 0."""
+    p = min(max(per, 0.01), 0.99)
+    return p * (1 - p)
+
+
+def dotted(column: str) -> str:
+    """`schedule_peak_lr` as run files write it: `schedule.peak_lr`."""
+    return column.replace("_", ".", 1)
+
+
+def shown(value: Any, column: str) -> str:
+    """A setting's value for people."""
+    return "none" if value is None else format_value(value, column)
+
+
+def change_text(changes: Sequence[tuple[str, Any, Any]], most: int = 6) -> str:
+    """`schedule.peak_lr 4e-3 to 1.5e-3, ... and 3 more`."""
+    texts = [f"{dotted(name)} {shown(old, name)} to {shown(new, name)}" for name, old, new in changes[:most]]
+    more = f" and {len(changes) - most} more" if len(changes) > most else ""
+    return ", ".join(texts) + more

@@ -1,0 +1,188 @@
+"""Looking after a results folder: check, merge and delete studies; `tables.compact` is the fourth of the set.
+
+All of them are safe while searches run: they read running studies and refuse to change them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.store.events import LOG_NAME, sync_folder
+from results.store.lock import LOCK_NAME, StudyLock, is_held
+from results.store.tables import compact, find_studies, open_parquet, open_sources, replay_log
+from search_spaces.errors import InputError
+
+_BLOCK = 1 << 20
+
+
+def check(results_dir: str | Path, studies: Sequence[str] | None = None) -> list[str]:
+    """Read every file of the studies and compare them; one line per problem, none if all is well.
+
+    Looked for: damaged or missing lines of the log; Parquet files that are unreadable (page checksums are verified) or
+    say something else than the log they were made from; checkpoints that the tables name and that are missing or cut
+    short. A Parquet file that is merely older than its log is no problem: it is not used.
+    """
+    problems: list[str] = []
+    for folder in find_studies(results_dir, studies):
+        _check_study(folder, problems)
+    return problems
+
+
+def merge(results_dir: str | Path, source: str | Path, name: str | None = None) -> list[str]:
+    """Bring a study folder that was copied from another machine into the results folder; returns what was done.
+
+    A study of the same name is replaced if its log is the beginning of the new one's, left alone if it is the same or
+    further on, and refused with `InputError` if they differ; `name` gives the study another name. Also refused: a
+    source that is no study folder, and a study that a live driver holds on either side.
+    """
+    source, root = Path(source), Path(results_dir)
+    if not (source / LOG_NAME).is_file():
+        raise InputError(f"{source}: is no study folder (it has no {LOG_NAME}); give the folder of one study")
+    study = name or source.resolve().name
+    if study.startswith(".") or "/" in study:
+        raise InputError(f"{study!r}: is not allowed as a study's name; choose one without / and no leading dot")
+    if is_held(source):
+        raise InputError(f"{source}: a search is running this study; merge it when it has ended")
+    target = root / study
+    if target.exists() and target.samefile(source):
+        raise InputError(f"{source}: is already the study {study} of {root}")
+    if not target.exists():
+        _copy_study(source, target)
+        return [f"{study}: added", *compact(target)]
+    with StudyLock(target):
+        old, new = target / LOG_NAME, source / LOG_NAME
+        if not old.is_file():
+            raise InputError(f"{target}: exists and has no {LOG_NAME}; give the study another name")
+        if _begins_with(old, new):
+            return [f"{study}: nothing to do, it is the same or further on here"]
+        if not _begins_with(new, old):
+            raise InputError(f"{study}: exists with other events in {root}; give the incoming study another name")
+        # The log last: until it is renamed into place the study is what it was.
+        try:
+            _copy_files(source, target, skip={LOG_NAME})
+            _copy_file(new, old)
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written: {error.strerror}; its log is what it was") from error
+        return [f"{study}: brought up to date", *compact(target)]
+
+
+def delete(results_dir: str | Path, study: str) -> None:
+    """Remove a study and its checkpoints for good. Raises `InputError` if there is none or a live driver holds it."""
+    (folder,) = find_studies(results_dir, [study])
+    with StudyLock(folder):
+        # Renamed first, so that nobody sees half a study, and a delete that is killed leaves nothing that counts.
+        doomed = folder.with_name(f".deleted-{study}-{os.getpid()}")
+        try:
+            folder.rename(doomed)
+            sync_folder(doomed.parent)
+            shutil.rmtree(doomed)
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be deleted: {error.strerror}") from error
+
+
+def _check_study(folder: Path, problems: list[str]) -> None:
+    log = folder / LOG_NAME
+    (source,), found = open_sources(folder.parent, [folder.name])
+    problems += found
+    if not log.is_file():
+        return
+    tables = None
+    for name, path in source.parquet.items():
+        try:
+            with open_parquet(path) as file:
+                pq.ParquetFile(file, page_checksum_verification=True).read()
+        except (pa.ArrowException, OSError) as error:
+            problems.append(f"{path}: unreadable ({str(error).splitlines()[0]}); compact the study to make it again")
+            continue
+        if tables is None:
+            tables, _, more = replay_log(folder)
+            problems += more
+        if not source.table(name).equals(tables[name]):
+            problems.append(f"{path}: differs from {LOG_NAME}; compact the study to make it again")
+    trials = (tables or source.tables)["trials"]
+    for trial, checkpoint in zip(trials["trial"].to_pylist(), trials["checkpoint"].to_pylist(), strict=True):
+        if checkpoint is None:
+            continue
+        path = folder / checkpoint
+        if not path.is_file():
+            problems.append(f"{path}: the checkpoint of trial {trial} is missing")
+        elif path.suffix == ".pt" and (damage := _damage(path)):
+            problems.append(f"{path}: the checkpoint of trial {trial} is {damage}")
+
+
+def _damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, which is a zip archive with a checksum for each record."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except Exception:  # its directory stands at the end; a flipped bit in it makes zipfile raise anything
+        return "cut short"
+    return f"damaged (the checksum of {bad} is wrong)" if bad else None
+
+
+def _begins_with(log: Path, start: Path) -> bool:
+    """Whether the whole lines of `start` are the first bytes of `log`."""
+    left = _whole_lines(start)
+    if log.stat().st_size < left:
+        return False
+    with log.open("rb") as a, start.open("rb") as b:
+        while left > 0:
+            mine, theirs = a.read(min(left, _BLOCK)), b.read(min(left, _BLOCK))
+            if mine != theirs or not mine:
+                return False
+            left -= len(mine)
+    return True
+
+
+def _whole_lines(log: Path) -> int:
+    """Bytes up to the last newline: what follows it was cut off by a crash or by the copy."""
+    end = log.stat().st_size
+    with log.open("rb") as file:
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+    return 0
+
+
+def _copy_study(source: Path, target: Path) -> None:
+    incoming = target.with_name(f".incoming-{target.name}-{os.getpid()}")
+    try:
+        incoming.mkdir(parents=True)
+        _copy_files(source, incoming)
+        incoming.rename(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        shutil.rmtree(incoming, ignore_errors=True)
+        raise InputError(f"{target}: cannot be written: {error.strerror}; nothing was merged") from error
+
+
+def _copy_files(source: Path, target: Path, skip: Collection[str] = ()) -> None:
+    """Copy what a study is made of; not its locks, its Parquet files (made again from the log), or links out of it."""
+    for path in sorted(source.rglob("*")):
+        inside = path.relative_to(source)
+        left_out = inside.parts[0] in skip or path.suffix == ".parquet" or path.name.startswith((".", LOCK_NAME))
+        if path.is_file() and not path.is_symlink() and not left_out:
+            (target / inside).parent.mkdir(parents=True, exist_ok=True)
+            _copy_file(path, target / inside)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(source, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.rename(target)
+    finally:
+        temporary.unlink(missing_ok=True)

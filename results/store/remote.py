@@ -1,0 +1,399 @@
+"""Results in an object store (s3://, gs://, abfss://, whatever pyarrow opens): `--results s3://bucket/prefix`.
+
+An object store cannot append, and the log must be on the disk before a decision is acted on. So a study lives in a
+local working folder, as ever, and its driver mirrors it: checkpoints first, then the log, then the tables, every
+`EVERY` seconds and at the end, each object put whole. What the mirror has is therefore a study as it was some seconds
+ago, from which a driver on any machine goes on exactly: the log is never behind a checkpoint. If the driver's disk is
+lost, so are those seconds. The log travels in parts of `PART` bytes, so that a long one is not sent again and again.
+
+A command that is given such a URI first brings the store's logs and tables here (`TUNER_CACHE`, else
+~/.cache/b2t-tuner), and works there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results.store.events import LOG_NAME
+from results.store.lock import is_held
+from search_spaces.errors import InputError
+
+MARKER = ".remote"
+"""In a working folder: its store, and what is known of each study there."""
+LOG_PARTS = "events"
+"""The folder of the log's parts in the store."""
+DRIVER = "driver.json"
+"""Says which driver mirrors a study, and when it last did."""
+CHECKPOINTS = "checkpoints"
+TABLES = ".parquet"
+PART = 4 << 20
+EVERY = float(os.environ.get("TUNER_MIRROR_SECONDS", "60"))
+
+
+@dataclass
+class Store:
+    """A prefix of a pyarrow file system."""
+
+    fs: Any
+    root: str
+    uri: str
+
+    def list(self, below: str = "") -> dict[str, tuple[int, int]]:
+        """Relative path -> (bytes, modified in ns) of every object below a relative path."""
+        from pyarrow.fs import FileSelector, FileType
+
+        base, cut = f"{self.root}/{below}".rstrip("/"), len(self.root.strip("/")) + 1
+        found = self.fs.get_file_info(FileSelector(base, allow_not_found=True, recursive=True))
+        return {
+            info.path.strip("/")[cut:]: (info.size, info.mtime_ns or 0)
+            for info in found
+            if info.type == FileType.File and not info.base_name.startswith(".")
+        }
+
+    def read(self, path: str) -> bytes:
+        """A whole object."""
+        with self.fs.open_input_stream(f"{self.root}/{path}") as stream:
+            data: bytes = stream.read()
+            return data
+
+    def put(self, path: str, source: bytes | Path) -> None:
+        """Write a whole object, or nothing: stores show an object when its upload is complete."""
+        target = f"{self.root}/{path}"
+        local = self.fs.type_name == "local"
+        if self.fs.type_name in ("local", "hdfs"):  # an object store has no folders, only names with slashes
+            self.fs.create_dir(target.rsplit("/", 1)[0], recursive=True)
+        written = f"{target.rsplit('/', 1)[0]}/.{target.rsplit('/', 1)[1]}.{os.getpid()}" if local else target
+        with self.fs.open_output_stream(written) as stream:
+            if isinstance(source, bytes):
+                stream.write(source)
+            else:
+                with source.open("rb") as file:
+                    while block := file.read(PART):
+                        stream.write(block)
+        if local:
+            self.fs.move(written, target)
+
+    def stamp(self, path: str) -> Stamp:
+        """Of one object."""
+        info = self.fs.get_file_info(f"{self.root}/{path}")
+        return info.size, info.mtime_ns or 0
+
+    def delete(self, path: str) -> None:
+        """Remove an object; one that is gone is let be."""
+        with contextlib.suppress(FileNotFoundError):
+            self.fs.delete_file(f"{self.root}/{path}")
+
+
+def open_store(uri: str) -> Store:
+    """The store at a URI, with the credentials that its SDK finds. Raises InputError if pyarrow knows no such store."""
+    from pyarrow.fs import FileSystem
+
+    try:
+        fs, root = FileSystem.from_uri(uri)
+    except (ValueError, OSError, NotImplementedError) as error:
+        line = str(error).splitlines()[0]
+        raise InputError(
+            f"--results {uri}: {line}; give s3://BUCKET/PREFIX, gs://..., abfss://... or a path"
+        ) from error
+    return Store(fs, root.rstrip("/"), uri.rstrip("/"))
+
+
+def working_folder(uri: str) -> Path:
+    """The local folder for a URI, with the store's logs and tables. Raises InputError if they cannot be read."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", uri.split("?")[0])[-40:].strip("-")
+    cache = Path(os.environ.get("TUNER_CACHE") or Path.home() / ".cache" / "b2t-tuner")
+    folder = cache / f"{name}-{hashlib.sha256(uri.rstrip('/').encode()).hexdigest()[:12]}"
+    folder.mkdir(parents=True, exist_ok=True)
+    pull(open_store(uri), folder)
+    return folder
+
+
+def uri_of(results_dir: Path) -> str | None:
+    """The store that a results folder is the working folder of."""
+    try:
+        uri: str = (results_dir / MARKER / "uri").read_text().strip()
+    except OSError:
+        return None
+    return uri
+
+
+Stamp = tuple[int, int]
+"""Bytes and time of change in ns."""
+
+
+@dataclass
+class Known:
+    """What was the same here and in the store when it was last brought or put: path in the study -> stamps."""
+
+    path: Path
+    here: dict[str, Stamp] = field(default_factory=dict)
+    there: dict[str, Stamp] = field(default_factory=dict)
+    log: int = 0
+    """Bytes of the log that the store has."""
+
+    @classmethod
+    def load(cls, folder: Path) -> Known:
+        """Of the study in `folder`; nothing is known where the file is missing or broken."""
+        path = folder.parent / MARKER / f"{folder.name}.json"
+        try:
+            found = json.loads(path.read_bytes())
+            here, there = ({key: (size, at) for key, (size, at) in found[side].items()} for side in ("here", "there"))
+            return cls(path, here, there, found["log"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return cls(path)
+
+    def save(self) -> None:
+        """Written whole or not at all."""
+        temporary = self.path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(json.dumps({"here": self.here, "there": self.there, "log": self.log}))
+        temporary.rename(self.path)
+
+
+def _stamp(path: Path) -> Stamp:
+    info = path.stat()
+    return info.st_size, info.st_mtime_ns
+
+
+def pull(store: Store, folder: Path, study: str | None = None, *, ours: bool = False) -> int:
+    """Bring what is new in the store here: logs and tables of all studies, or all of `study`; returns objects read.
+
+    A study that a driver of this machine runs (unless it is `ours`), or whose log is further here than there, is left
+    as it is. Raises InputError if the store cannot be read, or holds another study of the same name.
+    """
+    (folder / MARKER).mkdir(parents=True, exist_ok=True)
+    (folder / MARKER / "uri").write_text(store.uri)
+    try:
+        objects = store.list("" if study is None else study)
+        names = sorted({path.split("/")[0] for path in objects if "/" in path})
+        count = 0
+        for name in names:
+            mine = {
+                key: stamp
+                for path, stamp in objects.items()
+                for where, _, key in [path.partition("/")]
+                if where == name
+            }
+            if ours or not is_held(folder / name):
+                try:
+                    count += _pull_study(store, folder / name, mine, study is not None)
+                except InputError as error:
+                    if study is not None:
+                        raise
+                    print(f"warning: {error}", file=sys.stderr)  # the other studies can be looked at
+    except OSError as error:
+        raise InputError(f"--results {store.uri}: cannot be read ({_short(error)})") from error
+    return count
+
+
+def _pull_study(store: Store, folder: Path, objects: Mapping[str, Stamp], whole: bool) -> int:
+    parts = sorted(key for key in objects if key.startswith(f"{LOG_PARTS}/"))
+    log, total = folder / LOG_NAME, sum(objects[key][0] for key in parts)
+    if not parts or (log.exists() and log.stat().st_size > total):
+        return 0
+    known, count = Known.load(folder), 0
+    folder.mkdir(exist_ok=True)
+    files = [key for key in objects if key.endswith(TABLES) or (whole and key.startswith(f"{CHECKPOINTS}/"))]
+    for key in sorted(files):  # before the log, which must not be behind a checkpoint
+        target = folder / key
+        if not target.exists() or known.there.get(key) != objects[key]:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = target.with_name(f".{target.name}.{os.getpid()}")
+            temporary.write_bytes(store.read(f"{folder.name}/{key}"))
+            temporary.rename(target)
+            known.here[key], known.there[key] = _stamp(target), objects[key]
+            count += 1
+    count += _pull_log(store, folder, parts, objects)
+    known.log = total
+    known.save()
+    return count
+
+
+def _pull_log(store: Store, folder: Path, parts: Sequence[str], objects: Mapping[str, Stamp]) -> int:
+    """Append what the store has and the log here has not; the store's parts are whole lines in all."""
+    count = 0
+    with (folder / LOG_NAME).open("a+b") as file:
+        for number, key in enumerate(parts):
+            begin, size = number * PART, objects[key][0]
+            file.seek(begin)
+            have = file.read(PART)
+            if len(have) == size and number < len(parts) - 1:
+                continue
+            there = store.read(f"{folder.name}/{key}")
+            if not there.startswith(have):
+                raise InputError(
+                    f"{folder.name}: the study in {store.uri} went on from an earlier state than {folder} is in, or is "
+                    "another one; remove that folder to take the store's"
+                )
+            file.write(there[len(have) :])
+            file.flush()
+            count += len(have) < size
+    return count
+
+
+@dataclass
+class Mirror:
+    """Puts what changes in a study's folder into the store; one thread at a time."""
+
+    store: Store
+    folder: Path
+    known: Known
+
+    def push(self) -> int:
+        """Put what has changed; returns the number of objects. Raises OSError where the store cannot be written."""
+        count = sum(self._put_file(p) for p in sorted((self.folder / CHECKPOINTS).rglob("*")) if p.is_file())
+        count += self._put_log()
+        count += sum(self._put_file(p) for p in sorted(self.folder.iterdir()) if p.name.endswith(TABLES))
+        for key in [key for key in self.known.here if not (self.folder / key).exists()]:
+            self.store.delete(f"{self.folder.name}/{key}")
+            del self.known.here[key], self.known.there[key]
+        self.known.save()
+        return count
+
+    def _put_file(self, path: Path) -> bool:
+        key = path.relative_to(self.folder).as_posix()
+        if path.name.startswith("."):
+            return False
+        with contextlib.suppress(FileNotFoundError):  # a trial may end at any moment, and its last.pt goes
+            stamp = _stamp(path)
+            if self.known.here.get(key) != stamp:
+                self._put(key, path)
+                self.known.here[key] = stamp
+                return True
+        return False
+
+    def _put(self, key: str, source: bytes | Path) -> None:
+        self.store.put(f"{self.folder.name}/{key}", source)
+        self.known.there[key] = self.store.stamp(f"{self.folder.name}/{key}")
+
+    def _put_log(self) -> int:
+        """The parts that are not there yet, up to the last whole line."""
+        with (self.folder / LOG_NAME).open("rb") as file:
+            size = file.seek(0, 2)
+            start = self.known.log // PART * PART
+            if size < self.known.log:  # the driver took back an event that was never acknowledged
+                start = max(0, size // PART - 1) * PART
+            file.seek(start)
+            rest = file.read(size - start)
+        rest = rest[: rest.rfind(b"\n") + 1]
+        if start + len(rest) == self.known.log:
+            return 0
+        offsets = range(0, len(rest), PART)
+        for offset in offsets:
+            self._put(f"{LOG_PARTS}/{(start + offset) // PART:06d}.jsonl", rest[offset : offset + PART])
+        self.known.log = start + len(rest)
+        return len(offsets)
+
+    def announce(self) -> None:
+        """Say in the store that this driver is alive."""
+        driver = {"host": os.uname().nodename, "pid": os.getpid(), "time": time.time()}
+        self.store.put(f"{self.folder.name}/{DRIVER}", json.dumps(driver).encode())
+
+    def refuse_others(self) -> None:
+        """Raises InputError if another driver mirrored this study in the last minutes."""
+        try:
+            driver = json.loads(self.store.read(f"{self.folder.name}/{DRIVER}"))
+        except (OSError, ValueError):
+            return
+        mine = driver.get("host") == os.uname().nodename  # then the study's own lock has decided
+        ago = time.time() - driver.get("time", 0.0)
+        if not mine and ago < 3 * EVERY:
+            raise InputError(
+                f"{self.folder.name}: a search on {driver.get('host')} (pid {driver.get('pid')}) mirrored this study "
+                f"{ago:.0f} s ago; stop it there, or wait {3 * EVERY - ago:.0f} s if that machine is gone"
+            )
+
+
+@contextlib.contextmanager
+def mirrored(folder: Path) -> Iterator[None]:
+    """While a driver runs the study in `folder`: mirror it, if its results folder is that of a store.
+
+    A store that is away for a while is tried again and again; that and what could not be put at the end are said.
+    Raises InputError, before anything runs, if the store cannot be written or another driver is at this study.
+    """
+    uri = uri_of(folder.parent)
+    if uri is None:
+        yield
+        return
+    store, stop = open_store(uri), threading.Event()
+    mirror = Mirror(store, folder, Known.load(folder))
+    mirror.refuse_others()
+    if (folder / LOG_NAME).exists():  # it goes on: with the store's checkpoints
+        pull(store, folder.parent, folder.name, ours=True)
+        mirror.known = Known.load(folder)
+    try:
+        mirror.announce()
+    except OSError as error:
+        raise InputError(f"--results {uri}: cannot be written ({_short(error)})") from error
+
+    def run() -> None:
+        well = True
+        while not stop.wait(EVERY):
+            try:
+                mirror.announce()
+                if (folder / LOG_NAME).exists():
+                    mirror.push()
+                well = True
+            except OSError as error:
+                if well:
+                    print(f"warning: {uri} cannot be written ({_short(error)}); trying again", file=sys.stderr)
+                well = False
+
+    thread = threading.Thread(target=run, name="mirror", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        _finish(mirror, uri)
+
+
+def _finish(mirror: Mirror, uri: str) -> None:
+    try:
+        if (mirror.folder / LOG_NAME).exists():
+            mirror.push()
+        mirror.store.delete(f"{mirror.folder.name}/{DRIVER}")
+    except OSError as error:
+        print(
+            f"warning: {uri} does not have the last events ({_short(error)}); they are in {mirror.folder}: "
+            f"send them with: tuner sync {mirror.folder.name} --results {uri}",
+            file=sys.stderr,
+        )
+
+
+def sync(folder: Path) -> tuple[int, int]:
+    """Bring a study and its copy in the store to the same state, checkpoints included; returns objects (read, put).
+
+    Raises InputError if the results folder is not that of a store, a driver runs, or the store cannot be used.
+    """
+    uri = uri_of(folder.parent)
+    if uri is None:
+        raise InputError(f"{folder.parent}: is not the working folder of a store; give --results s3://BUCKET/PREFIX")
+    if is_held(folder):
+        raise InputError(f"{folder.name}: its driver runs here and mirrors it; nothing is to be done")
+    store = open_store(uri)
+    read = pull(store, folder.parent, folder.name)
+    if not (folder / LOG_NAME).exists():
+        raise InputError(f"{folder.name}: there is no such study in {uri} or here; 'tuner best' lists what there is")
+    mirror = Mirror(store, folder, Known.load(folder))
+    mirror.refuse_others()
+    try:
+        return read, mirror.push()
+    except OSError as error:
+        raise InputError(f"--results {uri}: cannot be written ({_short(error)})") from error
+
+
+def _short(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

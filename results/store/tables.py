@@ -1,0 +1,297 @@
+"""The tables on disk: three Parquet files beside each study's log, and reading them over all studies.
+
+A Parquet file says, in its metadata, how many bytes of the log it was made from. While that is the whole log it is
+read as it is; otherwise (a search is running, the driver was killed, the file is damaged) the log is replayed. The
+log is the truth: every Parquet file can be deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from results.store.bulk import replay_file
+from results.store.columns import COLUMNS, SCHEMA_VERSION, TABLES, Column
+from results.store.events import LOG_NAME, sync_folder
+from results.store.lock import is_held
+from results.store.replay import Tables, build, by_section, column_array, empty, schema
+from search_spaces.errors import InputError
+
+__all__ = [
+    "COLUMNS",
+    "SCHEMA_VERSION",
+    "TABLES",
+    "Column",
+    "Source",
+    "build",
+    "compact",
+    "find_studies",
+    "load_tables",
+    "open_parquet",
+    "open_sources",
+    "replay_log",
+    "stack",
+]
+
+_ROW_GROUP = 122_880  # rows that DuckDB hands to one thread at a time
+_TAIL = 4096
+
+
+@dataclass
+class Source:
+    """One study, opened: the tables read so far, and the Parquet file of each table that is current with the log."""
+
+    study: str
+    folder: Path
+    tables: Tables = field(default_factory=dict)
+    parquet: dict[str, Path] = field(default_factory=dict)
+    held: bool = False
+
+    def table(self, name: str) -> pa.Table:
+        """The table `name`, its fixed columns complete, the status of trials without an end brought up to date."""
+        if name not in self.tables:
+            with open_parquet(self.parquet[name]) as file:
+                self.tables[name] = _complete(pq.ParquetFile(file).read(), name)
+        table = self.tables[name]
+        if name != "epochs" and not self.held and "running" in (status := table["status"].to_pylist()):
+            # It was written under a driver that has gone since.
+            gone = pa.array(["interrupted" if value == "running" else value for value in status], pa.string())
+            table = table.set_column(table.schema.get_field_index("status"), "status", gone)
+        return table
+
+
+def compact(study_dir: str | Path) -> list[str]:
+    """Write a study's three Parquet files from its log; returns the problems of the log, one line each.
+
+    Safe at any time, with a search running or another compaction at work: each file is written beside, synced and
+    renamed. Memory is that of the tables. Raises `InputError` if there is no log or the folder cannot be written.
+    """
+    folder = Path(study_dir)
+    log = folder / LOG_NAME
+    tables, about, problems = replay_log(folder)
+    _sweep(folder)
+    try:
+        for name, table in tables.items():
+            _write(folder / f"{name}.parquet", table.replace_schema_metadata(about))
+        sync_folder(folder)
+    except OSError as error:
+        raise InputError(f"{folder}: the tables cannot be written: {error.strerror}; {log.name} is whole") from error
+    return problems
+
+
+def load_tables(
+    results_dir: str | Path, studies: Sequence[str] | None = None, tables: Sequence[str] = TABLES
+) -> tuple[Tables, list[str]]:
+    """The tables named, over all studies of a results folder or the ones named, stacked; and the problems met.
+
+    A column that one study lacks is null there; one that is whole numbers here and fractions there is float64.
+    Raises `InputError` if the folder has no studies or not the ones named.
+    """
+    sources, problems = open_sources(results_dir, studies)
+    loaded: Tables = {}
+    for name in tables:
+        parts = []
+        for source in sources:
+            try:
+                parts.append(source.table(name))
+            except (pa.ArrowException, OSError) as error:
+                problems.append(f"{source.parquet[name]}: unreadable ({_first_line(error)}); the log is replayed")
+                source.tables, _, more = replay_log(source.folder)
+                problems += more
+                parts.append(source.table(name))
+        loaded[name] = stack(name, parts)
+    return loaded, problems
+
+
+def open_parquet(path: Path) -> pa.OSFile:
+    """The file, open: pyarrow takes no name that is not UTF-8, and takes one with a colon for an address."""
+    return pa.OSFile(os.fsencode(path))
+
+
+def find_studies(results_dir: str | Path, studies: Sequence[str] | None = None) -> list[Path]:
+    """The study folders of a results folder, by name, or the ones named in the order given.
+
+    Raises `InputError` for a folder without studies, and for each name that is none (the nearest named).
+    """
+    root = Path(results_dir)
+    try:
+        found = {p.name: p for p in sorted(root.iterdir()) if not p.name.startswith(".") and _is_study(p)}
+    except OSError as error:
+        raise InputError(
+            f"{root}: is no results folder ({error.strerror}); run a search first or name another"
+        ) from error
+    if not found:
+        raise InputError(f"{root}: holds no studies; run a search first or name another results folder")
+    if studies is None:
+        return list(found.values())
+    problems = []
+    for study in dict.fromkeys(studies):
+        if study not in found:
+            near = difflib.get_close_matches(study, found, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(found)}"
+            problems.append(f"{root}: there is no study {study!r}; {hint}")
+    if problems:
+        raise InputError(problems)
+    return [found[study] for study in dict.fromkeys(studies)]
+
+
+def open_sources(results_dir: str | Path, studies: Sequence[str] | None = None) -> tuple[list[Source], list[str]]:
+    """Each study as a `Source`, and the problems met: Parquet where it is current with the log, else a replay."""
+    problems: list[str] = []
+    return [_open(folder, problems) for folder in find_studies(results_dir, studies)], problems
+
+
+def stack(name: str, parts: Sequence[pa.Table]) -> pa.Table:
+    """Tables of one kind under each other: fixed columns first, configuration columns grouped by section."""
+    fixed = schema(name)
+    extra = by_section(column for part in parts for column in part.column_names if column not in fixed.names)
+    fields = list(fixed)
+    for column in extra:
+        kinds = {part.schema.field(column).type for part in parts if column in part.column_names}
+        fields.append(pa.field(column, _common(kinds)))
+    target = pa.schema(fields)
+    return pa.concat_tables([_conform(part, target) for part in parts] or [target.empty_table()]).combine_chunks()
+
+
+def _is_study(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in (LOG_NAME, *(f"{table}.parquet" for table in TABLES)))
+
+
+def _open(folder: Path, problems: list[str]) -> Source:
+    source = Source(folder.name, folder, held=is_held(folder))
+    log = folder / LOG_NAME
+    has_log = log.is_file()
+    current = True
+    for name in TABLES:
+        path = folder / f"{name}.parquet"
+        try:
+            with open_parquet(path) as file:
+                about = pq.read_metadata(file).metadata or {}
+        except FileNotFoundError:
+            current = False
+        except (pa.ArrowException, OSError) as error:
+            current = False
+            problems.append(f"{path}: unreadable ({_first_line(error)})" + ("; the log is used" if has_log else ""))
+        else:
+            source.parquet[name] = path
+            current = current and (not has_log or _is_current(about, log, folder.name))
+    if not has_log:
+        problems.append(f"{log}: there is no log; the study is shown as its tables have it")
+        source.tables = {name: table for name, table in empty().items() if name not in source.parquet}
+    elif not current:
+        source.parquet = {}
+        source.tables, _, more = replay_log(folder)
+        problems += more
+    return source
+
+
+def replay_log(folder: Path) -> tuple[Tables, dict[str, Any], list[str]]:
+    """The tables from the log, the Parquet metadata that describes them, and the log's problems."""
+    log = folder / LOG_NAME
+    problems: list[str] = []
+    try:
+        size = log.stat().st_size
+    except OSError:
+        size = 0  # replay_file says what is wrong with the file
+    replay = replay_file(log, size, problems)
+    about = {
+        "schema_version": str(SCHEMA_VERSION),
+        "study": os.fsencode(folder.name),
+        "log_size": str(size),
+        "log_tail": _tail(log, size),
+        "last_seq": str(replay.last_seq),
+    }
+    return replay.tables(is_held(folder), folder.name), about, problems
+
+
+def _is_current(about: dict[bytes, bytes], log: Path, study: str) -> bool:
+    try:
+        size = int(about[b"log_size"])
+        return (
+            int(about[b"schema_version"]) <= SCHEMA_VERSION
+            and about[b"study"] == os.fsencode(study)
+            and log.stat().st_size == size
+            and about[b"log_tail"].decode() == _tail(log, size)
+        )
+    except (KeyError, ValueError):
+        return False
+
+
+def _tail(log: Path, size: int) -> str:
+    """Fingerprint of the log's last bytes: tells a log from another of the same size."""
+    with log.open("rb") as file:
+        file.seek(max(0, size - _TAIL))
+        return hashlib.sha256(file.read(min(size, _TAIL))).hexdigest()
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
+    repeating = [f.name for f in table.schema if not pa.types.is_floating(f.type)]  # measurements hardly repeat
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(
+                table,
+                file,
+                compression="zstd",
+                row_group_size=_ROW_GROUP,
+                use_dictionary=repeating,
+                write_page_checksum=True,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed compaction left; another one at work now is younger than an hour."""
+    for path in folder.glob(".*.parquet.*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > 3600:
+                path.unlink()
+
+
+def _complete(table: pa.Table, name: str) -> pa.Table:
+    """Add the fixed columns that a file of an older version lacks, in their order; keep those it has beyond."""
+    return stack(name, [table.replace_schema_metadata(None)])
+
+
+def _conform(part: pa.Table, target: pa.Schema) -> pa.Table:
+    columns = []
+    for f in target:
+        if f.name not in part.column_names:
+            columns.append(pa.nulls(part.num_rows, f.type))
+        elif part.schema.field(f.name).type == f.type:
+            columns.append(part[f.name])
+        else:
+            try:
+                columns.append(part[f.name].cast(f.type))
+            except pa.ArrowException:  # a text of one version where another has a number
+                columns.append(column_array(part[f.name].to_pylist(), f.type))
+    return pa.table(columns, schema=target)
+
+
+def _common(kinds: Iterable[pa.DataType]) -> pa.DataType:
+    known = {kind for kind in kinds if not pa.types.is_null(kind)}
+    if not known:
+        return pa.null()
+    if len(known) == 1:
+        return known.pop()
+    numeric = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in known)
+    return pa.float64() if numeric else pa.string()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,92 @@
+"""Settings as written, `{section: {key: value}}`, before defaults: how they are merged, looked up and validated.
+
+Only what somebody wrote is kept, because a default belongs to a kind: AdamW's eps must not become Adam's by way of a
+merge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from search_spaces.config import SECTIONS, RunConfig
+from search_spaces.parsing.fields import Problem, default_kind, kinds, plain, problems_of
+
+Settings = dict[str, dict[str, Any]]
+
+ABSENT = "absent"
+"""Stands for the value of a path that a configuration does not have."""
+
+
+class InvalidSettings(ValueError):
+    """Settings that make no RunConfig; `problems` holds every (dotted path, message)."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(f"{path}: {message}" for path, message in problems))
+        self.problems = problems
+
+
+def kind_of(settings: Mapping[str, Mapping[str, Any]], section: str) -> str | None:
+    """The kind a section has, given or by default; None where there is none."""
+    return settings.get(section, {}).get("kind", default_kind(section))
+
+
+def merge(base: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """`base` with `changes` on top; neither is modified.
+
+    Where `changes` gives a section another kind, the keys of `base` which that kind lacks are dropped and the shared
+    ones (such as schedule.peak_lr) stay.
+    """
+    merged = {section: dict(values) for section, values in base.items()}
+    for section, values in changes.items():
+        old = merged.get(section, {})
+        kind = values.get("kind")
+        if isinstance(kind, str) and kind != kind_of(base, section):
+            model = kinds(section).get(kind)
+            old = {key: value for key, value in old.items() if model is not None and key in model.model_fields}
+        merged[section] = {**old, **values}
+    return merged
+
+
+def nested(flat: Mapping[str, Any]) -> Settings:
+    """`{"schedule.kind": "linear"}` as `{"schedule": {"kind": "linear"}}`."""
+    settings: Settings = {}
+    for path, value in flat.items():
+        section, _, key = path.partition(".")
+        settings.setdefault(section, {})[key] = value
+    return settings
+
+
+def value_at(settings: Settings, path: str) -> Any:
+    """The value a configuration made of these settings has at a path, defaults included, or ABSENT."""
+    section, key = path.split(".")
+    if key == "kind":
+        return kind_of(settings, section) or ABSENT
+    model = kinds(section).get(kind_of(settings, section))
+    if model is None or key not in model.model_fields:
+        return ABSENT
+    values = settings.get(section, {})
+    if key in values:
+        return values[key]
+    info = model.model_fields[key]
+    return ABSENT if info.is_required() else info.get_default()
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equality as YAML means it: 1 and 1.0 are the same, 1 and true are not."""
+    return bool(left == right) and isinstance(left, bool) == isinstance(right, bool)
+
+
+def validate(settings: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    """The RunConfig these settings make. Strict: text is no number, true is no 1. Raises InvalidSettings."""
+    complete = {section: {key: plain(v) for key, v in values.items()} for section, values in settings.items()}
+    for section in SECTIONS:
+        kind = default_kind(section)
+        if kind is not None and section in complete:
+            complete[section].setdefault("kind", kind)
+    try:
+        return RunConfig.model_validate(complete, strict=True)
+    except ValidationError as error:
+        raise InvalidSettings(problems_of(error, RunConfig)) from None

@@ -1,0 +1,220 @@
+"""The study lock: one driver at a time, never stuck, and looking does not disturb."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from results.store.lock import StudyLock, holder_of, is_held
+from search_spaces.errors import InputError
+
+HOLDER = """
+import sys
+from results.store.lock import StudyLock
+StudyLock(sys.argv[1]).acquire()
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def start_holder(study: Path) -> subprocess.Popen[str]:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(study)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    return holder
+
+
+def test_a_second_driver_is_refused_by_name(tmp_path: Path) -> None:
+    """While another process holds the study, acquire raises InputError with its host and pid."""
+    holder = start_holder(tmp_path / "study")
+    try:
+        with pytest.raises(InputError, match=f"host {socket.gethostname()}, pid {holder.pid}"):
+            StudyLock(tmp_path / "study").acquire()
+    finally:
+        holder.communicate()
+
+
+def test_a_killed_driver_leaves_no_lock(tmp_path: Path) -> None:
+    """kill -9 of the holder frees the study at once."""
+    holder = start_holder(tmp_path)
+    assert is_held(tmp_path)
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert not is_held(tmp_path)
+    with StudyLock(tmp_path):
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+
+
+def test_looking_does_not_disturb_the_holder(tmp_path: Path) -> None:
+    """After many looks the holder still holds, its identity is intact, and a second lock is still refused."""
+    with StudyLock(tmp_path):
+        before = (tmp_path / "lock").read_bytes()
+        assert all(is_held(tmp_path) for _ in range(100))
+        assert (tmp_path / "lock").read_bytes() == before
+        assert json.loads(before)["host"] == socket.gethostname()
+        with pytest.raises(InputError):
+            StudyLock(tmp_path).acquire()
+
+
+def test_acquire_outlasts_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that holds the shared lock for a moment does not make a starting driver fail."""
+    real, refusals = fcntl.flock, iter([True, True, False])
+
+    def busy_twice(fd: int, kind: int) -> None:
+        if next(refusals, False):
+            raise OSError(errno.EWOULDBLOCK, "busy")
+        real(fd, kind)
+
+    monkeypatch.setattr(fcntl, "flock", busy_twice)
+    with StudyLock(tmp_path):
+        pass
+
+
+def test_a_folder_without_a_lock_is_free(tmp_path: Path) -> None:
+    """A study that was never run, or a missing folder, is not held, and asking creates nothing."""
+    assert not is_held(tmp_path / "missing")
+    assert not is_held(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+class Elsewhere:
+    """A driver on another machine, as this one sees it: a lock that flock does not know of, and a heartbeat file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "lock").write_text(
+            json.dumps({"host": "elsewhere", "pid": 7, "machine": "elsewhere 1", "token": "theirs"})
+        )
+        self.beat(0)
+
+    def beat(self, count: int) -> None:
+        (self.folder / "lock.beat").write_text(f"theirs {count:012d}\n")
+        os.utime(self.folder / "lock.beat", (10**9, 10**9))  # its clock is in 2001
+
+    @contextlib.contextmanager
+    def beating(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def beat() -> None:
+            count = 0
+            while not over.wait(0.05):
+                count += 1
+                self.beat(count)
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Elsewhere:
+    return Elsewhere(tmp_path)
+
+
+def test_a_driver_elsewhere_holds_while_its_heart_beats(elsewhere: Elsewhere) -> None:
+    """flock may not reach another machine: its driver is believed for as long as its heartbeat is seen to change,
+    whatever its clock says, and the second driver is told its host and pid.
+    """
+    line = r"host elsewhere, pid 7, last sign of life \d+ s ago.*--force-unlock"
+    with elsewhere.beating(), pytest.raises(InputError, match=line):
+        StudyLock(elsewhere.folder, stale=5).acquire()
+
+
+def test_a_driver_elsewhere_that_died_is_replaced(elsewhere: Elsewhere) -> None:
+    """A heartbeat that stands still while it is watched blocks nobody."""
+    with StudyLock(elsewhere.folder, stale=0.3):
+        assert is_held(elsewhere.folder)
+
+
+def test_a_fresh_heartbeat_elsewhere_counts_as_held(elsewhere: Elsewhere) -> None:
+    """Who only looks does not wait: the heartbeat file's age says whether the driver elsewhere lives."""
+    assert not is_held(elsewhere.folder)
+    os.utime(elsewhere.folder / "lock.beat")
+    holder = holder_of(elsewhere.folder)
+    assert holder is not None
+    assert (holder.host, holder.pid) == ("elsewhere", 7)
+
+
+def test_force_takes_the_study_and_the_old_driver_notices(tmp_path: Path) -> None:
+    """With force a live driver's study is taken; the old one's next check says so, and it takes nothing away."""
+    first = StudyLock(tmp_path, stale=0.0)
+    first.acquire()
+    first.check()
+    with StudyLock(tmp_path, force=True) as second:
+        with pytest.raises(InputError, match="another driver took over"):
+            first.check()
+        first.release()
+        second.check()
+        assert is_held(tmp_path)
+        with pytest.raises(InputError, match="held by"):
+            StudyLock(tmp_path).acquire()
+    assert not is_held(tmp_path)
+    assert not (tmp_path / "lock.beat").exists()
+
+
+class TestWithoutFlock:
+    """A file system that refuses flock: the presence of lock.held is the lock."""
+
+    @pytest.fixture(autouse=True)
+    def _no_flock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(fd: int, kind: int) -> None:
+            raise OSError(errno.ENOLCK, "no locks available")
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+
+    def test_one_holder_at_a_time(self, tmp_path: Path) -> None:
+        """The second driver is refused while the first lives, and admitted after it lets go."""
+        with StudyLock(tmp_path):
+            assert is_held(tmp_path)
+            with pytest.raises(InputError, match=f"pid {os.getpid()}"):
+                StudyLock(tmp_path).acquire()
+            assert is_held(tmp_path)
+        assert not is_held(tmp_path)
+        with StudyLock(tmp_path):
+            pass
+
+    def test_a_dead_holder_of_this_machine_is_replaced(self, tmp_path: Path) -> None:
+        """A lock.held whose process is gone does not block the study."""
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        (tmp_path / "lock").touch()
+        (tmp_path / "lock.held").write_text(json.dumps({"host": socket.gethostname(), "pid": gone.pid}))
+        assert not is_held(tmp_path)
+        with StudyLock(tmp_path):
+            assert is_held(tmp_path)
+
+    def test_a_number_given_to_another_process_does_not_block(self, tmp_path: Path) -> None:
+        """A lock.held whose process number belongs to a younger process now is a dead driver's."""
+        (tmp_path / "lock").touch()
+        held = {"host": socket.gethostname(), "pid": os.getpid(), "born": "1"}
+        (tmp_path / "lock.held").write_text(json.dumps(held))
+        assert not is_held(tmp_path)
+        with StudyLock(tmp_path):
+            assert is_held(tmp_path)
+
+    def test_a_driver_elsewhere_is_watched(self, elsewhere: Elsewhere) -> None:
+        """Without flock too, a driver on another machine holds the study while its heart beats."""
+        (elsewhere.folder / "lock.held").write_bytes((elsewhere.folder / "lock").read_bytes())
+        with elsewhere.beating(), pytest.raises(InputError, match="host elsewhere"):
+            StudyLock(elsewhere.folder, stale=5).acquire()
+        with StudyLock(elsewhere.folder, stale=0.3):
+            assert is_held(elsewhere.folder)

@@ -1,0 +1,148 @@
+"""`tuner confirm`: the leaders again with fresh seeds."""
+
+import json
+
+import pytest
+
+from results.confirmed import confirmed
+from results.store.tables import load_tables
+from search_spaces import InputError, load_space
+from tuner.launch.search import Request, new_settings, planned_settings
+from tuner.planned.confirm import check_resumed, fresh_seeds, leaders, make_plan
+from tuner.study.study import Study
+
+
+@pytest.fixture
+def searched(toy):
+    """A results folder with the finished study `toy`."""
+    study = toy.create("toy", seed=2)
+    assert toy.drive(study)
+    study.interrupt("budget")
+    study.close()
+    return study
+
+
+def test_leaders_are_the_best_trials_once_each(toy, searched):
+    """Best first by best_per; a configuration that ran under two seeds counts once."""
+    found = leaders(toy.folder, "toy", 4)
+    trials = load_tables(toy.folder, ["toy"], ("trials",))[0]["trials"].to_pylist()
+    ranked = sorted((t["best_per"], t["trial"]) for t in trials if t["status"] in ("completed", "stopped"))
+    assert [number for number, _ in found] == [number for _, number in ranked[:4]]
+    assert len(leaders(toy.folder, "toy", 99)) == len(ranked)
+
+
+def test_fresh_seeds_are_nobodys(searched):
+    """No trial of the search had one, they differ, more of them begin with the same ones, another seed gives others."""
+    seeds = fresh_seeds(2, 40, 0)
+    assert len(set(seeds)) == 40
+    assert not set(seeds) & {trial.seed for trial in searched.state.trials.values()}
+    assert fresh_seeds(2, 3, 0) == seeds[:3]
+    assert not set(fresh_seeds(2, 40, 1)) & set(seeds)
+
+
+def planned(toy, top=3, seeds=2):
+    """The settings of a confirmation of `toy`, as `tuner confirm` makes them, for data that nobody reads."""
+    plan = make_plan("toy", leaders(toy.folder, "toy", top), fresh_seeds(2, seeds, 0))
+    settings = {"study": "toy-confirm", "space": None, "plan": plan, "searcher": {"kind": "plan"}, "confirms": "toy"}
+    return {
+        **settings,
+        "stopping": {"kind": "none"},
+        "objective": "best_per",
+        "start_points": [],
+        "budget": {"trials": len(plan), "hours": None},
+        "data": {"path": "nowhere", "name": "none", "fingerprint": "0"},
+        "seed": 0,
+        "resources": {"cpus_per_trial": 1, "gpus_per_trial": 0, "concurrent": None},
+    }
+
+
+@pytest.mark.parametrize("events", [None, 13])
+def test_every_leader_runs_to_its_end_with_every_seed(toy, searched, events):
+    """Nothing is stopped early, interrupted or not; each replicate says whose it is; the means rank."""
+    study = Study.create(toy.folder / "toy-confirm", planned(toy), [])
+    if not toy.drive(study, events=events):
+        study.close()
+        assert confirmed(toy.folder, ["toy"]) is not None
+        study = Study.resume(toy.folder / "toy-confirm", {}, [])
+        toy.drive(study)
+    study.close()
+    rows = load_tables(toy.folder, ["toy-confirm"], ("trials",))[0]["trials"].to_pylist()
+    assert {(row["status"], row["origin"]) for row in rows} == {("completed", "replicate")}
+    assert len({(row["parent"], row["seed"]) for row in rows}) == 6
+    found = confirmed(toy.folder, ["toy"])
+    assert found is not None
+    top = found.table.to_pylist()[:3]
+    assert {row["trial"] for row in top} == {number for number, _ in leaders(toy.folder, "toy", 3)}
+    assert [row["mean"] for row in top] == sorted(row["mean"] for row in top)
+    (about,) = load_tables(toy.folder, ["toy-confirm"], ("studies",))[0]["studies"].to_pylist()
+    assert about["confirms"] == "toy"
+
+
+def test_best_ranks_by_the_means(toy, searched, cli):
+    """`tuner best STUDY` and `tuner confirm STUDY --table` show the means; --by best_per shows the search alone."""
+    study = Study.create(toy.folder / "toy-confirm", planned(toy), [])
+    toy.drive(study)
+    study.close()
+    options = ("--results", toy.folder, "--format", "json")
+    rows = json.loads(cli("best", "toy", *options).out)
+    assert [row["seeds"] for row in rows[:4]] == [2, 2, 2, 0]
+    assert json.loads(cli("confirm", "toy", "--table", *options).out) == rows
+    assert "mean" not in json.loads(cli("best", "toy", "--by", "best_per", *options).out)[0]
+    assert "on fresh seeds" in cli("best", "toy", "--results", toy.folder).out
+
+
+def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):
+    """An unknown study, a confirmation, a study without a PER, other data, another top on going on."""
+    Study.create(toy.folder / "toy-confirm", planned(toy), []).close()
+    toy.create("empty").close()
+    options = ("--results", toy.folder)
+    for arguments, words in (
+        (("tooy",), "there is no such study"),
+        (("toy-confirm",), "runs leaders of toy again itself"),
+        (("empty",), "no trial that was trained here has a PER"),
+        (("toy", "--table"), "no fresh seed has ended yet"),
+        (("toy", "--data", tiny_data), "the study 'toy-confirm' exists"),
+        (("toy", "--data", tiny_data, "--study", "t2"), "these are not the data that toy ran on"),
+        (("toy", "--resume", "--top", 5), "--top: the study toy-confirm was begun with 3"),
+    ):
+        done = cli("confirm", *arguments, *options)
+        assert done.status == 2
+        (line,) = [line for line in done.err.splitlines() if not line.startswith("note:")]
+        assert words in line
+    assert not (toy.folder / "t2").exists()
+    with pytest.raises(InputError, match="does not run leaders of other again"):
+        check_resumed(toy.folder, "toy-confirm", "other", None, None)
+
+
+@pytest.mark.ray
+def test_leaders_train_again_on_a_local_ray(tmp_path, tiny_data, real_space, tuner):
+    """Two leaders, two fresh seeds each: four whole runs, the ranked table, and a sentence on the leader."""
+    from trainable.data.dataset import open_dataset
+
+    results = tmp_path / "results" / "studies"
+    request = Request(results_dir=results, data=tiny_data)
+    settings = new_settings(load_space(real_space), "s", request, open_dataset(tiny_data))
+    study = Study.create(results / "s", {**settings, "start_points": []}, [])
+    for per in (0.5, 0.6, 0.7):  # a search that only said so: what is confirmed is what its log has
+        job = study.ask()
+        study.report(job.trial, job.attempt, {"epoch": 1, "batch": 4, "per": per, "val_loss": per, "seconds": 1.0})
+        study.fail(job.trial, job.attempt, "x") if per == 0.7 else None
+    study.interrupt("budget")
+    study.close()
+    done = tuner.run("confirm", "s", "--top", 2, "--seeds", 2, "--study", "c", "--concurrent", 2, cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert "first in the search," in done.out
+    assert "next: tuner best s --top 5" in done.out
+    rows = load_tables(results, ["c"], ("trials",))[0]["trials"].to_pylist()
+    assert {row["status"] for row in rows} == {"completed"}
+    assert sorted(row["parent"] for row in rows) == ["s/0", "s/0", "s/1", "s/1"]
+    assert all(row["epochs"] == 9 for row in rows)
+
+
+def test_a_plan_may_have_a_wall_time(tmp_path, tiny_data):
+    """--hours ends a confirmation as it ends a search."""
+    from trainable.data.dataset import open_dataset
+
+    request = Request(results_dir=tmp_path, data=tiny_data, hours=2.0)
+    budget = planned_settings([{}], "c", request, open_dataset(tiny_data))["budget"]
+    assert (budget["trials"], budget["hours"]) == (1, 2.0)

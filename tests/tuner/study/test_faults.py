@@ -1,0 +1,323 @@
+"""Faults: what is said of them, how often a trial is tried again, and that nothing reported is lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[3]))  # benchmarks/ is beside the packages, not one of them
+
+from results.store.events import LOG_NAME, EventLog, read_events
+from results.store.lock import StudyLock
+from search_spaces import InputError
+from tuner.study.faults import PatientLog, Unwritable, Watchdog, fault_of, killed_actors
+
+MONITOR = """RuntimeError: Caught unexpected exception: 1 worker(s) were killed due to the node running low on memory. \
+Memory on the node (IP: 10.0.0.2, ID: 9ecade) was 5.28GB used / 23.54GB limit (0.224495)
+Considered workers: [
+Selected to kill: (Actor(39832e11b5db9dc76812555501000000): job ID=01000000, pid=31423, actual memory used=1.32GB)
+Not selected: (Actor(11111111b5db9dc76812555501000000): job ID=01000000, pid=31424, actual memory used=0.32GB)
+]"""
+DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: TrialActor\n\tpid: 7\n"
+CUDA = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "line"),
+    [
+        (MONITOR, "memory", "Ray's memory monitor killed the worker (5.28GB of 23.54GB used)"),
+        (f"Traceback\n  File x\n{CUDA}", "memory", CUDA),
+        ("MemoryError: ", "memory", "MemoryError:"),
+        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried", "memory", "allocate"),
+        (f"{DIED}The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR", "killed", ""),
+        (f"{DIED}The actor died because its node has died. Node Id: 12ab", "node", "node that it ran on was lost"),
+        (
+            "The actor 2dc3 is unavailable: The actor is temporarily unavailable: RpcError: RPC error: Socket closed",
+            "node",
+            "was lost, or the network to it",
+        ),
+        ("ValueError: a node of the graph has no value", "error", "ValueError: a node of the graph has no value"),
+        ("", "error", "without a word"),
+    ],
+)
+def test_faults_are_told_apart(text, kind, line):
+    """What Ray and torch say becomes a kind and one line that a person understands."""
+    fault = fault_of(text)
+    assert fault.kind == kind
+    assert line in fault.text
+    assert "\n" not in fault.text
+
+
+def test_only_the_killed_worker_is_blamed():
+    """Of the workers that Ray's memory monitor considered, those that it selected have failed."""
+    assert killed_actors(MONITOR) == ["39832e11b5db9dc76812555501000000"]
+
+
+def test_out_of_memory_is_tried_once_more_whatever_retries_says(toy):
+    """With --retries 0 a trial that ran out of memory has a second attempt and no third; its message is kept."""
+    study = toy.create("s", retries=0)
+    job = study.ask()
+    study.fail(job.trial, job.attempt, CUDA, kind="memory")
+    again = study.ask()
+    assert (again.trial, again.attempt) == (job.trial, 2)
+    study.fail(again.trial, again.attempt, CUDA, kind="memory")
+    assert (study.state.trials[job.trial].status, study.state.trials[job.trial].error) == ("failed", CUDA)
+
+
+def test_a_lost_node_costs_no_retry(toy):
+    """Nodes that are lost say nothing about the trial: its retries stay; but not for ever."""
+    study = toy.create("s", retries=0)
+    for attempt in range(1, 11):
+        job = study.ask()
+        assert (job.trial, job.attempt) == (0, attempt)
+        study.fail(job.trial, job.attempt, "the node that it ran on was lost", kind="node")
+    study.close()
+    study = toy.resume("s")  # a replay counts as the driver did
+    job = study.ask()
+    study.fail(job.trial, job.attempt, "the node that it ran on was lost", kind="node")
+    assert study.state.trials[0].status == "failed"
+
+
+def test_a_trial_that_needed_more_memory_than_its_neighbours_left_comes_last_and_alone(toy):
+    """Its second attempt waits until nothing else is to be started or runs, and nothing starts beside it."""
+    study = toy.create("s", budget={"trials": 3, "hours": None}, stopping={"kind": "none"})
+    first, second = study.ask(), study.ask()
+    study.fail(first.trial, first.attempt, "MemoryError: ", kind="memory")
+    third = study.ask()
+    assert third.trial == 2
+    assert study.ask() is None
+    for job in (second, third):
+        for epoch in range(1, 10):
+            if study.report(job.trial, job.attempt, toy.curve(job.config, epoch)) == "stop":
+                break
+    last = study.ask()
+    assert (last.trial, last.attempt) == (0, 2)
+    assert study.ask() is None
+
+
+def test_a_line_lost_in_the_middle_of_the_log_costs_that_event_and_no_more(toy):
+    """The start of a trial is overwritten with noise: the study still resumes and says so; the number is not used
+    twice, and every other trial is as it was.
+    """
+    study = toy.create("s")
+    toy.drive(study, events=30)
+    study.close()
+    log = toy.folder / "s" / LOG_NAME
+    lines = log.read_bytes().splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if b'"trial_started"' in line and b'"trial":1,' in line)
+    lines[at] = b"#" * (len(lines[at]) - 1) + b"\n"
+    log.write_bytes(b"".join(lines))
+    again = toy.resume("s")
+    assert any("is no event" in problem for problem in again.problems)
+    assert again.state.lost == {1}
+    assert 1 not in again.state.trials
+    toy.drive(again)
+    assert set(again.state.trials) == set(range(12)) - {1}
+    before = {n: t.pers for n, t in study.state.trials.items() if n != 1}
+    assert all(again.state.trials[n].pers.items() >= pers.items() for n, pers in before.items())
+
+
+class TestWatchdog:
+    """Silence, by a clock of the test's own."""
+
+    def make(self, **limits):
+        self.now = 0.0
+        return Watchdog(**limits, clock=lambda: self.now)
+
+    def test_a_silent_trial_is_overdue_after_many_times_its_usual_epoch(self):
+        """Epochs of 10 s and a factor of 20: overdue after 200 s, not before."""
+        dog = self.make(factor=20, floor=120, first=900)
+        dog.begin("a")
+        for _ in range(5):
+            self.now += 10
+            dog.heard("a")
+        self.now += 199
+        assert not dog.overdue()
+        self.now += 2
+        assert "no report for 201 s, 200 s are allowed" in dog.overdue()["a"]
+        dog.let_go("a")
+        assert not dog.overdue()
+
+    def test_the_first_epoch_has_a_floor_of_its_own(self):
+        """Before its first report a trial has 15 minutes, and 20 times what other trials' epochs take."""
+        dog = self.make(factor=20, floor=120, first=900)
+        dog.begin("a")
+        self.now += 899
+        assert not dog.overdue()
+        self.now += 2
+        assert "a" in dog.overdue()
+        dog.heard("a")  # an epoch of 901 s
+        dog.begin("b")
+        self.now += 20 * 901 - 1
+        assert not dog.overdue()
+
+    def test_zero_never_ends_anybody(self):
+        """--hung-after 0 switches it off."""
+        dog = self.make(factor=0)
+        dog.begin("a")
+        self.now += 10**9
+        assert not dog.overdue()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
+    if made.returncode != 0:
+        pytest.skip("mounting a file system is not allowed here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take every byte that is left."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 10, 1):
+            try:
+                while file.write(b"x" * size) == size:
+                    pass
+            except OSError:
+                continue
+    return disk / "filler"
+
+
+def test_the_log_waits_for_a_full_disk_and_goes_on(small_disk):
+    """While the results disk is full the search waits and says so once; with room again it goes on, nothing lost."""
+    said = []
+    told = threading.Event()
+
+    def say(line):
+        said.append(line)
+        told.set()
+
+    log = PatientLog(EventLog(small_disk / "s" / LOG_NAME), say=say)
+    log.append("study_started", text="x" * 100)
+    filler = fill(small_disk)
+    size = (small_disk / "s" / LOG_NAME).stat().st_size
+    writer = threading.Thread(target=log.append, args=("epoch",), kwargs={"text": "y" * 5000})
+    writer.start()
+    assert told.wait(30)
+    assert (small_disk / "s" / LOG_NAME).stat().st_size == size  # no half line
+    filler.unlink()
+    writer.join(30)
+    events, problems = read_events(small_disk / "s" / LOG_NAME)
+    assert [e["event"] for e in events] == ["study_started", "epoch"]
+    assert not problems
+    assert "waiting" in said[0] and "Ctrl-C to leave" in said[0]
+    assert "the search goes on" in said[1]
+
+
+def test_ctrl_c_leaves_a_full_disk_as_a_failed_job(small_disk):
+    """Who is asked to hurry does not wait: the error has exit status 1, the log is whole, and the lock still beats."""
+    with StudyLock(small_disk / "s") as lock:
+        log = PatientLog(EventLog(small_disk / "s" / LOG_NAME), lock, say=lambda line: log.hurry.set())
+        log.append("study_started")
+        fill(small_disk)
+        with pytest.raises(Unwritable, match="make room, then resume") as error:
+            log.append("epoch", text="y" * 5000)
+        with pytest.raises(Unwritable):
+            log.append("epoch", text="y" * 5000)
+        assert error.value.exit_status == 1
+        lock._beat()
+        lock.check()
+    assert [e["event"] for e in read_events(small_disk / "s" / LOG_NAME)[0]] == ["study_started"]
+
+
+def test_a_driver_whose_study_was_taken_writes_nothing_more(tmp_path):
+    """After --force-unlock elsewhere the old driver's next event is refused, so the log has one writer."""
+    first = StudyLock(tmp_path, stale=0.0)
+    first.acquire()
+    log = PatientLog(EventLog(tmp_path / LOG_NAME), first)
+    log.append("study_started")
+    with StudyLock(tmp_path, force=True):
+        time.sleep(0.01)
+        with pytest.raises(InputError, match="another driver took over"):
+            log.append("epoch")
+    first.release()
+    assert len(read_events(tmp_path / LOG_NAME)[0]) == 1
+
+
+SICK = """
+import os, signal, sys, time
+from pathlib import Path
+from tuner.backend import ray_backend
+from tuner.study.faults import Watchdog
+from tuner.study.study import Study
+
+def work(job, place):
+    for epoch in range(job.epochs_logged + 1, 4):
+        if epoch == 2 and job.attempt == 1:
+            if job.trial == 0:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            if job.trial == 1:
+                raise MemoryError("no room")
+            if job.trial == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if job.trial == 3:
+                raise RuntimeError("once")
+        yield {"epoch": epoch, "batch": epoch, "per": 0.5, "val_loss": 1.0, "seconds": 0.01, "diverged": epoch == 3,
+               "pid": os.getpid(), "host": os.uname().nodename}
+
+folder = Path(sys.argv[1])
+resources = ray_backend.Resources(1, 0, 1)
+limit = ray_backend.start_ray(None, 1, resources)
+study = Study.resume(folder, {}, [])
+ray_backend.run(study, folder, resources, limit, work, watchdog=Watchdog(factor=3, floor=2.0, first=300))
+study.close()
+ray_backend.stop_ray()
+"""
+
+
+@pytest.mark.ray
+def test_hung_killed_and_raising_trials_are_tried_again(toy):
+    """Real worker processes that stop, run out of memory, are killed and raise: each trial's second attempt goes on
+    after the epoch that was reported, and the log says what had happened.
+    """
+    toy.create("s", retries=1, budget={"trials": 4, "hours": None}, stopping={"kind": "none"}).close()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(
+        [sys.executable, "-c", SICK, str(toy.folder / "s")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    events, problems = read_events(toy.folder / "s" / LOG_NAME)
+    assert not problems
+    faults = {e["trial"]: (e["fault"], e["error"]) for e in events if e["event"] == "trial_ended" and e.get("retry")}
+    assert {trial: kind for trial, (kind, _) in faults.items()} == {0: "hung", 1: "memory", 2: "killed", 3: "error"}
+    assert "no report for" in faults[0][1]
+    assert "MemoryError: no room" in faults[1][1]
+    assert "RuntimeError: once" in faults[3][1]
+    reported = [(e["trial"], e["epoch"]) for e in events if e["event"] == "epoch"]
+    assert reported == [(trial, epoch) for trial in range(4) for epoch in (1, 2, 3)]
+    assert [e["attempt"] for e in events if e["event"] == "epoch"] == [1, 2, 2] * 4
+
+
+def test_the_checks_find_what_is_wrong(toy):
+    """benchmarks/chaos.py names a lost epoch, a gap and another order of decisions: its checks can fail."""
+    from benchmarks import chaos
+    from results.store.tables import compact
+
+    study = toy.create("s")
+    toy.drive(study)
+    study.close()
+    folder = toy.folder / "s"
+    compact(folder)
+    whole, _ = read_events(folder / LOG_NAME)
+    assert chaos.check(folder, whole, whole) == []
+    lines = (folder / LOG_NAME).read_text().splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if '"event":"epoch"' in line and '"rung":1' in line)
+    (folder / LOG_NAME).write_text("".join(lines[:at] + lines[at + 1 :]))
+    found = "\n".join(chaos.check(folder, whole, whole))
+    for line in ("lost: trial", "was expected", "decision 0 differs", "a replay decides otherwise"):
+        assert line in found

@@ -1,0 +1,202 @@
+"""A study as a function of its log."""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from results.store.events import LOG_NAME, read_events
+from search_spaces import InputError
+
+
+def test_a_study_runs_to_its_budget(toy):
+    """Every trial of the budget ends in a final state, and the start point comes first."""
+    study = toy.create("s")
+    assert toy.drive(study)
+    states = study.state.trials
+    assert len(states) == 12
+    assert states[0].origin == "start_point"
+    assert states[0].config.schedule.peak_lr == pytest.approx(3e-3)
+    assert {t.status for t in states.values()} <= {"completed", "stopped", "diverged"}
+    assert any(t.status == "stopped" for t in states.values())
+    assert all(t.epoch == 9 for t in states.values() if t.status == "completed")
+
+
+def test_a_decision_is_in_the_log_before_it_is_carried_out(toy):
+    """When `report` says stop, the log already holds the epoch, the decision and the trial's end."""
+    study = toy.create("s")
+    while not any(t.status == "stopped" for t in study.state.trials.values()):
+        toy.drive(study, events=1)
+        for trial in study.state.running:
+            study.fail(trial.number, trial.attempt, "let go", final=True)
+    events, _ = read_events(toy.folder / "s" / LOG_NAME)
+    stopped = next(e for e in events if e["event"] == "trial_ended" and e["status"] == "stopped")
+    before = events[events.index(stopped) - 1]
+    assert before["event"] == "epoch"
+    assert before["decision"] == "stop"
+    assert before["rung"] == before["epoch"]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    return {}
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(1, 15), min_size=1, max_size=6))
+def test_killed_anywhere_and_resumed_equals_never_killed(toy, uninterrupted, kills):
+    """With one trial at a time, any number of kills leaves proposals, decisions and final states as they would be."""
+    if "decisions" not in uninterrupted:
+        toy.drive(toy.create("whole"))
+        uninterrupted["decisions"] = toy.decisions("whole")
+    name = "killed-" + "-".join(map(str, kills))
+    if (toy.folder / name).exists():
+        return
+    study = toy.create(name)
+    for epochs in kills:
+        if toy.drive(study, events=epochs):
+            break
+        study.close()
+        study = toy.resume(name)
+    toy.drive(study)
+    assert toy.decisions(name) == uninterrupted["decisions"]
+
+
+def test_replay_gives_the_same_state_with_two_workers(toy):
+    """Arrival order matters with several workers; the log has it, so a replay has the same rungs and the same Optuna
+    study.
+    """
+    study = toy.create("s")
+    toy.drive(study, workers=2, events=40)
+    again = toy.resume("s")
+    for trial in study.state.running:
+        again.state.trials[trial.number].status = "running"
+    assert again.state.history.rungs == study.state.history.rungs
+    assert {n: t.status for n, t in again.state.trials.items()} == {n: t.status for n, t in study.state.trials.items()}
+
+    def known(of):
+        return [(t.state, t.params, t.intermediate_values) for t in of.state.searcher.trials if t.state.name != "FAIL"]
+
+    assert known(again) == known(study)
+
+
+def test_a_stop_that_was_logged_without_its_end_is_carried_out_on_resume(toy):
+    """A driver killed between a stop and the trial's end does not let the trial train on."""
+    study = toy.create("s")
+    toy.drive(study)
+    log = toy.folder / "s" / LOG_NAME
+    lines = log.read_text().splitlines(keepends=True)
+    at = next(i for i, line in enumerate(lines) if '"trial_ended"' in line and '"stopped"' in line)
+    log.write_text("".join(lines[:at]))
+    again = toy.resume("s")
+    cut = [t for t in again.state.trials.values() if t.status == "stopped"]
+    assert len(cut) == 1
+    assert not again.state.running
+    toy.drive(again)
+    assert toy.decisions("s")[2].keys() == set(range(12))
+
+
+def test_a_diverged_trial_is_stopped_at_once_and_ranks_last(toy):
+    """Not a number ends a trial as diverged; Optuna holds its point below every other one."""
+    study = toy.create("s", searcher={"kind": "random"}, stopping={"kind": "none"}, seed=1)
+    toy.drive(study)
+    diverged = [t for t in study.state.trials.values() if t.status == "diverged"]
+    assert diverged
+    assert all(t.epoch == 3 and t.error for t in diverged)
+    worst = [t for t in study.state.searcher.trials if t.state.name == "PRUNED" and not t.intermediate_values]
+    assert len(worst) == len(diverged)
+    assert {t.params["schedule.peak_lr"] for t in worst} == {t.params["schedule.peak_lr"] for t in diverged}
+
+
+def test_optuna_is_told_the_truth(toy):
+    """Completed trials are COMPLETE with their best PER; stopped ones PRUNED with the value of every rung they
+    reached.
+    """
+    study = toy.create("s")
+    toy.drive(study)
+    told = {t.params["schedule.peak_lr"]: t for t in study.state.searcher.trials}
+    for trial in study.state.trials.values():
+        seen = told[trial.params["schedule.peak_lr"]]
+        if trial.status == "completed":
+            assert seen.state.name == "COMPLETE"
+            assert seen.value == trial.best[0]
+            assert list(seen.intermediate_values) == [1, 3]
+        elif trial.status == "stopped":
+            assert seen.state.name == "PRUNED"
+            assert seen.intermediate_values == {e: trial.pers[e] for e in (1, 3) if e <= trial.epoch}
+
+
+def test_a_failed_attempt_is_tried_again_as_often_as_allowed(toy):
+    """With retries 1 a trial that dies goes on under attempt 2; when that dies too it is failed, with its error."""
+    study = toy.create("s", retries=1)
+    job = study.ask()
+    study.report(job.trial, job.attempt, _row(job))
+    study.fail(job.trial, job.attempt, "RuntimeError: first")
+    again = study.ask()
+    assert (again.trial, again.attempt, again.epochs_logged) == (job.trial, 2, 1)
+    study.fail(again.trial, again.attempt, "RuntimeError: second")
+    trial = study.state.trials[job.trial]
+    assert (trial.status, trial.error) == ("failed", "RuntimeError: second")
+    assert study.ask().trial == 1
+
+
+def test_an_epoch_reported_again_keeps_its_decision(toy):
+    """After a resume from an older checkpoint, repeated epochs are written under the new attempt and compared with
+    nobody.
+    """
+    study = toy.create("s")
+    job = study.ask()
+    for epoch in (1, 2):
+        study.report(job.trial, job.attempt, _row(job, epoch))
+    again = toy.resume("s")
+    rungs = {key: rung.values for key, rung in again.state.history.rungs.items()}
+    job = again.ask()
+    assert again.report(job.trial, job.attempt, _row(job, 1)) == "continue"
+    assert {key: rung.values for key, rung in again.state.history.rungs.items()} == rungs
+
+
+def test_the_time_budget_counts_all_sessions(toy):
+    """The wall-time budget is spent by earlier sessions too, and a clock that is set back does not refill it."""
+    study = toy.create("s", budget={"trials": None, "hours": 1.0})
+    assert 3590 < study.seconds_left <= 3600
+    log = toy.folder / "s" / LOG_NAME
+    toy.drive(study, events=1)
+    study.close()
+    text = log.read_text().splitlines()
+    import json
+
+    last = json.loads(text[-1])
+    last["elapsed"] += 1800
+    last["time"] -= 7200  # the clock was set back
+    log.write_text("\n".join([*text[:-1], json.dumps(last)]) + "\n")
+    assert 1790 < toy.resume("s").seconds_left <= 1801
+
+
+def test_a_log_without_settings_is_refused(toy):
+    """A folder whose log does not begin with a study is one clear line."""
+    (toy.folder / "s").mkdir()
+    (toy.folder / "s" / LOG_NAME).write_text("")
+    with pytest.raises(InputError, match="does not begin with the study's settings"):
+        toy.resume("s")
+
+
+def _row(job, epoch=1):
+    return {
+        "epoch": epoch,
+        "batch": 2 * epoch,
+        "per": 0.5,
+        "per_raw": 0.5,
+        "per_utterance_mean": 0.5,
+        "val_loss": 1.0,
+        "train_loss": 1.0,
+        "lr": 1e-3,
+        "schedule_fraction": 0.1,
+        "grad_norm": 1.0,
+        "blank_share": 0.5,
+        "infeasible": 0,
+        "seconds": 1.0,
+        "samples_per_second": 1.0,
+        "peak_memory_mb": 1.0,
+        "diverged": False,
+        "cpu_seconds": 1.0,
+        "gpu_seconds": 0.0,
+    }

@@ -1,0 +1,329 @@
+"""The next, narrower space around what worked in a study.
+
+The trials are ranked by `importance.scored`: by the share of the others that are better where both have been, so
+that a trial that was stopped early is not ranked by how long it ran. The best share of them, the top, decides:
+
+A range (on its own axis: logarithmic, relative or 1 - value, as it is sampled) becomes the span of the top's values,
+each end moved out by one mean gap between them: the unbiased estimate of the interval that uniform values come from, so
+that a setting which does not matter keeps about the range it had. With `MANY` values or more the span is that from the
+5% to the 95% quantile. It never becomes narrower than `LEAST_WIDTH` of what it was.
+
+A choice is dropped if it never made the top though it was tried so often that chance would have put it there: the
+hypergeometric probability of that is below `DOUBT`, divided by the number of choices that are tested (Bonferroni).
+Whatever exists only under a dropped choice goes with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from results.trials import read_log
+from search_spaces import InputError, Space, load_run, load_space
+from search_spaces.parsing.fields import refusal
+from search_spaces.parsing.settings import merge, nested, same, value_at
+from search_spaces.space import Dimension
+from search_spaces.wording import show
+from search_spaces.writing import dimensions_text, flow, refuse_existing, write_text
+from tuner.analysis.importance import scored
+
+LEAST_TRIALS = 12
+"""Fewer ranked trials say nothing about a space."""
+LEAST_VALUES = 4
+"""Values of the top that a range is narrowed by."""
+MANY = 20
+LEAST_WIDTH = 0.15
+DOUBT = 0.05
+
+Sample = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of a dimension: `new` is None where it is gone, `why` is one line.
+
+    `tried` trials had it, `in_top` of them in the top.
+    """
+
+    old: Dimension
+    new: Dimension | None
+    why: str
+    tried: int
+    in_top: int
+
+
+def narrow(results_dir: Path, study: str, keep: float = 0.25) -> tuple[Space, list[Change], Sample]:
+    """The study's space, what becomes of each of its dimensions, and the samples of the best trial.
+
+    `keep` is the share of the ranked trials that is the top, `LEAST_VALUES` trials or more. Raises `InputError` for a
+    study without a space, or with too few trials.
+    """
+    space, samples, score = scored(results_dir, study)
+    if len(samples) < LEAST_TRIALS:
+        raise InputError(
+            f"{study}: has {len(samples)} trials with a result; {LEAST_TRIALS} or more would tell what worked"
+        )
+    order = np.argsort(score, kind="stable")
+    size = max(LEAST_VALUES, math.ceil(keep * len(samples)))
+    top = [samples[index] for index in order[:size]]
+    tests = sum(
+        len(d.choices) for d in space.dimensions if d.kind == "choice" and sum(d.name in s for s in top) >= LEAST_VALUES
+    )
+    changes = [_change(space, d, samples, top, DOUBT / max(1, tests)) for d in space.dimensions]
+    return space, _without_unreachable(space, changes), top[0]
+
+
+def _change(
+    space: Space, dimension: Dimension, samples: Sequence[Sample], top: Sequence[Sample], doubt: float
+) -> Change:
+    name = dimension.name
+    everywhere = [sample[name] for sample in samples if name in sample]
+    best = [sample[name] for sample in top if name in sample]
+    counts = len(everywhere), len(best)
+    if not dimension.sampled:
+        return Change(dimension, dimension, "a fixed value", *counts)
+    if len(best) < LEAST_VALUES:
+        return Change(dimension, dimension, f"only {len(best)} of the top {len(top)} had it", *counts)
+    if dimension.kind == "choice":
+        return Change(dimension, *_narrow_choice(dimension, everywhere, best, doubt), *counts)
+    if any(dimension.path in other.when for other in space.dimensions):
+        return Change(dimension, dimension, "others depend on its values", *counts)
+    return Change(dimension, *_narrow_range(dimension, best), *counts)
+
+
+def _narrow_choice(
+    dimension: Dimension, everywhere: Sequence[Any], best: Sequence[Any], doubt: float
+) -> tuple[Dimension, str]:
+    kept, dropped, spared = [], [], []
+    for choice in dimension.choices:
+        tried = sum(same(value, choice) for value in everywhere)
+        made_it = sum(same(value, choice) for value in best)
+        if made_it:
+            kept.append(choice)
+        elif (chance := _never_drawn(len(everywhere), tried, len(best))) < doubt:
+            dropped.append(f"{show(choice)} ({tried} trials, none in the top, {chance:.1%} by chance)")
+        else:
+            kept.append(choice)
+            spared.append(f"{show(choice)} ({tried} trials)")
+    if dropped:
+        kind = "choice" if len(kept) > 1 else "value"
+        return replace(dimension, kind=kind, choices=tuple(kept)), f"dropped {', '.join(dropped)}"
+    if spared:
+        return dimension, f"not in the top, but tried too seldom to drop: {', '.join(spared)}"
+    return dimension, "every choice made the top"
+
+
+def _never_drawn(total: int, marked: int, drawn: int) -> float:
+    """The probability that `drawn` of `total`, drawn at random, have none of the `marked` among them."""
+    if drawn > total - marked:
+        return 0.0
+    return math.comb(total - marked, drawn) / math.comb(total, drawn)
+
+
+def _narrow_range(dimension: Dimension, best: Sequence[float]) -> tuple[Dimension, str]:
+    assert dimension.low is not None and dimension.high is not None  # noqa: S101  every range has both
+    log = dimension.kind.startswith("log")
+
+    def along(value: float) -> float:
+        return math.log(value) if log else float(value)
+
+    places = sorted(along(value) for value in best)
+    floor, ceiling = along(dimension.low), along(dimension.high)
+    whole = ceiling - floor
+    if len(places) >= MANY:
+        low, high = (float(q) for q in np.quantile(places, (0.05, 0.95)))
+    else:
+        gap = (places[-1] - places[0]) / (len(places) - 1)
+        low, high = places[0] - gap, places[-1] + gap
+    low, high = _at_least(low, high, LEAST_WIDTH * whole)
+    # The best trial stays inside, and nothing comes in that was not searched.
+    low, high = max(floor, min(low, along(best[0]))), min(ceiling, max(high, along(best[0])))
+    share = (high - low) / whole
+    edge = _at_edge(dimension, places, floor, ceiling)
+    if share > 0.9:
+        return dimension, f"the top spans {share:.0%} of it{edge}"
+    ends = math.exp(low) if log else low, math.exp(high) if log else high
+    narrowed = _rounded(dimension, *ends)
+    if (narrowed.low, narrowed.high) == (dimension.low, dimension.high):
+        return dimension, f"the top spans {share:.0%} of it{edge}"
+    return narrowed, f"to {share:.0%}: where the top's {len(best)} values lie{edge}"
+
+
+def _at_least(low: float, high: float, width: float) -> tuple[float, float]:
+    missing = max(0.0, width - (high - low)) / 2
+    return low - missing, high + missing
+
+
+def _at_edge(dimension: Dimension, places: Sequence[float], floor: float, ceiling: float) -> str:
+    """A remark where half of the top lies in the outer tenth of the range and there are allowed values beyond."""
+    tenth = (ceiling - floor) / 10
+    for name, count, beyond in (
+        ("lower", sum(place <= floor + tenth for place in places), floor - tenth),
+        ("upper", sum(place >= ceiling - tenth for place in places), ceiling + tenth),
+    ):
+        if 2 * count >= len(places) and _is_allowed(dimension, beyond):
+            return f"; {count} of them at the {name} edge: consider searching beyond it"
+    return ""
+
+
+def _is_allowed(dimension: Dimension, place: float) -> bool:
+    sample = math.exp(place) if dimension.kind.startswith("log") else place
+    if dimension.of is not None:
+        return sample > 0
+    whole = dimension.kind in ("int", "log_int")
+    return refusal(dimension.path, dimension.value(round(sample) if whole else sample)) is None
+
+
+def _rounded(dimension: Dimension, low: float, high: float) -> Dimension:
+    """The dimension with these ends, rounded outwards: to whole numbers, or to three digits."""
+    assert dimension.low is not None and dimension.high is not None  # noqa: S101
+    if dimension.kind in ("int", "log_int"):
+        low, high = math.floor(low + 1e-9), math.ceil(high - 1e-9)
+        if low == high:
+            low, high = (low, high + 1) if high < dimension.high else (low - 1, high)
+    else:
+        low, high = _outwards(low, math.floor), _outwards(high, math.ceil)
+    return replace(dimension, low=max(low, dimension.low), high=min(high, dimension.high))
+
+
+def _outwards(value: float, round_to: Any) -> float:
+    if value == 0:
+        return 0.0
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
+    return float(f"{round_to(value / step) * step:.12g}")
+
+
+def _without_unreachable(space: Space, changes: Sequence[Change]) -> list[Change]:
+    """Conditions on dropped choices are taken out, and with them what exists under no other."""
+    gone = {
+        (change.old.path, repr(choice)): choice
+        for change in changes
+        if change.new is not None and change.old.kind == "choice"
+        for choice in change.old.choices
+        if not any(same(choice, kept) for kept in change.new.choices)
+    }
+    base = merge(space.config_base, nested(space.fixed))
+    for path, choice in [(path, choice) for (path, _), choice in gone.items()]:
+        others = [c.new for c in changes if c.new is not None and c.old.path == path]
+        offered = any(same(choice, value) for d in others for value in d.choices)
+        if offered or (all(d.when for d in others) and same(value_at(base, path), choice)):
+            del gone[path, repr(choice)]
+    found = []
+    for change in changes:
+        new = change.new
+        if new is not None:
+            when = {p: tuple(v for v in values if (p, repr(v)) not in gone) for p, values in new.when.items()}
+            if not all(when.values()):
+                lost = next(p for p, values in when.items() if not values)
+                change = replace(change, new=None, why=f"{lost} is never {_either(new.when[lost])} any more")
+            elif when != new.when:
+                change = replace(change, new=replace(new, when=when))
+        found.append(change)
+    return found
+
+
+def _either(values: Sequence[Any]) -> str:
+    return " or ".join(map(show, values))
+
+
+def write_space(
+    results_dir: Path, study: str, out: Path, keep: float, force: bool = False
+) -> tuple[Space, list[Change], list[Path]]:
+    """Write the narrowed space as a file that `load_space` takes; returns it, the changes and the files written.
+
+    Its start point is the study's best trial. A base run that is no longer found where the study had it is written
+    beside `out`. Raises `InputError` as `narrow` does, and for an `out` that is taken or out of reach.
+    """
+    refuse_existing(out, force)
+    if out.suffix not in (".yaml", ".yml"):
+        raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .yaml")
+    space, changes, best = narrow(results_dir, study, keep)
+    settings, _ = read_log(results_dir / study)
+    written = []
+    base, missing = _base(space, out)
+    if missing is not None:
+        refuse_existing(missing, force)
+        write_text(missing, _base_text(space), force=force)
+        written.append(missing)
+    text = _space_text(space, settings, changes, keep, base, best)
+    # Read back under another name first: a space that would not load is never seen.
+    trial = out.with_name(f".{out.stem}.check.yaml")
+    try:
+        write_text(trial, text, force=True)
+        try:
+            load_space(trial)
+        except InputError as error:
+            raise InputError(
+                line.replace(str(trial), f"the space narrowed from {study}") for line in error.problems
+            ) from None
+        write_text(out, text, force=force)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    finally:
+        trial.unlink(missing_ok=True)
+    return load_space(out), changes, [out, *written]
+
+
+def _base(space: Space, out: Path) -> tuple[str, Path | None]:
+    """What the new file says as `base`, and the run file to be written for it (None where the base is found)."""
+    sibling = Path(space.path).parent / space.base
+    for name in (space.base, str(sibling.resolve())):
+        try:
+            if load_run(name).settings == space.config_base:
+                return name, None
+        except InputError:
+            continue
+    path = out.with_name(f"{out.stem}_base.yaml")
+    return path.name, path
+
+
+def _base_text(space: Space) -> str:
+    lines = [f"purpose: {flow(f'Base run of the space {space.name}, as its study had it.')}"]
+    lines += [f"{section}: {flow(values)}" for section, values in space.config_base.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _space_text(
+    space: Space, settings: Mapping[str, Any], changes: Sequence[Change], keep: float, base: str, best: Sample
+) -> str:
+    study = settings["study"]
+    kept = [change.new for change in changes if change.new is not None]
+    remarks = {
+        change.new.name: f"was {change.old.words()}"
+        for change in changes
+        if change.new is not None and change.new.words() != change.old.words()
+    }
+    lines = [
+        f"purpose: {flow(f'Narrowed from {space.name} by the best {keep:.0%} of the trials of {study}.')}",
+        f"base: {flow(base)}",
+    ]
+    if space.fixed:
+        lines += ["fixed:", *(f"  {path}: {flow(value)}" for path, value in space.fixed.items())]
+    lines += ["dimensions:", dimensions_text(kept, remarks).rstrip("\n")]
+    if space.constraints:
+        lines += ["constraints:", *(f"  - {flow(text)}" for text in space.constraints)]
+    # The best trial again, with another seed: what is searched starts from it, and it gets a second opinion.
+    lines += ["start_points:", f"  - {flow(_start_point(space, base, best))}"]
+    lines.append(f"objective: {space.objective}")
+    for name in ("searcher", "stopping", "budget"):  # as the study had them, which may not be as its space says
+        lines.append(f"{name}: {flow({key: v for key, v in settings[name].items() if v is not None})}")
+    return "\n".join(lines) + "\n"
+
+
+def _start_point(space: Space, base: str, best: Sample) -> str:
+    """The best trial as the base run with what the space changed in it."""
+    import shlex
+
+    from search_spaces import flatten
+
+    flat = flatten(space.config(best, 0))
+    paths = dict.fromkeys([*space.fixed, *(d.path for d in space.dimensions)])
+    values: Mapping[str, Any] = {path: flat[path] for path in paths if path in flat}
+    return " ".join([shlex.quote(base), *(shlex.quote(f"{path}={flow(value)}") for path, value in values.items())])

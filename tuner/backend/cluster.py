@@ -1,0 +1,345 @@
+"""A Ray cluster that is not ours: join it, bring the program along, and look at every node before the first trial.
+
+A search on a cluster fails in the same few ways: a node does not see the data or the results folder, or it has another
+torch. Each of them is found here in seconds and said in a line, before anything is logged or trained.
+
+What runs on the nodes (`look`) comes with the program, which Ray ships as `py_modules`: nobody installs it there. The
+nodes need Python, Ray and the libraries.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import logging
+import os
+import platform
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from search_spaces.errors import InputError
+
+ROOMS = ("search_spaces", "trainable", "results", "tuner")
+"""The program's packages."""
+LIBRARIES = ("torch", "ray", "optuna", "numpy", "pyarrow", "pydantic")
+"""Whose versions must be the driver's on every node: they compute, or read what another node wrote."""
+PATIENCE = 120.0
+"""Seconds that the nodes have to answer; the first answer of a node starts a process and unpacks the program."""
+WORKER_ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no card sees none
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def authentication() -> dict[str, str]:
+    """Environment variables to set before Ray is imported: a cluster's token is used where there is one.
+
+    Ray asks for a token by default, but a driver that joins by address looks for one only under RAY_AUTH_MODE=token.
+    """
+    places = (os.environ.get("RAY_AUTH_TOKEN_PATH"), Path.home() / ".ray" / "auth_token")
+    if "RAY_AUTH_MODE" not in os.environ and (
+        "RAY_AUTH_TOKEN" in os.environ or any(place and Path(place).is_file() for place in places)
+    ):
+        return {"RAY_AUTH_MODE": "token"}
+    return {}
+
+
+def room_folders() -> list[Path]:
+    """Where the program's packages lie: in a checkout or in an environment's site-packages."""
+    found = []
+    for room in ROOMS:
+        spec = importlib.util.find_spec(room)
+        assert spec is not None and spec.origin is not None  # noqa: S101  the packages import each other
+        found.append(Path(spec.origin).resolve().parent)
+    return found
+
+
+@functools.cache
+def source_fingerprint() -> str:
+    """sha256 over the names and bytes of the program's source files: the same program has the same everywhere."""
+    digest = hashlib.sha256()
+    for folder in room_folders():
+        for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".yaml") and p.is_file()):
+            digest.update(f"{folder.name}/{path.relative_to(folder).as_posix()}\n".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Of Python (without the patch level) and the libraries (without local parts such as +cu126); "none" if missing."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name).split("+")[0]
+        except metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def program() -> dict[str, Any]:
+    """The runtime environment that brings the program to every node."""
+    return {
+        "py_modules": [str(folder) for folder in room_folders()],
+        "excludes": ["**/__pycache__"],
+        "env_vars": dict(WORKER_ENVIRONMENT),
+    }
+
+
+def join(address: str) -> None:
+    """Connect to the cluster at `address` (HOST:PORT, or "auto" for the one of this machine or Ray job).
+
+    The program travels along: workers import this very code, whatever is installed on their node. Raises InputError if
+    there is no cluster, or it does not let us in.
+    """
+    import ray
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    # A Ray job has an environment of its own, which may name the same things: then this one is meant.
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
+    try:
+        ray.init(address=address, runtime_env=program(), logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(_refusal(address, error)) from error
+
+
+def _refusal(address: str, error: BaseException) -> str:
+    texts, cause = [], error
+    while cause is not None:
+        texts.append(f"{type(cause).__name__}: {cause}")
+        cause = cause.__cause__  # type: ignore[assignment]
+    whole = " ".join(texts)
+    if "AuthenticationError" in whole or "InvalidAuthToken" in whole:
+        return (
+            f"--address {address}: the cluster asks for its token; copy the head's ~/.ray/auth_token here, "
+            "or set RAY_AUTH_TOKEN (RAY_AUTH_MODE=disabled if it was started without)"
+        )
+    if "ersion mismatch" in whole:
+        line = next(t for t in whole.splitlines() if "ersion mismatch" in t)
+        return f"--address {address}: {line.strip()}; use the cluster's versions of Python and Ray here"
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"--address {address}: {first}; is Ray running there ('ray status'), and can this machine reach it?"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every node must find."""
+
+    data: str
+    """Absolute path of the data folder; "" if the data are shipped."""
+    fingerprint: str
+    probe: str
+    """A file in the results folder that the driver wrote."""
+    nonce: str
+    """What is in it."""
+    versions: Mapping[str, str]
+    source: str
+
+
+def look(expected: Expected, node: str) -> list[str]:
+    """Runs on a node: what is wrong there, a sentence each; leaves `<probe>.<node>` beside the probe as its answer."""
+    found = [
+        _data_problem(expected.data, expected.fingerprint) if expected.data else None,
+        _results_problem(Path(expected.probe), expected.nonce, node),
+        *_version_problems(expected),
+    ]
+    return [problem for problem in found if problem]
+
+
+def _data_problem(data: str, fingerprint: str) -> str | None:
+    from trainable.data.dataset import open_dataset
+
+    if not Path(data).exists():
+        return f"{data} is not there; share it with all nodes, or add --stage-data"
+    try:
+        found = open_dataset(Path(data)).fingerprint
+    except (InputError, OSError) as error:
+        return f"{data} cannot be read ({str(error).splitlines()[0]}); share it with all nodes, or add --stage-data"
+    if found == fingerprint:
+        return None
+    return (
+        f"{data} holds other data there (fingerprint {found[:12]}, here {fingerprint[:12]}); "
+        "share one folder with all nodes, or add --stage-data"
+    )
+
+
+def _results_problem(probe: Path, nonce: str, node: str) -> str | None:
+    advice = "choose a results folder that all nodes share, by --results"
+    try:
+        if probe.read_text() != nonce:
+            return f"{probe.parent} is another folder there than here; {advice}"
+    except OSError:
+        return f"{probe.parent} is not the driver's there (a file just written here is not seen); {advice}"
+    try:
+        probe.with_name(f"{probe.name}.{node}").write_text(nonce)
+    except OSError as error:
+        return f"{probe.parent} cannot be written there ({error.strerror}); {advice}"
+    return None
+
+
+def _version_problems(expected: Expected) -> Iterator[str]:
+    here = versions()
+    for name, wanted in expected.versions.items():
+        if here[name] == "none":
+            yield f"{name} is not installed for its Ray's Python; install {name} {wanted} there"
+        elif here[name] != wanted:
+            yield f"{name} is {here[name]} there and {wanted} here; install the same version"
+    if source_fingerprint() != expected.source:
+        yield "runs other code of this program; uninstall b2t-tuner there, a search brings its own"
+
+
+@contextmanager
+def probe_file(results_dir: Path) -> Iterator[tuple[Path, str]]:
+    """A hidden file with a random text in the results folder, and the text; whatever lies there of it goes at the end.
+
+    The folder is made where missing, and removed again if nothing came into it.
+    """
+    made = [folder for folder in (results_dir, *results_dir.parents) if not folder.exists()]
+    results_dir.mkdir(parents=True, exist_ok=True)
+    nonce = secrets.token_hex(16)
+    probe = results_dir / f".tuner-probe-{nonce[:8]}"
+    try:
+        with probe.open("w") as file:
+            file.write(nonce)
+            file.flush()
+            os.fsync(file.fileno())
+        yield probe, nonce
+    finally:
+        for path in results_dir.glob(f"{probe.name}*"):
+            path.unlink(missing_ok=True)
+        for folder in made:
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def trials_at_once(request: Mapping[str, float], resources: Mapping[str, float]) -> int:
+    """How many trials that ask for `request` a node with `resources` holds. A share of a card lies on one card."""
+    fits = []
+    for name, need in request.items():
+        have = resources.get(name, 0.0)
+        if need > 0:
+            whole = name == "GPU" and need < 1
+            fits.append(int(1 / need + 1e-9) * int(have) if whole else int(have / need + 1e-9))
+    return min(fits, default=1)
+
+
+def nodes(request: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The living nodes that can hold a trial: {id, address, holds: how many at once}, by address.
+
+    A head node without cores, as clusters often have, gets no trial and need not see anything.
+    """
+    import ray
+
+    found = [
+        {
+            "id": node["NodeID"],
+            "address": node["NodeManagerAddress"],
+            "holds": trials_at_once(request, node["Resources"]),
+        }
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+    return sorted((node for node in found if node["holds"]), key=lambda node: (node["address"], node["id"]))
+
+
+def room(request: Mapping[str, float]) -> int:
+    """How many trials this Ray holds at once. Raises InputError, naming the option, if no node can hold one."""
+    import ray
+
+    if holds := sum(node["holds"] for node in nodes(request)):
+        return holds
+    living = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    flags = {"CPU": "--cpus-per-trial", "GPU": "--gpus-per-trial"}
+    for name, need in request.items():
+        most = max((resources.get(name, 0.0) for resources in living), default=0.0)
+        if need > most and name in flags:
+            where = "this Ray has" if len(living) == 1 else "no node of this Ray has more than"
+            raise InputError(f"{flags[name]} {need:g}: {where} {most:g} {name}s; give {most:g} or less")
+        if need > most:
+            known = sorted(
+                {n for resources in living for n in resources if not n.startswith(("node:", "object_store"))}
+            )
+            raise InputError(
+                f"--trial-resource {name}={need:g}: no node has that much of it (the most is {most:g}); "
+                f"this Ray has {', '.join(known)}"
+            )
+    asked = ", ".join(f"{need:g} {name}" for name, need in request.items() if need)
+    raise InputError(f"no node has all that a trial asks for ({asked}); ask for less, or start such a node")
+
+
+def on_every_node(
+    function: Any, arguments: Sequence[Any], where: Sequence[Mapping[str, Any]], patience: float = PATIENCE
+) -> Iterator[tuple[Mapping[str, Any], Any]]:
+    """Call `function(*arguments, node id)` on each node; yields (node, what it returned or the exception)."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(function)
+    pending: list[tuple[Mapping[str, Any], Any]] = []
+    for node in where:
+        pinned = NodeAffinitySchedulingStrategy(node["id"], soft=False)
+        options = task.options(num_cpus=0, scheduling_strategy=pinned, max_retries=1)
+        pending.append((node, options.remote(*arguments, node["id"])))
+    end = time.monotonic() + patience
+    for node, answer in pending:
+        try:
+            yield node, ray.get(answer, timeout=max(0.1, end - time.monotonic()))
+        except Exception as error:
+            yield node, error
+
+
+def preflight(
+    data: Path, fingerprint: str, results_dir: Path, where: Sequence[Mapping[str, Any]], *, staged: bool = False
+) -> None:
+    """Look at every node of `where`. Raises InputError with a line for each thing that is wrong on a node.
+
+    `staged` data are brought to the nodes, so they need not be there.
+    """
+    with probe_file(results_dir) as (probe, nonce):
+        expected = Expected(
+            "" if staged else str(data.resolve()),
+            fingerprint,
+            str(probe.resolve()),
+            nonce,
+            versions(),
+            source_fingerprint(),
+        )
+        problems = []
+        for node, answer in on_every_node(look, (expected,), where):
+            if isinstance(answer, Exception):
+                problems.append(f"node {node['address']}: {why(answer)}")
+                continue
+            problems += [f"node {node['address']}: {problem}" for problem in answer]
+            reply = probe.with_name(f"{probe.name}.{node['id']}")
+            if not answer and not reply.exists():
+                problems.append(
+                    f"node {node['address']}: what it writes to {results_dir} does not arrive here; "
+                    "choose a results folder that all nodes share, by --results"
+                )
+    if problems:
+        raise InputError(problems)
+
+
+def why(error: Exception) -> str:
+    """What a node's exception means to a user, in a sentence without the node's name."""
+    import ray
+
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, InputError):
+        return cause.problems[0]
+    text = str(error)
+    if isinstance(error, ray.exceptions.GetTimeoutError):
+        return f"did not answer in {PATIENCE:g} s; is it overloaded ('ray status')?"
+    if isinstance(error, ray.exceptions.RuntimeEnvSetupError):
+        return f"could not unpack the program ({text.strip().splitlines()[-1]}); look at its disk"
+    missing = next((line for line in text.splitlines() if "ModuleNotFoundError" in line), None)
+    if missing:
+        return f"lacks a library ({missing.split(':', 1)[-1].strip()}); install there what the driver has"
+    return f"failed ({text.strip().splitlines()[-1]}); look at it with 'ray status'"

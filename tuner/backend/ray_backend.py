@@ -1,0 +1,419 @@
+"""Ray Tune as the hands of a study: it places trials on cores, cards and machines; the `Study` decides.
+
+Tune's own state is never used twice: every driver starts a fresh Tuner on a throw-away folder, trials have our
+numbers, and checkpoints lie in the study's folder under those numbers. Tune sees one of its trials for each *attempt*
+at one of ours, so retries and resumed trials are simply asked for again. Its loggers, result files and console output
+are off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from search_spaces import InputError
+from tuner.backend import cluster
+
+# Read by Ray when it is imported or started.
+os.environ.update(
+    {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no card sees none
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
+        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
+        **cluster.authentication(),
+    }
+)
+
+import psutil
+import ray
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from tuner.backend.by_hand import Inbox
+from tuner.backend.worker import Place, Work, train_job
+from tuner.study.faults import Fault, Watchdog, fault_of, killed_actors
+from tuner.study.study import Job, Study
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one trial gets, and how many run at once (None = as many as fit)."""
+
+    cpus_per_trial: float = 1.0
+    gpus_per_trial: float = 0.0
+    concurrent: int | None = None
+    custom: Mapping[str, float] = field(default_factory=dict)
+    """Of Ray's custom resources, such as {"accelerator_type:H200": 0.001}: which machines may run a trial."""
+
+    def request(self) -> dict[str, float]:
+        """What a trial asks of the one node that runs it, by Ray's names."""
+        return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial, **self.custom}
+
+
+class SearchStopped(KeyboardInterrupt):
+    """Raised inside Tune's loop to leave it at once; nothing is lost, since every decision is in the log."""
+
+
+class TrialActor(tune.Trainable):
+    """A worker process; it serves one attempt after another, so that torch is imported once."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin an attempt; what goes wrong is told by its first step."""
+        try:
+            self._rows = config["work"](config["job"], config["place"])
+        except Exception as error:
+            self._rows = _raising(error)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next attempt without a new process."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """One epoch: its row, or the error that ended the attempt."""
+        try:
+            # As text: of every number in a result Tune keeps histories, tens of kilobytes for each trial.
+            return {"row": json.dumps(next(self._rows))}
+        except StopIteration:
+            return {"error": "the trial had already run to its end"}
+        except InputError as error:
+            return {"error": str(error), "final": True}
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+            if "CUDA" in text or fault_of(text).kind == "memory":
+                raise  # a process with a broken CUDA context, or one that holds what it got, is of no more use
+            return {"error": text}
+
+    def cleanup(self) -> None:
+        """The process is let go: what still waits to be written is written."""
+        if close := getattr(self._rows, "close", None):
+            close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: checkpoints are written by `run_trial`, under the trial's own number."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: see `save_checkpoint`."""
+
+
+def _raising(error: Exception) -> Iterator[dict[str, Any]]:
+    raise error
+    yield {}
+
+
+# Tune pickles the searcher and the scheduler; what must not be pickled (the log, the state) is found through this.
+_running: dict[str, Any] = {}
+
+
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Leaves Tune's loop with the error itself: Tune would wrap some errors and go on after others."""
+
+    @functools.wraps(method)
+    def call(*arguments: Any, **named: Any) -> Any:
+        try:
+            return method(*arguments, **named)
+        except Exception as error:
+            _running["broken"] = error
+            raise SearchStopped from error
+
+    return call
+
+
+class AskStudy(Searcher):
+    """Tune's `Searcher`: hands out the study's jobs."""
+
+    @_guarded
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next attempt, None for "not now", FINISHED when nothing is left."""
+        study: Study = _running["study"]
+        if study.done:
+            return Searcher.FINISHED
+        limit = _running["concurrent"]
+        if len(study.state.running) >= limit:
+            return None
+        job = study.ask()
+        if job is None:
+            return Searcher.FINISHED if study.done else None
+        _running["jobs"][trial_id] = job
+        return {**_running["shared"], "job": job}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: the study has been told already."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the log is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: the log is the state."""
+
+
+class TellStudy(FIFOScheduler):
+    """Tune's `TrialScheduler`: tells the study each result and carries out its decision."""
+
+    @_guarded
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """STOP or CONTINUE; the decision is in the log when this returns."""
+        study: Study = _running["study"]
+        job: Job = _running["jobs"][trial.trial_id]
+        if "error" in result:
+            fault = fault_of(result["error"])
+            study.fail(job.trial, job.attempt, result["error"], final=bool(result.get("final")), kind=fault.kind)
+            return TrialScheduler.STOP
+        row = json.loads(result["row"])
+        _running["watchdog"].heard(trial.trial_id)
+        decision = study.report(job.trial, job.attempt, row)
+        return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        """Tune keeps every trial to the end; what ours carried is let go."""
+        del _running["jobs"][trial.trial_id]
+        _forget(trial)
+        trial.config = {}
+        trial.evaluated_params = {}
+
+    @_guarded
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """The worker process died, or could not be started."""
+        job: Job = _running["jobs"][trial.trial_id]
+        hung = _running["hung"].pop(trial.trial_id, None)
+        fault = Fault("hung", hung) if hung else fault_of(_error_text(trial))
+        _forget(trial)
+        _running["study"].fail(job.trial, job.attempt, fault.text, kind=fault.kind)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Keeps the trial, to see when a worker has it and to end that worker if it hangs."""
+        _running["trials"][trial.trial_id] = trial
+
+
+def _forget(trial: Any) -> None:
+    for kept in ("trials", "actors"):
+        _running[kept].pop(trial.trial_id, None)
+    _running["watchdog"].let_go(trial.trial_id)
+
+
+def _error_text(trial: Any) -> str:
+    error = trial.get_pickled_error()
+    if error is None and trial.error_file and Path(trial.error_file).exists():
+        return Path(trial.error_file).read_text(errors="replace")
+    return str(error or trial.get_error() or "")
+
+
+def _end_hung() -> None:
+    """Kill the workers that have not reported for too long; Tune then hears that they died."""
+    watchdog: Watchdog = _running["watchdog"]
+    for key, trial in _running["trials"].items():
+        if (actor := trial.temporary_state.ray_actor) is not None:
+            _running["actors"][key] = actor
+            if not watchdog.watched(key):
+                watchdog.begin(key)
+    for key, text in watchdog.overdue().items():
+        if key in _running["hung"]:
+            continue
+        _running["hung"][key] = text
+        ray.kill(_running["actors"][key])
+        row = _running["study"].state.trials[_running["jobs"][key].trial].last_row
+        if row.get("host") == os.uname().nodename and row.get("attempt") == _running["jobs"][key].attempt:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # one that is stopped hears nobody
+                os.kill(row["pid"], signal.SIGKILL)
+
+
+class _Leave(tune.Stopper):
+    """Leaves Tune's loop when all is done (its last snapshot only costs time), or a signal or the clock asks for it."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        _end_hung()
+        if _running["leave"]() or _running["study"].done:
+            raise SearchStopped
+        return False
+
+
+def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus: int | None = None) -> int:
+    """Start a local Ray, or join the cluster at `address`; returns how many trials run at once.
+
+    A local Ray counts with `cpus` cores and `gpus` cards; None = those the machine has.
+
+    Raises InputError if a trial needs more than there is.
+    """
+    _running["scratch"] = make_scratch()
+    if not ray.is_initialized():
+        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if address is None:
+            # Ray's memory monitor makes Tune raise when it kills a worker (a fresh Tuner goes on, at the cost of the
+            # running epochs), and it counts what others on this machine use; the system's own limits stay.
+            os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+            options.update(
+                address="local",
+                num_cpus=cpus or len(os.sched_getaffinity(0)),
+                num_gpus=gpus,
+                include_dashboard=False,
+                object_store_memory=10**8,
+                _temp_dir=str(_running["scratch"]),
+            )
+            ray.init(**options)
+        else:
+            cluster.join(address)
+    limit = cluster.room(resources.request())
+    return min(limit, resources.concurrent) if resources.concurrent else limit
+
+
+def make_scratch() -> Path:
+    """A folder for what Ray and Tune write and nobody reads; folders of drivers that were killed are removed."""
+    root = Path("/tmp")  # noqa: S108  Ray's socket paths must be short, whatever TMPDIR says
+    for old in root.glob("tuner-*-*"):
+        pid = old.name.split("-")[1]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"tuner-{os.getpid()}-", dir=root))
+
+
+def stop_ray() -> None:
+    """End the local Ray (or leave the cluster) and remove the scratch folder."""
+    ray.shutdown()
+    scratch = _running.pop("scratch", None)
+    if scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CRASHES = 3
+"""How often in a row, without an epoch between, Tune may raise before the search ends."""
+
+
+def _fit(study: Study, request: Mapping[str, float]) -> None:
+    """Tune's loop, begun again where Tune raises: it does when Ray's memory monitor kills a worker, whatever
+    `max_failures` says. Trials that were killed have failed, the others are asked for again from their checkpoints.
+    """
+    crashes = 0
+    while True:
+        epochs = study.state.epochs
+        try:
+            _make_tuner(request).fit()
+            return
+        except Exception as error:
+            crashes = 1 if study.state.epochs > epochs else crashes + 1
+            text = f"{type(error).__name__}: {error}"
+            _blame(study, text)
+            if crashes >= CRASHES or _running.get("broken") is not None:
+                raise
+            print(f"Ray Tune ended with an error and is started again: {fault_of(text).text}", file=sys.stderr)
+
+
+def _blame(study: Study, text: str) -> None:
+    """End the attempts that ran when Tune raised: failed for those that the text names, interrupted for the others."""
+    killed = set(killed_actors(text))
+    for key, actor in list(_running["actors"].items()):
+        if actor._actor_id.hex() in killed:
+            job, fault = _running["jobs"][key], fault_of(text)
+            study.fail(job.trial, job.attempt, fault.text, kind=fault.kind)
+    study.let_go()
+    for key in ("jobs", "trials", "actors", "hung"):
+        _running[key] = {}
+
+
+def _make_tuner(request: Mapping[str, float]) -> tune.Tuner:
+    return tune.Tuner(
+        tune.with_resources(TrialActor, dict(request)),
+        tune_config=tune.TuneConfig(
+            search_alg=AskStudy(metric="training_iteration", mode="min"),
+            scheduler=TellStudy(),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(_running["scratch"] / "results"),
+            name="tune",
+            stop=_Leave(),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    )
+
+
+def run(
+    study: Study,
+    data: Path,
+    resources: Resources,
+    concurrent: int,
+    work: Work = train_job,
+    hurry: threading.Event | None = None,
+    watchdog: Watchdog | None = None,
+) -> str:
+    """Run a study until its budget is used up; returns why it ended: "interrupted", "budget" (all trials
+    ended), or the other limit that was reached (`budgets.REASONS`).
+
+    Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
+    constraints, the log cannot be written). Ctrl-C, SIGTERM, SIGHUP or `tuner stop` ends it at once; what was
+    reported is kept. `hurry` is set when a signal comes, for whoever waits for a disk meanwhile.
+    """
+    interrupted = False
+    inbox = Inbox(study)
+
+    @_guarded
+    def leave() -> bool:
+        return inbox.look() or interrupted or study.leaves
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if hurry is not None:
+            hurry.set()
+        if interrupted:
+            raise SearchStopped
+        interrupted = True
+
+    place = Place(
+        str(data.resolve()),
+        str(study.folder.resolve()),
+        resources.cpus_per_trial,
+        resources.gpus_per_trial,
+        study.settings.get("checkpoints") or {},
+    )
+    shared = {"place": place, "work": work}
+    _running.update(study=study, jobs={}, shared=shared, concurrent=concurrent, leave=leave)
+    _running.update(trials={}, actors={}, hung={}, watchdog=watchdog or Watchdog())
+    # Tune's default is to start one worker process after the other, ten seconds each.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
+    request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial, **resources.custom}
+    caught = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    handlers = {number: signal.signal(number, on_signal) for number in caught}
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+    try:
+        with contextlib.suppress(SearchStopped):
+            _fit(study, request)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        broken = _running.pop("broken", None)
+        for key in [key for key in _running if key != "scratch"]:
+            _running.pop(key)
+    if broken is not None:
+        with contextlib.suppress(InputError):  # the log itself may be what cannot be written
+            study.interrupt("failed")
+        raise broken
+    reason = "interrupted" if interrupted or inbox.leave else study.reached or "budget"
+    study.interrupt(reason)
+    return reason

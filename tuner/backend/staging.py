@@ -1,0 +1,269 @@
+"""Data that no node can see are sent to each of them: once, by fingerprint, from where it stopped, and cleaned up.
+
+An actor beside the driver reads the data folder piece by piece; a node writes the pieces under its own local folder
+(TUNER_STAGE, else /tmp/tuner-data-<user>) and hashes the whole before anyone trains on it. A copy belongs to the
+studies that use it: the last one that ends removes it. What a killed or interrupted search left is found by its resume,
+and removed by the next search on that node once it is a week old.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.errors import InputError
+from tuner.backend import cluster
+from tuner.backend.worker import Place, Work, train_job
+
+if TYPE_CHECKING:
+    from tuner.launch.search import Request
+
+PIECE = 32 << 20
+"""Bytes that travel at once."""
+PATIENCE = 6 * 3600.0
+"""Seconds that the nodes have to take the data."""
+KEPT_SECONDS = 7 * 86400.0
+"""A copy whose studies have not been heard of for so long is removed."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a worker needs to have the data on its node."""
+
+    server: str
+    """Name of the actor that reads the data."""
+    fingerprint: str
+    user: str
+    """Names the study, the same when it is resumed."""
+
+
+class DataServer:
+    """The actor beside the driver: reads files of the data folder, nothing else."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = Path(folder)
+        self._files = {path.name: path.stat().st_size for path in sorted(self._folder.iterdir()) if path.is_file()}
+
+    def files(self) -> dict[str, int]:
+        """Name -> bytes."""
+        return self._files
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """A piece of a file that `files` names."""
+        if name not in self._files:
+            raise KeyError(name)
+        with (self._folder / name).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+Read = Callable[[str, int, int], bytes]
+
+
+def local_root() -> Path:
+    """This node's folder for copies. Raises InputError if it is not ours alone."""
+    given = os.environ.get("TUNER_STAGE")
+    root = Path(given) if given else Path(tempfile.gettempdir()) / f"tuner-data-{os.getuid()}"
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = root.lstat().st_uid
+    except OSError as error:
+        raise InputError(f"{root}: cannot be made ({error.strerror}); set TUNER_STAGE on the node") from error
+    if owner != os.getuid() or root.is_symlink():
+        raise InputError(f"{root}: belongs to somebody else; set TUNER_STAGE on the node to a folder of yours")
+    return root
+
+
+def copy_here(stage: Stage, files: Mapping[str, int], read: Read) -> Path:
+    """The data folder on this node, copied by `read` if it is not there yet; of several processes one copies.
+
+    A copy that was broken off is gone on with. Raises InputError where there is no room, or if what arrived is not what
+    the fingerprint stands for.
+    """
+    root = local_root()
+    target = root / stage.fingerprint
+    with _locked(root, stage.fingerprint):
+        _prune(root)
+        users = root / f"{stage.fingerprint}.users"
+        users.mkdir(exist_ok=True)
+        (users / stage.user).touch()
+        if not target.exists():
+            part = root / f"{stage.fingerprint}.part"
+            _copy(part, files, read)
+            _check(part, stage.fingerprint)
+            part.rename(target)
+    return target
+
+
+def _copy(part: Path, files: Mapping[str, int], read: Read) -> None:
+    part.mkdir(exist_ok=True)
+    have = {name: (part / name).stat().st_size if (part / name).exists() else 0 for name in files}
+    missing, free = sum(files.values()) - sum(have.values()), shutil.disk_usage(part).free
+    if missing > free:
+        raise InputError(
+            f"{part.parent}: {missing / 1e9:.1f} GB are to be copied and {free / 1e9:.1f} GB are free; "
+            "make room, or set TUNER_STAGE on the node to a folder that has it"
+        )
+    for name, size in files.items():
+        with (part / name).open("ab") as file:
+            if file.tell() > size:
+                file.truncate(0)
+            while file.tell() < size:
+                piece = read(name, file.tell(), min(PIECE, size - file.tell()))
+                if not piece:
+                    raise InputError(f"{name}: became shorter while it was copied; leave the data as they are")
+                file.write(piece)
+
+
+def _check(part: Path, fingerprint: str) -> None:
+    from trainable.data.dataset import verify
+
+    try:
+        found = verify(part).fingerprint
+    except (InputError, OSError, ValueError) as error:
+        shutil.rmtree(part)
+        raise InputError(f"{part}: what arrived is no data folder ({error}); search again") from error
+    if found != fingerprint:
+        shutil.rmtree(part)
+        raise InputError(f"{part}: other data arrived (fingerprint {found[:12]}); leave the data as they are")
+
+
+def remove_here(stage: Stage) -> None:
+    """The study `stage.user` needs the copy no more: it goes with the last study. Safe while it is read."""
+    root = local_root()
+    with _locked(root, stage.fingerprint):
+        users = root / f"{stage.fingerprint}.users"
+        (users / stage.user).unlink(missing_ok=True)
+        if users.exists() and not any(users.iterdir()):
+            _remove(root, stage.fingerprint)
+
+
+def _prune(root: Path) -> None:
+    """Remove copies of which nobody has been heard for a week."""
+    for users in root.glob("*.users"):
+        for user in users.iterdir():
+            if time.time() - user.stat().st_mtime > KEPT_SECONDS:
+                user.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another process is at it
+            if not any(users.iterdir()) and time.time() - users.stat().st_mtime > 60:
+                _remove(root, users.name.removesuffix(".users"))
+
+
+def _remove(root: Path, fingerprint: str) -> None:
+    for name in (fingerprint, f"{fingerprint}.part", f"{fingerprint}.users"):
+        shutil.rmtree(root / name, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(root: Path, fingerprint: str) -> Iterator[None]:
+    # One lock for all copies of a node would let a small one wait for a large one.
+    with (root / f"{fingerprint[:16]}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def begin(data: Path, fingerprint: str, study: Path, where: Sequence[Mapping[str, Any]]) -> Stage:
+    """Send the data to every node of `where`; returns what workers need. Raises InputError with a line for each node
+    that could not take them.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    user = hashlib.sha256(f"{os.uname().nodename}:{study.resolve()}".encode()).hexdigest()[:16]
+    stage = Stage(f"tuner-data-{user}", fingerprint, user)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"name": stage.server, "num_cpus": 0, "max_concurrency": 4, "scheduling_strategy": here}
+    _served[stage] = ray.remote(DataServer).options(**options).remote(str(data.resolve()))
+    problems = []
+    for node, answer in cluster.on_every_node(_obtain_there, (stage,), where, PATIENCE):
+        if isinstance(answer, Exception):
+            problems.append(f"node {node['address']}: {cluster.why(answer)}")
+    if problems:
+        raise InputError(problems)
+    return stage
+
+
+_served: dict[Stage, Any] = {}
+"""The actors' handles: an actor goes with its handle."""
+
+
+def end(stage: Stage, where: Sequence[Mapping[str, Any]]) -> None:
+    """The study has ended: its copies are removed where no other study uses them. Nodes that are gone are let be."""
+    for _ in cluster.on_every_node(_remove_there, (stage,), where):
+        pass
+    _served.pop(stage, None)
+
+
+def _obtain_there(stage: Stage, node: str) -> str:
+    return str(obtain(stage))
+
+
+def _remove_there(stage: Stage, node: str) -> None:
+    remove_here(stage)
+
+
+def obtain(stage: Stage) -> Path:
+    """The data folder on this node: there already, or copied now, as on a node that came later."""
+    import ray
+
+    server = ray.get_actor(stage.server)
+
+    def read(name: str, offset: int, size: int) -> bytes:
+        piece: bytes = ray.get(server.read.remote(name, offset, size))
+        return piece
+
+    return copy_here(stage, ray.get(server.files.remote()), read)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A cluster that was looked at, and what its workers do."""
+
+    work: Work
+    stage: Stage | None = None
+    where: tuple[Mapping[str, Any], ...] = ()
+
+    def finish(self, reason: str) -> None:
+        """The driver's session has ended: copies are removed, unless the study was interrupted and will want them."""
+        if self.stage is not None and reason != "interrupted":
+            end(self.stage, self.where)
+
+
+def check(request: Request) -> None:
+    """Raises InputError if data are to be sent and there is no cluster to send them to."""
+    if request.stage_data and request.address is None:
+        raise InputError("--stage-data: a local Ray reads --data where it is; leave it out, or give --address")
+
+
+def prepare(request: Request, fingerprint: str, study: Path, trial: Mapping[str, float]) -> Ready:
+    """Before the first trial: every node that can hold a `trial` is looked at, and gets the data if asked for.
+
+    A local Ray needs neither. Raises InputError with a line for each thing that is wrong on a node.
+    """
+    if request.address is None:
+        return Ready(train_job)
+    where = tuple(cluster.nodes(trial))
+    cluster.preflight(request.data, fingerprint, request.results_dir, where, staged=request.stage_data)
+    if not request.stage_data:
+        return Ready(train_job)
+    size = sum(path.stat().st_size for path in request.data.iterdir() if path.is_file())
+    print(f"sending the data ({size / 1e6:.1f} MB) to {len(where)} nodes ...", file=sys.stderr)
+    stage = begin(request.data, fingerprint, study, where)
+    return Ready(functools.partial(train_staged, stage), stage, where)
+
+
+def train_staged(stage: Stage, job: Any, place: Place) -> Iterator[dict[str, Any]]:
+    """`train_job` on the node's own copy of the data."""
+    return train_job(job, dataclasses.replace(place, data=str(obtain(stage))))

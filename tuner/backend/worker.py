@@ -1,0 +1,138 @@
+"""What runs in a worker: one trial at a time, one epoch per step, its checkpoints in the study's folder."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a worker finds what it needs: the data, the study's folder, and its share of the machine."""
+
+    data: str
+    folder: str
+    cpus: float
+    gpus: float
+    checkpoints: Mapping[str, Any] = field(default_factory=dict)
+    """The study's `search_spaces.checkpoints.Checkpoints`."""
+
+
+Work = Callable[[Any, Place], Iterator[dict[str, Any]]]
+"""Yields the rows of one attempt (a `tuner.study.study.Job`): `train_job`, or something lighter in a benchmark."""
+
+
+def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
+    """Train one attempt: the data are memory-mapped once, the checkpoint of an earlier attempt is found by its
+    number.
+    """
+    take_share(place.cpus, place.gpus)
+    folder = Path(place.folder) / "checkpoints" / str(job.trial)
+    kept = {key: place.checkpoints[key] for key in ("every", "best_weights") if key in place.checkpoints}
+    kept |= {"rungs": job.rungs, "pauses": job.pauses}
+    return run_trial(
+        job.config,
+        _dataset(place.data),
+        folder,
+        epochs_logged=job.epochs_logged,
+        gpus=place.gpus,
+        checkpoints=kept,
+        probes=job.probes,
+        inherited=job.inherited,
+    )
+
+
+def take_share(cpus: float, gpus: float) -> None:
+    """Keep this process to its cores and, where several trials are on a card, to its share of the card's memory."""
+    import torch
+
+    from trainable.data.batches import limit_memory
+
+    torch.set_num_threads(max(1, int(cpus)))
+    if 0 < gpus < 1 and torch.cuda.is_available():
+        limit_memory(gpus)
+
+
+@functools.lru_cache(maxsize=1)
+def _dataset(path: str) -> Any:
+    from trainable.data.dataset import open_dataset
+
+    return open_dataset(path)
+
+
+def run_trial(
+    config: Any,
+    dataset: Any,
+    folder: Path,
+    *,
+    epochs_logged: int = 0,
+    gpus: float = 0.0,
+    checkpoints: Mapping[str, Any] | None = None,
+    probes: Collection[tuple[int, int]] = (),
+    inherited: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """Train one trial and yield the row of each epoch; `checkpoints` are settings of `trainable.keeping.Keeper`.
+
+    Goes on from the newest whole checkpoint in `folder`. Epochs that were logged after that one are trained and
+    yielded again. If the checkpoint is further than the log, its own epoch is yielded again first: the driver died
+    between the two. In a row, `cpu_seconds` and `gpu_seconds` are those of this attempt so far, `checkpoint_seconds`
+    those for which this epoch's checkpoint held up the training, `note` says what went wrong with checkpoints, and
+    `host` and `pid` name the process. After the epochs in `probes`, (epoch, batches), a cooldown probe of so many
+    batches is made; the row holds what it came to, and its time is in `seconds`. The first `inherited` epochs were
+    another trial's, from whose state in `folder` this one goes on: the best of them is not its own.
+    """
+    from trainable import train
+    from trainable.keeping import Keeper
+
+    keeper = Keeper(folder, logged=epochs_logged, **(checkpoints or {}))
+    state = keeper.load()
+    if state is not None and (state.get("best") or {}).get("epoch", inherited + 1) <= inherited:
+        state = {**state, "best": None}
+    wall, cpu = time.monotonic(), time.process_time()
+
+    def spent(stalled: float = 0.0) -> dict[str, Any]:
+        note = "; ".join(keeper.notes) or None
+        keeper.notes.clear()
+        return {
+            "cpu_seconds": time.process_time() - cpu,
+            "gpu_seconds": (time.monotonic() - wall) * gpus,
+            "checkpoint_seconds": stalled,
+            "note": note,
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+        }
+
+    def probed(row: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
+        batches = dict(probes).get(row["epoch"])
+        return row if batches is None else {**row, **_probe(config, dataset, whole, batches, row["seconds"])}
+
+    if state is not None and state["epoch"] > epochs_logged:
+        yield {**probed(state["report"], state), "diverged": False, **spent()}
+    try:
+        for report in train(config, dataset, resume_from=state):
+            before = time.monotonic()
+            keeper.keep(report)
+            stalled = time.monotonic() - before
+            row = report.row() if report.diverged else probed(report.row(), report.checkpoint())
+            yield {**row, "diverged": report.diverged, **spent(stalled)}
+    finally:
+        keeper.flush()
+
+
+def _probe(config: Any, dataset: Any, state: Mapping[str, Any], batches: int, seconds: float) -> dict[str, Any]:
+    """What a cooldown probe adds to the row of an epoch that took `seconds`."""
+    from trainable.cooldown import cooldown
+
+    before = time.monotonic()
+    report = cooldown(config, dataset, state, batches)
+    return {
+        "probe_per": report.per,
+        "probe_val_loss": report.val_loss,
+        "probe_batches": batches,
+        "seconds": seconds + time.monotonic() - before,
+    }

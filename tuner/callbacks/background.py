@@ -1,0 +1,109 @@
+"""Work that a search hands over and never waits for: one thread that takes events from a queue.
+
+Loggers and notices run here. Whatever goes wrong in them is one warning line; the search does not notice.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from results.store.events import LOG_NAME, scan_events
+from tuner.study.state import StudyState
+
+WAITING = 100_000
+"""Events that may wait. A handler that falls further behind is switched off."""
+
+
+class Follower:
+    """A view of a study for whoever gets its events in another thread; `created` is when it was first started.
+
+    One who joins when the study is resumed catches up from the log in `folder`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.state = StudyState(searching=False)
+        self.created = 0.0
+        self._folder = folder
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """Apply an event, and before the first one whatever the log has before it."""
+        if not self.state.settings and event["seq"] > 1:
+            for earlier in scan_events(self._folder / LOG_NAME, []):
+                if earlier["seq"] >= event["seq"]:
+                    break
+                self._apply(earlier)
+        self._apply(event)
+
+    def _apply(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "study_started":
+            self.created = event["time"]
+        self.state.apply(event)
+
+
+def warn(line: str) -> None:
+    """One line on standard error."""
+    print(f"warning: {line}", file=sys.stderr, flush=True)
+
+
+class Background:
+    """Calls `handle` with each event it is given, in order, in a thread of its own; it is an observer of a study.
+
+    The first exception of `handle` or `finish` is one warning line, and the handler is off from then on. `close` lets
+    it take what waits, calls `finish`, and gives up after `patience` seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Callable[[Mapping[str, Any]], None],
+        finish: Callable[[], None] = lambda: None,
+        patience: float = 60.0,
+    ) -> None:
+        self.name = name
+        self._handle = handle
+        self._finish = finish
+        self._patience = patience
+        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue()
+        self._off = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        """Take an event; returns at once."""
+        if self._off:
+            return
+        if self._queue.qsize() >= WAITING:
+            self._off = True
+            warn(f"{self.name}: {WAITING} events behind; it is switched off, the search goes on")
+            return
+        self._queue.put(dict(event))
+
+    def close(self) -> None:
+        """Let what waits be handled, for `patience` seconds at most."""
+        self._queue.put(None)
+        end = time.monotonic() + self._patience
+        self._thread.join(max(0.0, end - time.monotonic()))
+        if self._thread.is_alive() and not self._off:
+            warn(f"{self.name}: not done after {self._patience:g} s; {self._queue.qsize()} events are left out")
+        self._off = True
+
+    def _work(self) -> None:
+        while (event := self._queue.get()) is not None:
+            if not self._off:
+                self._try(lambda event=event: self._handle(event))  # type: ignore[misc]
+        self._try(self._finish)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            if not self._off:
+                self._off = True
+                text = (str(error).splitlines() or [""])[0][:300]
+                warn(f"{self.name}: {type(error).__name__}: {text}; it is switched off, the search goes on")

@@ -1,0 +1,166 @@
+"""Tell someone that a search ended, that a trial failed, or that there is a new best: a command or a webhook.
+
+Both get one JSON object: {kind: end|failure|best, text, study, time, host, trials, ...}. `text` is one line for people
+and the key that Slack, Mattermost and their like show. A command gets it on standard input, a webhook by POST.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search_spaces import InputError
+from tuner.callbacks.background import Background, Follower, warn
+from tuner.callbacks.progress import summarise
+from tuner.study.state import FINAL
+
+KINDS = ("end", "failure", "best")
+TIMEOUT = 10.0
+"""Seconds for a webhook to answer."""
+COMMAND_TIMEOUT = 60.0
+"""Seconds for a command to end; it is killed after that."""
+
+
+def check_targets(targets: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
+    """Raises InputError, a line for each target that is neither an http(s) address nor a command there is."""
+    problems = []
+    for target in targets:
+        if _is_address(target):
+            try:
+                host = urllib.parse.urlsplit(target).hostname
+            except ValueError:
+                host = None
+            if not host:
+                problems.append(f"--notify {target}: is no address; give one such as https://host/path")
+            continue
+        try:
+            words = shlex.split(target)
+        except ValueError as error:
+            problems.append(f"--notify {target}: {error}; quote it as for a shell")
+            continue
+        if "://" in target.split(" ")[0]:
+            problems.append(f"--notify {target}: only http and https addresses are allowed; or give a command")
+        elif not words or shutil.which(words[0], path=environment.get("PATH")) is None:
+            problems.append(f"--notify {target}: there is no command {words[0] if words else ''!r}; give one, or a URL")
+    if problems:
+        raise InputError(problems)
+
+
+def notifier(folder: Path, targets: Sequence[str], kinds: Sequence[str] = ("end", "failure")) -> Background:
+    """An observer of the study in `folder` that sends the notices of these kinds to all targets, in the background.
+
+    `best` comes when a trial ends, if it has lowered the study's best. A target that fails is one warning line, once;
+    later notices are still tried.
+    """
+    notices = Notices(folder, kinds)
+    complained: set[str] = set()
+
+    def handle(event: Mapping[str, Any]) -> None:
+        for notice in notices.of(event):
+            for target in targets:
+                try:
+                    send(target, notice)
+                except (OSError, ValueError, subprocess.SubprocessError) as error:
+                    if target not in complained:
+                        complained.add(target)
+                        warn(f"--notify {target}: {_first_line(error)}; the search goes on")
+
+    return Background("--notify", handle, patience=TIMEOUT + 5)
+
+
+class Notices:
+    """From events to notices. It has a view of the study of its own, for it runs in another thread."""
+
+    def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
+        self._kinds = kinds
+        self._follower = Follower(folder)
+        self._best: float | None = None
+
+    def of(self, event: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The notices that an event calls for, mostly none."""
+        state, kind = self._follower.state, event["event"]
+        self._follower.take(event)
+        found: list[dict[str, Any]] = []
+        if kind == "study_resumed":  # what was best before is no news
+            self._best = state.leader.best[0] if state.leader and state.leader.best else None
+        elif kind == "trial_ended":
+            trial = state.trials[event["trial"]]
+            if event["status"] == "failed" and not event.get("retry"):
+                text = f"trial {trial.number} failed at epoch {trial.epoch}: {event.get('error')}"
+                found.append(self._notice("failure", event, text, trial=trial.number, error=event.get("error")))
+            if trial.best and (self._best is None or trial.best[0] < self._best):
+                self._best = trial.best[0]
+                text = f"new best PER {trial.best[0]:.4f} by trial {trial.number} (epoch {trial.best[1]})"
+                chosen = summarise(trial)
+                found.append(self._notice("best", event, text + (f": {chosen}" if chosen else ""), trial=trial.number))
+        elif kind == "study_ended":
+            found.append(self._end(event))
+        return [notice for notice in found if notice["kind"] in self._kinds]
+
+    def _end(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        state = self._follower.state
+        leader = state.leader
+        ended = sum(t.status in FINAL for t in state.trials.values())
+        text = f"ended ({event['reason']}) after {ended} trials"
+        if leader and leader.best:
+            text += f"; best PER {leader.best[0]:.4f} by trial {leader.number}"
+        return self._notice("end", event, text, reason=event["reason"])
+
+    def _notice(self, kind: str, event: Mapping[str, Any], text: str, **more: Any) -> dict[str, Any]:
+        state = self._follower.state
+        leader = state.leader
+        return {
+            "kind": kind,
+            "text": f"{state.settings['study']}: {text}",
+            "study": state.settings["study"],
+            "time": event["time"],
+            "host": event.get("host"),
+            "trials": len(state.trials),
+            "best_per": leader.best[0] if leader and leader.best else None,
+            "best_trial": leader.number if leader else None,
+            **more,
+        }
+
+
+def send(target: str, notice: Mapping[str, Any]) -> None:
+    """Give a notice to an address or a command.
+
+    Raises OSError (urllib's errors are that too), ValueError or SubprocessError if it was not taken.
+    """
+    body = json.dumps(notice).encode() + b"\n"
+    if _is_address(target):
+        headers = {"Content-Type": "application/json", "User-Agent": "b2t-tuner"}
+        request = urllib.request.Request(target, body, headers)  # noqa: S310  http or https, checked
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            answer.read(1 << 16)
+        return
+    done = subprocess.run(
+        shlex.split(target),
+        input=body,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=COMMAND_TIMEOUT,
+        check=False,
+        start_new_session=True,  # Ctrl-C at the search is not for it
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise ChildProcessError(f"exit status {done.returncode}" + (f", {said[-1][:200]}" if said else ""))
+
+
+def _is_address(target: str) -> bool:
+    return target.lower().startswith(("http://", "https://"))
+
+
+def _first_line(error: BaseException) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"not done after {COMMAND_TIMEOUT:g} s"
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,216 @@
+"""What a search shows while it runs: a live view in a terminal, plain lines elsewhere. It only reads the study's
+state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from results.output import visible
+from search_spaces import flatten
+from tuner.study import checkpoints
+from tuner.study.state import OPEN
+
+if TYPE_CHECKING:
+    from tuner.study.state import StudyState, TrialState
+
+SHOWN = 12
+"""Running trials listed in the live view; more are counted."""
+RUNGS_SHOWN = 8
+"""Rungs listed in the live view: the last ones where somebody was stopped, if there are more."""
+QUIET_SECONDS = 30.0
+"""Without a terminal, a status line comes at least this often while epochs are reported."""
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+class Progress:
+    """Shows a study. Use as a context manager around the run, and give `event` to the study as an observer.
+
+    `elapsed` gives the seconds since the driver's session began; without it, that is now.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        get_state: Callable[[], StudyState | None],
+        concurrent: int,
+        elapsed: Callable[[], float] | None = None,
+    ) -> None:
+        self._console = console
+        self._get_state = get_state
+        self.concurrent = concurrent
+        begin = time.monotonic()
+        self._elapsed = elapsed or (lambda: time.monotonic() - begin)
+        self._last_line = begin
+        self._live = (
+            Live(get_renderable=self.render, console=console, refresh_per_second=2, transient=True)
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Take in an event of the log; prints a line where one is due."""
+        state = self._get_state()
+        if state is None:
+            return
+        if event["event"] == "checkpoints_dropped":
+            self._say(checkpoints.describe(event))
+        elif event.get("note") and event["event"] == "epoch":
+            self._say(f"trial {event['trial']}: {event['note']}")
+        if self._live is not None:
+            return
+        if event["event"] == "trial_ended":
+            self._line(describe_end(event, state))
+        elif event["event"] == "epoch" and time.monotonic() - self._last_line > QUIET_SECONDS:
+            running = ", ".join(f"{t.number} at epoch {t.epoch}/{t.config.epochs}" for t in state.running[:SHOWN])
+            self._line(f"running: {running}")
+
+    def _say(self, text: str) -> None:
+        """A line that is not missed: above the live view where there is one."""
+        if self._live is None:
+            self._line(text)
+        else:
+            self._console.print(escape(visible(text)), highlight=False)
+
+    def _line(self, text: str) -> None:
+        self._last_line = time.monotonic()
+        # Not through rich: a log file wants whole lines, whatever the width.
+        print(f"[{clock(self._elapsed())}] {text}", file=self._console.file, flush=True)
+
+    def remaining(self, state: StudyState) -> float | None:
+        """Expected seconds to the end, from the mean time of the trials that have ended; None while none has."""
+        ended = [t for t in state.trials.values() if t.status not in OPEN]
+        budget = state.settings["budget"]
+        left: list[float] = []
+        if ended and budget["trials"]:
+            mean = sum(t.seconds for t in ended) / len(ended)
+            open_trials = budget["trials"] - len(ended)
+            done = sum(min(t.seconds, mean) for t in state.running)
+            left.append(max(0.0, mean * open_trials - done) / self.concurrent)
+        if budget["hours"]:
+            left.append(max(0.0, budget["hours"] * 3600 - state.driver_seconds - self._elapsed()))
+        if budget.get("gpu_hours"):
+            cards = state.settings["resources"]["gpus_per_trial"] * self.concurrent
+            left.append(max(0.0, 3600 * budget["gpu_hours"] - state.spent.gpu_seconds) / cards)
+        return min(left) if left else None
+
+    def render(self) -> Group | Text:
+        """The live view."""
+        state = self._get_state()
+        if state is None or not state.settings:
+            return Text("starting ...")
+        counts = Counter(t.status for t in state.trials.values())
+        budget = state.settings["budget"]["trials"]
+        ended = len(state.trials) - sum(counts[status] for status in OPEN)
+        remaining = self.remaining(state)
+        head = Text()
+        head.append(f"{state.settings['study']}", style="bold")
+        head.append(f"  {ended}" + (f" of {budget}" if budget else "") + " trials ended")
+        head.append(f" ({counts['stopped']} stopped, {counts['diverged']} diverged, {counts['failed']} failed)")
+        head.append(f"   elapsed {clock(self._elapsed())}")
+        head.append(f", about {clock(remaining)} left" if remaining is not None else "")
+        leader = state.leader
+        best = Text("best so far: none yet")
+        if leader and leader.best:
+            best = Text.assemble(
+                "best so far: ",
+                (f"PER {leader.best[0]:.4f}", "bold green"),
+                f"  trial {leader.number}, epoch {leader.best[1]} of {leader.config.epochs}  ({summarise(leader)})",
+            )
+        return Group(head, best, _running_table(state), *_rung_lines(state))
+
+
+def summarise(trial: TrialState, limit: int = 5) -> str:
+    """What the searcher chose for a trial, as configuration values, in a few words."""
+    values = flatten(trial.config)
+    parts = []
+    for name in trial.params:
+        # A parameter's name tells its condition ([...]), what it is relative to (/...), that it is a complement (1-).
+        path = name.split("[")[0].split("/")[0].removeprefix("1-")
+        section, _, key = path.partition(".")
+        value = values.get(path)
+        if key == "kind":
+            parts.append(f"averaging {value}" if section == "averaging" else str(value))
+        else:
+            parts.append(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}")
+    return ", ".join(parts[:limit]) + (", ..." if len(parts) > limit else "")
+
+
+def describe_end(event: Mapping[str, Any], state: StudyState) -> str:
+    """One line on how a trial ended and where the search stands."""
+    trial = state.trials[event["trial"]]
+    status = "failed, to be tried again" if event.get("retry") else event["status"]
+    per = trial.best
+    text = f"trial {trial.number} {status} at epoch {trial.epoch} of {trial.config.epochs}"
+    text += f": best PER {per[0]:.4f}" if per else ""
+    reason = event.get("error") or (trial.last_row.get("reason") if status in ("stopped", "paused") else None)
+    text += f" ({reason})" if reason else ""
+    leader = state.leader
+    if leader and leader.best:
+        text += f" | best so far {leader.best[0]:.4f} (trial {leader.number})"
+    budget = state.settings["budget"]["trials"]
+    ended = sum(t.status not in OPEN for t in state.trials.values())
+    return text + (f" | {ended} of {budget} ended" if budget else f" | {ended} ended")
+
+
+def _running_table(state: StudyState) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("trial", "epoch", "PER", "best", "rate", "samples/s"):
+        table.add_column(name, justify="right")
+    table.add_column("parameters", no_wrap=True, overflow="ellipsis")
+    for trial in state.running[:SHOWN]:
+        row = trial.last_row
+        best = trial.best
+        table.add_row(
+            str(trial.number),
+            f"{trial.epoch}/{trial.config.epochs}",
+            _number(row.get("per"), ".4f"),
+            f"{best[0]:.4f}" if best else "",
+            _number(row.get("lr"), ".2e"),
+            _number(row.get("samples_per_second"), ".0f"),
+            escape(summarise(trial)),
+        )
+    if len(state.running) > SHOWN:
+        table.add_row("...", f"and {len(state.running) - SHOWN} more")
+    return table
+
+
+def _rung_lines(state: StudyState) -> list[Text]:
+    rungs = sorted(state.history.rungs.items())
+    if len(rungs) > RUNGS_SHOWN:  # a rule that looks at every epoch
+        rungs = [(key, rung) for key, rung in rungs if rung.stopped or rung.paused][-RUNGS_SHOWN:]
+    if not rungs:
+        return []
+    cells = [
+        f"{key}: {len(rung)} came, {rung.stopped} stopped" + (f", {rung.paused} wait" if rung.paused else "")
+        for key, rung in rungs
+    ]
+    return [Text("rungs: " + "; ".join(cells), style="dim")]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

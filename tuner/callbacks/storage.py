@@ -1,0 +1,124 @@
+"""`--storage URL`: the study as Optuna keeps one, written while it runs, so that optuna-dashboard can be opened on it.
+
+It is a copy to look at (`tuner/callbacks/mirror.py`); the log stays the state. A storage that is locked or out of
+reach costs a warning and nothing else: it is tried again, and brought up to date from the log as soon as it answers.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from results.store.events import LOG_NAME, scan_events
+from search_spaces import InputError
+from tuner.callbacks.background import Background, warn
+
+AGAIN_SECONDS = 20.0
+"""How long a storage that failed is left alone."""
+_BUSY_SECONDS = 30
+"""How long SQLite waits for a lock that another program holds."""
+
+
+def check(url: str | None) -> None:
+    """Raises InputError for a storage that cannot be: an unknown kind, a missing driver or folder."""
+    if url is None:
+        return
+    if "://" not in url:
+        if not Path(url).absolute().parent.is_dir() or Path(url).is_dir():
+            raise InputError(f"--storage {url}: is no place for a journal file; give a file in a folder that exists")
+        return
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    try:
+        parsed = make_url(url)
+        parsed.get_dialect().import_dbapi()
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
+        raise InputError(
+            f"--storage {shown(url)}: is not a database that can be used; give sqlite:///FILE.db, "
+            "postgresql://USER@HOST/NAME, or the name of a journal file"
+        ) from error
+    except ImportError as error:
+        raise InputError(f"--storage {shown(url)}: needs the package {error.name}; pip install {error.name}") from error
+    if parsed.get_backend_name() == "sqlite" and not (
+        parsed.database and Path(parsed.database).absolute().parent.is_dir()
+    ):
+        raise InputError(f"--storage {url}: gives no file in a folder that exists; give sqlite:///FILE.db")
+
+
+def shown(url: str) -> str:
+    """The URL without a password."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url).render_as_string(hide_password=True) if "://" in url else url
+    except (ArgumentError, ValueError):
+        return url.split("://")[0] + "://..."
+
+
+def open_storage(url: str) -> Any:
+    """The Optuna storage at a database URL, or in a journal file. Raises whatever the database raises."""
+    import optuna
+
+    if "://" not in url:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(url))
+    busy = {"connect_args": {"timeout": _BUSY_SECONDS}} if url.startswith("sqlite") else {}
+    return optuna.storages.RDBStorage(url, engine_kwargs=busy)
+
+
+def observer(folder: Path, url: str) -> Background:
+    """An observer of the study in `folder` that keeps its copy in the storage at `url` in step, in the background."""
+    live = Live(folder, url)
+    return Background(f"--storage {shown(url)}", live.handle, live.finish)
+
+
+class Live:
+    """The copy in a storage; `now` tells seconds."""
+
+    def __init__(self, folder: Path, url: str, now: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._url, self._now = folder, url, now
+        self._mirror: Any = None
+        self._again: float | None = None
+        self._behind = False
+        self._warned = False
+
+    def handle(self, event: Mapping[str, Any]) -> None:
+        """Take an event. Raises InputError if the storage has another study of that name."""
+        if self._again is not None and self._now() < self._again:
+            self._behind = True
+            return
+        try:
+            if self._mirror is None:
+                self._open(event["seq"])
+            else:
+                self._mirror.take(event)
+            self._behind, self._again = False, None
+        except InputError:
+            raise
+        except Exception as error:
+            self._mirror, self._behind, self._again = None, True, self._now() + AGAIN_SECONDS
+            if not self._warned:
+                text = (str(error).splitlines() or [""])[0][:200]
+                warn(
+                    f"--storage {shown(self._url)}: {type(error).__name__}: {text}; the search goes on, and the copy "
+                    "is brought up to date when the storage answers"
+                )
+                self._warned = True
+
+    def finish(self) -> None:
+        """Bring the copy up to date if it is behind."""
+        if self._behind:
+            self._open(None)
+
+    def _open(self, seq: int | None) -> None:
+        from tuner.callbacks.mirror import Mirror
+
+        events = scan_events(self._folder / LOG_NAME, [])
+        storage = open_storage(self._url)
+        self._mirror = Mirror(storage, (event for event in events if seq is None or event["seq"] <= seq))

@@ -1,0 +1,234 @@
+"""Look at a study from anywhere that sees its folder: what it is doing now, or a live view until it ends.
+
+Only the log and the lock are read, and of the log only what was added since the last look.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from results.output import visible
+from results.store.events import LOG_NAME, LineScanner, open_log
+from results.store.lock import is_held
+from search_spaces import InputError
+from search_spaces.checkpoints import size_text
+from search_spaces.stopping import rule_text
+from tuner.callbacks.progress import Progress, clock, describe_end, summarise
+from tuner.study import budgets, checkpoints
+from tuner.study.state import StudyState
+
+REFRESH_SECONDS = 1.0
+"""Between two looks at the log."""
+GONE_SECONDS = 5.0
+"""A study that nobody holds and that has not ended is given up after this long: on a network file system the lock can
+be seen to go before the last events are seen to come."""
+ENDINGS = 4
+"""Trials that ended last, each a line of the live view."""
+_BLOCK = 1 << 20
+
+
+class Tail:
+    """The events of a log as they come; each call to `new` goes on where the last one ended.
+
+    A last line without its newline is left for the next call: it is still being written, or it was torn, and then the
+    next driver cuts it off. `problems` has a line for whatever is no event. `restarts` counts how often the log became
+    shorter than what was read of it (another study has taken its place): reading then begins again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.restarts = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self.problems: list[str] = []
+        self._offset = 0
+        self._scanner = LineScanner(str(self.path), self.problems)
+
+    def new(self) -> Iterator[dict[str, Any]]:
+        """The events added since the last call. Raises InputError if the log is gone or cannot be read."""
+        with open_log(self.path) as file:
+            if file.seek(0, 2) < self._offset:
+                self.restarts += 1
+                self._begin()
+            file.seek(self._offset)
+            rest = b""
+            while block := file.read(_BLOCK):
+                *lines, rest = (rest + block).split(b"\n")
+                self._offset += sum(len(line) + 1 for line in lines)
+                yield from self._scanner.scan(line + b"\n" for line in lines)
+
+
+class Watched:
+    """A study that is followed: its state, brought up to date by `look`."""
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / LOG_NAME).is_file():
+            raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
+        self.folder = folder
+        self.state = StudyState(searching=False)
+        self.held = False
+        self.busiest = 1
+        """The most trials that were seen to run at once in this session."""
+        self.last_event = 0.0
+        self._tail = Tail(folder / LOG_NAME)
+        self._restarts = 0
+
+    def look(self, observer: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Take in what is new; `observer` is called with each new event after it was applied."""
+        # The lock first: a driver that lets it go between the two has written all its events.
+        self.held = is_held(self.folder)
+        for event in self._tail.new():
+            if self._tail.restarts != self._restarts:
+                self._restarts, self.state = self._tail.restarts, StudyState(searching=False)
+            if event["event"] in ("study_started", "study_resumed"):
+                self.busiest = 1
+            elif not self.state.settings:
+                raise InputError(f"{self._tail.path}: the log does not begin with the study's settings")
+            self.state.apply(event)
+            self.last_event = event["time"]
+            if event["event"] == "trial_started":
+                self.busiest = max(self.busiest, len(self.state.running))
+            if observer is not None:
+                observer(event)
+        if not self.state.settings:
+            raise InputError(f"{self._tail.path}: the log has no whole event yet; look again when the search runs")
+
+    @property
+    def problems(self) -> list[str]:
+        """What was met in the log that is no event."""
+        return self._tail.problems
+
+    @property
+    def elapsed(self) -> float:
+        """Wall seconds of the driver's session, up to now while it runs."""
+        begin, end = self.state.session
+        return max(0.0, (time.time() if self.held and not self.state.ended else end) - begin)
+
+    def driver(self) -> str:
+        """Whether anybody runs the study, in words."""
+        ago = clock(time.time() - self.last_event)
+        if self.state.ended:
+            return f"ended ({self.state.ended}) {ago} ago"
+        if self.held:
+            return f"running on {self.state.settings.get('host')}, last event {ago} ago"
+        return (
+            f"none; the last one went {ago} ago without ending the study; go on with: tuner resume {self.folder.name}"
+        )
+
+
+def summary(watched: Watched) -> dict[str, Any]:
+    """The facts that `tuner status` shows, as plain JSON types; seconds are wall time of the drivers."""
+    state = watched.state
+    settings, leader = state.settings, state.leader
+    files = checkpoints.files_of(watched.folder)
+    space, plan = settings.get("space"), settings.get("plan")
+    # Without a driver nothing runs, whatever the log's last words were.
+    statuses = [t.status if watched.held or t.status != "running" else "interrupted" for t in state.trials.values()]
+    return {
+        "study": watched.folder.name,
+        "what": f"space {space['name']}" if space else f"{len(plan)} planned runs" if plan else "recorded runs",
+        "data": settings["data"]["name"],
+        "searcher": settings["searcher"]["kind"],
+        "stopping": settings["stopping"]["kind"],
+        "driver": "ended" if state.ended else "running" if watched.held else "gone",
+        "reason": state.ended,
+        "host": settings.get("host"),
+        "last_event": watched.last_event,
+        "seconds": state.driver_seconds + watched.elapsed,
+        "trials": len(state.trials),
+        "budget": settings["budget"],
+        "statuses": dict(Counter(statuses)),
+        "epochs": sum(len(t.pers) for t in state.trials.values()),
+        "best_per": leader.best[0] if leader and leader.best else None,
+        "best_trial": leader.number if leader else None,
+        "best_epoch": leader.best[1] if leader and leader.best else None,
+        "running": [
+            {"trial": t.number, "epoch": t.epoch, "epochs": t.config.epochs, "per": t.last_row.get("per")}
+            for t in (state.running if watched.held else ())
+        ],
+        "checkpoints": {"files": len(files), "bytes": sum(files.values()), **(settings.get("checkpoints") or {})},
+        "rungs": {key.name: len(came) for key, came in sorted(state.history.rungs.items())},
+    }
+
+
+def describe(watched: Watched) -> str:
+    """The summary as a few lines of text."""
+    state, facts = watched.state, summary(watched)
+    budget = budgets.text(facts["budget"])
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(facts["statuses"].items()))
+    lines = [
+        f"study {facts['study']}: {facts['what']}, data {facts['data']}, searcher {facts['searcher']}, "
+        f"stopping {rule_text(state.settings['stopping'])}" + (f", budget {budget}" if budget != "-" else ""),
+        f"driver: {watched.driver()}",
+        f"trials: {facts['trials']} started ({counts or 'none'}), {facts['epochs']} epochs, "
+        f"{clock(facts['seconds'])} of wall time",
+    ]
+    leader = state.leader
+    if leader and leader.best:
+        per, epoch = leader.best
+        chosen = summarise(leader)
+        lines.append(
+            f"best so far: PER {per:.4f}, trial {leader.number}, epoch {epoch} of {leader.config.epochs}"
+            + (f" ({chosen})" if chosen else "")
+        )
+    for row in facts["running"]:
+        now = "" if row["per"] is None else f", PER {row['per']:.4f}"
+        lines.append(f"running: trial {row['trial']} at epoch {row['epoch']} of {row['epochs']}{now}")
+    kept = facts["checkpoints"]
+    if kept["bytes"]:
+        limit = f" of {size_text(kept['budget'])}" if kept.get("budget") else ""
+        lines.append(f"checkpoints: {size_text(kept['bytes'])}{limit} in {kept['files']} files")
+    if facts["rungs"]:
+        lines.append("rungs: " + "; ".join(f"{key}: {len(r)} came" for key, r in sorted(state.history.rungs.items())))
+    return "\n".join(visible(line) for line in [*lines, *(f"problem: {line}" for line in watched.problems)])
+
+
+def watch(watched: Watched, console: Console, sleep: Callable[[float], None] = time.sleep) -> int:
+    """Show the study until it ends; returns 0, or 1 if its driver went without ending it.
+
+    In a terminal a live view, elsewhere one line for each trial that ends.
+    """
+    # It prints plain lines when it is given events, which only the view without a terminal does.
+    plain = Console(file=console.file, force_terminal=False)
+    progress = Progress(plain, lambda: watched.state, 1, lambda: watched.elapsed)
+    endings: deque[str] = deque(maxlen=ENDINGS)
+    _look(watched, endings)
+    live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+    if live is None and not watched.state.ended:
+        print(describe(watched), file=console.file, flush=True)
+    alone = 0.0
+    with live or contextlib.nullcontext():
+        while not watched.state.ended and alone < GONE_SECONDS:
+            if live is not None:
+                live.update(_view(watched, progress, endings), refresh=True)
+            sleep(REFRESH_SECONDS)
+            if live is None:
+                watched.look(progress.event)
+            else:
+                _look(watched, endings)
+            alone = 0.0 if watched.held else alone + REFRESH_SECONDS
+    print(describe(watched), file=console.file, flush=True)
+    return 0 if watched.state.ended else 1
+
+
+def _look(watched: Watched, endings: deque[str]) -> None:
+    """Take in what is new, and describe the last trials that ended (only those: a long log has thousands)."""
+    ended: deque[dict[str, Any]] = deque(maxlen=ENDINGS)
+    watched.look(lambda event: ended.append(event) if event["event"] == "trial_ended" else None)
+    endings.extend(describe_end(event, watched.state) for event in ended)
+
+
+def _view(watched: Watched, progress: Progress, endings: Iterable[str]) -> RenderableType:
+    progress.concurrent = watched.busiest
+    lines = [Text(visible(line), style="dim", no_wrap=True, overflow="ellipsis") for line in endings]
+    return Group(progress.render(), *lines, Text(f"driver: {watched.driver()}", style="dim"))

@@ -1,0 +1,193 @@
+"""What may be changed when a study goes on: space, searcher, stopping rule, budget, resources, start points.
+
+A change is a pair [old, new] under its setting's name in the `study_resumed` event, so a replay applies it at its
+place in the log. What was decided before it stays decided; what comes after it is decided by the new settings, over
+all trials so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from results.trials import read_log
+from search_spaces import InputError, RunConfig, Space
+from search_spaces.searchers import Searcher
+from search_spaces.stopping import Stopping, rule_text
+from tuner.study import objectives
+
+if TYPE_CHECKING:
+    from tuner.launch.search import Request
+    from tuner.study.searchers.searcher import OptunaSearcher
+    from tuner.study.state import StudyState
+
+SEARCHED = ("config_base", "fixed", "dimensions", "constraints")
+"""What makes a space another one; its name, its file and its defaults do not."""
+SHOWN = 6
+
+
+def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+    """The settings of a study that goes on, those of them that change as key -> [old, new], and notes.
+
+    `space` is searched from now on; None = as before. Hold the study's lock. Raises InputError for what cannot be.
+    """
+    from trainable.data.dataset import open_dataset
+    from tuner.launch.search import check_data, chosen, merged_resources, start_points
+    from tuner.simulation.rule_fit import check_fit
+    from tuner.study import budgets, checkpoints, objectives
+
+    old, events = read_log(folder)
+    refuse_for_plan(
+        old, {"space": space, "searcher": request.searcher, "stopping": request.stopping, "start": request.start}
+    )
+    if old.get("plan") and request.trials not in (None, len(old["plan"])):
+        raise InputError(
+            f"--trials {request.trials}: the study follows a plan of {len(old['plan'])} runs; leave it out"
+        )
+    dataset = open_dataset(request.data)
+    if dataset.fingerprint != old["data"]["fingerprint"]:
+        raise InputError(
+            f"{request.data}: these are not the data the study ran on (fingerprint {dataset.fingerprint[:12]}, "
+            f"then {old['data']['fingerprint'][:12]}); give the same data, or start another study"
+        )
+    new: dict[str, Any] = {"resources": merged_resources(request, old["resources"])}
+    new["budget"] = budgets.raised(folder, old["budget"], budgets.given(request), new["resources"]["gpus_per_trial"])
+    for key in ("retries", "hung_after"):
+        if (value := getattr(request, key)) is not None:
+            new[key] = value
+    if checkpoints.asked(request):
+        new["checkpoints"] = checkpoints.chosen(old.get("checkpoints") or {}, request)
+    if str(request.data.resolve()) != old["data"]["path"]:
+        new["data"] = {**old["data"], "path": str(request.data.resolve())}
+    notes: list[str] = []
+    if not old.get("plan"):
+        kinds: dict[str, Any] = {"searcher": Searcher, "stopping": Stopping}
+        for key, kind in kinds.items():
+            if (asked := getattr(request, key)) is not None:
+                new[key] = chosen(key, kind, TypeAdapter(kind).validate_python(old[key]), asked)
+        now = space or Space.from_dict(old["space"])
+        if space is not None or "stopping" in new:
+            check_fit(new.get("stopping", old["stopping"]), now, new["budget"], "--stopping")
+            objectives.check_rule(new.get("stopping", old["stopping"]), {**old, **new})
+        starts, notes = start_points(now, request.results_dir, request.start, own=space is not None)
+        started = [event for event in events if event["event"] == "trial_started"]
+        new.update(space_changes(old, started, space, starts))
+        if "space" in new:
+            check_data(now, starts, dataset)
+        else:
+            notes = [note for note in notes if new.get("start_points")]
+    changed = {key: [old.get(key), value] for key, value in new.items() if old.get(key) != value}
+    return {**old, **new}, changed, notes
+
+
+def params_in(space: Space, config: RunConfig) -> dict[str, Any] | None:
+    """The point of `space` that is exactly this configuration (constraints aside); None where there is none."""
+    params, notes = space.params_of(config)
+    return params if len(notes) == len(space.broken_constraints(space.settings(params))) else None
+
+
+def retell(searcher: OptunaSearcher, space: Space, state: StudyState) -> set[int]:
+    """Tell a new searcher of all trials so far, in the order of their numbers; returns those it cannot be told of.
+
+    A trial is told as it stands: its rungs, and its end where it has one. One that lies outside the space, or differs
+    from it in a value that the space does not vary, would be told of as something it is not, so it is left out.
+    """
+    left_out = set()
+    for number, trial in sorted(state.trials.items()):
+        params = params_in(space, trial.config)
+        if params is None:
+            left_out.add(number)
+            continue
+        same = params.keys() == trial.params.keys() and all(_close(params[key], trial.params[key]) for key in params)
+        searcher.started(number, trial.params if same else params)
+        for rung, per in trial.rungs.items():
+            searcher.rung(number, rung, per)
+        if trial.final:
+            searcher.ended(number, trial.status, objectives.values(trial, state.settings))
+    return left_out
+
+
+def _close(a: Any, b: Any) -> bool:
+    number = isinstance(a, float) and isinstance(b, float | int)
+    return bool(abs(a - b) <= 1e-9 * abs(b)) if number else bool(a == b)
+
+
+def space_changes(
+    old: Mapping[str, Any],
+    started: Sequence[Mapping[str, Any]],
+    space: Space | None,
+    starts: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The settings that a new space and further start points change.
+
+    `old` are the settings in force, `started` the `trial_started` events, `starts` further start points as parameters
+    of the space in force from now on. Start points of before that have not been started come along, each only once.
+    """
+    before = Space.from_dict(old["space"])
+    new: dict[str, Any] = {}
+    if space is not None and any(space.as_dict()[key] != old["space"][key] for key in SEARCHED):
+        new["space"] = space.as_dict()
+        if space.objective != old["objective"]:
+            new["objective"] = space.objective
+        if space.costs != before.costs:
+            new["costs"] = list(space.costs)
+    now = space if "space" in new and space is not None else before
+    begun = {event["trial"]: event for event in started}
+    from_trial = old.get("starts_from", 0)
+    pending = [dict(params) for params in old.get("start_points", [])[max(0, len(begun) - from_trial) :]]
+    if "space" in new:
+        pending = [now.params_of(before.config(params, 0))[0] for params in pending]
+    known = [params_in(now, RunConfig.model_validate(event["config"])) for event in begun.values()]
+    further = [dict(params) for params in starts if params not in pending and params not in known]
+    if further or ("space" in new and pending):
+        new["start_points"] = pending + further
+        new["starts_from"] = max(begun, default=-1) + 1
+    return new
+
+
+def refuse_for_plan(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raises InputError where something that a planned study does not have is to be changed."""
+    if settings.get("plan"):
+        wrong = [f"--{key}" for key, value in asked.items() if value]
+        if wrong:
+            raise InputError(
+                f"{', '.join(wrong)}: the study follows a plan of {len(settings['plan'])} runs and searches nothing; "
+                "leave it out"
+            )
+
+
+def describe(changed: Mapping[str, Any], state: StudyState) -> list[str]:
+    """A line for each change, as the user is told of it."""
+    lines = []
+    for key, (old, new) in changed.items():
+        if key == "space":
+            lines.append(f"space {old['name']} -> {new['name']}{_told(state)}")
+        elif key == "start_points":
+            lines.append(f"start points: {len(new)} to come")
+        elif key == "stopping":
+            lines.append(f"stopping: {rule_text(old)} -> {rule_text(new)}")
+        elif key != "starts_from" and isinstance(new, Mapping):
+            before = old if isinstance(old, Mapping) else {}
+            parts = [f"{k} {_show(before.get(k))} -> {_show(v)}" for k, v in new.items() if before.get(k) != v]
+            lines.append(f"{key}: {', '.join(parts)}")
+        elif key != "starts_from":
+            lines.append(f"{key}: {_show(old)} -> {_show(new)}")
+    return [f"changed from now on: {line}" for line in lines]
+
+
+def _told(state: StudyState) -> str:
+    out = sorted(state.untold)
+    if not out:
+        return f"; the searcher is told of all {len(state.trials)} trials so far" if state.trials else ""
+    names = ", ".join(map(str, out[:SHOWN])) + (", ..." if len(out) > SHOWN else "")
+    return (
+        f"; {len(out)} of {len(state.trials)} trials so far are not in it, so the searcher is not told of them "
+        f"(trial {names}); they keep their results"
+    )
+
+
+def _show(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

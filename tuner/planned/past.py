@@ -1,0 +1,152 @@
+"""Studies of runs that were not run here: the history kept by hand, and what other programs left behind.
+
+They are logs like any other, with trials of origin `recorded`, so every table, query and page has them beside the new.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from results.store.events import LOG_NAME, EventLog, sync_folder
+from results.store.lock import StudyLock
+from results.store.tables import compact
+from search_spaces import InputError, Run, RunConfig, load_run, to_dict
+from search_spaces.lineage import LINEAGE
+from tuner.launch.search import check_name
+from tuner.study import provenance
+
+INCOMPLETE = ("run16_2", "run18_long_sgdr_swa")
+"""The runs whose training the page itself calls incomplete."""
+
+
+@dataclass
+class PastTrial:
+    """One run to be written down: what it was, and its evaluations in order (none where only a result is known).
+
+    `about` holds the named columns of the trials table (run, parent, phase, purpose, decoder, beam_per, split,
+    assumed, note); `epochs` hold columns of the epochs table; `result` holds best_per and last_per for a run without
+    epochs.
+    """
+
+    config: RunConfig
+    status: str
+    about: dict[str, Any]
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    result: dict[str, float] = field(default_factory=dict)
+
+
+def add_recorded(results_dir: Path, study: str) -> list[Run]:
+    """Write the recorded runs that come with the program as the study `study`; returns them, oldest first.
+
+    A run of which the page gives no result has the status `completed` and no PER; one whose training it calls
+    incomplete is `interrupted`. Raises `InputError` if there is such a study.
+    """
+    runs = [load_run(name) for name in LINEAGE]
+    trials = [_recorded(run) for run in runs]
+    note = "the 23 runs of the changelog kept by hand; not run here"
+    write_study(results_dir, study, trials, data={"name": "recorded", "path": "not here"}, note=note)
+    return runs
+
+
+def write_study(
+    results_dir: Path, study: str, trials: Iterable[PastTrial], *, data: Mapping[str, Any], note: str
+) -> None:
+    """Make a study folder of `trials`, complete or not at all.
+
+    It is written beside its place, under its lock, and renamed. Raises `InputError` for a name that is none, a study
+    that exists, and a folder that cannot be written.
+    """
+    check_name(study)
+    trials = list(trials)
+    target = results_dir / study
+    if target.exists():
+        raise InputError(f"{target}: the study '{study}' exists; choose another name by --study")
+    incoming = results_dir / f".incoming-{study}-{os.getpid()}"
+    try:
+        with StudyLock(incoming):
+            with EventLog(incoming / LOG_NAME) as log:
+                log.append("study_started", **_settings(study, len(trials), data, note))
+                for number, trial in enumerate(trials):
+                    _append(log, number, trial)
+                log.append("study_ended", reason="recorded", host=provenance.host())
+            try:
+                incoming.rename(target)
+                sync_folder(results_dir)
+            except OSError as error:
+                raise InputError(f"{target}: cannot be made: {error.strerror}; nothing was added") from error
+        compact(target)
+    finally:
+        shutil.rmtree(incoming, ignore_errors=True)
+
+
+def _settings(study: str, count: int, data: Mapping[str, Any], note: str) -> dict[str, Any]:
+    return {
+        "study": study,
+        "space": None,
+        "data": {"fingerprint": None, **data},
+        "code": provenance.code(),
+        "packages": {},
+        "host": provenance.host(),
+        "searcher": {"kind": "none"},
+        "stopping": {"kind": "none"},
+        "objective": "best_per",
+        "start_points": [],
+        "seed": None,
+        "budget": {"trials": count, "hours": None},
+        "retries": 0,
+        "resources": {"cpus_per_trial": None, "gpus_per_trial": None, "concurrent": None},
+        "origin_note": note,
+    }
+
+
+def _append(log: EventLog, number: int, trial: PastTrial) -> None:
+    started: dict[str, Any] = {
+        "trial": number,
+        "seed": trial.config.training.seed,
+        "origin": "recorded",
+        "params": {},
+        "config": to_dict(trial.config),
+        "from_epoch": 0,
+        "host": None,
+        **trial.about,
+    }
+    attempt = 1
+    log.append("trial_started", attempt=attempt, **started)
+    for row in trial.epochs:
+        if row.get("attempt", attempt) != attempt:
+            attempt = row["attempt"]
+            log.append("trial_started", attempt=attempt, **{**started, "from_epoch": row["epoch"] - 1})
+        values = {"per": None, "val_loss": None, "rung": None, "decision": "continue", "reason": None, **row}
+        log.append("epoch", **{**values, "trial": number, "attempt": attempt})
+    known = {name: value for name, value in trial.result.items() if not math.isnan(value)}
+    log.append("trial_ended", trial=number, attempt=attempt, status=trial.status, error=None, checkpoint=None, **known)
+
+
+def _recorded(run: Run) -> PastTrial:
+    recorded = run.recorded
+    per = recorded.get("per")
+    note = " ".join(text if text.endswith((".", "?")) else f"{text}." for text in _notes(run))
+    about = {
+        "run": run.name,
+        "parent": run.parent,
+        "phase": run.phase,
+        "purpose": run.purpose or None,
+        "decoder": recorded.get("decoder"),
+        "beam_per": recorded.get("per_beam"),
+        "split": recorded.get("split") or None,
+        "assumed": ", ".join(path.replace(".", "_") for path in run.assumed) or None,
+        "note": note or None,
+    }
+    status = "interrupted" if run.name in INCOMPLETE else "completed"
+    return PastTrial(run.config, status, about, result={} if per is None else {"best_per": per, "last_per": per})
+
+
+def _notes(run: Run) -> list[str]:
+    approximate = "The PER is approximate" if run.recorded.get("approximate") else ""
+    return [text for text in (run.notes, approximate, run.recorded.get("note", ""), *run.remarks) if text]

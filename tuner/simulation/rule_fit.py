@@ -1,0 +1,90 @@
+"""Whether a stopping rule fits what it is to judge: said before anything is spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from search_spaces import InputError, RunConfig, Space
+from search_spaces.stopping import HORIZON_GRACE, ComparingRule, HyperbandStopping, OneEpochStopping, PBTStopping, Rule
+from tuner.study.rules.rungs import Grid, places, probe_epochs, read_rule
+
+DRAWS = 48
+"""Configurations of the space that are looked at."""
+LEAST_BATCHES = 4
+"""A probe before this batch would be of one batch: it says nothing."""
+
+
+def check_fit(rule: Mapping[str, Any], space: Space, budget: Mapping[str, Any], where: str) -> None:
+    """Raises InputError for a rule that could never compare anybody in a search of `space`, or not as it says.
+
+    `where` begins the line: the option, or the space and its key.
+    """
+    from tuner.simulation.virtual import draws
+
+    model = read_rule(rule)
+    if isinstance(model, OneEpochStopping):
+        _check_count(model, budget, where)
+    if isinstance(model, PBTStopping):
+        from tuner.study.rules.population import check
+
+        check(model, space, max(config.epochs for config in draws(space, DRAWS)), budget, where)
+    if isinstance(model, ComparingRule | OneEpochStopping):
+        configs = draws(space, DRAWS)
+        _check_rungs(model, configs, space.name, where)
+        _check_probes(model, configs, where)
+
+
+def _check_count(rule: OneEpochStopping, budget: Mapping[str, Any], where: str) -> None:
+    trials = budget.get("trials")
+    if not trials:
+        raise InputError(
+            f"{where}: one_epoch: lets the best {rule.keep} of all trials go on, and the budget has no number of "
+            "trials; give --trials, or choose another rule"
+        )
+    if rule.keep >= trials:
+        raise InputError(
+            f"{where}: keep: {rule.keep} is not allowed with {trials} trials, none would be stopped; "
+            f"give less than {trials}"
+        )
+
+
+def _check_rungs(rule: Rule, configs: Sequence[RunConfig], space: str, where: str) -> None:
+    grids = {Grid(c.training.batches, c.training.batches_per_epoch, c.horizon) for c in configs}
+    longest = max(grid.epochs for grid in grids)
+    if longest == 1:
+        return  # nothing to stop, under any rule
+    if not any(places(rule, grid) for grid in grids):
+        assert isinstance(rule, ComparingRule)  # noqa: S101  one_epoch has a place in any longer run
+        if rule.at == "epochs":
+            raise InputError(
+                f"{where}: grace: {rule.grace} is not allowed; the longest runs of {space} have {longest} epochs, so "
+                f"no trial would ever be compared; give {longest - 1} or less"
+            )
+        raise InputError(
+            f"{where}: grace: {rule.grace:g} of the horizon is not allowed; no run of {space} is evaluated between "
+            f"there and its end; give less (such as {HORIZON_GRACE / 2:g}), or a smaller training.batches_per_epoch"
+        )
+    if isinstance(rule, HyperbandStopping):
+        empty = [b for b in range(rule.brackets) if not any(places(rule, grid, b) for grid in grids)]
+        if len(empty) > 1:  # Hyperband's own last bracket compares nobody
+            raise InputError(
+                f"{where}: brackets: {rule.brackets} is not allowed; the runs of {space} have rungs for "
+                f"{rule.brackets - len(empty)} and one without; give {max(2, rule.brackets - len(empty) + 1)} or less, "
+                "or a smaller grace or reduction"
+            )
+
+
+def _check_probes(rule: Rule, configs: Sequence[RunConfig], where: str) -> None:
+    for config in configs:
+        per_epoch = config.training.batches_per_epoch
+        for epoch, _ in probe_epochs(rule, config)[:1]:
+            batch = min(epoch * per_epoch, config.training.batches)
+            if batch < LEAST_BATCHES:
+                more = f"a grace of {math.ceil(LEAST_BATCHES / per_epoch)} epochs or more, or "
+                raise InputError(
+                    f"{where}: metric: probe is not allowed with a rung after {batch} batches, a probe there says "
+                    f"nothing; give {more if isinstance(rule, ComparingRule) and rule.at == 'epochs' else ''}"
+                    "a larger training.batches_per_epoch"
+                )

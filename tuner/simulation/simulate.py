@@ -1,0 +1,363 @@
+"""Whole searches in virtual time over recorded curves, under the same loop as the real thing.
+
+`simulate` drives a real `Study` (ask, report, pause, end) with a log in memory: W virtual workers take jobs, an event
+queue hands back their next epochs in the order of virtual time (the recorded seconds of each epoch, or its batches
+where no seconds were recorded), and the study decides as it does live. Nothing is random but the order of the trials.
+
+Two ways to draw trials. In *table* mode the bank's runs are taken without replacement in a random order given by the
+repeat's seed: random search over a finite table. With a searcher, each proposal becomes the *nearest unused run* of
+the bank (`TablePoints`), and the searcher is told that run's parameters and values: every curve is a recorded one,
+so the bank's best PER is the same target for all. Near the table's end there is little left to choose from, so a
+searcher shows its merit in the first half.
+
+What is counted: batches of every epoch run, and of every cooldown probe that was asked for. A trial that was paused
+and goes on costs its new batches only.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search_spaces import InputError, Space
+from search_spaces.config import to_dict
+from tuner.simulation.curves import Bank, Row, Run, check_rule
+from tuner.study.rules.stopping import Curve, Decision
+from tuner.study.study import Job, Study
+
+Foreign = Callable[[int, Row, bool], bool]
+"""A rule from elsewhere: (trial number, its epoch, whether the trial ends here anyway) -> stop it?"""
+NO_STOPPING: dict[str, Any] = {"kind": "none"}
+TABLE: dict[str, Any] = {"kind": "random"}
+NOWHERE = Path("/nonexistent")
+"""The folder of a study in memory: by custom there is none of that name, so no checkpoint is found or removed."""
+BATCHES, TIME, BEST, STARTED, STOPPED = range(5)
+"""Columns of a trace."""
+
+
+class MemoryLog:
+    """An event log in memory: `time` is the virtual time; nothing is kept but the count."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.last_seq = 0
+
+    def append(self, event: str, **fields: Any) -> dict[str, Any]:
+        """The event, numbered; non-finite numbers must be None already, as they are in a bank."""
+        self.last_seq += 1
+        return {"event": event, "seq": self.last_seq, "time": self.now, **fields}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """One simulated search."""
+
+    seed: int
+    trace: np.ndarray
+    """float64 [epochs run, 5]: batches spent, virtual time, best PER so far, trials started, trials stopped."""
+    spent: int
+    """Batches in all, probes included."""
+    probe_batches: int
+    winner: str
+    """The run with the lowest best PER of those that were started, by its whole curve."""
+    winner_stopped: bool
+    """Whether it did not come to its end; of several with the same PER, whether none did."""
+    stopped: Mapping[str, int]
+    """Run -> its last epoch, for those that did not come to their end."""
+    drawn: frozenset[str]
+    """The runs that were started."""
+
+    @property
+    def started(self) -> int:
+        """How many runs were started."""
+        return len(self.drawn)
+
+    @property
+    def best_per(self) -> float:
+        """The lowest PER that the search saw."""
+        return float(self.trace[-1, BEST])
+
+    def batches_to(self, per: float) -> float:
+        """Batches spent when a PER of at most `per` had been seen; infinity if it never was."""
+        hit = int(np.argmax(self.trace[:, BEST] <= per))
+        return float(self.trace[hit, BATCHES]) if self.trace[hit, BEST] <= per else float("inf")
+
+
+def simulate(
+    bank: Bank,
+    rule: Mapping[str, Any],
+    *,
+    searcher: Mapping[str, Any] = TABLE,
+    workers: int = 8,
+    trials: int | None = None,
+    seed: int = 0,
+    foreign: Foreign | None = None,
+) -> Search:
+    """One search over the bank's whole runs with a stopping rule (the settings of a `Stopping`).
+
+    The same seed gives every rule the same order of trials. `foreign` decides in place of `rule`. Raises InputError
+    where the bank lacks what the rule or the searcher needs.
+    """
+    check_rule(bank, rule)
+    return _Table(bank, searcher).search(rule, workers, trials, seed, foreign)
+
+
+def repeats(
+    bank: Bank,
+    rule: Mapping[str, Any],
+    count: int,
+    *,
+    searcher: Mapping[str, Any] = TABLE,
+    workers: int = 8,
+    trials: int | None = None,
+    foreign: Callable[[int], Foreign] | None = None,
+) -> Iterator[Search]:
+    """`count` searches with seeds 0, 1, ...; `foreign` makes a fresh rule for each seed."""
+    check_rule(bank, rule)
+    table = _Table(bank, searcher)
+    for seed in range(count):
+        yield table.search(rule, workers, trials, seed, foreign(seed) if foreign else None)
+
+
+class _Table:
+    """A bank made ready: what each run is to a study, worked out once for all repeats."""
+
+    def __init__(self, bank: Bank, searcher: Mapping[str, Any]) -> None:
+        self.bank = bank
+        self.searcher = searcher
+        self.timed = all(row["seconds"] is not None for run in bank.runs for row in run.rows)
+        self.entries = [plan_entry(run) for run in bank.runs]
+        self.points = None if searcher["kind"] == "random" else TablePoints(bank)
+
+    def search(
+        self, rule: Mapping[str, Any], workers: int, trials: int | None, seed: int, foreign: Foreign | None
+    ) -> Search:
+        count = min(trials or len(self.bank.runs), len(self.bank.runs))
+        log = MemoryLog()
+        settings = {**study_settings(rule, count, seed), "searcher": dict(self.searcher)}
+        if self.points is None:
+            order = np.random.default_rng(seed).permutation(len(self.bank.runs)).tolist()
+            study = TableStudy(log, settings, self.bank, self.entries, lambda _, number: order[number])
+        else:
+            settings["space"] = self.bank.space
+            study = TableStudy(log, settings, self.bank, self.entries, self.points.draw)
+        return _Loop(self, study, log, foreign).run(workers, seed)
+
+
+class TableStudy(Study):
+    """A study in memory whose trials are runs of a bank: `draw(study, number)` says which run trial `number` is."""
+
+    def __init__(
+        self,
+        log: MemoryLog,
+        settings: Mapping[str, Any],
+        bank: Bank,
+        entries: Sequence[dict[str, Any]],
+        draw: Callable[[TableStudy, int], int],
+    ) -> None:
+        super().__init__(NOWHERE, log, [])
+        self.bank, self._entries, self._draw = bank, entries, draw
+        self.run_of: dict[int, int] = {}
+        """Trial -> index of its run."""
+        self._write("study_started", **settings)
+
+    def run(self, trial: int) -> Run:
+        """The run that a trial is."""
+        return self.bank.runs[self.run_of[trial]]
+
+    def probe(self, job: Job, row: Row) -> int:
+        """Batches of the cooldown probe that the job asks for after this epoch, else 0."""
+        wanted = dict(job.probes).get(row["epoch"])
+        if wanted is not None and row["probe_batches"] is None:
+            raise InputError(
+                f"{self.bank.name}: trial {self.run(job.trial).label}: a probe is asked for at batch {row['batch']}, "
+                "where none was recorded; choose rungs where there are probes, or metric=per"
+            )
+        return 0 if wanted is None else int(row["probe_batches"])
+
+    def _next_trial(self, number: int) -> dict[str, Any]:
+        self.run_of[number] = self._draw(self, number)
+        return self._entries[self.run_of[number]]
+
+    def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
+        job = super()._start(number, attempt, epochs, fields)
+        rates = self.run(number).rates
+        if rates is not None and attempt == 1:
+            curve = self.state.history.curves[number]
+            self.state.history.begin(Curve(number, curve.grid, given_rates=rates))
+        return job
+
+
+class _Loop:
+    """Virtual workers around one study."""
+
+    def __init__(self, table: _Table, study: TableStudy, log: MemoryLog, foreign: Foreign | None) -> None:
+        self.table, self.study, self.log, self.foreign = table, study, log, foreign
+        self.queue: list[tuple[float, int, Job]] = []
+        self.order = itertools.count()
+        self.reached: dict[int, int] = {}
+        self.trace: list[tuple[float, ...]] = []
+        self.spent = self.probed = self.stopped = 0
+        self.best = float("inf")
+
+    def run(self, workers: int, seed: int) -> Search:
+        idle = workers
+        while True:
+            while idle and (job := self.study.ask()) is not None:
+                self.reached.setdefault(job.trial, 0)
+                self._begin_epoch(job)
+                idle -= 1
+            if not self.queue:
+                break
+            self.log.now, _, job = heapq.heappop(self.queue)
+            if self._report(job):
+                self._begin_epoch(job)
+            else:
+                idle += 1
+        if not self.study.done:
+            self.study.interrupt("nothing is left to start")
+        return self._result(seed)
+
+    def _begin_epoch(self, job: Job) -> None:
+        row, batches = self._next(job)
+        probe = self.study.probe(job, row)
+        duration: float = batches + probe
+        if self.table.timed:
+            duration = row["seconds"] * (1 + probe / batches)
+        heapq.heappush(self.queue, (self.log.now + duration, next(self.order), job))
+
+    def _next(self, job: Job) -> tuple[Row, int]:
+        """The trial's next epoch and its batches."""
+        rows = self.study.run(job.trial).rows
+        epoch = self.reached[job.trial]
+        return rows[epoch], rows[epoch]["batch"] - (rows[epoch - 1]["batch"] if epoch else 0)
+
+    def _report(self, job: Job) -> bool:
+        """Whether the attempt goes on after its next epoch."""
+        row, batches = self._next(job)
+        probe = self.study.probe(job, row)
+        run = self.study.run(job.trial)
+        self.reached[job.trial] = row["epoch"]
+        self.spent += batches + probe
+        self.probed += probe
+        if row["per"] is not None:
+            self.best = min(self.best, row["per"])
+        verdict = None
+        if self.foreign is not None:
+            last = row["epoch"] == len(run.rows)
+            stop = self.foreign(job.trial, row, last) and not last
+            verdict = Decision(stop=stop, reason="stopped by a rule from elsewhere" if stop else None)
+        told = row if probe else {key: value for key, value in row.items() if not key.startswith("probe_")}
+        goes_on = self.study.report(job.trial, job.attempt, told, verdict) == "continue"
+        if not goes_on and row["epoch"] < len(run.rows):
+            self.stopped += 1
+        self.trace.append((self.spent, self.log.now, self.best, len(self.reached), self.stopped))
+        return goes_on
+
+    def _result(self, seed: int) -> Search:
+        runs = {number: self.study.run(number) for number in self.reached}
+        lowest = min(run.best_per for run in runs.values())
+        winners = [number for number, run in runs.items() if run.best_per == lowest]
+        cut = {number for number, run in runs.items() if self.reached[number] < len(run.rows)}
+        return Search(
+            seed=seed,
+            trace=np.array(self.trace, dtype=np.float64),
+            spent=self.spent,
+            probe_batches=self.probed,
+            winner=runs[winners[0]].label,
+            winner_stopped=cut.issuperset(winners),
+            stopped={runs[number].label: self.reached[number] for number in sorted(cut)},
+            drawn=frozenset(run.label for run in runs.values()),
+        )
+
+
+def plan_entry(run: Run) -> dict[str, Any]:
+    """The run as an entry of a study's plan."""
+    params, seed = dict(run.params or {}), run.config.training.seed
+    return {"run": run.label, "origin": "recorded", "params": params, "seed": seed, "config": to_dict(run.config)}
+
+
+def study_settings(rule: Mapping[str, Any], trials: int, seed: int) -> dict[str, Any]:
+    """The settings of a study that lives in memory and has a stopping rule and a number of trials."""
+    return {
+        "study": "simulated",
+        "space": None,
+        "stopping": dict(rule),
+        "objective": "best_per",
+        "start_points": [],
+        "seed": seed,
+        "budget": {"trials": trials, "hours": None},
+        "retries": 0,
+    }
+
+
+class TablePoints:
+    """The bank's parameters as points between which a distance is known.
+
+    A dimension counts 1 where only one of two has it or where categories differ, else the difference as a share of
+    its range (of the logarithm's where it is searched on a log scale).
+    """
+
+    def __init__(self, bank: Bank) -> None:
+        if bank.space is None or any(run.params is None for run in bank.runs):
+            raise InputError(
+                f"{bank.name}: a searcher needs the params of each run and the space they belong to; give a study that "
+                "was searched, or --space with a params column, or leave --searcher out"
+            )
+        self.space = Space.from_dict(bank.space)
+        self.params = [dict(run.params or {}) for run in bank.runs]
+        self.dimensions = [dimension for dimension in self.space.dimensions if dimension.sampled]
+        names = {dimension.name for dimension in self.dimensions}
+        for run in bank.runs:
+            unknown = sorted(set(run.params or {}) - names)
+            if unknown:
+                raise InputError(
+                    f"{bank.name}: trial {run.label}: params: {unknown[0]} is no dimension of {self.space.name}; "
+                    "give the space that these runs were drawn from"
+                )
+        self.numbers = [self._coordinates(params) for params in self.params]
+
+    def draw(self, study: TableStudy, number: int) -> int:
+        """The run that a study's proposal for trial `number` becomes: the nearest that it has not had."""
+        searcher = study.state.searcher
+        assert searcher is not None  # noqa: S101  a study with a space has one
+        wanted = searcher.propose(number)
+        searcher.withdraw(number)
+        return self.nearest(wanted, set(study.run_of.values()))
+
+    def nearest(self, params: Mapping[str, Any], used: set[int]) -> int:
+        """The index of the nearest run that is not used; the first of equally near ones."""
+        point = self._coordinates(params)
+        left = [index for index in range(len(self.numbers)) if index not in used]
+        return min(left, key=lambda index: sum(map(_apart, point, self.numbers[index])))
+
+    def _coordinates(self, params: Mapping[str, Any]) -> list[Any]:
+        """Each dimension's value: a share of its range, a category in a tuple, None where it is not active."""
+        found: list[Any] = []
+        for dimension in self.dimensions:
+            value: Any = params.get(dimension.name)
+            if dimension.name not in params:
+                found.append(None)
+            elif dimension.kind == "choice":
+                found.append((value,))
+            else:
+                ends = (dimension.low or 0.0, dimension.high or 0.0, float(value))
+                low, high, at = map(math.log, ends) if dimension.kind.startswith("log_") else ends
+                found.append((at - low) / (high - low) if high > low else 0.0)
+        return found
+
+
+def _apart(a: Any, b: Any) -> float:
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b)
+    return 0.0 if a == b else 1.0

@@ -1,0 +1,238 @@
+"""A search in virtual time whose trials are made up: what `tuner.simulation.forecast` counts.
+
+The real `Study` and the real stopping rule are driven by an event queue, as in `tuner.simulation.simulate`, but the
+trials are draws from the space that train nothing: each has a rank, drawn at random, that it keeps at every rung.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search_spaces import InputError, RunConfig, Space
+from search_spaces.config import to_dict
+from search_spaces.stopping import ExtrapolationStopping
+from tuner.study.rules.stopping import Decision, RungKey
+from tuner.study.study import Job, Study
+
+DRAWS = 200
+"""How often a configuration that breaks a constraint is drawn again."""
+ENDLESS = 2000
+"""Trials at which a search without a known end is cut."""
+END = RungKey(10**9, "end")
+"""The end of a run, after every rung."""
+
+
+@dataclass
+class Virtual:
+    """One search in virtual time."""
+
+    came: dict[RungKey, int] = field(default_factory=dict)
+    """Trials that came to each place; brackets of one place are taken together."""
+    went_on: dict[RungKey, int] = field(default_factory=dict)
+    batches_to: dict[RungKey, int] = field(default_factory=dict)
+    """Batches between the places before and this one, cooldown probes included."""
+    trials: int = 0
+    ended: int = 0
+    """Those that ran to their end."""
+    batches: int = 0
+    """All that were run."""
+    full: int = 0
+    """Those that all trials started would have had without a stop."""
+    seconds: float = 0.0
+    """From the first to the last epoch; in batches where no seconds are known."""
+    reason: str = "budget"
+
+
+class _Log:
+    """A log that nobody reads, with the virtual time."""
+
+    now = 0.0
+    seq = 0
+
+    def append(self, event: str, **fields: Any) -> dict[str, Any]:
+        self.seq += 1
+        return {"event": event, "seq": self.seq, "time": self.now, **fields}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+class _VirtualStudy(Study):
+    """A study whose clock is the log's, and whose trials are drawn from `entries` in order, again and again."""
+
+    def __init__(self, log: _Log, settings: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+        super().__init__(Path("/nonexistent"), log, [])
+        self._clock, self._entries = log, entries
+        self._write("study_started", **settings)
+
+    @property
+    def seconds_left(self) -> float:
+        """By the virtual clock."""
+        hours = self.settings["budget"].get("hours")
+        return hours * 3600 - self._clock.now if hours else float("inf")
+
+    def _next_trial(self, number: int) -> dict[str, Any]:
+        return self._entries[number % len(self._entries)]
+
+
+class _Random:
+    """Answers like an Optuna trial with independent draws."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        if log:
+            return float(np.exp(self._rng.uniform(np.log(low), np.log(high))))
+        return float(self._rng.uniform(low, high))
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        if log:
+            return min(high, int(np.exp(self._rng.uniform(np.log(low), np.log(high + 1)))))
+        return int(self._rng.integers(low, high + 1))
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return choices[int(self._rng.integers(len(choices)))]
+
+
+def draws(space: Space, count: int, seed: int = 0) -> list[RunConfig]:
+    """`count` configurations drawn at random from the space. Raises InputError if its constraints leave none."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(count):
+        for _ in range(DRAWS):
+            params = space.suggest(_Random(rng))
+            broken = space.violations(params)
+            if not broken:
+                found.append(space.config(params, 0))
+                break
+        else:
+            raise InputError(
+                f"{space.name}: none of {DRAWS} draws kept the constraint '{broken[0]}'; loosen it or widen the ranges"
+            )
+    return found
+
+
+def virtual_search(
+    configs: Sequence[RunConfig],
+    settings: Mapping[str, Any],
+    concurrent: int,
+    *,
+    seconds_per_batch: float | None = None,
+    stop_first: bool = False,
+    seed: int = 0,
+) -> Virtual:
+    """One search over `configs`, in an order and with ranks drawn from `seed`.
+
+    `settings` has stopping, budget (without target and no improvement, which depend on what is found) and resources.
+    `stop_first` stops everybody as early as the rule's guards allow.
+    """
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(configs))
+    entries = [{"params": {}, "seed": 0, "origin": "searched", "config": to_dict(configs[i])} for i in order]
+    limits = {**settings["budget"], "target_per": None, "no_improvement": None}
+    limits["trials"] = min(limits.get("trials") or ENDLESS, ENDLESS)
+    common = {"study": "forecast", "space": None, "searcher": {"kind": "random"}, "objective": "best_per", "seed": seed}
+    log = _Log()
+    study = _VirtualStudy(log, {**common, **settings, "budget": limits, "retries": 0}, entries)
+    return _Loop(study, log, rng, seconds_per_batch, stop_first).run(concurrent)
+
+
+class _Loop:
+    """Virtual workers around one study. Only epochs that matter are reported: rungs, the last, the first."""
+
+    def __init__(
+        self, study: _VirtualStudy, log: _Log, rng: np.random.Generator, seconds: float | None, stop_first: bool
+    ) -> None:
+        self.study, self.log, self.rng, self.seconds, self.stop_first = study, log, rng, seconds or 1.0, stop_first
+        self.share = study.settings["resources"]["gpus_per_trial"]
+        # Limits of time are looked at after each epoch, and so may a rule be: then each is reported.
+        self.every = stop_first or any(study.settings["budget"].get(key) for key in ("hours", "gpu_hours"))
+        self.found = Virtual()
+        self.ranks: dict[int, float] = {}
+        self.queue: list[tuple[float, int, Job, int, float, int]] = []
+        self.order = itertools.count()
+        self.since: dict[int, int] = {}
+        self.at: dict[int, RungKey] = {}
+
+    def run(self, workers: int) -> Virtual:
+        study, found = self.study, self.found
+        idle = workers
+        while True:
+            while idle and (job := study.ask()) is not None:
+                if job.trial not in self.ranks:
+                    self.ranks[job.trial] = float(self.rng.random())
+                    found.full += job.config.training.batches
+                self._begin(job, job.epochs_logged, 0.0)
+                idle -= 1
+            if not self.queue:
+                break
+            self.log.now, _, job, epoch, held, batches = heapq.heappop(self.queue)
+            if self._report(job, epoch, held, batches):
+                self._begin(job, epoch, held)
+            else:
+                idle += 1
+            if study.leaves:
+                break
+        found.reason = study.reached or "budget"
+        found.seconds, found.trials = self.log.now, len(study.state.trials)
+        return found
+
+    def _key(self, trial: int, epoch: int) -> RungKey | None:
+        key = self.study.state.history.key(trial, epoch)
+        return None if key is None else key._replace(bracket=0)
+
+    def _begin(self, job: Job, done: int, held: float) -> None:
+        """Queue the next epoch that matters; `held` is the time for which this attempt has held its card."""
+        grid = self.study.state.history.curves[job.trial].grid
+        if key := self.at.pop(job.trial, None):
+            self.found.went_on[key] = self.found.went_on.get(key, 0) + 1
+        epoch = done + 1
+        while not self.every and epoch < grid.epochs and self._key(job.trial, epoch) is None:
+            epoch += 1
+        probe = dict(job.probes).get(epoch, 0)
+        batches = grid.batch(epoch) - (grid.batch(done) if done else 0) + probe
+        held += batches * self.seconds
+        end = self.log.now + batches * self.seconds
+        heapq.heappush(self.queue, (end, next(self.order), job, epoch, held, batches))
+
+    def _strictest(self, trial: int, epoch: int) -> Decision:
+        """Stop where the rule's guards allow it: it looks there, enough trials have come, and this is no leader."""
+        history, rank = self.study.state.history, self.ranks[trial]
+        rule, key = history.rule, self._key(trial, epoch)
+        looks, enough = key is not None, True
+        if isinstance(rule, ExtrapolationStopping):
+            looks = epoch >= rule.grace and (epoch - rule.grace) % rule.every == 0
+            enough = self.found.ended >= rule.min_curves
+        elif key is not None:
+            enough = 1 + self.found.came.get(key, 0) >= getattr(rule, "min_curves", 1)
+        stop = looks and enough and not history.protected(trial, (rank, rank))
+        return Decision(stop=stop, rung=epoch if looks else None, passed=not stop)
+
+    def _report(self, job: Job, epoch: int, held: float, batches: int) -> bool:
+        """Whether the attempt goes on after an epoch."""
+        found, grid, rank = self.found, self.study.state.history.curves[job.trial].grid, self.ranks[job.trial]
+        key, last = self._key(job.trial, epoch), epoch == grid.epochs
+        row = {"epoch": epoch, "batch": grid.batch(epoch), "per": rank, "per_raw": rank, "val_loss": rank, "lr": 0.0}
+        row |= {"seconds": batches * self.seconds, "gpu_seconds": held * self.share, "cpu_seconds": 0.0}
+        if epoch in dict(job.probes):
+            row |= {"probe_per": rank, "probe_val_loss": rank, "probe_batches": dict(job.probes)[epoch]}
+        verdict = self._strictest(job.trial, epoch) if self.stop_first else None
+        found.batches += batches
+        spent = self.since.pop(job.trial, 0) + batches
+        if last:
+            key = END
+        if key is None:
+            self.since[job.trial] = spent
+        else:
+            found.batches_to[key] = found.batches_to.get(key, 0) + spent
+            found.came[key] = found.came.get(key, 0) + 1
+            found.ended += last
+            self.at[job.trial] = key
+        return self.study.report(job.trial, job.attempt, row, verdict) == "continue"

@@ -1,0 +1,228 @@
+"""What a search may spend, and what it has spent: both functions of the log, the clock of `hours` apart.
+
+A budget is the plain dictionary of a study's settings: trials, hours, gpu_hours, target_per, no_improvement and then,
+each null where it sets no limit (`search_spaces.plan.Budget`). The search ends at whichever comes first. GPU-hours are
+counted by name: the share of a card that a trial holds, times the wall seconds for which it holds it, over all
+attempts, as the log's epochs have them; an epoch counts once it is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results.store.events import LOG_NAME, read_events
+from search_spaces import InputError
+
+if TYPE_CHECKING:
+    from tuner.study.state import StudyState, TrialState
+
+LIMITS = ("trials", "hours", "gpu_hours", "target_per", "no_improvement")
+KEYS = (*LIMITS, "then")
+REASONS = {
+    "wall_time": "hours",
+    "gpu_hours": "gpu_hours",
+    "target_per": "target_per",
+    "no_improvement": "no_improvement",
+}
+"""The reason that `study_ended` gives -> the limit that was reached. "budget" is the number of trials, all ended."""
+
+_WORDS: dict[str, Callable[[Any], str]] = {
+    "trials": lambda n: f"{n} trial{'s' * (n != 1)}",
+    "hours": lambda hours: f"{hours:g} hours",
+    "gpu_hours": lambda hours: f"{hours:g} GPU-hours",
+    "target_per": lambda per: f"target PER {per:g}",
+    "no_improvement": lambda n: f"no improvement for {n} trial{'s' * (n != 1)}",
+}
+
+
+@dataclass
+class Spent:
+    """What the trials have used and reached so far; filled by `apply`, live and replayed alike."""
+
+    gpu_seconds: float = 0.0
+    """Over all attempts of all trials."""
+    best_per: float = math.inf
+    since_best: int = 0
+    """Trials that have ended for good since the best PER last fell, those that themselves lowered it left out."""
+    _attempt: dict[int, float] = field(default_factory=dict)
+    _lowered: set[int] = field(default_factory=set)
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take in one event of the log."""
+        if event["event"] == "trial_started":
+            self._attempt[event["trial"]] = 0.0
+        elif event["event"] == "epoch":
+            self._epoch(event["trial"], event)
+
+    def _epoch(self, trial: int, event: Mapping[str, Any]) -> None:
+        used = event.get("gpu_seconds") or 0.0  # of the attempt so far
+        self.gpu_seconds += max(0.0, used - self._attempt.get(trial, 0.0))
+        self._attempt[trial] = used
+        per = event["per"]
+        if per is not None and per < self.best_per:
+            self.best_per, self.since_best = per, 0
+            self._lowered.add(trial)
+
+    def ended(self, trial: int) -> None:
+        """A trial has ended for good."""
+        self._attempt.pop(trial, None)
+        if trial not in self._lowered:
+            self.since_best += 1
+
+
+def reached(budget: Mapping[str, Any], spent: Spent, seconds_left: float) -> str | None:
+    """The limit that is reached, as the reason of `study_ended`; None while trials may be started.
+
+    The number of trials is not looked at: a study whose trials all ended has reason "budget".
+    """
+    if seconds_left <= 0:
+        return "wall_time"
+    if budget.get("gpu_hours") and spent.gpu_seconds >= 3600 * budget["gpu_hours"]:
+        return "gpu_hours"
+    if budget.get("target_per") is not None and spent.best_per <= budget["target_per"]:
+        return "target_per"
+    if budget.get("no_improvement") and spent.since_best >= budget["no_improvement"]:
+        return "no_improvement"
+    return None
+
+
+def then(budget: Mapping[str, Any], reason: str) -> str:
+    """What becomes of the trials that run when a limit is reached: "finish" or "stop".
+
+    Unless the budget says so itself, a limit of cost (hours, GPU-hours) stops them, since they would go on costing; at
+    a limit of result (target, no improvement) they finish, since each may be the better one. Stopped ones are
+    interrupted: a resumed study goes on with them from their checkpoints.
+    """
+    return budget.get("then") or ("stop" if reason in ("wall_time", "gpu_hours") else "finish")
+
+
+def text(budget: Mapping[str, Any]) -> str:
+    """A budget for people: `24 trials or 2 hours`; a dash for none."""
+    limits = " or ".join(words(budget[key]) for key, words in _WORDS.items() if budget.get(key) is not None)
+    return (limits or "-") + (f", then {budget['then']}" if budget.get("then") else "")
+
+
+def given(request: Any) -> dict[str, Any]:
+    """The parts of a budget that a request's options set."""
+    return {key: value for key in KEYS if (value := getattr(request, key, None)) is not None}
+
+
+def merged(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The budget `before` with the options `new`; keys that neither has are null."""
+    return {**dict.fromkeys(KEYS), **before, **new}
+
+
+def check(budget: Mapping[str, Any], asked: Iterable[str], gpus_per_trial: float, where: str) -> dict[str, Any]:
+    """The budget as the study gets it. Raises InputError where it has no end, or counts what nobody uses.
+
+    Without a card there are no GPU-hours to count: asked for by option, or as the only end, that is an error; where the
+    space merely names them beside another end, they are left out.
+    """
+    asked = tuple(asked)
+    if budget.get("gpu_hours") and gpus_per_trial <= 0:
+        if "gpu_hours" in asked:
+            raise InputError(
+                f"--gpu-hours {budget['gpu_hours']:g}: trials get no card here (--gpus-per-trial 0), so none would "
+                "ever be counted; give --hours instead"
+            )
+        budget = {**budget, "gpu_hours": None}
+    if not any(budget.get(key) for key in ("trials", "hours", "gpu_hours", "no_improvement")):
+        raise InputError(
+            f"{where}: the search has no end; give --trials, --hours, --gpu-hours (with cards) or --no-improvement"
+        )
+    return dict(budget)
+
+
+def check_fits(budget: Mapping[str, Any], hours: float, gpus_per_trial: float) -> None:
+    """Raises InputError where not one trial fits into the budget that takes `hours` of wall time for a whole run."""
+    for key, cost in (("hours", hours), ("gpu_hours", hours * gpus_per_trial)):
+        if budget.get(key) and cost > budget[key]:
+            raise InputError(
+                f"--{key.replace('_', '-')} {budget[key]:g}: is under one trial, which takes {cost:.3g}; give more"
+            )
+
+
+def raised(folder: Path, before: Mapping[str, Any], new: Mapping[str, Any], gpus_per_trial: float) -> dict[str, Any]:
+    """The budget of the study in `folder` that goes on with the options `new`.
+
+    Raises InputError for options that the study has used up already: nothing could be started under them.
+    """
+    from tuner.study.state import StudyState
+
+    if not new:
+        return dict(before)
+    state = StudyState(searching=False)
+    for event in read_events(folder / LOG_NAME)[0]:
+        state.apply(event)
+    budget = check({**before, **new}, new, gpus_per_trial, folder.name)
+    if problems := _used_up(new, state, folder.name):
+        raise InputError(problems)
+    return budget
+
+
+def _used_up(asked: Mapping[str, Any], state: StudyState, study: str) -> list[str]:
+    spent, (first, last) = state.spent, state.session
+    hours = (state.driver_seconds + last - first) / 3600
+    used = {
+        "trials": (len(state.trials), f"{len(state.trials)} have been started"),
+        "hours": (hours, f"it has run {hours:.3g} hours"),
+        "gpu_hours": (spent.gpu_seconds / 3600, f"it has used {spent.gpu_seconds / 3600:.3g} GPU-hours"),
+        "no_improvement": (spent.since_best, f"{spent.since_best} trials have ended since the last improvement"),
+    }
+    problems = []
+    for key, value in asked.items():
+        option = "--" + key.replace("_", "-")
+        if key == "target_per" and spent.best_per <= value:
+            problems.append(f"{option} {value:g}: the study {study} has reached {spent.best_per:.4f}; give a lower PER")
+        elif key in used and (value < used[key][0] or (value == used[key][0] and key != "trials")):
+            problems.append(f"{option} {value:g}: of the study {study}, {used[key][1]}; give more")
+    return problems
+
+
+def advice(study: Any, reason: str, where: str) -> list[str]:
+    """What to say at the end of a search that reached a limit: what it was and how to go on; `where` is an option."""
+    if reason not in REASONS:
+        return []
+    state, limit = study.state, REASONS[reason]
+    value, spent = study.settings["budget"][limit], state.spent
+    said = {
+        "wall_time": ("the time is used up", "--hours H"),
+        "gpu_hours": (f"{spent.gpu_seconds / 3600:.3g} of {value:g} GPU-hours are used", "--gpu-hours H"),
+        "target_per": (f"the target is reached: PER {spent.best_per:.4f}, wanted {value:g}", "--target-per P"),
+        "no_improvement": (
+            f"no improvement in the last {spent.since_best} trials: PER {spent.best_per:.4f}",
+            "--no-improvement N",
+        ),
+    }
+    what, option = said[reason]
+    name = study.settings["study"]
+    waiting, paused = len(state.waiting), len(state.paused)
+    kept = f" ({waiting} interrupted trial{'s go' if waiting > 1 else ' goes'} on then)" if waiting else ""
+    kept += f" ({paused} paused may)" if paused else ""
+    lines = [f"{what}. Go on with: tuner resume {name} {option}{where}{kept}"]
+    if not any(trial.status == "completed" for trial in state.trials.values()):
+        lines += _under_one_trial(study.settings, state.trials.values(), reason)
+    return lines
+
+
+def _under_one_trial(settings: Mapping[str, Any], trials: Iterable[TrialState], reason: str) -> list[str]:
+    """Where not one trial could end: what one takes, from the epochs that there are."""
+    if reason not in ("wall_time", "gpu_hours"):
+        return []
+    furthest = max(trials, key=lambda trial: trial.epoch / trial.config.epochs, default=None)
+    limit = REASONS[reason]
+    budget = f"{settings['budget'][limit]:g} {'GPU-hours' if limit == 'gpu_hours' else 'hours'}"
+    if furthest is None or not furthest.epoch:
+        return [f"{budget} are under one trial, and under one epoch: give more"]
+    if furthest.status in ("stopped", "diverged", "failed"):
+        return []
+    share = settings["resources"]["gpus_per_trial"] if limit == "gpu_hours" else 1.0
+    whole = furthest.seconds / furthest.epoch * furthest.config.epochs * share / 3600
+    return [
+        f"{budget} are under one trial: trial {furthest.number} came to epoch {furthest.epoch} of "
+        f"{furthest.config.epochs}, and the whole of it takes about {whole:.2g}"
+    ]

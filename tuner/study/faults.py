@@ -1,0 +1,208 @@
+"""What can go wrong with an attempt at a trial, what is said of it, and how often it is tried again.
+
+docs/faults.md has the whole table. Everything here is a function of what is in the log and of texts, so that a replay
+counts as the driver did; the exceptions are `Watchdog` and `PatientLog`, which watch a clock and a disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from results.store.events import EventLog
+from results.store.lock import StudyLock
+from search_spaces import InputError
+
+MEMORY_RETRIES = 1
+"""Out of memory (of a card, of the machine, by Ray's monitor): once more at the same settings, in a fresh process."""
+NODE_RETRIES = 10
+"""A node that is lost says nothing about the trial; but a trial that always takes its node with it has to end."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why an attempt died: its kind, and one line for the tables and the user."""
+
+    kind: str
+    """error, killed, memory, node, hung or start."""
+    text: str
+
+
+_NODE = re.compile(r"node (has )?(died|is dead|was lost|has been)|its node|preempt|NodeDied", re.IGNORECASE)
+_CUT = re.compile(r"ActorUnavailableError|actor \w+ is unavailable", re.IGNORECASE)
+_MONITOR = re.compile(r"running low on memory")
+_USED = re.compile(r"was ([\d.]+\s?GB) used / ([\d.]+\s?GB) limit")
+_MEMORY = re.compile(
+    r"\bMemoryError\b|OutOfMemoryError|CUDA out of memory|can't allocate memory|not enough memory|"
+    r"Cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED"
+)
+
+
+def fault_of(text: str) -> Fault:
+    """The fault that a worker's, or Ray's, error text tells of."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    last = lines[-1] if lines else "the worker process ended without a word"
+    if _MONITOR.search(text):
+        used = _USED.search(text)
+        how = f" ({used[1]} of {used[2]} used)" if used else ""
+        return Fault("memory", f"out of memory: Ray's memory monitor killed the worker{how}")
+    if _MEMORY.search(last):
+        return Fault("memory", last)
+    if "is temporarily unavailable" in text:  # what a driver sees first of a node without power
+        return Fault("node", "the node that it ran on was lost, or the network to it")
+    if "actor died" in text.lower() or "actor is dead" in text.lower() or "worker process has died" in text:
+        if _NODE.search(text):
+            return Fault("node", "the node that it ran on was lost")
+        if "creation task" in text or "__init__" in last:
+            return Fault("start", f"the worker could not be started: {last}")
+        return Fault("killed", "the worker process was killed or crashed (by hand, or for want of memory)")
+    if _CUT.search(text):  # what is seen first of a node that goes: the connection breaks before anyone says why
+        return Fault("node", "the connection to its node was lost")
+    return Fault("error", last)
+
+
+def retries_for(kind: str, retries: int) -> int:
+    """Further attempts that a trial has after faults of this kind; `retries` is the user's --retries.
+
+    error, killed, hung and start are counted together, against --retries; memory and node each by themselves.
+    """
+    return {"memory": MEMORY_RETRIES, "node": NODE_RETRIES}.get(kind, retries)
+
+
+def shares_memory(text: str, resources: Mapping[str, Any]) -> bool:
+    """Whether the memory that ran out is other trials' too: not that of a card that the trial has to itself."""
+    return resources.get("gpus_per_trial", 0) < 1 or not re.search("cuda|cublas", text, re.IGNORECASE)
+
+
+def counted_as(kind: str) -> str:
+    """The name under which faults of this kind are counted."""
+    return kind if kind in ("memory", "node") else "error"
+
+
+def killed_actors(text: str) -> list[str]:
+    """The ids of the actors that Ray's memory monitor says it selected to kill."""
+    return re.findall(r"^Selected to kill: \(Actor\(([0-9a-f]+)\)", text, re.MULTILINE)
+
+
+@dataclass
+class Watchdog:
+    """Which attempts have been silent for too long.
+
+    An attempt is overdue `factor` times its usual epoch time (the median of its own last epochs, else of the study's)
+    after its last report, but never before `floor` seconds; before its first report, which may have to wait for a
+    process, the data and a compiler, not before `first` seconds. A factor of 0 never calls anybody overdue.
+    """
+
+    factor: float = 20.0
+    floor: float = 120.0
+    first: float = 900.0
+    clock: Callable[[], float] = time.monotonic
+    _since: dict[str, float] = field(default_factory=dict)
+    _own: dict[str, list[float]] = field(default_factory=dict)
+    _all: list[float] = field(default_factory=list)
+
+    def begin(self, key: str) -> None:
+        """A worker has the attempt `key`."""
+        self._since[key] = self.clock()
+
+    def heard(self, key: str) -> None:
+        """The attempt reported an epoch."""
+        now = self.clock()
+        for kept, most in ((self._own.setdefault(key, []), 9), (self._all, 99)):
+            kept.append(now - self._since.get(key, now))
+            del kept[:-most]
+        self._since[key] = now
+
+    def let_go(self, key: str) -> None:
+        """The attempt `key` is over."""
+        self._since.pop(key, None)
+        self._own.pop(key, None)
+
+    def watched(self, key: str) -> bool:
+        """Whether the attempt has begun."""
+        return key in self._since
+
+    def limit(self, key: str) -> float:
+        """Seconds of silence that are allowed to the attempt."""
+        own = self._own.get(key)
+        usual = statistics.median(own) if own else statistics.median(self._all) if self._all else 0.0
+        return max(self.factor * usual, self.floor if own else self.first)
+
+    def overdue(self) -> dict[str, str]:
+        """Attempts that are silent for too long, with a line on each."""
+        if not self.factor:
+            return {}
+        now = self.clock()
+        return {
+            key: f"hung: no report for {now - since:.0f} s, {self.limit(key):.0f} s are allowed (--hung-after)"
+            for key, since in self._since.items()
+            if now - since > self.limit(key)
+        }
+
+
+class Unwritable(InputError):
+    """The log could not be written for longer than anybody wanted to wait: a job that failed, not a wrong input."""
+
+    exit_status = 1
+
+
+_PASSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+"""What a disk says that may be well again in a while."""
+
+
+class PatientLog:
+    """An event log that waits while the disk is full, read-only or away, and that another driver's lock ends.
+
+    While it waits nothing is decided, so nothing is lost: training goes on in the workers until they report. After
+    `patience` seconds, or when `hurry` is set (Ctrl-C), it raises `Unwritable`, and from then on does not wait again.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        lock: StudyLock | None = None,
+        patience: float = 1800.0,
+        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True),
+    ) -> None:
+        self.hurry = threading.Event()
+        self.problems = log.problems
+        self._log, self._lock, self._patience, self._say = log, lock, patience, say
+
+    def append(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Write one event and return it as written, however long that takes; see the class for what it raises."""
+        if self._lock is not None:
+            self._lock.check()
+        begun, told = time.monotonic(), False
+        while True:
+            try:
+                written = self._log.append(event, **fields)
+            except InputError as error:
+                why = error.__cause__
+                if not isinstance(why, OSError) or why.errno not in _PASSES:
+                    raise
+                waited = time.monotonic() - begun
+                if self.hurry.is_set() or waited > self._patience:
+                    self._patience = 0.0
+                    raise Unwritable(error.problems) from error
+                if not told:
+                    self._say(
+                        f"results disk: {self._log.path.parent}: {why.strerror}: waiting up to "
+                        f"{self._patience / 60:.0f} minutes for it, Ctrl-C to leave; nothing is lost"
+                    )
+                    told = True
+                self.hurry.wait(1.0)
+            else:
+                if told:
+                    self._say(f"results disk: written again after {time.monotonic() - begun:.0f} s, the search goes on")
+                return written
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        self._log.close()

@@ -1,0 +1,101 @@
+"""What a search minimises: the PER alone, or the PER and what a trial costs.
+
+The first objective is a PER: rungs, "best" and early stopping go by it. Further ones are `train_seconds`, the wall time
+of a trial's epochs, which is there on cores and cards alike; `gpu_seconds`, the share of a card times the time it was
+held; and `parameters`, the decoder's weights.
+
+Only trials that ran to their end have values. Optuna has no pruning for several objectives, so that a trial that was
+stopped early, for its PER, tells the searcher nothing. Where the cheap end of the front matters, which early stopping
+cuts off, search with `--stopping none`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from search_spaces import InputError, RunConfig, Space
+from search_spaces.model_size import parameters
+from search_spaces.plan import PERS, split_objectives
+
+if TYPE_CHECKING:
+    from tuner.study.state import TrialState
+
+SINGLE = ("cmaes",)
+"""Searchers that take one objective."""
+
+
+def names(settings: Mapping[str, Any]) -> list[str]:
+    """The objectives of a study, the PER first, from its settings."""
+    return [settings["objective"], *settings.get("costs", [])]
+
+
+def values(trial: TrialState, settings: Mapping[str, Any]) -> float | list[float] | None:
+    """A trial's value, or its values where there are several objectives; None where one is not known."""
+    found = [_value(trial, name) for name in names(settings)]
+    known = [value for value in found if value is not None]
+    if len(known) < len(found):
+        return None
+    return known if len(known) > 1 else known[0]
+
+
+def _value(trial: TrialState, name: str) -> float | None:
+    if name in PERS:
+        return trial.objective(name)
+    if name == "parameters":
+        count = trial.started_with.get("parameters")
+        return None if count is None else float(count)
+    return trial.gpu_seconds if name == "gpu_seconds" else trial.seconds
+
+
+def weights(config: RunConfig, data: Mapping[str, Any]) -> dict[str, int]:
+    """{"parameters": the decoder's weights} for a study's data settings; empty in a log that does not have them."""
+    if "features" not in data:
+        return {}
+    return {"parameters": parameters(config, data["features"], data["classes"], data["days"])}
+
+
+def chosen(space: Space, given: str | None, searcher: str, gpus_per_trial: float) -> dict[str, Any]:
+    """The settings `objective` and `costs`: the space's, or those that `--objectives best_per,train_seconds` names.
+
+    Raises InputError for objectives that the searcher cannot take, or that would be the same for every trial.
+    """
+    objective, costs = space.objective, space.costs
+    if given is not None:
+        try:
+            objective, costs = split_objectives([name.strip() for name in given.split(",")])
+        except ValueError as error:
+            raise InputError(f"--objectives: {error}") from None
+    if costs and searcher in SINGLE:
+        raise InputError(
+            f"searcher {searcher}: takes one objective; give nsga2, tpe, gp, qmc or random, or {objective}"
+        )
+    if "gpu_seconds" in costs and not gpus_per_trial:
+        raise InputError(
+            "objectives: gpu_seconds is always 0, as trials get no card here; give train_seconds, or --gpus-per-trial"
+        )
+    return {"objective": objective, "costs": list(costs)}
+
+
+def check_rule(rule: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Raises InputError for a stopping rule that does not go with the objectives in `settings`."""
+    if rule["kind"] == "pbt" and settings.get("costs"):
+        raise InputError(
+            "stopping pbt: takes one objective, as a trial that goes on from another has only a part of the costs; "
+            f"give --objectives {settings['objective']}, or another rule"
+        )
+
+
+def notes(settings: Mapping[str, Any]) -> list[str]:
+    """What to know of a new search: dimensions its model leaves out, early stopping with several objectives."""
+    from tuner.study.searchers.samplers import apart
+
+    found, kind = [], settings["searcher"]["kind"]
+    if left_out := apart(Space.from_dict(settings["space"]), kind):
+        found.append(f"searcher {kind} has no model of these, which are drawn one by one (TPE): {', '.join(left_out)}")
+    if settings["costs"] and settings["stopping"]["kind"] != "none":
+        found.append(
+            f"stopping {settings['stopping']['kind']} goes by the PER alone, and a stopped trial tells a searcher of "
+            "several objectives nothing; --stopping none keeps the cheap end of the front"
+        )
+    return found

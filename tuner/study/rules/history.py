@@ -1,0 +1,283 @@
+"""What a stopping rule may see: the trials' curves and the values they had at each rung.
+
+A `History` is filled by the same `record` call whether an epoch has just been reported or is replayed from the log, so
+a resumed search compares with exactly what it had compared with before. It is kept small: a curve is
+nine numbers an epoch without Python objects, a rung one row a trial.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from array import array
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from search_spaces.stopping import Rule
+from tuner.study.rules.rungs import WORST, Grid, Rung, RungKey, Value, bandwidth, read_rule, rung_key, value_of
+
+if TYPE_CHECKING:
+    from search_spaces import RunConfig
+
+RATE_POINTS = 512
+"""A curve's rate is looked up at this many batches at most: enough for its integral, whatever the run's length."""
+
+
+class Point(NamedTuple):
+    """One epoch of a trial."""
+
+    epoch: int
+    batch: int
+    """Optimizer steps done."""
+    per: float | None
+    val_loss: float | None = None
+    per_raw: float | None = None
+    lr: float | None = None
+    probe_per: float | None = None
+    probe_val_loss: float | None = None
+    probe_batches: int | None = None
+    """Batches of the cooldown probe after this epoch; None where there was none."""
+
+    @classmethod
+    def of_row(cls, row: Mapping[str, Any]) -> Point:
+        """The point of a worker's row, or of an `epoch` event."""
+        return cls(**{name: row.get(name) for name in cls._fields})  # type: ignore[arg-type]
+
+    def value(self, metric: str) -> Value | None:
+        """What a rule compares by `metric` (per, per_raw or probe); None where no probe was made."""
+        if metric == "probe":
+            return None if self.probe_batches is None else value_of(self.probe_per, self.probe_val_loss)
+        return value_of(self.per if metric == "per" else self.per_raw, self.val_loss)
+
+
+@dataclass
+class Curve:
+    """One trial: what is planned for it and where it stands.
+
+    Make it by `of_run` from a configuration, or by `of_points` from a recorded curve without one.
+    """
+
+    trial: int
+    grid: Grid
+    config: RunConfig | None = None
+    given_rates: tuple[Sequence[int], Sequence[float]] | None = None
+    """Recorded rates, (batches, rates), where there is no configuration."""
+    epoch: int = 0
+    """The last epoch recorded; 0 before the first."""
+    best: Value = WORST
+    """The lowest value so far, by the rule's metric (`per` where that is a probe's)."""
+    fails: int = 0
+    """Rungs failed in a row."""
+    ended: bool = False
+    """Whether no more epochs come: it was stopped, failed for good or came to its end."""
+    _points: array[float] = field(default_factory=lambda: array("d"), repr=False)
+    _sums: tuple[int, float, float] = (0, 0.0, 0.0)
+    _rates: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
+
+    @classmethod
+    def of_run(cls, trial: int, config: RunConfig) -> Curve:
+        """The curve of a trial that runs by `config`, before its first epoch."""
+        training = config.training
+        return cls(trial, Grid(training.batches, training.batches_per_epoch, config.horizon), config)
+
+    @classmethod
+    def of_points(
+        cls, trial: int, ends: Sequence[int], horizon: int | None = None, lr: Sequence[float] | None = None
+    ) -> Curve:
+        """The curve of a trial of which only the batch at each epoch's end is known, perhaps its horizon and rates."""
+        last = ends[-1]
+        return cls(
+            trial,
+            Grid(last, ends[0], horizon or last, tuple(ends)),
+            given_rates=None if lr is None else (ends, lr),
+        )
+
+    @property
+    def epochs(self) -> int:
+        """Epochs planned."""
+        return self.grid.epochs
+
+    @property
+    def horizon(self) -> int:
+        """Batches the schedule is laid out for."""
+        return self.grid.horizon
+
+    def rates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
+        """(batches, rate, highest rate so far, integral of the rate so far), each float64 [at most 513].
+
+        By the configuration, else by the recorded rates (each held back to the epoch before); None where neither is
+        known. Made once, at the first call.
+        """
+        if self._rates is None:
+            if self.config is not None:
+                batches, rate = _planned_rates(self.config)
+            elif self.given_rates is not None:
+                batches = np.concatenate([[0.0], np.asarray(self.given_rates[0], float)])
+                known = np.asarray(self.given_rates[1], float)
+                rate = np.concatenate([known[:1], known])
+            else:
+                return None
+            area = np.concatenate([[0.0], np.cumsum(np.diff(batches) * (rate[1:] + rate[:-1]) / 2)])
+            self._rates = (batches, rate, np.maximum.accumulate(rate), area)
+        return self._rates
+
+    def annealed(self, batch: float) -> float:
+        """How far the rate has come down from its highest so far, 0 to 1: `1 - rate / highest rate so far`.
+
+        0 in a warm-up and at a constant rate, near 1 at the end of a decay, low again after a warm restart. A PER is
+        better the further the rate has come down, whatever the trial is worth (Tissue et al. 2024, arXiv 2408.11029,
+        count the area under it). Where no rate is known: the share of the horizon done.
+        """
+        rates = self.rates()
+        if rates is None:
+            return min(1.0, batch / self.grid.horizon)
+        batches, rate, highest, _ = rates
+        top = float(np.interp(batch, batches, highest))
+        return 1.0 - float(np.interp(batch, batches, rate)) / top if top > 0 else 0.0
+
+    def rate_integral(self, batch: float) -> float:
+        """The sum of the learning rates of the first `batch` batches; not a number where no rate is known."""
+        rates = self.rates()
+        return float(np.interp(batch, rates[0], rates[3])) if rates is not None else math.nan
+
+    def average(self, value: Value) -> Value:
+        """The mean of all values so far and of `value`, which comes next."""
+        n, pers, losses = self._sums
+        return ((pers + value[0]) / (n + 1), (losses + value[1]) / (n + 1))
+
+    def table(self) -> np.ndarray:
+        """Every epoch so far: float64 [epochs, 9] with the fields of `Point` as columns; None is not a number."""
+        return np.array(self._points).reshape(-1, len(Point._fields))
+
+    @property
+    def points(self) -> list[Point]:
+        """Every epoch so far."""
+        found = []
+        for epoch, batch, *rest in self.table().tolist():
+            found.append(Point(int(epoch), int(batch), *(None if math.isnan(x) else x for x in rest)))
+        return found
+
+    def add(self, point: Point, metric: str) -> None:
+        """Take in the next epoch."""
+        value = point.value("per" if metric == "probe" else metric) or WORST
+        self.best = min(self.best, value)
+        n, pers, losses = self._sums
+        self._sums = (n + 1, pers + value[0], losses + value[1])
+        self.epoch = point.epoch
+        self._points.extend(math.nan if x is None else x for x in point)
+
+
+@functools.lru_cache(maxsize=1024)
+def _planned_rates(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
+    """(batches, rate) of a run by its configuration; kept, for simulated searches run the same ones again and again."""
+    from trainable.schedules import lr_at
+
+    batches = np.unique(np.linspace(0, config.training.batches, RATE_POINTS + 1).round())
+    return batches, np.array([lr_at(config, int(batch)) for batch in batches])
+
+
+class History:
+    """The curves and rungs of a study under one rule."""
+
+    def __init__(self, rule: Rule | Mapping[str, Any]) -> None:
+        self.rule = read_rule(rule)
+        self.curves: dict[int, Curve] = {}
+        """Every trial, by its number."""
+        self.rungs: dict[RungKey, Rung] = {}
+        self.leaders: dict[int, Value] = {}
+        """The best `protect` trials so far and their lowest values."""
+        self.paused: dict[int, RungKey] = {}
+        """Trials that wait at a rung."""
+        self.memo: dict[Hashable, Any] = {}
+        """What a rule keeps of work it has done on the curves; nothing is decided by it."""
+        self._metric: str = getattr(self.rule, "metric", "per")
+        self._among: str = getattr(self.rule, "among", "all")
+        self._protect: int = getattr(self.rule, "protect", 0)
+
+    def begin(self, curve: Curve) -> None:
+        """A trial is about to start."""
+        self.curves[curve.trial] = curve
+
+    def key(self, trial: int, epoch: int) -> RungKey | None:
+        """The rung that `epoch` is for a trial; None if it is none."""
+        return rung_key(self.rule, self.curves[trial].grid, trial, epoch)
+
+    def value(self, point: Point) -> Value | None:
+        """What the rule compares of an epoch; None where it wants a probe that was not made."""
+        return point.value(self._metric)
+
+    def rung(self, key: RungKey) -> Rung:
+        """The rung at a place; an empty one where nobody has come yet."""
+        found = self.rungs.get(key)
+        return Rung(bandwidth(self.rule)) if found is None else found
+
+    def position(self, curve: Curve, point: Point) -> float:
+        """Where a trial stands among those it is compared with (`Rung`): log2 of its horizon, or its share annealed."""
+        if self._among == "horizon":
+            return math.log2(curve.horizon)
+        return curve.annealed(point.batch) if self._among == "annealed" else 0.0
+
+    def protected(self, trial: int, value: Value) -> bool:
+        """Whether a trial that has just had `value` is among the best `protect` of the study."""
+        better = sum(other < value for number, other in self.leaders.items() if number != trial)
+        return better < self._protect
+
+    def record(
+        self,
+        trial: int,
+        point: Point,
+        decision: str = "continue",
+        *,
+        compared: bool = False,
+        passed: bool | None = None,
+    ) -> None:
+        """Take in an epoch and what was decided after it. An epoch that was recorded before changes nothing.
+
+        `decision` is that of the log: continue, stop or pause. `compared` says that the epoch was a rung, `passed`
+        whether the trial was good enough there.
+        """
+        curve = self.curves[trial]
+        if point.epoch <= curve.epoch:
+            return
+        key, value = self.key(trial, point.epoch) if compared else None, point.value(self._metric)
+        if key is not None and value is not None:
+            if self.rule.compares_averages:
+                value = curve.average(value)
+            rung = self.rungs.setdefault(key, self.rung(key))
+            rung.add(trial, value, self.position(curve, point), decision == "pause")
+            rung.stopped += decision == "stop"
+            curve.fails = 0 if passed else curve.fails + 1
+            if decision == "pause":
+                self.paused[trial] = key
+        curve.add(point, self._metric)
+        curve.ended = curve.ended or decision == "stop"
+        if self._protect and self.protected(trial, curve.best):
+            self.leaders[trial] = curve.best
+            if len(self.leaders) > self._protect:
+                del self.leaders[max(self.leaders, key=lambda number: (self.leaders[number], number))]
+
+    def unpause(self, trial: int, *, stopped: bool = False) -> None:
+        """A trial that waited goes on, or is stopped where it waits."""
+        key = self.paused.pop(trial, None)
+        if key is not None:
+            self.rungs[key].set_paused(trial, False)
+            self.rungs[key].stopped += stopped
+
+    def end(self, trial: int, *, stopped: bool) -> None:
+        """No more epochs come of a trial, wherever it was."""
+        self.curves[trial].ended = True
+        self.unpause(trial, stopped=stopped)
+
+    def under(self, rule: Rule | Mapping[str, Any]) -> History:
+        """The same curves under another rule: at each of its rungs with those who came by, nobody failed or paused."""
+        other = History(rule)
+        for number, curve in self.curves.items():
+            other.begin(Curve(number, curve.grid, curve.config, curve.given_rates))
+            for point in curve.points:
+                compared = point.per is not None and other.key(number, point.epoch) is not None
+                other.record(number, point, compared=compared, passed=True)
+            other.curves[number].ended = curve.ended
+        return other

@@ -1,0 +1,195 @@
+"""Early stopping: pure rules over what the event log has recorded.
+
+`decide` sees the `History` of a study and the epoch that a trial has just had, and says whether it goes on. A rule
+keeps no state of its own. What each kind compares, and with what result:
+
+`asha`       Asynchronous successive halving (Li et al. 2020). Rungs at grace x reduction^k. With weights w_i of the
+             trials that have come to the rung (1, or how alike they are, see below), a trial passes if
+             `sum of w_i over better ones < max(1, floor((1 + sum of w_i) / reduction))`: it ranks among the best
+             floor(n / reduction), or nobody is better. One that does not pass is stopped; with `promote: true` it is
+             paused, and goes on (the highest rung first, then the best value) as soon as it passes among those that
+             have come since. At the end of the budget all that pass have gone on, the rest is stopped.
+`hyperband`  Hyperband (Li et al. 2018) as brackets of ASHA: bracket k has its first rung at grace x reduction^k, a
+             trial belongs to one by its number (`bracket_of`) and is compared within it.
+`median`     Vizier's rule (Golovin et al. 2017): stopped if its lowest value so far is worse than the median of the
+             others' running averages there, that is if more than half of their weight is better. All that have come
+             count, not only those that ran to their end.
+`one_epoch`  The baseline of Egele et al. (2023, arXiv 2307.15422): every trial is paused after its first epoch and the
+             best `keep` of the whole study go on to their end. It needs to know how many trials there will be. A
+             trial goes on as soon as it is certain: `better ones + trials that have not come yet < keep`.
+`extrapolation`  A learning-curve model that is given the schedule (`tuner/study/rules/extrapolation.py`) says where
+             each running trial ends, and how sure that is. Stopped if the chance of ending among the best `top` of the
+             study (what the ended ones have reached, what is predicted for the running ones) is below `chance`. Nobody
+             is stopped before `min_curves` trials have come to their end, nor who is among the best `protect` so far.
+`pbt`        Population Based Training (Jaderberg et al. 2017), see `tuner/study/rules/population.py`. A trial is
+             paused at each multiple of `interval`, so that the population advances together; where one of the worst is
+             to go on, a new trial goes on from one of the best in its place.
+`none`       Everyone runs to the end.
+
+Guards that comparing rules share: `min_curves` (nobody fails where fewer have come, by weight, itself included),
+`protect` (who is among the study's best k by the lowest value so far passes), `patience` (stopped at the k-th rung
+failed in a row).
+
+`among: horizon` and `among: annealed` weigh the others by `exp(-(d / bandwidth)^2 / 2)` (`BANDWIDTHS`) with d the
+distance in log2 of the horizon, or in `Curve.annealed` at the rung's batch. At an equal batch a trial that has already
+annealed looks better than one with a long tail ahead; among its like it does not. While few alike have come the weights
+add up to less than one better trial, and nobody is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from search_spaces.stopping import (
+    ASHAStopping,
+    ComparingRule,
+    ExtrapolationStopping,
+    HalvingRule,
+    MedianStopping,
+    OneEpochStopping,
+    PBTStopping,
+)
+from tuner.study.rules import extrapolation, population
+from tuner.study.rules.history import Curve, History, Point
+from tuner.study.rules.rungs import Grid, Rung, RungKey, Value, passing, places, probe_epochs, read_rule, value_of
+
+__all__ = [
+    "Curve",
+    "Decision",
+    "Grid",
+    "History",
+    "Point",
+    "Rung",
+    "RungKey",
+    "Value",
+    "decide",
+    "places",
+    "probe_epochs",
+    "promotable",
+    "read_rule",
+    "value_of",
+]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with a trial after an epoch. At most one of `stop` and `pause` is true."""
+
+    stop: bool = False
+    pause: bool = False
+    """Its attempt ends, and `promotable` may name it later."""
+    rung: int | None = None
+    """The epoch, if it was compared there."""
+    passed: bool | None = None
+    """Whether it was good enough there; one that was not may still go on (patience)."""
+    reason: str | None = None
+
+
+def decide(history: History, trial: int, point: Point) -> Decision:
+    """Whether a trial goes on after the epoch `point`, which is not recorded yet.
+
+    Only for an epoch before its last, and not one that was recorded before.
+    """
+    return RULES[history.rule.kind](history, history.curves[trial], point)  # type: ignore[attr-defined]
+
+
+def _halving(history: History, curve: Curve, point: Point) -> Decision:
+    rule, key = history.rule, history.key(curve.trial, point.epoch)
+    value = point.value(rule.metric) if isinstance(rule, HalvingRule) else None
+    if key is None or value is None:
+        return Decision()
+    better, others = history.rung(key).standing(value, history.position(curve, point))
+    kept = float(passing(others, rule.reduction))  # type: ignore[attr-defined]
+    text = f"rank {1 + better:.4g} of {1 + others:.4g} at {key}; {kept:.0f} went on"
+    return _guarded(history, curve, point, failed=better >= kept, others=others, text=text)
+
+
+def _median(history: History, curve: Curve, point: Point) -> Decision:
+    rule, key = history.rule, history.key(curve.trial, point.epoch)
+    value = point.value(rule.metric) if isinstance(rule, MedianStopping) else None
+    if key is None or value is None:
+        return Decision()
+    best = min(curve.best, value)
+    better, others = history.rung(key).standing(best, history.position(curve, point))
+    text = f"its best is worse than the running averages of {better:.3g} of {others:.3g} others at {key}"
+    return _guarded(history, curve, point, failed=better > others / 2, others=others, text=text)
+
+
+def _guarded(history: History, curve: Curve, point: Point, *, failed: bool, others: float, text: str) -> Decision:
+    """The decision at a rung after the guards."""
+    rule = history.rule
+    assert isinstance(rule, ComparingRule)  # noqa: S101  only such rules get here
+    best = min(curve.best, point.value("per" if rule.metric == "probe" else rule.metric) or curve.best)  # type: ignore[attr-defined]
+    if not failed or 1 + others < rule.min_curves or history.protected(curve.trial, best):
+        return Decision(rung=point.epoch, passed=True)
+    fails = curve.fails + 1
+    if fails < rule.patience:
+        return Decision(rung=point.epoch, passed=False, reason=f"{text}; {fails} of {rule.patience} rungs in a row")
+    pause = isinstance(rule, ASHAStopping) and rule.promote
+    return Decision(stop=not pause, pause=pause, rung=point.epoch, passed=False, reason=text)
+
+
+def _one_epoch(history: History, curve: Curve, point: Point) -> Decision:
+    rule = history.rule
+    key = history.key(curve.trial, point.epoch)
+    if not isinstance(rule, OneEpochStopping) or key is None or point.value(rule.metric) is None:
+        return Decision()
+    return Decision(pause=True, rung=point.epoch, passed=False, reason=f"waits for the best {rule.keep} of all")
+
+
+def _extrapolation(history: History, curve: Curve, point: Point) -> Decision:
+    rule = history.rule
+    assert isinstance(rule, ExtrapolationStopping)  # noqa: S101  the table below says so
+    if history.key(curve.trial, point.epoch) is None:
+        return Decision()
+    finished = sum(other.ended and other.epoch >= other.epochs for other in history.curves.values())
+    best = min(curve.best, point.value("per") or curve.best)
+    if finished < rule.min_curves or history.protected(curve.trial, best):
+        return Decision(rung=point.epoch, passed=True)
+    outlook = extrapolation.outlook(history, curve, point, rule.top)
+    if outlook is None or outlook.chance >= rule.chance:
+        return Decision(rung=point.epoch, passed=True)
+    return Decision(stop=True, rung=point.epoch, passed=False, reason=str(outlook))
+
+
+def _pbt(history: History, curve: Curve, point: Point) -> Decision:
+    if history.key(curve.trial, point.epoch) is None:
+        return Decision()
+    return Decision(pause=True, rung=point.epoch)
+
+
+def _none(history: History, curve: Curve, point: Point) -> Decision:
+    return Decision()
+
+
+RULES: dict[str, Callable[[History, Curve, Point], Decision]] = {
+    "asha": _halving,
+    "hyperband": _halving,
+    "median": _median,
+    "one_epoch": _one_epoch,
+    "extrapolation": _extrapolation,
+    "pbt": _pbt,
+    "none": _none,
+}
+"""What decides, by the rule's kind."""
+
+
+def promotable(history: History, outstanding: int) -> int | None:
+    """The paused trial that is to go on before a new one is started; None if there is none.
+
+    `outstanding` counts the trials that have not come to their first rung yet, those not yet started included.
+    """
+    rule = history.rule
+    if not history.paused:
+        return None
+    if isinstance(rule, OneEpochStopping):
+        rung = history.rung(RungKey(1))
+        ranked = sorted(rung.values.items(), key=lambda item: (item[1], item[0]))
+        sure = [trial for trial, _ in ranked[: max(0, rule.keep - outstanding)]]
+        return next((trial for trial in sure if trial in history.paused), None)
+    if isinstance(rule, PBTStopping):
+        return population.next_member(history)
+    assert isinstance(rule, ASHAStopping)  # noqa: S101  no other rule pauses
+    at_rungs = (history.rungs[key].promotable(rule.reduction) for key in sorted(history.rungs, reverse=True))
+    return next((trial for trial in at_rungs if trial is not None), None)

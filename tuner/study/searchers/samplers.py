@@ -1,0 +1,366 @@
+"""The kinds of searcher: what makes the next proposal from what has been told.
+
+Every proposal uses a new Optuna sampler, seeded by (search seed, trial number, draw). What a kind remembers between
+proposals is a function of the trials told, in the order in which they ended, so a replayed study has the same memory:
+
+- `tpe`, `random`: nothing.
+- `gp`: nothing; each proposal fits a model to a copy of the trials in which a stopped or diverged trial has the worst
+  value of those that ended (Optuna's own leaves such trials out, and proposes beside them again). At most `most`
+  trials: the cost grows with their cube.
+- `cmaes`: its distribution. A generation is the next `population` results, in the order of their ends and whatever
+  distribution they were drawn from: under early stopping the good trials of a generation are the last to end, and
+  whoever closes a generation before that learns from the bad ones alone. Only ranks count: completed ones by value,
+  then stopped ones by how far they came, then diverged ones.
+- `qmc`: nothing; trial n is the n-th point of the sequence that keeps the space's constraints.
+- `nsga2`: the generation of each trial and the parents of each generation, as Optuna's attributes.
+
+Dimensions with a condition have no place in a model of all trials. `tpe` has a model for each group of dimensions
+that occur together; `nsga2` takes their values from a parent that has them; `gp` and `cmaes` draw them one by one by
+TPE, `cmaes` the choices too.
+
+Seconds of one core for a proposal in the shipped space of 25 dimensions, 100 / 1,000 trials told: `random`, `qmc` 0.002
+/ 0.002, `nsga2` 0.002 / 0.003, `cmaes` 0.02 / 0.06 (the choices by TPE), `tpe` 0.02 / 0.10, `gp` 0.5 / 0.9.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search_spaces import Space
+from search_spaces.space import Dimension
+from tuner.study.searchers.unit_cube import free_numbers, from_unit, to_unit
+
+MAX_DRAWS = 200
+"""How often a proposal that breaks a declared constraint is drawn again."""
+
+
+def distribution(dimension: Dimension) -> BaseDistribution:
+    """The Optuna distribution of a sampled dimension."""
+    if dimension.kind == "choice":
+        return CategoricalDistribution(dimension.choices)
+    if dimension.kind in ("int", "log_int"):
+        return IntDistribution(int(dimension.low or 0), int(dimension.high or 0), log=dimension.kind == "log_int")
+    low, high = float(dimension.low or 0), float(dimension.high or 0)
+    return FloatDistribution(low, high, log=dimension.kind == "log_uniform")
+
+
+def free_dimensions(space: Space) -> list[Dimension]:
+    """The dimensions that every trial has: sampled and without a condition."""
+    return [dimension for dimension in space.dimensions if dimension.sampled and not dimension.when]
+
+
+def apart(space: Space, kind: str) -> list[str]:
+    """The paths that a kind's model leaves out, so that they are drawn one by one."""
+    sampled = [dimension for dimension in space.dimensions if dimension.sampled]
+    if kind == "gp":
+        modelled = free_dimensions(space)
+    elif kind == "cmaes":
+        modelled = free_numbers(space.dimensions)
+    else:
+        modelled = sampled
+    inside = {dimension.name for dimension in modelled}
+    return [dimension.name for dimension in sampled if dimension.name not in inside]
+
+
+class Method:
+    """A kind of searcher over a space: TPE and random search as they are, the base of the others.
+
+    `draws` is how many draws a proposal may take from the model; the rest are random. (A model may insist on a region
+    that a constraint forbids.)
+    """
+
+    draws = 50
+
+    def __init__(self, space: Space, settings: Mapping[str, Any], seed: int) -> None:
+        self.space, self.settings, self.seed = space, settings, seed
+
+    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
+        """The sampler of a draw for trial `number`; `ended` are the trials told, in the order of their ends."""
+        if self.settings["kind"] == "random":
+            return optuna.samplers.RandomSampler(seed=seed)
+        return _tpe(self.settings["startup_trials"], seed)
+
+    def view(self, study: optuna.Study) -> optuna.Study:
+        """The study that the sampler is to see."""
+        return study
+
+    def born(self) -> dict[str, Any]:
+        """Optuna's attributes of a trial that ended before the study began."""
+        return {}
+
+    def refused(self, study: optuna.Study, trial: optuna.trial.Trial) -> None:
+        """A draw broke a constraint: it counts for nothing."""
+        study.tell(trial, state=TrialState.FAIL)
+
+    def added(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """A trial was added that this process did not draw: it was replayed, or is a start point."""
+
+
+def _tpe(startup: int, seed: int, *, joint: bool = True) -> BaseSampler:
+    with warnings.catch_warnings():
+        # `group` has been marked experimental since 2020; conditional spaces need it.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.TPESampler(
+            n_startup_trials=startup, multivariate=joint, group=joint, constant_liar=True, seed=seed
+        )
+
+
+class _Given(BaseSampler):
+    """Gives the samples at hand, and asks another sampler for the rest."""
+
+    def __init__(self, given: Mapping[str, Any], other: BaseSampler) -> None:
+        self._given, self._other = given, other
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, name: str, kind: BaseDistribution) -> Any:
+        if name in self._given:
+            return self._given[name]
+        return self._other.sample_independent(study, trial, name, kind)
+
+
+class QMC(Method):
+    """Points of a scrambled Sobol sequence with a coordinate for every dimension, active or not."""
+
+    def __init__(self, space: Space, settings: Mapping[str, Any], seed: int) -> None:
+        from scipy.stats.qmc import Sobol
+
+        super().__init__(space, settings, seed)
+        self._dimensions = [dimension for dimension in space.dimensions if dimension.sampled]
+        self._engine = Sobol(len(self._dimensions), scramble=True, seed=seed)
+        self._block: list[Any] = []
+        self._kept: list[dict[str, Any]] = []
+
+    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
+        """The point of trial `number`."""
+        tried = 0
+        while len(self._kept) <= number and tried < MAX_DRAWS:
+            point, tried = self._next(), tried + 1
+            if not self.space.violations(self.space.suggest(_Point(point))):
+                self._kept.append(point)
+                tried = 0
+        given = self._kept[number] if number < len(self._kept) else point
+        return _Given(given, optuna.samplers.RandomSampler(seed=seed))
+
+    def _next(self) -> dict[str, Any]:
+        if not self._block:
+            self._block = list(self._engine.random(64))
+        point = self._block.pop(0)
+        return {d.name: from_unit(d, float(u)) for d, u in zip(self._dimensions, point, strict=True)}
+
+
+class _Point:
+    """Answers `Space.suggest` with the samples of a point."""
+
+    def __init__(self, point: Mapping[str, Any]) -> None:
+        self._point = point
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return float(self._point[name])
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return int(self._point[name])
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return self._point[name]
+
+
+class CMAES(Method):
+    """CMA-ES over the unconditional ranges, from the best of the first results; the rest by TPE, one by one."""
+
+    def __init__(self, space: Space, settings: Mapping[str, Any], seed: int) -> None:
+        super().__init__(space, settings, seed)
+        self._dimensions = free_numbers(space.dimensions)
+        self._optimizer: Any = None
+        self._used = 0
+
+    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
+        """A draw from the distribution that the results so far give."""
+        other = _tpe(self.settings["startup_trials"], seed, joint=False)
+        self._advance(ended)
+        if self._optimizer is None:
+            return other if not self._dimensions else _Given({}, other)
+        self._optimizer.reseed_rng(seed)
+        point = self._optimizer.ask()
+        given = {d.name: from_unit(d, float(u)) for d, u in zip(self._dimensions, point, strict=True)}
+        return _Given(given, other)
+
+    def _advance(self, ended: Sequence[FrozenTrial]) -> None:
+        """Take in the results that have come since, a whole generation at a time."""
+        names = {dimension.name for dimension in self._dimensions}
+        results = [trial for trial in ended if names <= trial.params.keys()]
+        if self._optimizer is None:
+            startup = self.settings["startup_trials"]
+            if len(self._dimensions) < 2 or len(results) < startup:
+                return
+            # Exactly so many, however many there are by now: a replay comes here later than the live search did.
+            self._optimizer, self._used = self._begin(min(results[:startup], key=standing)), startup
+        size = self._optimizer.population_size
+        while len(results) - self._used >= size:
+            generation = results[self._used : self._used + size]
+            order = sorted(standing(trial) for trial in generation)
+            told = [(self._point(trial), float(order.index(standing(trial)))) for trial in generation]
+            self._optimizer.tell(told)
+            self._used += size
+
+    def _begin(self, best: FrozenTrial) -> Any:
+        from cmaes import CMA
+
+        bounds = np.tile([0.0, 1.0], (len(self._dimensions), 1))
+        return CMA(
+            mean=self._point(best),
+            sigma=self.settings["sigma"],
+            bounds=bounds,
+            n_max_resampling=10 * len(self._dimensions),
+            seed=0,
+            population_size=self.settings["population"],
+        )
+
+    def _point(self, trial: FrozenTrial) -> Any:
+        return np.array([to_unit(dimension, trial.params[dimension.name]) for dimension in self._dimensions])
+
+
+def standing(trial: FrozenTrial) -> tuple[float, float, float]:
+    """Sorts ended trials as TPE does: completed by value, stopped by how far and how well, diverged last."""
+    if trial.state == TrialState.COMPLETE:
+        return 0.0, trial.value, 0.0
+    if trial.intermediate_values:
+        step = max(trial.intermediate_values)
+        value = trial.intermediate_values[step]
+        return 1.0, -step, math.inf if math.isnan(value) else value
+    return 2.0, 0.0, 0.0
+
+
+class GP(Method):
+    """A Gaussian process over the unconditional dimensions; conditional ones by TPE, one by one."""
+
+    draws = 5
+
+    def refused(self, study: optuna.Study, trial: optuna.trial.Trial) -> None:
+        """A draw broke a constraint: the model, whose best point it is, is told that it is as bad as any."""
+        values = [each.values for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+        if values and trial.params.keys() >= {d.name for d in free_dimensions(self.space)}:
+            study.tell(trial, [max(column) for column in zip(*values, strict=True)])
+        else:
+            study.tell(trial, state=TrialState.FAIL)
+
+    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
+        """Optuna's sampler for a copy of the trials (`view`)."""
+        free = {d.name: distribution(d) for d in free_dimensions(self.space)}
+        startup = self.settings["startup_trials"]
+        return _GP({name: kind for name, kind in free.items() if not kind.single()}, startup, seed)
+
+    def view(self, study: optuna.Study) -> optuna.Study:
+        """A copy of the trials that can be modelled; stopped and diverged ones have the worst value there is."""
+        names = {dimension.name for dimension in free_dimensions(self.space)}
+        trials = [trial for trial in study.get_trials(deepcopy=False) if names <= trial.params.keys()]
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        view = optuna.create_study(directions=study.directions)
+        values = {trial.number: trial.values for trial in complete}
+        if len(study.directions) == 1 and complete:
+            worst = max(trial.value for trial in complete)
+            values |= {trial.number: [worst] for trial in trials if trial.state == TrialState.PRUNED}
+        kept = self._kept([trial for trial in trials if trial.number in values], values)
+        for trial in kept:
+            view.add_trial(
+                create_trial(values=values[trial.number], params=trial.params, distributions=trial.distributions)
+            )
+        for trial in running:
+            view.add_trial(
+                create_trial(state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions)
+            )
+        return view
+
+    def _kept(self, trials: list[FrozenTrial], values: Mapping[int, Sequence[float]]) -> list[FrozenTrial]:
+        most = self.settings["most"]
+        if len(trials) <= most:
+            return trials
+        best = sorted(trials, key=lambda trial: (values[trial.number][0], trial.number))[: most // 2]
+        chosen = {trial.number for trial in best}
+        latest = [trial for trial in reversed(trials) if trial.number not in chosen][: most - len(best)]
+        chosen |= {trial.number for trial in latest}
+        return [trial for trial in trials if trial.number in chosen]
+
+
+class _GP(optuna.samplers.GPSampler):
+    """Optuna's GP over given dimensions: its own takes those that all trials so far happen to share."""
+
+    def __init__(self, free: dict[str, BaseDistribution], startup: int, seed: int) -> None:
+        other = _tpe(startup, seed, joint=False)
+        super().__init__(
+            seed=seed, independent_sampler=other, n_startup_trials=startup, warn_independent_sampling=False
+        )
+        self._free = free
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._free
+
+
+class NSGA2(Method):
+    """NSGA-II; trials that did not come from it (start points) belong to the generation in which they began."""
+
+    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
+        """A child of two parents, or a random point in the first generation."""
+        return self._sampler(seed)
+
+    def _sampler(self, seed: int) -> _NSGA2:
+        free = {d.name: distribution(d) for d in free_dimensions(self.space)}
+        return _NSGA2({name: kind for name, kind in free.items() if not kind.single()}, self.settings, seed)
+
+    def born(self) -> dict[str, Any]:
+        """They are of the first generation."""
+        return {self._sampler(0)._get_generation_key(): 0}
+
+    def added(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """The generation, and with the first of a new one its parents, are settled when a trial begins."""
+        sampler = self._sampler(0)
+        sampler.get_parent_population(study, sampler.get_trial_generation(study, trial))
+
+
+class _NSGA2(optuna.samplers.NSGAIISampler):
+    """Optuna's NSGA-II over given dimensions; conditional ones come from a parent that has them, or are drawn."""
+
+    def __init__(self, free: dict[str, BaseDistribution], settings: Mapping[str, Any], seed: int) -> None:
+        super().__init__(
+            population_size=settings["population"],
+            crossover_prob=settings["crossover"],
+            mutation_prob=settings["mutation"],
+            seed=seed,
+        )
+        self._free, self._seed_rng = free, np.random.default_rng(seed)
+        self._mutation = settings["mutation"] if settings["mutation"] is not None else 1 / max(1, len(free))
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._free
+
+    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, name: str, kind: BaseDistribution) -> Any:
+        if name not in self._free and self._seed_rng.random() >= self._mutation:
+            parents = self.get_parent_population(study, self.get_trial_generation(study, trial))
+            having = [parent.params[name] for parent in parents if name in parent.params]
+            if having:
+                return having[int(self._seed_rng.integers(len(having)))]
+        return super().sample_independent(study, trial, name, kind)
+
+
+METHODS: dict[str, type[Method]] = {
+    "tpe": Method,
+    "random": Method,
+    "gp": GP,
+    "cmaes": CMAES,
+    "qmc": QMC,
+    "nsga2": NSGA2,
+}

@@ -1,0 +1,186 @@
+"""The searcher: Optuna proposes, and is told the truth.
+
+`OptunaSearcher` holds an in-memory Optuna study that is filled from events alone. Each proposal uses a new sampler
+seeded by (search seed, trial number, draw), so the searcher has no state but the log: a replayed study proposes what
+it would have proposed. The kinds are in `tuner/study/searchers/samplers.py`.
+
+What Optuna is told: a trial that ran to its end is COMPLETE with the objectives; a stopped one is PRUNED with the
+value of each rung it reached; a diverged one ranks below everything (FAIL, and its point again as PRUNED without any
+value, which TPE sorts last); a trial that failed for another reason is FAIL and says nothing about its configuration.
+Optuna has no pruning where there are several objectives: there a stopped trial is FAIL, which tells the sampler
+nothing. (It was stopped for its PER alone, and may be the cheapest there is.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search_spaces import InputError, Space
+from tuner.study.searchers.samplers import MAX_DRAWS, METHODS, distribution
+from tuner.study.searchers.warm_start import ENOUGH
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def distributions(space: Space, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
+    """The Optuna distribution of each sampled parameter in `params`."""
+    return {d.name: distribution(d) for d in space.dimensions if d.name in params}
+
+
+class OptunaSearcher:
+    """Proposes the parameters of a trial from the trials it has been told about; `objectives` is their number.
+
+    `earlier` are other studies' trials (`tuner.study.searchers.warm_start.discounted`); those that do not compare with
+    this study's are forgotten when it has enough of its own.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        searcher: Mapping[str, Any],
+        seed: int,
+        objectives: int = 1,
+        earlier: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self._space, self._settings, self._seed, self._objectives = space, searcher, seed, objectives
+        self._earlier = earlier
+        self._completed = 0
+        self._own: list[tuple[str, tuple[Any, ...]]] | None = None
+        """What has been told of this study, while earlier trials may have to be forgotten."""
+        self._begin(earlier)
+        if any(not trial["compares"] for trial in earlier):
+            self._own = []
+
+    def _begin(self, earlier: Sequence[Mapping[str, Any]]) -> None:
+        self._study = optuna.create_study(directions=["minimize"] * self._objectives)
+        self._optuna_number: dict[int, int] = {}
+        self._proposed: dict[int, int] = {}
+        self._ends: list[int] = []
+        """Optuna's numbers of the trials that told something, in the order of their ends."""
+        self._method = METHODS[self._settings["kind"]](self._space, self._settings, self._seed)
+        single = self._objectives == 1
+        for trial in earlier:
+            params, status = trial["params"], trial["status"]
+            kinds = distributions(self._space, params)
+            if status == "completed":
+                done = create_trial(values=trial["values"], params=params, distributions=kinds)
+                done.system_attrs = self._method.born()
+                self._study.add_trial(done)
+                # CMA-ES begins at the best of so many; they are in the order of their values.
+                if len(self._ends) < self._settings.get("startup_trials", 0):
+                    self._ends.append(len(self._study.get_trials(deepcopy=False)) - 1)
+            elif status == "diverged" or single:
+                reached = {trial["epochs"]: trial["values"][0]} if status == "stopped" else {}
+                self._study.add_trial(
+                    create_trial(
+                        state=TrialState.PRUNED, params=params, distributions=kinds, intermediate_values=reached
+                    )
+                )
+
+    def _note(self, what: str, *told: Any) -> None:
+        if self._own is not None:
+            self._own.append((what, told))
+
+    def _forget(self) -> None:
+        """Go on as one who was told only of earlier trials that compare, and of this study."""
+        own, self._own = self._own or [], None
+        self._begin([trial for trial in self._earlier if trial["compares"]])
+        for what, told in own:
+            getattr(self, what)(*told)
+
+    def propose(self, number: int) -> dict[str, Any]:
+        """The sampled parameters of trial `number`. Raises InputError if no draw fits the space's constraints."""
+        study = self._method.view(self._study)
+        all_trials = self._study.get_trials(deepcopy=False)
+        ended = [all_trials[which] for which in self._ends]
+        for draw in range(MAX_DRAWS):
+            seed = int(np.random.SeedSequence([self._seed, number, draw]).generate_state(1)[0])
+            if draw < self._method.draws:
+                study.sampler = self._method.sampler(study, ended, number, seed)
+            else:
+                study.sampler = optuna.samplers.RandomSampler(seed=seed)
+            trial = study.ask()
+            params = self._space.suggest(trial)
+            broken = self._space.violations(params)
+            if not broken:
+                if study is self._study:
+                    _forget_draw(trial)
+                    self._proposed[number] = trial.number
+                return params
+            self._method.refused(study, trial)
+        raise InputError(
+            f"{self._space.name}: none of {MAX_DRAWS} draws kept the constraint '{broken[0]}'; "
+            "widen the ranges or loosen the constraint"
+        )
+
+    def withdraw(self, number: int) -> None:
+        """The proposal for trial `number` is not taken up (a simulated search takes the nearest recorded run)."""
+        if number in self._proposed:  # some methods draw in a study of their own
+            self._study.tell(self._proposed.pop(number), state=TrialState.FAIL)
+
+    def started(self, number: int, params: Mapping[str, Any]) -> None:
+        """A trial runs with `params`; it counts as running until it ends."""
+        self._note("started", number, params)
+        if number in self._proposed:
+            self._optuna_number[number] = self._proposed.pop(number)
+            return
+        self._study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING, params=dict(params), distributions=distributions(self._space, params)
+            )
+        )
+        self._optuna_number[number] = len(self._study.get_trials(deepcopy=False)) - 1
+        self._method.added(self._study, self._frozen(self._optuna_number[number]))
+
+    def rung(self, number: int, epoch: int, per: float) -> None:
+        """The PER that a trial had at a rung."""
+        self._note("rung", number, epoch, per)
+        frozen = self._frozen(self._optuna_number[number])
+        single = len(self._study.directions) == 1
+        if single and frozen.state == TrialState.RUNNING and epoch not in frozen.intermediate_values:
+            optuna.trial.Trial(self._study, frozen._trial_id).report(per, epoch)
+
+    def ended(self, number: int, status: str, objective: float | Sequence[float] | None) -> None:
+        """A trial ended for good; `objective` is its value, or those of several objectives, None if there is none."""
+        self._note("ended", number, status, objective)
+        trial = self._optuna_number.pop(number)
+        if status == "completed" and objective is not None:
+            self._study.tell(trial, objective)
+            self._ends.append(trial)
+        elif status == "stopped" and len(self._study.directions) == 1:
+            self._study.tell(trial, state=TrialState.PRUNED)
+            self._ends.append(trial)
+        else:
+            self._study.tell(trial, state=TrialState.FAIL)
+            if status in ("diverged", "completed"):
+                frozen = self._frozen(trial)
+                worst = create_trial(state=TrialState.PRUNED, params=frozen.params, distributions=frozen.distributions)
+                self._study.add_trial(worst)
+                self._ends.append(len(self._study.get_trials(deepcopy=False)) - 1)
+        self._completed += status == "completed"
+        if self._own is not None and self._completed >= ENOUGH:
+            self._forget()
+
+    def _frozen(self, optuna_number: int) -> FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[optuna_number]
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """What Optuna knows, in its own order (rejected draws included as FAIL)."""
+        return self._study.get_trials(deepcopy=True)
+
+
+def _forget_draw(trial: optuna.trial.Trial) -> None:
+    """Drop what a sampler noted of its draw: it may name dimensions that turned out inactive.
+
+    A running trial then counts with the parameters it runs with, which is all that a replay knows.
+    """
+    for key in list(trial.storage.get_trial_system_attrs(trial._trial_id)):
+        if "relative_params" in key:
+            trial.storage.set_trial_system_attr(trial._trial_id, key, "")

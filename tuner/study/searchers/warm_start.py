@@ -1,0 +1,212 @@
+"""`--warm-start STUDY`: what earlier studies found, told to the searcher and to nobody else.
+
+The trials that are told are written into the study's first event, so that resuming needs the log alone. They are never
+trials of the study: no rung, no table and no `best` knows them.
+
+What is told of an earlier trial: its point in this space, a dimension for each setting of the same dotted path, and its
+objectives. A trial outside the space is left out as a whole, for its result came about by a setting that cannot be had
+here (and a trial with a part of a point would break up TPE's joint model). Dimensions that its table lacks are left
+out of it.
+
+Older data counts for less than the study's own. Its values are pulled half-way to the median of their study, so that
+an earlier trial steers and soon is overtaken: its neighbourhood is seen as good or bad, but a trial of this study that
+does as well ranks before it. Values of other data, or of settings that this space fixes at another value, do not
+compare with this study's at all, however far they are pulled: they steer the beginning, and are forgotten once the
+study has `ENOUGH` completed trials of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from search_spaces import InputError, Space
+from search_spaces.config import to_dict
+from search_spaces.parsing.settings import same
+from search_spaces.space import Dimension
+from search_spaces.wording import show
+
+ENOUGH = 10
+"""Completed trials of a study after which values that do not compare with its own are forgotten."""
+PULLED = 0.5
+"""How far a value is pulled to the median of its study."""
+MOST = 500
+"""Trials taken from a study: the latest."""
+_TOLERANCE = 1e-9
+_ENDED = ("completed", "stopped", "diverged")
+
+Told = dict[str, Any]
+
+
+def gather(
+    space: Space, results_dir: Path, studies: Sequence[str], settings: Mapping[str, Any]
+) -> tuple[list[Told], list[str]]:
+    """What to tell of these studies' trials, and a note on each study. `settings` are those of the new study.
+
+    Each is {study, trial, status, params, values, epochs, compares}. Raises InputError for a study that does not exist,
+    has no trial in the space, or varies none of its dimensions.
+    """
+    from results.store.tables import load_tables
+
+    objectives = [settings["objective"], *settings["costs"]]
+    told: list[Told] = []
+    notes: list[str] = []
+    for name in dict.fromkeys(studies):
+        tables, _ = load_tables(results_dir, [name], ("studies", "trials"))
+        about = tables["studies"].to_pylist()[0]
+        rows = [row for row in tables["trials"].to_pylist() if row["status"] in _ENDED][-MOST:]
+        same_data = about["data_fingerprint"] == settings["data"]["fingerprint"]
+        found, reasons = _of_study(space, name, rows, objectives, same_data)
+        common = _varied(found)
+        left_out = "; ".join(f"{count} {why}" for why, count in reasons.most_common(4))
+        if not found:
+            what = f"none of its {len(rows)} ended trials can be told ({left_out})" if rows else "no trial has ended"
+            raise InputError(f"--warm-start {name}: {what}; name another study, or leave it out")
+        if not common:
+            raise InputError(
+                f"--warm-start {name}: its trials vary no dimension of this space "
+                f"({', '.join(d.path for d in space.dimensions if d.sampled)}); name another study, or leave it out"
+            )
+        told += found
+        brief = sum(not trial["compares"] for trial in found)
+        notes.append(
+            f"warm start from {name}: {len(found)} of {len(rows)} trials told, in common: {', '.join(common)}"
+            + (f"; left out: {left_out}" if left_out else "")
+            + (f"; {brief} of other data or fixed settings, for the beginning only" if brief else "")
+        )
+    return told, notes
+
+
+def _of_study(
+    space: Space, study: str, rows: Sequence[Mapping[str, Any]], objectives: Sequence[str], same_data: bool
+) -> tuple[list[Told], Counter[str]]:
+    found: list[Told] = []
+    reasons: Counter[str] = Counter()
+    for row in rows:
+        values = [row.get(name) for name in objectives]
+        if row["status"] != "diverged" and None in values:
+            reasons[f"without {objectives[values.index(None)]}"] += 1
+            continue
+        params, outside = point_of(space, row)
+        if outside is not None or not params:
+            reasons[f"outside the space ({outside})" if outside else "without any of its settings"] += 1
+            continue
+        found.append(
+            {
+                "study": study,
+                "trial": row["trial"],
+                "status": row["status"],
+                "params": params,
+                "values": values if row["status"] != "diverged" else None,
+                "epochs": row["epochs"] or 0,
+                "compares": same_data and _fixed_alike(space, params, row),
+            }
+        )
+    return found, reasons
+
+
+def _column(path: str) -> str:
+    return re.sub(r"\W", "_", path)
+
+
+def point_of(space: Space, row: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """(parameters of `space` at a row of the trials table, the path of the first value that is outside it).
+
+    Dimensions whose column is missing, or whose condition does not hold in the row, have no parameter.
+    """
+    params: dict[str, Any] = {}
+    for dimension in space.dimensions:
+        active = all(
+            any(same(row.get(_column(path)), value) for value in values) for path, values in dimension.when.items()
+        )
+        value = row.get(_column(dimension.path))
+        if not dimension.sampled or not active or value is None:
+            continue
+        other = row.get(_column(dimension.of)) if dimension.of else None
+        inside = inside_of(dimension, dimension.sample(value, other))
+        if inside is None:
+            return {}, dimension.path
+        params[dimension.name] = inside[0]
+    return params, None
+
+
+def inside_of(dimension: Dimension, sample: Any) -> tuple[Any] | None:
+    """The sample as the dimension has it, alone in a tuple; None if it is not in its range or choices."""
+    if dimension.kind == "choice":
+        for choice in dimension.choices:
+            text = json.dumps(choice) if isinstance(choice, list | tuple) else choice  # as the tables hold lists
+            if same(sample, choice) or same(sample, text):
+                return (choice,)
+        return None
+    if isinstance(sample, bool) or not isinstance(sample, int | float):
+        return None
+    low, high = float(dimension.low or 0), float(dimension.high or 0)
+    margin = _TOLERANCE * max(abs(low), abs(high))
+    if not low - margin <= sample <= high + margin:
+        return None
+    if dimension.kind in ("int", "log_int"):
+        return (int(sample),) if float(sample).is_integer() else None
+    return (min(max(float(sample), low), high),)
+
+
+def _fixed_alike(space: Space, params: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether the row has the values that the space fixes; False where its point is not whole."""
+    from results.store.replay import flat_config
+
+    try:
+        here = flat_config(to_dict(space.config(params, 0)))
+    except InputError:
+        return False
+    searched = {_column(dimension.path) for dimension in space.dimensions}
+    return all(
+        value is None or row.get(name) is None or _alike(value, row[name])
+        for name, value in here.items()
+        if name not in searched and name not in ("training_device", "training_precision")
+    )
+
+
+def _alike(a: Any, b: Any) -> bool:
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (a, b))
+    return bool(abs(a - b) <= _TOLERANCE * abs(a)) if numbers else bool(a == b)
+
+
+def _varied(found: Sequence[Told]) -> list[str]:
+    """The dimensions in which these trials differ; for a single trial, all that it has."""
+    values: dict[str, set[str]] = {}
+    for trial in found:
+        for name, value in trial["params"].items():
+            values.setdefault(name, set()).add(show(value))
+    return [name for name, seen in values.items() if len(seen) > 1 or len(found) == 1]
+
+
+def discounted(told: Sequence[Told], space: Space) -> list[Told]:
+    """What the searcher is to count them with: those inside `space`, values pulled, the best of the first objective
+    first.
+
+    The space may be another one than at the beginning, if a resume brought it.
+    """
+    inside = [trial for trial in told if _fits(space, trial["params"])]
+    medians: dict[str, list[float]] = {}
+    for study in {trial["study"] for trial in inside}:
+        of_study = [trial["values"] for trial in inside if trial["study"] == study and trial["status"] == "completed"]
+        medians[study] = [median(column) for column in zip(*of_study, strict=True)]
+    pulled = [
+        {
+            **trial,
+            "values": [value + PULLED * (middle - value) for value, middle in zip(trial["values"], centre, strict=True)]
+            if trial["status"] == "completed" and (centre := medians[trial["study"]])
+            else trial["values"],
+        }
+        for trial in inside
+    ]
+    return sorted(pulled, key=lambda trial: (_ENDED.index(trial["status"]), trial["values"] or [0.0]))
+
+
+def _fits(space: Space, params: Mapping[str, Any]) -> bool:
+    dimensions = {dimension.name: dimension for dimension in space.dimensions}
+    return all(name in dimensions and inside_of(dimensions[name], value) is not None for name, value in params.items())

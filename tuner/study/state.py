@@ -1,0 +1,296 @@
+"""The state of a study as a replay of its event log.
+
+`StudyState` is filled by `apply`, event by event: live events and replayed ones go through the same lines, so a
+resumed search is in the state in which it was left. What is decided and written is in `tuner/study/study.py`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from search_spaces import RunConfig, Space
+from tuner.study import budgets, checkpoints, faults, objectives
+from tuner.study.rules.stopping import Curve, History, Point
+
+if TYPE_CHECKING:
+    from tuner.study.searchers.searcher import OptunaSearcher
+
+FINAL = ("completed", "stopped", "diverged", "failed")
+"""The states that a trial does not leave; `running` and `interrupted` ones go on when the study is resumed."""
+OPEN = ("running", "interrupted", "paused")
+"""The others; a `paused` trial waits at a rung and goes on if it is promoted."""
+
+STOPPED_BY_HAND = "stopped by hand"
+"""The reason of a trial's end that somebody asked for."""
+
+_PER_ATTEMPT = ("event", "seq", "time", "elapsed", "host", "trial", "attempt", "from_epoch")
+
+
+@dataclass
+class TrialState:
+    """What the log says of one trial."""
+
+    number: int
+    seed: int
+    origin: str
+    params: dict[str, Any]
+    config: RunConfig
+    started_with: dict[str, Any] = field(default_factory=dict)
+    """The fields of its `trial_started` event that every attempt repeats."""
+    attempt: int = 0
+    status: str = "running"
+    error: str | None = None
+    faults: Counter[str] = field(default_factory=Counter)
+    """Attempts that died, by `faults.counted_as`."""
+    alone: bool = False
+    """Whether it ran out of memory beside others, so that its next attempt waits for an empty machine."""
+    pers: dict[int, float | None] = field(default_factory=dict)
+    last_row: dict[str, Any] = field(default_factory=dict)
+    rungs: dict[int, float] = field(default_factory=dict)
+    """The PER at each rung it was compared at."""
+    compared: dict[int, tuple[int, bool | None]] = field(default_factory=dict)
+    """Epoch -> (rung, passed), where it was compared: it is not compared again when the epoch is repeated."""
+    stop_logged: str | None = None
+    started: float = 0.0
+    seconds: float = 0.0
+    """Wall seconds of its epochs, over all attempts."""
+    gpu_seconds: float = 0.0
+    """Over the attempts that have ended."""
+
+    @property
+    def epoch(self) -> int:
+        """The last epoch that was reported; 0 before the first."""
+        return max(self.pers, default=0)
+
+    @property
+    def inherited(self) -> int:
+        """The epoch of another trial that it goes on from; 0 where it began anew."""
+        return int(self.started_with.get("from_trial_epoch") or 0)
+
+    @property
+    def final(self) -> bool:
+        """Whether it has ended for good."""
+        return self.status in FINAL
+
+    @property
+    def best(self) -> tuple[float, int] | None:
+        """(best PER, its epoch); None before the first PER that is a number."""
+        known = [(per, epoch) for epoch, per in self.pers.items() if per is not None]
+        return min(known) if known else None
+
+    def objective(self, name: str) -> float | None:
+        """The value the searcher minimises: `best_per` or `last_per`."""
+        if name == "last_per":
+            return self.pers.get(self.epoch)
+        return self.best[0] if self.best else None
+
+
+class StudyState:
+    """The state of a study as a replay of its events.
+
+    Whoever only looks does without the `searching` part: no searcher is built, and Optuna is not imported.
+    """
+
+    def __init__(self, *, searching: bool = True) -> None:
+        self._searching = searching
+        self.settings: dict[str, Any] = {}
+        self.trials: dict[int, TrialState] = {}
+        self._open: dict[int, TrialState] = {}
+        """Those that run or wait to: asked for at every turn, so not looked for among all."""
+        self.history = History({"kind": "none"})
+        """What the stopping rule sees."""
+        self.spent = budgets.Spent()
+        self.searcher: OptunaSearcher | None = None
+        self.untold: set[int] = set()
+        """Trials that the searcher is not told of: they are not in the space that a resume brought."""
+        self.space: Space | None = None
+        self.driver_seconds = 0.0
+        """Wall time spent by drivers: the sum over sessions of their first to their last event."""
+        self.stop_asked: set[int] = set()
+        """Trials that somebody wants stopped (`tuner/backend/by_hand.py`) and that have not ended."""
+        self.session_seq = 0
+        """The number of the event that began the last session."""
+        self.lost: set[int] = set()
+        """Trials of which a damaged log has events but no start: what they were is not known, their number is used."""
+        self.epochs = 0
+        """Epoch events so far, repeated ones included."""
+        self.next_number = 0
+        """Of the next trial."""
+        self.heirs = 0
+        """Trials that went on from another's checkpoint."""
+        self.heir: dict[str, Any] | None = None
+        """What the next trial replaces and goes on from, where that is settled (`tuner/study/rules/population.py`)."""
+        self._session_start = 0.0
+        self._session_end = 0.0
+        self.ended: str | None = None
+        self.dropped: set[str] = set()
+        """Best weights that were removed for want of room, as paths in the study's folder."""
+
+    def apply(self, event: Mapping[str, Any]) -> None:
+        """Take in one event of the log."""
+        handler = getattr(self, "_" + event["event"], None)
+        if event["event"] in ("study_started", "study_resumed"):
+            self.session_seq = event["seq"]
+            self.driver_seconds += self._session_end - self._session_start
+            self._session_start = self._session_end = event["time"]
+        # The wall clock may be set back or forward under a session; logs of before have no other.
+        elapsed = event.get("elapsed", event["time"] - self._session_start)
+        self._session_end = max(self._session_end, self._session_start + elapsed)
+        self.spent.apply(event)
+        if event.get("trial") is not None:
+            self.next_number = max(self.next_number, event["trial"] + 1)
+            if event["event"] in ("epoch", "trial_ended") and event["trial"] not in self.trials:
+                self.lost.add(event["trial"])
+                return
+        if handler is not None:
+            handler(event)
+
+    def _study_started(self, event: Mapping[str, Any]) -> None:
+        self.settings = {key: value for key, value in event.items() if key not in ("event", "seq", "time", "elapsed")}
+        self.history = History(event["stopping"])
+        if event["space"] is not None:  # a planned study has no space and asks nobody
+            self._make_searcher()
+
+    def _searcher_of(self, trial: TrialState) -> OptunaSearcher | None:
+        """The searcher, where it is told of this trial."""
+        return None if trial.number in self.untold else self.searcher
+
+    def _make_searcher(self) -> None:
+        """The space and the searcher that the settings name, told of the trials so far."""
+        self.space = Space.from_dict(self.settings["space"])
+        if self._searching:
+            from tuner.launch.changes import retell
+            from tuner.study.searchers.searcher import OptunaSearcher
+            from tuner.study.searchers.warm_start import discounted
+
+            count = len(objectives.names(self.settings))
+            earlier = discounted(self.settings.get("warm_start", []), self.space)
+            self.searcher = OptunaSearcher(self.space, self.settings["searcher"], self.settings["seed"], count, earlier)
+            self.untold = retell(self.searcher, self.space, self)
+
+    def _study_resumed(self, event: Mapping[str, Any]) -> None:
+        self.ended = None
+        changed = event.get("changed", {})
+        for key, (_, new) in changed.items():
+            self.settings[key] = new
+        if changed.keys() & {"space", "searcher", "objective", "costs"}:
+            self._make_searcher()
+        if "stopping" in changed:
+            waited = self.paused
+            self.history = self.history.under(self.settings["stopping"])
+            for trial in waited:  # the new rule lets them go on, to where it compares next
+                trial.status = "interrupted"
+                self._open[trial.number] = trial
+
+    def _study_ended(self, event: Mapping[str, Any]) -> None:
+        self.ended = event["reason"]
+
+    def _checkpoints_dropped(self, event: Mapping[str, Any]) -> None:
+        self.dropped.update(path for path in event["files"] if path.endswith(checkpoints.BEST))
+
+    def _stop_requested(self, event: Mapping[str, Any]) -> None:
+        if event["trial"] is not None:
+            self.stop_asked.add(event["trial"])
+
+    def _trial_started(self, event: Mapping[str, Any]) -> None:
+        number = event["trial"]
+        if number not in self.trials:
+            self.trials[number] = TrialState(
+                number=number,
+                seed=event["seed"],
+                origin=event["origin"],
+                params=event["params"],
+                config=RunConfig.model_validate(event["config"]),
+                started=event["time"],
+                started_with={k: v for k, v in event.items() if k not in _PER_ATTEMPT},
+            )
+            if event.get("from_trial") is not None:
+                self.heirs, self.heir = self.heirs + 1, None
+            self.history.begin(Curve.of_run(number, self.trials[number].config))
+            if self.searcher is not None:
+                self.searcher.started(number, event["params"])
+        trial = self.trials[number]
+        trial.attempt, trial.status, trial.error, trial.stop_logged = event["attempt"], "running", None, None
+        self.history.unpause(number)
+        self._open[number] = trial
+
+    def _epoch(self, event: Mapping[str, Any]) -> None:
+        self.epochs += 1
+        trial = self.trials[event["trial"]]
+        trial.pers[event["epoch"]] = event["per"]
+        trial.seconds += event.get("seconds") or 0.0
+        trial.last_row = dict(event)
+        point, decision, compared = Point.of_row(event), event["decision"], event["rung"] is not None
+        # A log of before `passed` was written has rules that stop at the first rung failed.
+        passed = event.get("passed", decision != "stop")
+        if compared:
+            self._tell_rung(trial, point)
+            trial.compared.setdefault(point.epoch, (event["rung"], passed))
+        self.history.record(trial.number, point, decision, compared=compared, passed=passed)
+        if decision != "continue":
+            trial.stop_logged = event["status"]
+
+    def _tell_rung(self, trial: TrialState, point: Point) -> None:
+        """The value at a rung, which the searcher knows by its epoch or its percent of the horizon."""
+        key, value = self.history.key(trial.number, point.epoch), self.history.value(point)
+        step = point.epoch if key is None else key.at
+        if value is not None and step not in trial.rungs:
+            trial.rungs[step] = value[0]
+            if searcher := self._searcher_of(trial):
+                searcher.rung(trial.number, step, value[0])
+
+    def _trial_ended(self, event: Mapping[str, Any]) -> None:
+        trial = self.trials[event["trial"]]
+        trial.status, trial.error = event["status"], event.get("error")
+        trial.gpu_seconds += event.get("gpu_seconds") or 0.0
+        if trial.status == "failed":
+            trial.faults[faults.counted_as(event.get("fault", "error"))] += 1
+            trial.alone = bool(event.get("alone"))
+        if exploits := event.get("exploits"):
+            self.heir = {"replaces": trial.number, **exploits}
+        if trial.final and not event.get("retry") and (searcher := self._searcher_of(trial)):
+            searcher.ended(trial.number, trial.status, objectives.values(trial, self.settings))
+        if event.get("retry"):
+            trial.status = "interrupted"
+        if trial.status == "paused" or trial.status in FINAL:
+            self._open.pop(trial.number, None)
+        if trial.status in FINAL:
+            self.history.end(trial.number, stopped=trial.status == "stopped")
+            self.stop_asked.discard(trial.number)
+            self.spent.ended(trial.number)
+
+    @property
+    def session(self) -> tuple[float, float]:
+        """The driver's last session: the unix times of its first and its last event."""
+        return self._session_start, self._session_end
+
+    @property
+    def running(self) -> list[TrialState]:
+        """Trials that workers hold now."""
+        return [trial for trial in self._open.values() if trial.status == "running"]
+
+    @property
+    def waiting(self) -> list[TrialState]:
+        """Interrupted trials, lowest number first."""
+        waiting = [trial for trial in self._open.values() if trial.status == "interrupted"]
+        return sorted(waiting, key=lambda trial: trial.number)
+
+    @property
+    def paused(self) -> list[TrialState]:
+        """Trials that wait at a rung."""
+        return [self.trials[number] for number in self.history.paused]
+
+    def outstanding(self, left: int) -> int:
+        """Trials that have not had an epoch yet, the `left` that are not started included."""
+        return left + sum(not trial.pers for trial in self._open.values())
+
+    @property
+    def leader(self) -> TrialState | None:
+        """The trial with the lowest PER so far."""
+        known = [trial for trial in self.trials.values() if trial.best]
+        return min(known, key=lambda trial: trial.best or (np.inf, 0)) if known else None

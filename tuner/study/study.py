@@ -1,0 +1,371 @@
+"""One search: what runs next, what goes on, and the log that says so.
+
+`Study` decides and writes each decision to the log before anyone acts on it; `StudyState` (`tuner/study/state.py`) is
+everything that is a function of the log. It knows nothing of Ray: whoever has workers calls `ask`, `report` and
+`fail`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from results.store.events import LOG_NAME, EventLog, read_events
+from search_spaces import InputError, RunConfig
+from search_spaces.config import to_dict
+from tuner.study import budgets, checkpoints, faults, objectives
+from tuner.study.rules import population
+from tuner.study.rules.stopping import Decision, Point, decide, probe_epochs, promotable
+from tuner.study.state import FINAL, STOPPED_BY_HAND, StudyState, TrialState
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt at a trial, as a worker gets it."""
+
+    trial: int
+    attempt: int
+    config: RunConfig
+    epochs_logged: int
+    """Epochs already in the log: a checkpoint further on reports the missing one again before it trains."""
+    probes: tuple[tuple[int, int], ...] = ()
+    """(epoch, batches) of the cooldown probes that the stopping rule wants."""
+    rungs: tuple[int, ...] = ()
+    """Epochs at which the rule may end it."""
+    pauses: bool = False
+    """Whether it may pause it there, which takes a checkpoint."""
+    inherited: int = 0
+    """Epochs of another trial that it goes on from."""
+
+    def __str__(self) -> str:
+        return f"trial {self.trial}"
+
+
+class Log(Protocol):
+    """What a study writes to: the event log on the disk, or one in memory (a simulated search)."""
+
+    def append(self, event: str, **fields: Any) -> dict[str, Any]:
+        """Keep one event and return it as it is kept."""
+
+    def close(self) -> None:
+        """Write no more."""
+
+
+class Study:
+    """A search that can be asked for work and told of results.
+
+    What it runs is a space with a searcher, or a `plan`: a list of {run, parent, origin, config} taken in order.
+
+    `observers` are called with every event after it is on the disk (the progress display, say).
+    """
+
+    def __init__(self, folder: Path, log: Log, observers: list[Callable[[dict[str, Any]], None]]) -> None:
+        self.folder = folder
+        self.state = StudyState()
+        self.observers = observers
+        self.problems: Sequence[str] = []
+        """What was wrong with the log that the study was rebuilt from, a line each."""
+        self._log = log
+        self._session = time.monotonic()
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        settings: Mapping[str, Any],
+        observers: list[Callable[[dict[str, Any]], None]],
+        log: Log | None = None,
+    ) -> Study:
+        """Begin a study with the settings of a `study_started` event; hold its lock before."""
+        study = cls(folder, log or EventLog(folder / LOG_NAME), observers)
+        study._write("study_started", **settings)
+        return study
+
+    @classmethod
+    def resume(
+        cls,
+        folder: Path,
+        changed: Mapping[str, Any],
+        observers: list[Callable[[dict[str, Any]], None]],
+        log: Log | None = None,
+    ) -> Study:
+        """Rebuild a study from its log and go on; `changed` maps settings to [old, new] (`tuner.launch.changes`)."""
+        study = cls(folder, log or EventLog(folder / LOG_NAME), observers)
+        events, study.problems = read_events(folder / LOG_NAME)
+        if not events or events[0]["event"] != "study_started":
+            raise InputError(
+                f"{folder}: the log does not begin with the study's settings, so it cannot be resumed; "
+                "remove the folder and search again"
+            )
+        for event in events:
+            study.state.apply(event)
+        if study.state.heir is None:  # a driver that died may have copied a checkpoint for a trial that is not to be
+            checkpoints.remove_states(folder, study.state.next_number)
+        study._write("study_resumed", changed=dict(changed))
+        for trial in study.state.running:
+            # The driver died before it could write this trial's end: a logged stop is carried out, the rest goes on.
+            study._end_attempt(trial, trial.stop_logged or "interrupted", error=None)
+        study._end_asked()
+        study._end_paused()
+        return study
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings in force: those of `study_started` with what resuming changed."""
+        return self.state.settings
+
+    @property
+    def trials_left(self) -> int:
+        """Trials of the budget that have not been started and may be: none once a limit is reached.
+
+        Under pbt those that the searcher is asked for, without the ones that go on from another trial.
+        """
+        if self.reached:
+            return 0
+        budget = self.settings["budget"]["trials"]
+        left = max(0, budget - self.state.next_number) if budget else 10**9
+        return population.founders_left(self.state, left)
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds of the wall-time budget that are left; infinite where there is none."""
+        hours = self.settings["budget"]["hours"]
+        if not hours:
+            return float("inf")
+        return hours * 3600 - self.state.driver_seconds - (time.monotonic() - self._session)
+
+    @property
+    def reached(self) -> str | None:
+        """The limit that is reached, other than the number of trials (`budgets.reached`); None if trials may start."""
+        return budgets.reached(self.settings["budget"], self.state.spent, self.seconds_left)
+
+    @property
+    def leaves(self) -> bool:
+        """Whether a limit is reached at which what runs is to be interrupted (`budgets.then`)."""
+        reason = self.reached
+        return reason is not None and budgets.then(self.settings["budget"], reason) == "stop"
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is to be done any more but `interrupt`: nothing runs or is to start, or a limit says so."""
+        state = self.state
+        if self.leaves:
+            return True
+        heir = state.heir is not None and not self.reached
+        return not (state.running or state.waiting or heir or self.trials_left or self._promotable() is not None)
+
+    def _promotable(self) -> int | None:
+        """The paused trial that goes on next; None if there is none, or a limit is reached."""
+        if not self.state.history.paused or self.reached:
+            return None
+        return promotable(self.state.history, self.state.outstanding(self.trials_left))
+
+    def ask(self) -> Job | None:
+        """The next attempt to run, written to the log; None if there is nothing to start now.
+
+        Interrupted trials come first, lowest number first; then a paused one that the stopping rule promotes; then
+        start points; then what the searcher proposes. A trial that ran out of memory beside others comes last,
+        and by itself. Under pbt the population is filled up first, and another trial may take a paused one's place.
+        """
+        if self.leaves or any(trial.alone for trial in self.state.running):
+            return None
+        waiting = [trial for trial in self.state.waiting if not trial.alone]
+        if not waiting and self.state.heir is not None and not self.reached:
+            return self._start_heir()
+        filling = population.size(self.state) and self.trials_left
+        promoted = None if waiting or filling else self._promotable()
+        if not waiting and promoted is None and not self.trials_left and not self.state.running:
+            waiting = self.state.waiting
+        if waiting or promoted is not None:
+            trial = waiting[0] if promoted is None else self.state.trials[promoted]
+            if promoted is not None and (job := self._exploit(trial)) is not None:
+                return job
+            return self._start(trial.number, trial.attempt + 1, max(trial.epoch, trial.inherited), trial.started_with)
+        if not self.trials_left:
+            return None
+        number = self.state.next_number
+        return self._start(number, 1, 0, self._next_trial(number))
+
+    def _exploit(self, trial: TrialState) -> Job | None:
+        """The attempt of a new trial that takes the place of a paused one; None if that one goes on itself."""
+        parent = population.parent(self.state, self.folder, trial.number)
+        if parent is None:
+            return None
+        donor, epoch = parent
+        exploits = {"from_trial": donor, "from_trial_epoch": epoch}
+        self._end_attempt(trial, "stopped", error=f"exploits trial {donor} at epoch {epoch}", exploits=exploits)
+        return self._start_heir()
+
+    def _start_heir(self) -> Job:
+        number, heir = self.state.next_number, dict(self.state.heir or {})
+        return self._start(number, 1, heir["from_trial_epoch"], {**self._heir(number, heir["from_trial"]), **heir})
+
+    def _heir(self, number: int, donor: int) -> dict[str, Any]:
+        """What trial `number` is that goes on from `donor`."""
+        space, seed = self.state.space, self._seed_of(number)
+        assert space is not None  # noqa: S101  a planned study has no rule that gets here
+        params = population.explore(self.state, space, donor, number)
+        config = space.config(params, seed)
+        weights = objectives.weights(config, self.settings["data"])
+        return {"params": params, "seed": seed, "origin": "searched", **weights, "config": to_dict(config)}
+
+    def _seed_of(self, number: int) -> int:
+        return int(np.random.SeedSequence([self.settings["seed"], number, 2**31]).generate_state(1)[0])
+
+    def _next_trial(self, number: int) -> dict[str, Any]:
+        """What trial `number` is: the plan's entry, a start point, or a proposal of the searcher."""
+        if self.settings.get("plan"):
+            entry: dict[str, Any] = self.settings["plan"][number]
+            weights = objectives.weights(RunConfig.model_validate(entry["config"]), self.settings["data"])
+            return {"params": {}, "seed": entry["config"]["training"]["seed"], **weights, **entry}
+        state, starts = self.state, self.settings.get("start_points", [])
+        place = number - self.settings.get("starts_from", 0)
+        assert state.space is not None and state.searcher is not None  # noqa: S101  set by study_started
+        seed = self._seed_of(number)
+        if place < len(starts):
+            params, origin = starts[place], "start_point"
+        else:
+            params, origin = state.searcher.propose(number), "searched"
+        config = state.space.config(params, seed)
+        weights = objectives.weights(config, self.settings["data"])
+        return {"params": params, "seed": seed, "origin": origin, **weights, "config": to_dict(config)}
+
+    def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
+        begins = checkpoints.saved_epoch(self.folder, number, epochs) if epochs else 0
+        self._write("trial_started", trial=number, attempt=attempt, from_epoch=begins, **fields)
+        config, rule = self.state.trials[number].config, self.state.history.rule
+        rungs, pauses = checkpoints.rungs_of(rule, config, number)
+        probes, inherited = probe_epochs(rule, config, number), self.state.trials[number].inherited
+        return Job(number, attempt, config, epochs, probes, rungs, pauses, inherited)
+
+    def report(self, number: int, attempt: int, row: Mapping[str, Any], verdict: Decision | None = None) -> str:
+        """Record an epoch and decide: "continue" or "stop". The decision is in the log when this returns.
+
+        After "stop" the end of the attempt is in the log as well: for good, or paused. An epoch that an earlier
+        attempt reported is not decided again: the trial went on from there, or was to. `verdict` takes the place of
+        the study's own rule (the comparison with other libraries' rules).
+        """
+        trial = self.state.trials[number]
+        epoch = row["epoch"]
+        final = epoch >= trial.config.epochs
+        repeated = epoch in trial.pers
+        rung, passed = trial.compared.get(epoch, (None, None))
+        outside, verdict = verdict, Decision(rung=rung, passed=passed)
+        status: str | None
+        if row.get("diverged"):
+            status, verdict = (
+                "diverged",
+                Decision(stop=True, reason=f"the loss or the gradient at epoch {epoch} is not a number"),
+            )
+        elif final:
+            status, verdict = "completed", Decision(stop=True)
+        else:
+            if outside is not None:
+                verdict = outside
+            elif not repeated:
+                verdict = decide(self.state.history, number, Point.of_row(row))
+            if number in self.state.stop_asked:
+                verdict = replace(verdict, stop=True, pause=False, reason=STOPPED_BY_HAND)
+            status = "stopped" if verdict.stop else "paused" if verdict.pause else None
+        decision = "stop" if verdict.stop else "pause" if verdict.pause else "continue"
+        fields = {key: value for key, value in row.items() if key != "diverged"}
+        self._write(
+            "epoch",
+            trial=number,
+            attempt=attempt,
+            **fields,
+            decision=decision,
+            status=status,
+            reason=verdict.reason,
+            rung=verdict.rung,
+            passed=verdict.passed,
+        )
+        if status is None:
+            return "continue"
+        self._end_attempt(trial, status, error=verdict.reason if status == "diverged" else None)
+        self._end_paused()
+        return "stop"
+
+    def fail(self, number: int, attempt: int, error: str, *, final: bool = False, kind: str = "error") -> None:
+        """Record that an attempt died. It is tried again from its checkpoint as often as `faults` allows its kind."""
+        trial = self.state.trials[number]
+        if trial.status != "running" or trial.attempt != attempt:
+            return
+        allowed = faults.retries_for(kind, self.settings.get("retries", 0))
+        retry = not final and trial.faults[faults.counted_as(kind)] < allowed
+        crowded = len(self.state.running) > 1 and faults.shares_memory(error, self.settings["resources"])
+        more = {"alone": True} if retry and kind == "memory" and crowded else {}
+        self._end_attempt(trial, "failed", error=error, retry=retry, fault=kind, **more)
+        self._end_paused()
+
+    def let_go(self) -> None:
+        """Record that the workers are gone through no fault of the trials, which are to be asked for again."""
+        for trial in self.state.running:
+            self._end_attempt(trial, "interrupted", error=None)
+
+    def interrupt(self, reason: str) -> None:
+        """Write the end of the session: what still runs is interrupted and goes on when the study is resumed."""
+        self.let_go()
+        self._write("study_ended", reason=reason)
+
+    def stop_by_hand(self, number: int | None, request: str, by: str) -> None:
+        """Record that somebody asked to stop the search (None) or a trial, which then ends as "stopped".
+
+        A trial that a worker holds ends with its next epoch. Whoever has the workers leaves the search.
+        """
+        self._write("stop_requested", trial=number, request=request, by=by)
+        self._end_asked()
+
+    def drop_checkpoints(self, files: list[str], left: int, budget: int) -> None:
+        """Record that checkpoint files (paths in the folder) are dropped for want of room, then remove them.
+
+        `left` bytes stay, of `budget` bytes.
+        """
+        self._write("checkpoints_dropped", files=files, bytes=left, budget=budget)
+        checkpoints.remove(self.folder, files)
+
+    def _end_asked(self) -> None:
+        for trial in [self.state.trials[number] for number in sorted(self.state.stop_asked)]:
+            if trial.status != "running":  # nobody holds it, so it has no next epoch
+                self._end_attempt(trial, "stopped", error=STOPPED_BY_HAND)
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+    def _end_attempt(self, trial: TrialState, status: str, error: str | None, retry: bool = False, **more: Any) -> None:
+        checkpoint = Path("checkpoints") / str(trial.number) / "best.pt"
+        fields: dict[str, Any] = {"retry": True, **more} if retry else more
+        # The time of an attempt counts once: that of a trial which nobody holds was counted when it was let go.
+        counts = trial.last_row.get("attempt") == trial.attempt and trial.status == "running"
+        self._write(
+            "trial_ended",
+            trial=trial.number,
+            attempt=trial.attempt,
+            status=status,
+            error=error,
+            checkpoint=str(checkpoint) if (self.folder / checkpoint).exists() else None,
+            cpu_seconds=trial.last_row.get("cpu_seconds") if counts else 0.0,
+            gpu_seconds=trial.last_row.get("gpu_seconds") if counts else 0.0,
+            **fields,
+        )
+        if status in FINAL and not retry:
+            checkpoints.remove_states(self.folder, trial.number)
+
+    def _end_paused(self) -> None:
+        """Once nothing else is to be done, the trials that still wait have been stopped."""
+        if self.state.history.paused and not self.reached and self.done:
+            for trial in self.state.paused:
+                self._end_attempt(trial, "stopped", error=None)
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        event = self._log.append(kind, **{"host": os.uname().nodename, **fields})
+        self.state.apply(event)
+        for observer in self.observers:
+            observer(event)
