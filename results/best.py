@@ -23,6 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from results.output import Sheet, format_value, render
+from results.query import query
 from results.store.replay import column_array, schema
 from results.store.tables import load_tables
 from search_spaces.errors import InputError
@@ -284,8 +285,6 @@ def short_headers(names: Sequence[str]) -> dict[str, str]:
 
 
 def _filtered(results_dir: str | Path, studies: Sequence[str] | None, trials: pa.Table, where: str) -> pa.Table:
-    from results.query import query
-
     kept = query(results_dir, f"SELECT study, trial FROM trials WHERE (\n{where}\n)", studies, what="where")
     keys = set(zip(kept["study"].to_pylist(), kept["trial"].to_pylist(), strict=True))
     mine = zip(trials["study"].to_pylist(), trials["trial"].to_pylist(), strict=True)

@@ -18,8 +18,9 @@ import pyarrow as pa
 from results.best import Best, Order, Row, Seeds, choose_columns, remark, row_name, short_headers, varying
 from results.output import Sheet, format_value
 from results.store.events import LOG_NAME
+from results.store.paths import find_studies
 from results.store.replay import schema
-from results.store.tables import find_studies, load_tables
+from results.store.tables import load_tables
 
 _COLUMNS = ("rank", "study", "trial", "seeds", "mean", "low", "high", "best_per", "luck", "epochs", "status", "origin")
 _TYPES = {"rank": pa.int32(), "seeds": pa.int32(), "note": pa.string()} | dict.fromkeys(

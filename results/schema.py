@@ -9,6 +9,7 @@ from typing import Any, Union
 
 from pydantic import BaseModel
 
+from results.query import schema_rows as rows_of
 from results.store.columns import COLUMNS, Column
 from search_spaces.config import RunConfig
 
@@ -57,8 +58,6 @@ def schema_rows(results_dir: Path | None = None) -> list[dict[str, str]]:
 
     With a results folder, the configuration columns that its studies have; otherwise all that there can be.
     """
-    from results.query import schema_rows as rows_of
-
     known = {column.name: column for column in config_columns()}
     if results_dir is None:
         return [

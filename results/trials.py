@@ -16,7 +16,10 @@ from typing import Any
 
 from results.output import visible
 from results.store.events import LOG_NAME
+from results.store.paths import find_studies
+from results.store.tables import load_tables
 from search_spaces import InputError, Run, RunConfig, Space, load_run
+from search_spaces.parsing.settings import InvalidSettings, merge, nested, validate
 from search_spaces.writing import run_text
 
 
@@ -62,8 +65,6 @@ class Trial:
 
 def find_trial(results_dir: Path, study: str, trial: str) -> Trial:
     """The trial of a study, by its number or the name of its run. InputError names the nearest there is."""
-    from results.store.tables import find_studies, load_tables
-
     folder = find_studies(results_dir, [study])[0]
     tables, _ = load_tables(results_dir, [study], ("trials", "epochs"))
     trials = tables["trials"]
@@ -158,8 +159,6 @@ def read_log(folder: Path, trial: int | None = None) -> tuple[dict[str, Any], li
 
 def base_config(settings: Mapping[str, Any]) -> tuple[str, RunConfig] | None:
     """The base run of a study's space with the values fixed there, and its name; None for a study without a space."""
-    from search_spaces.parsing.settings import InvalidSettings, merge, nested, validate
-
     space = settings.get("space")
     if not space:
         return None
@@ -192,8 +191,6 @@ def _number(rows: Sequence[Mapping[str, Any]], study: str, trial: str) -> int:
 
 def find_space(results_dir: Path, study: str) -> Space | None:
     """The space that a study searched; None for one without."""
-    from results.store.tables import load_tables
-
     rows = load_tables(results_dir, [study], ("studies",))[0]["studies"].to_pylist()
     definition = json.loads(rows[0]["space_definition"] or "null")
     return Space.from_dict(definition) if definition else None

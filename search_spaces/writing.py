@@ -13,6 +13,7 @@ import yaml
 from search_spaces.config import RunConfig, to_dict
 from search_spaces.errors import InputError
 from search_spaces.space import Dimension
+from search_spaces.wording import show
 
 
 def run_text(
@@ -68,8 +69,6 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    from search_spaces.wording import show
-
     # A line break in single quotes would take lines of its own.
     quoted = show(value).startswith('"') or not value.isprintable()
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if quoted else None)

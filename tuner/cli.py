@@ -1,11 +1,12 @@
 """The `tuner` command: what users type, and what they get when something is wrong.
 
-Nothing heavy is imported here (torch, ray, optuna): each command imports what it needs when it runs.
+Nothing heavy is imported here (torch, ray, optuna): a command's module is imported when that command is called.
 Exit status: 0 done, 1 a job failed, 2 usage or input, 130 Ctrl-C.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -13,34 +14,78 @@ import traceback
 import click
 
 from search_spaces.errors import InputError
-from tuner.commands import (
-    audit,
-    changelog,
-    confirm,
-    data,
-    evaluate,
-    export,
-    importance,
-    lineage,
-    maintain,
-    plan,
-    query,
-    report,
-    results,
-    runs,
-    search,
-    simulate,
-    spaces,
-    stop,
-    submit,
-    sync,
-    train,
-    trials,
-    watch,
-)
+from tuner.commands.sections import NearestNames
+
+SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+    "Data": {
+        "data": ("data:data", "Import recordings, make synthetic data, check and plot them."),
+        "evaluate": ("evaluate:evaluate", "Decode a split of a data set with a checkpoint; list the errors."),
+    },
+    "Search": {
+        "spaces": ("spaces:spaces", "List and show search spaces; make a narrower one."),
+        "runs": ("runs:runs", "List, show, compare and plot single configurations."),
+        "plan": ("plan:plan", "Say what a search will cost, before anything is spent."),
+        "search": ("search:search", "Search a space: start a study."),
+        "resume": ("search:resume", "Go on with a study where its log ends."),
+        "train": ("train:train", "Train one configuration."),
+        "confirm": ("confirm:confirm", "Train the leaders of a study again with fresh seeds."),
+        "lineage": ("lineage:lineage", "Train the 23 recorded runs again, as one study."),
+        "simulate": ("simulate:simulate", "Try a stopping rule in simulated searches over recorded curves."),
+        "audit": ("audit:audit", "Check whether a stopping rule would have stopped the winner."),
+    },
+    "Ask": {
+        "best": ("results:best", "Show the best configurations, and whether the lead is luck."),
+        "show": ("trials:show", "Show one trial: result, settings, curve, checkpoints."),
+        "compare": ("trials:compare", "Compare trials and runs, side by side."),
+        "importance": ("importance:importance", "Show how much each searched setting mattered."),
+        "query": ("query:query", "Run SQL over the tables (read-only)."),
+    },
+    "Share": {
+        "report": ("report:report", "Write one HTML page about one or several studies."),
+        "changelog": ("changelog:changelog", "Write the history of a study in words."),
+        "export": ("export:export", "Write a trained decoder, or the tables, for other programs."),
+        "log": ("listeners:log", "Write a study's trials to TensorBoard, MLflow or W&B."),
+    },
+    "Cluster": {
+        "submit": ("submit:submit", "Run a command on a Ray cluster, as a Ray job."),
+        "sync": ("sync:sync", "Bring a study and its copy in an object store to the same state."),
+    },
+    "Upkeep": {
+        "status": ("watch:status", "Say where a study stands."),
+        "watch": ("watch:watch", "Follow a running study from any shell or machine."),
+        "dashboard": ("listeners:dashboard", "Show a study in optuna-dashboard."),
+        "stop": ("stop:stop", "Stop a running study, or one of its trials."),
+        "results": ("maintain:results_group", "Check, merge, clean and delete studies; import past runs."),
+    },
+}
+"""Heading -> command -> (`module:name` in `tuner.commands`, its line in the list)."""
+
+
+class LazyGroup(NearestNames):
+    """The commands of `SECTIONS`, each imported when it is first asked for, listed under their headings."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the headings."""
+        return [name for commands in SECTIONS.values() for name in commands]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command, imported now; None if there is none of that name."""
+        for commands in SECTIONS.values():
+            if name in commands:
+                module, _, function = commands[name][0].partition(":")
+                command: click.Command = getattr(importlib.import_module(f"tuner.commands.{module}"), function)
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list, a heading for each section; no command is imported for it."""
+        for heading, commands in SECTIONS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(name, line) for name, (_, line) in commands.items()], col_max=12)
 
 
 @click.group(
+    cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="First steps: tuner data synthetic small --out data/small; "
     "tuner search quickstart --data data/small; tuner best",
@@ -49,34 +94,6 @@ from tuner.commands import (
 @click.version_option(package_name="b2t-tuner", prog_name="tuner")
 def tuner(debug: bool) -> None:
     """Search the training settings of a GRU-CTC phoneme decoder, stop weak trials early, ask which was best."""
-
-
-for command in (
-    *data.COMMANDS,
-    *spaces.COMMANDS,
-    *runs.COMMANDS,
-    *plan.COMMANDS,
-    *search.COMMANDS,
-    *confirm.COMMANDS,
-    *lineage.COMMANDS,
-    *train.COMMANDS,
-    *evaluate.COMMANDS,
-    *results.COMMANDS,
-    *report.COMMANDS,
-    *trials.COMMANDS,
-    *importance.COMMANDS,
-    *audit.COMMANDS,
-    *simulate.COMMANDS,
-    *export.COMMANDS,
-    *query.COMMANDS,
-    *maintain.COMMANDS,
-    *changelog.COMMANDS,
-    *watch.COMMANDS,
-    *stop.COMMANDS,
-    *submit.COMMANDS,
-    *sync.COMMANDS,
-):
-    tuner.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from results.store.events import LOG_NAME
-from results.store.tables import find_studies, load_tables
+from results.store.paths import find_studies
+from results.store.tables import load_tables
 
 Row = dict[str, Any]
 HIGHLIGHTED = 7

@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 
 from results.store.events import LOG_NAME, sync_folder
 from results.store.lock import LOCK_NAME, StudyLock, is_held
-from results.store.tables import compact, find_studies, open_parquet, open_sources, replay_log
+from results.store.paths import find_studies
+from results.store.tables import compact, open_parquet, open_sources, replay_log
 from search_spaces.errors import InputError
 
 _BLOCK = 1 << 20

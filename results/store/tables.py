@@ -8,7 +8,6 @@ log is the truth: every Parquet file can be deleted.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import os
 import time
@@ -24,6 +23,7 @@ from results.store.bulk import replay_file
 from results.store.columns import COLUMNS, SCHEMA_VERSION, TABLES, Column
 from results.store.events import LOG_NAME, sync_folder
 from results.store.lock import is_held
+from results.store.paths import find_studies
 from results.store.replay import Tables, build, by_section, column_array, empty, schema
 from search_spaces.errors import InputError
 
@@ -35,7 +35,6 @@ __all__ = [
     "Source",
     "build",
     "compact",
-    "find_studies",
     "load_tables",
     "open_parquet",
     "open_sources",
@@ -118,33 +117,6 @@ def open_parquet(path: Path) -> pa.OSFile:
     return pa.OSFile(os.fsencode(path))
 
 
-def find_studies(results_dir: str | Path, studies: Sequence[str] | None = None) -> list[Path]:
-    """The study folders of a results folder, by name, or the ones named in the order given.
-
-    Raises `InputError` for a folder without studies, and for each name that is none (the nearest named).
-    """
-    root = Path(results_dir)
-    try:
-        found = {p.name: p for p in sorted(root.iterdir()) if not p.name.startswith(".") and _is_study(p)}
-    except OSError as error:
-        raise InputError(
-            f"{root}: is no results folder ({error.strerror}); run a search first or name another"
-        ) from error
-    if not found:
-        raise InputError(f"{root}: holds no studies; run a search first or name another results folder")
-    if studies is None:
-        return list(found.values())
-    problems = []
-    for study in dict.fromkeys(studies):
-        if study not in found:
-            near = difflib.get_close_matches(study, found, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(found)}"
-            problems.append(f"{root}: there is no study {study!r}; {hint}")
-    if problems:
-        raise InputError(problems)
-    return [found[study] for study in dict.fromkeys(studies)]
-
-
 def open_sources(results_dir: str | Path, studies: Sequence[str] | None = None) -> tuple[list[Source], list[str]]:
     """Each study as a `Source`, and the problems met: Parquet where it is current with the log, else a replay."""
     problems: list[str] = []
@@ -161,10 +133,6 @@ def stack(name: str, parts: Sequence[pa.Table]) -> pa.Table:
         fields.append(pa.field(column, _common(kinds)))
     target = pa.schema(fields)
     return pa.concat_tables([_conform(part, target) for part in parts] or [target.empty_table()]).combine_chunks()
-
-
-def _is_study(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (LOG_NAME, *(f"{table}.parquet" for table in TABLES)))
 
 
 def _open(folder: Path, problems: list[str]) -> Source:

@@ -17,9 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from results.output import visible
+from results.store.columns import COLUMNS
+from results.store.tables import TABLES, load_tables
 from results.trials import Trial, find_trial, trial_run_text
-from search_spaces import InputError
+from search_spaces import InputError, load_run
 from search_spaces.writing import refuse_existing
+from tuner.analysis.model_card import decoder_facts, model_card
 
 KINDS = ("config", "checkpoint", "onnx", "torchscript", "bundle")
 TABLE_FORMATS = ("duckdb", "csv", "parquet")
@@ -29,8 +32,6 @@ def best_trial(results_dir: Path, study: str, number: str | None) -> Trial:
     """Trial `number` of a study, or the one with the lowest best_per. InputError where no trial has a PER."""
     if number is not None:
         return find_trial(results_dir, study, number)
-    from results.store.tables import load_tables
-
     trials = load_tables(results_dir, [study], ("trials",))[0]["trials"].select(["trial", "best_per"]).to_pylist()
     ranked = sorted((row["best_per"], row["trial"]) for row in trials if row["best_per"] is not None)
     if not ranked:
@@ -80,8 +81,6 @@ def trial_model(trial: Trial, state: Mapping[str, Any]) -> tuple[Any, int, int]:
 
 
 def _export_config(trial: Trial, out: Path) -> str:
-    from search_spaces import load_run
-
     text = trial_run_text(trial)
 
     def check(path: Path) -> None:
@@ -138,7 +137,6 @@ BUNDLE = ("README.md", "config.yaml", "decoder.json", "decoder.ts", "weights.pt"
 
 def _export_bundle(trial: Trial, content: bytes, state: Mapping[str, Any], out: Path) -> str:
     from trainable.export import torchscript
-    from tuner.analysis.model_card import decoder_facts, model_card
 
     scripted, worst = torchscript(*trial_model(trial, state))
     files = {
@@ -167,8 +165,6 @@ def export_tables(results_dir: Path, studies: Sequence[str] | None, form: str, o
 
     `form` is one of `TABLE_FORMATS`: a single DuckDB file, or a folder of three files.
     """
-    from results.store.tables import TABLES, load_tables
-
     if form == "duckdb":
         refuse_existing(out, force)
         if out.is_dir():
@@ -191,8 +187,6 @@ def export_tables(results_dir: Path, studies: Sequence[str] | None, form: str, o
 
 def _write_duckdb(path: Path, tables: Mapping[str, Any]) -> None:
     import duckdb
-
-    from results.store.columns import COLUMNS
 
     with duckdb.connect(str(path)) as connection:
         for name, table in tables.items():

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from results.trials import read_log
-from search_spaces import InputError, Space, load_run, load_space
+from search_spaces import InputError, Space, flatten, load_run, load_space
 from search_spaces.parsing.fields import refusal
 from search_spaces.parsing.settings import merge, nested, same, value_at
 from search_spaces.space import Dimension
@@ -320,8 +320,6 @@ def _space_text(
 def _start_point(space: Space, base: str, best: Sample) -> str:
     """The best trial as the base run with what the space changed in it."""
     import shlex
-
-    from search_spaces import flatten
 
     flat = flatten(space.config(best, 0))
     paths = dict.fromkeys([*space.fixed, *(d.path for d in space.dimensions)])

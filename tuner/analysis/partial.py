@@ -15,6 +15,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from results.output import format_value
+from results.store.replay import schema
 from results.store.tables import load_tables
 from results.trials import find_space
 from search_spaces import InputError, Space
@@ -103,8 +104,6 @@ def _sum(rows: Sequence[Row]) -> Row:
 
 def _column(name: str, columns: Sequence[str], study: str) -> str:
     """The column of the trials table that `name`, a dotted path or a column, means."""
-    from results.store.replay import schema
-
     settings = [column for column in columns if column not in schema("trials").names]
     column = name.replace(".", "_")
     if column in settings:

@@ -16,8 +16,10 @@ import yaml
 from results.best import best
 from results.report import Extras, Facts, load, render, started_with
 from results.store.events import LOG_NAME
-from results.store.tables import find_studies
+from results.store.paths import find_studies
 from search_spaces import InputError, RunConfig, to_dict
+from trainable.schedules import lr_at
+from tuner.analysis.importance import importance
 
 _ROWS = 100  # of the best-config table
 _PLACES = 250  # batches at which a learning rate is drawn
@@ -32,8 +34,6 @@ def make_page(results_dir: Path, studies: Sequence[str], state: str | None = Non
 
 def extras(results_dir: Path, facts: Facts) -> Extras:
     """Importance, learning rates and the best configuration of a study, as far as there are any."""
-    from tuner.analysis.importance import importance
-
     extra = Extras()
     try:
         extra.importance = importance(results_dir, facts.study)
@@ -138,8 +138,6 @@ def _config(event: Mapping[str, Any]) -> RunConfig | None:
 def _rates(config: RunConfig) -> list[tuple[int, float]]:
     """The learning rate at the first, the last and evenly spread batches."""
     import numpy as np
-
-    from trainable.schedules import lr_at
 
     batches = np.unique(np.linspace(0, config.training.batches - 1, _PLACES).round().astype(int))
     return [(int(batch), lr_at(config, int(batch))) for batch in batches]

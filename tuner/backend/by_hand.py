@@ -20,8 +20,8 @@ from typing import Any
 
 from search_spaces import InputError
 from tuner.callbacks.watch import Watched
-from tuner.study.state import FINAL
 from tuner.study.study import Study
+from tuner.study.trial_state import FINAL
 
 REQUESTS = "requests"
 """The folder of the requests in a study's folder."""

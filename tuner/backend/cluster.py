@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError
+from trainable.data.dataset import open_dataset
 
 ROOMS = ("search_spaces", "trainable", "results", "tuner")
 """The program's packages."""
@@ -154,8 +155,6 @@ def look(expected: Expected, node: str) -> list[str]:
 
 
 def _data_problem(data: str, fingerprint: str) -> str | None:
-    from trainable.data.dataset import open_dataset
-
     if not Path(data).exists():
         return f"{data} is not there; share it with all nodes, or add --stage-data"
     try:

@@ -21,6 +21,9 @@ from typing import Any
 
 from search_spaces import InputError, RunConfig
 from search_spaces.config import ConstantSchedule, SWAConfig
+from trainable import train
+from trainable.data.dataset import open_dataset
+from tuner.backend.worker import take_share
 
 COUNTS = (1, 2, 4, 8)
 BATCHES = 20
@@ -174,10 +177,7 @@ def _train(config: RunConfig, data: Path, share: float, cpus: float, barrier: An
     """In a process of its own: two epochs, the second one timed and at the same time as the others'."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which then ends this one
     try:
-        from trainable import train
         from trainable.data.batches import Sampler
-        from trainable.data.dataset import open_dataset
-        from tuner.backend.worker import take_share
 
         take_share(cpus, share)
         dataset = open_dataset(data)

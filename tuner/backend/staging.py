@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InputError
+from trainable.data.dataset import verify
 from tuner.backend import cluster
 from tuner.backend.worker import Place, Work, train_job
 
 if TYPE_CHECKING:
-    from tuner.launch.search import Request
+    from tuner.study.request import Request
 
 PIECE = 32 << 20
 """Bytes that travel at once."""
@@ -128,8 +129,6 @@ def _copy(part: Path, files: Mapping[str, int], read: Read) -> None:
 
 
 def _check(part: Path, fingerprint: str) -> None:
-    from trainable.data.dataset import verify
-
     try:
         found = verify(part).fingerprint
     except (InputError, OSError, ValueError) as error:

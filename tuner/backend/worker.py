@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from trainable import train
+from trainable.cooldown import cooldown
+from trainable.data.dataset import open_dataset
+
 
 @dataclass(frozen=True)
 class Place:
@@ -60,8 +64,6 @@ def take_share(cpus: float, gpus: float) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _dataset(path: str) -> Any:
-    from trainable.data.dataset import open_dataset
-
     return open_dataset(path)
 
 
@@ -86,7 +88,6 @@ def run_trial(
     batches is made; the row holds what it came to, and its time is in `seconds`. The first `inherited` epochs were
     another trial's, from whose state in `folder` this one goes on: the best of them is not its own.
     """
-    from trainable import train
     from trainable.keeping import Keeper
 
     keeper = Keeper(folder, logged=epochs_logged, **(checkpoints or {}))
@@ -126,8 +127,6 @@ def run_trial(
 
 def _probe(config: Any, dataset: Any, state: Mapping[str, Any], batches: int, seconds: float) -> dict[str, Any]:
     """What a cooldown probe adds to the row of an epoch that took `seconds`."""
-    from trainable.cooldown import cooldown
-
     before = time.monotonic()
     report = cooldown(config, dataset, state, batches)
     return {

@@ -19,7 +19,7 @@ from results.store.columns import EPOCHS
 from results.store.events import LOG_NAME, scan_events
 from search_spaces import InputError, flatten
 from tuner.callbacks.background import Background, Follower
-from tuner.study.state import TrialState
+from tuner.study.trial_state import TrialState
 
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}
 """Kind of logger -> the package that it needs."""

@@ -24,7 +24,8 @@ from results.store.events import LOG_NAME, scan_events
 from search_spaces import InputError, flatten
 from tuner.study import objectives
 from tuner.study.searchers.searcher import distributions
-from tuner.study.state import StudyState, TrialState
+from tuner.study.state import StudyState
+from tuner.study.trial_state import TrialState
 
 _WIDE = 30.0
 """Values that span more than this factor are shown on a logarithmic axis."""

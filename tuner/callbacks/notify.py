@@ -20,7 +20,7 @@ from typing import Any
 from search_spaces import InputError
 from tuner.callbacks.background import Background, Follower, warn
 from tuner.callbacks.progress import summarise
-from tuner.study.state import FINAL
+from tuner.study.trial_state import FINAL
 
 KINDS = ("end", "failure", "best")
 TIMEOUT = 10.0

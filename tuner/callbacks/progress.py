@@ -18,10 +18,11 @@ from rich.text import Text
 from results.output import visible
 from search_spaces import flatten
 from tuner.study import checkpoints
-from tuner.study.state import OPEN
+from tuner.study.trial_state import OPEN
 
 if TYPE_CHECKING:
-    from tuner.study.state import StudyState, TrialState
+    from tuner.study.state import StudyState
+from tuner.study.trial_state import TrialState
 
 SHOWN = 12
 """Running trials listed in the live view; more are counted."""

@@ -15,6 +15,7 @@ from typing import Any
 from results.store.events import LOG_NAME, scan_events
 from search_spaces import InputError
 from tuner.callbacks.background import Background, warn
+from tuner.callbacks.mirror import Mirror
 
 AGAIN_SECONDS = 20.0
 """How long a storage that failed is left alone."""
@@ -117,8 +118,6 @@ class Live:
             self._open(None)
 
     def _open(self, seq: int | None) -> None:
-        from tuner.callbacks.mirror import Mirror
-
         events = scan_events(self._folder / LOG_NAME, [])
         storage = open_storage(self._url)
         self._mirror = Mirror(storage, (event for event in events if seq is None or event["seq"] <= seq))

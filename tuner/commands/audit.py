@@ -8,8 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from results.output import Sheet, render
+from search_spaces import load_space
 from tuner.commands.options import curves_options, format_option, results_option
 from tuner.commands.simulate import chosen_rules, interval, stopped_note
+from tuner.simulation.audit import rank_correlations, replay
+from tuner.simulation.curves import read_curves
+from tuner.simulation.regret import bootstrap, wilson
+from tuner.simulation.simulate import repeats as search
 
 if TYPE_CHECKING:
     from tuner.simulation.curves import Bank
@@ -57,11 +63,6 @@ def audit(
     which their epochs came, and says how well the order of the runs at each point tells their order at the end
     (Spearman's rank correlation, with the 95 % bootstrap interval, by horizon).
     """
-    from results.output import Sheet, render
-    from search_spaces import load_space
-    from tuner.simulation.audit import rank_correlations
-    from tuner.simulation.curves import read_curves
-
     bank = read_curves(source, results_dir, space=load_space(space) if space else None, every=every)
     if correlation:
         found = rank_correlations(bank)
@@ -87,8 +88,6 @@ def audit(
 
 
 def _audit(bank: Bank, name: str, rule: Mapping[str, Any], repeats: int, workers: int) -> dict[str, Any]:
-    from tuner.simulation.audit import replay
-
     found = replay(bank, rule)
     batch, reason = found.stopped.get(found.winner, (None, None))
     row: dict[str, Any] = {
@@ -110,9 +109,6 @@ def _audit(bank: Bank, name: str, rule: Mapping[str, Any], repeats: int, workers
 
 def _in_random_orders(bank: Bank, rule: Mapping[str, Any], repeats: int, workers: int) -> dict[str, Any]:
     """Means over random orders of the runs that came to their end, with intervals."""
-    from tuner.simulation.regret import bootstrap, wilson
-    from tuner.simulation.simulate import repeats as search
-
     whole = bank.whole()
     searches = list(search(whole, rule, repeats, workers=workers))
     measures = {
@@ -169,6 +165,3 @@ def _caution(bank: Bank, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         "with --stopping none do not have this."
         for note in stopped_note(bank)
     ]
-
-
-COMMANDS = (audit,)

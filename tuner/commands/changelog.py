@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from results.changelog.page import changelog as page_of
+from results.changelog.page import write_page
 from tuner.commands.options import results_option
 
 
@@ -15,9 +17,6 @@ from tuner.commands.options import results_option
 @results_option
 def changelog(study: str, out: Path | None, results_dir: Path) -> None:
     """Write the changelog of STUDY: phases, what changed and what came of it, and what a hand-kept page misses."""
-    from results.changelog.page import changelog as page_of
-    from results.changelog.page import write_page
-
     page = page_of(results_dir, study)
     for problem in page.problems:
         click.echo(f"note: {problem}", err=True)
@@ -26,6 +25,3 @@ def changelog(study: str, out: Path | None, results_dir: Path) -> None:
     else:
         write_page(out, page.text)
         click.echo(f"wrote {out}: {page.trials} trials, {page.findings} findings")
-
-
-COMMANDS = (changelog,)

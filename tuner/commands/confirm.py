@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
+from results.confirmed import confirmed
+from results.trials import read_log
+from search_spaces import InputError
 from tuner.commands.options import format_option, observer_options, resource_options, results_option
+from tuner.launch.search import data_of, resume, run_plan
+from tuner.planned.confirm import check_resumed, fresh_seeds, leaders, make_plan, note_on_heirs
+from tuner.study.request import Request
 
 
 @click.command(
@@ -47,16 +53,9 @@ def confirm(
 
     A study of its own, STUDY-confirm; 'tuner best STUDY' then ranks by its means, with intervals and ties.
     """
-    from results.trials import read_log
-    from search_spaces import InputError
-    from tuner.launch.search import Request, data_of, resume, run_plan
-    from tuner.planned.confirm import check_resumed, fresh_seeds, leaders, make_plan, note_on_heirs
-
     data_dir = data_dir or data_of(results_dir, study)
     name = name or f"{study}-confirm"
     if table_only:
-        from results.confirmed import confirmed
-
         found = confirmed(results_dir, [study])
         if found is None:
             raise InputError(f"{study}: no fresh seed has ended yet; run 'tuner confirm {study}' first")
@@ -85,15 +84,9 @@ def confirm(
 
 
 def _on_same_data(plan: list[Any], dataset: Any, before: dict[str, Any], folder: Path) -> list[Any]:
-    from search_spaces import InputError
-
     if dataset.fingerprint != before["data"]["fingerprint"]:
         raise InputError(
             f"{folder}: these are not the data that {before['study']} ran on, so PERs would not compare; "
             "give the same data by --data"
         )
     return plan
-
-
-COMMANDS = (confirm,)
-"""What `tuner.cli` adds."""

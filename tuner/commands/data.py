@@ -8,10 +8,16 @@ from typing import Any
 
 import click
 
+from trainable.data.checks import check_dataset
+from trainable.data.dataset import open_dataset, summary
+from trainable.data.importers import import_dataset
+from trainable.data.synthetic import make_synthetic
+from tuner.analysis.data_picture import plot_data
 from tuner.commands.options import FiniteRange, json_option
+from tuner.commands.sections import NearestNames
 
 
-@click.group()
+@click.group(cls=NearestNames)
 def data() -> None:
     """Import recordings, make synthetic data, show, check and draw a data folder."""
 
@@ -89,8 +95,6 @@ def import_(kind: str, source: Path, out: Path, **options: Any) -> None:
     reference-pickle (what neural_seq_decoder trains on), or arrays (a .npz file for each session). docs/data.md
     describes them. What cannot be read is left out, one line each, and counted.
     """
-    from trainable.data.importers import import_dataset
-
     bar, advance = _progress_bar()
     with bar:
         given = {key: value for key, value in options.items() if value is not None}
@@ -117,8 +121,6 @@ def synthetic(size: str, out: Path, seed: int) -> None:
     tiny is for tests, small for a laptop, paper has the size of the '24 recordings (256 features, 24 days, 9,680
     utterances, 2.8 GB).
     """
-    from trainable.data.synthetic import make_synthetic
-
     bar, advance = _progress_bar()
     with bar:
         make_synthetic(out, size, seed=seed, progress=advance)
@@ -132,8 +134,6 @@ def synthetic(size: str, out: Path, seed: int) -> None:
 @json_option
 def show(folder: Path, kernel: int, stride: int, form: str) -> None:
     """Show sessions, utterances, lengths, features, and the labels that do not fit a kernel and stride."""
-    from trainable.data.dataset import open_dataset, summary
-
     facts = summary(open_dataset(folder), kernel, stride)
     if form == "json":
         import json
@@ -155,9 +155,6 @@ def check(folder: Path, kernel: int, stride: int, form: str) -> None:
     words "held out" as labels, odd lengths, sessions without training data.
     """
     import json
-
-    from trainable.data.checks import check_dataset
-    from trainable.data.dataset import open_dataset
 
     dataset = open_dataset(folder)
     bar, advance = _progress_bar()
@@ -197,9 +194,6 @@ def check(folder: Path, kernel: int, stride: int, form: str) -> None:
 )
 def plot(folder: Path, session: str | None, utterance: int | None, out: Path) -> None:
     """Draw a session's features, an utterance with its phonemes, and the lengths of everything."""
-    from trainable.data.dataset import open_dataset
-    from tuner.analysis.data_picture import plot_data
-
     drawn = plot_data(open_dataset(folder), out, session, utterance)
     click.echo(f"wrote {out}: session {drawn['session']}, utterance {drawn['utterance']}")
 
@@ -243,6 +237,3 @@ def _print_rows(rows: list[dict[str, Any]], indent: int) -> None:
     for row in rows:
         table.add_row(*(Text(f"{v:.4g}" if isinstance(v, float) else str(v)) for v in row.values()))
     Console().print(Padding(table, (0, 0, 0, indent)))
-
-
-COMMANDS = (data,)

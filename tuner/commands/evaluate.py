@@ -12,6 +12,9 @@ from typing import Any
 
 import click
 
+from results.output import Sheet, render
+from search_spaces import InputError
+from trainable.data.dataset import open_dataset
 from tuner.commands.options import data_option, json_option
 
 TOP = 10
@@ -58,13 +61,10 @@ def evaluate(
 
     Corpus PER is all errors over all reference phonemes; its interval is a bootstrap over utterances.
     """
-    from search_spaces import InputError
-
     if out is not None:
         _check_out(out)
     import torch
 
-    from trainable.data.dataset import open_dataset
     from trainable.scoring import decode, fit_split, load_trained
 
     torch.set_num_threads(threads)
@@ -104,8 +104,6 @@ def evaluate(
 
 
 def _check_out(out: Path) -> None:
-    from search_spaces import InputError
-
     if out.suffix not in (".jsonl", ".csv"):
         raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .jsonl or .csv")
     if not out.resolve().parent.is_dir():
@@ -159,8 +157,6 @@ def _summary(score: Any, seed: int | None) -> dict[str, Any]:
 
 
 def _text(report: dict[str, Any]) -> str:
-    from results.output import Sheet, render
-
     decoder = f"beam {report['beam']}" if report["beam"] else "greedy"
     lines = [
         f"{report['checkpoint']} (epoch {report['epoch']}) on {report['data']}, split {report['split']}: "
@@ -204,8 +200,6 @@ def _rows(part: Any, days: list[str], references: Any, hypotheses: Any, names: t
 
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:
-    from search_spaces import InputError
-
     if out.suffix == ".jsonl":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
@@ -221,6 +215,3 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
-
-
-COMMANDS = (evaluate,)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tuner.analysis.export import best_trial, export_tables, export_trial
 from tuner.commands.options import results_option
 
 
@@ -53,8 +54,6 @@ def export(
     A bundle is a folder (or a .zip) with the configuration, the weights, the decoder as TorchScript, its facts and a
     model card; it loads with torch alone: torch.jit.load("decoder.ts").
     """
-    from tuner.analysis.export import best_trial, export_tables, export_trial
-
     if tables == bool(kind):
         raise click.UsageError("give --best KIND for a trial, or --tables; one of the two")
     if tables:
@@ -68,6 +67,3 @@ def export(
     found = best_trial(results_dir, studies[0], trial)
     said = export_trial(found, kind or "", out, force)
     click.echo(f"wrote {out}: {kind} of {found.name}; {said}")
-
-
-COMMANDS = (export,)

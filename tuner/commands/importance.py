@@ -7,6 +7,9 @@ from typing import Any
 
 import click
 
+from results.output import Sheet, render
+from tuner.analysis.importance import importance as importance_of
+from tuner.analysis.partial import partial
 from tuner.commands.options import format_option, results_option
 
 _BAR = 24
@@ -34,13 +37,9 @@ def importance(study: str, name: str | None, bins: int, form: str, results_dir: 
     Stopped trials are compared with others where both have been. A setting that only exists under a condition is
     judged among the trials that meet it. "chance" is what a setting without any effect would reach.
     """
-    from results.output import render
-
     if name is not None:
         click.echo(_partial(results_dir, study, name, bins, form), nl=False)
         return
-    from tuner.analysis.importance import importance as importance_of
-
     rows = importance_of(results_dir, study)
     click.echo(render(_sheet(rows, form), form, headers={"ped_anova": "PED-ANOVA", "fanova": "fANOVA"}), nl=False)
     if form == "table":
@@ -53,8 +52,6 @@ def importance(study: str, name: str | None, bins: int, form: str, results_dir: 
 
 
 def _sheet(rows: list[dict[str, Any]], form: str) -> Any:
-    from results.output import Sheet
-
     if form in ("csv", "json"):
         return Sheet.of(rows)
     shown: list[dict[str, Any]] = []
@@ -71,9 +68,6 @@ def _sheet(rows: list[dict[str, Any]], form: str) -> Any:
 
 
 def _partial(results_dir: Path, study: str, name: str, bins: int, form: str) -> str:
-    from results.output import Sheet, render
-    from tuner.analysis.partial import partial
-
     rows = partial(results_dir, study, name, bins)
     if form in ("csv", "json"):
         return render(Sheet.of(rows), form)
@@ -101,6 +95,3 @@ def _partial(results_dir: Path, study: str, name: str, bins: int, form: str) -> 
 def _bar(value: float, largest: float) -> str:
     eighths = round(8 * _BAR * value / largest) if largest > 0 else 0
     return "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
-
-
-COMMANDS = (importance,)

@@ -8,6 +8,10 @@ from typing import Any
 import click
 
 from tuner.commands.options import FiniteRange, format_option, observer_options, resource_options, results_option
+from tuner.launch.search import data_of, resume, run_plan
+from tuner.launch.settings import trial_resources
+from tuner.planned.lineage import check_resumed, lineage_table, make_plan
+from tuner.study.request import Request
 
 
 @click.command(
@@ -54,9 +58,6 @@ def lineage(
     **given: Any,
 ) -> None:
     """Run the 23 recorded runs as one study, none stopped early, and compare their order with the record."""
-    from tuner.launch.search import Request, data_of, resume, run_plan, trial_resources
-    from tuner.planned.lineage import check_resumed, lineage_table, make_plan
-
     if table_only:
         click.echo(lineage_table(results_dir, study).render(form))
         return
@@ -80,6 +81,3 @@ def lineage(
         origin_note=f"the recorded runs at scale {scale:g}, precision {precision}",
     )
     raise click.exceptions.Exit(status)
-
-
-COMMANDS = (lineage,)

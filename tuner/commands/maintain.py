@@ -6,8 +6,19 @@ from pathlib import Path
 
 import click
 
+from results.store.events import LOG_NAME
+from results.store.lock import is_held
+from results.store.maintain import check as problems_of
+from results.store.maintain import delete as remove
+from results.store.maintain import merge as bring_in
+from results.store.paths import check_name, find_studies
+from results.store.tables import TABLES
+from results.store.tables import compact as write_tables
+from search_spaces import InputError
+from search_spaces.checkpoints import size_text
 from tuner.commands.options import Parsed, results_option
 from tuner.commands.recorded import results_group
+from tuner.study.upkeep import clean as tidy
 
 
 @results_group.command(epilog="Example: tuner results check an4")
@@ -19,9 +30,6 @@ def check(studies: tuple[str, ...], results_dir: Path) -> None:
     Logs, tables (checksums are verified, and that they say what the log says) and checkpoints. Exit status 1 if
     anything is wrong.
     """
-    from results.store.maintain import check as problems_of
-    from results.store.tables import find_studies
-
     folders = find_studies(results_dir, list(studies) or None)
     problems = problems_of(results_dir, [folder.name for folder in folders])
     for problem in problems:
@@ -41,11 +49,6 @@ def compact(studies: tuple[str, ...], results_dir: Path) -> None:
     A search does this itself when it ends; do it for other programs that are to read a search that is running or whose
     driver was killed.
     """
-    from results.store.events import LOG_NAME
-    from results.store.tables import TABLES, find_studies
-    from results.store.tables import compact as write_tables
-    from search_spaces.checkpoints import size_text
-
     for folder in find_studies(results_dir, list(studies) or None):
         if not (folder / LOG_NAME).is_file():
             click.echo(f"{folder.name}: has tables and no log; left as it is")
@@ -67,11 +70,7 @@ def merge(sources: tuple[Path, ...], name: str | None, results_dir: Path) -> Non
     A study that is here already is brought up to date if the other one went further, left alone if not, and refused
     if the two differ.
     """
-    from results.store.maintain import merge as bring_in
-
     if name is not None:
-        from tuner.launch.search import check_name
-
         check_name(name)
         if len(sources) > 1:
             raise click.UsageError("--name names one study; give one source")
@@ -86,12 +85,6 @@ def merge(sources: tuple[Path, ...], name: str | None, results_dir: Path) -> Non
 @results_option
 def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
     """Delete STUDIES with their checkpoints, for good. A study whose search is running is refused."""
-    from results.store.lock import is_held
-    from results.store.maintain import delete as remove
-    from results.store.tables import find_studies
-    from search_spaces import InputError
-    from search_spaces.checkpoints import size_text
-
     folders = find_studies(results_dir, studies)
     if live := [folder.name for folder in folders if is_held(folder)]:
         raise InputError(
@@ -122,12 +115,6 @@ def clean(studies: tuple[str, ...], checkpoint_budget: int | None, results_dir: 
     States of trials that have ended and files of killed writers go. Beyond the budget, so do second-last states and
     the best weights of the worst trials that have ended; never those of the five best, nor what a trial needs to go on.
     """
-    from results.store.events import LOG_NAME
-    from results.store.lock import is_held
-    from results.store.tables import find_studies
-    from search_spaces.checkpoints import size_text
-    from tuner.study.checkpoints import clean as tidy
-
     for folder in find_studies(results_dir, list(studies) or None):
         if not (folder / LOG_NAME).is_file() or is_held(folder):
             why = "a search is running it, and keeps it tidy" if is_held(folder) else "has tables and no log"
@@ -145,6 +132,3 @@ def clean(studies: tuple[str, ...], checkpoint_budget: int | None, results_dir: 
 
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number} {one if number == 1 else many or one + 's'}"
-
-
-COMMANDS = (results_group,)

@@ -8,6 +8,11 @@ from typing import Any
 
 import click
 
+from results.store.remote import working_folder
+from search_spaces import checkpoints
+from search_spaces.parsing.given import parse_settings
+from search_spaces.stopping import Stopping
+
 RESULTS = Path("results") / "studies"
 """Where studies lie unless --results or TUNER_RESULTS says otherwise."""
 LOGGERS = ("tensorboard", "mlflow", "wandb")
@@ -38,8 +43,6 @@ class ResultsFolder(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The local folder."""
         if "://" in str(value):
-            from results.store.remote import working_folder
-
             return working_folder(str(value))
         return super().convert(value, param, ctx)
 
@@ -98,9 +101,6 @@ def parse_rule(text: str, option: str = "stopping") -> dict[str, Any]:
 
     Raises InputError, a line for each problem.
     """
-    from search_spaces.parsing.given import parse_settings
-    from search_spaces.stopping import Stopping
-
     return parse_settings(text, Stopping, option)
 
 
@@ -253,8 +253,6 @@ class Parsed(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The value; a usage error for anything else."""
-        from search_spaces import checkpoints
-
         try:
             return getattr(checkpoints, self._parser)(value) if isinstance(value, str) else value
         except ValueError as error:

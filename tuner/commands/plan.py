@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from search_spaces import InputError, load_space
+from search_spaces.stopping import Stopping
+from trainable.data.dataset import check_features, check_trainable, open_dataset
+from tuner.backend import packing
 from tuner.commands.options import FiniteRange, budget_options, format_option
+from tuner.launch.settings import chosen, trial_resources
+from tuner.simulation.forecast import forecast
+from tuner.simulation.rule_fit import check_fit
+from tuner.simulation.virtual import draws
+from tuner.study import budgets
+from tuner.study.request import Request
 
 if TYPE_CHECKING:
     from search_spaces import RunConfig, Space
@@ -60,14 +70,6 @@ def plan(
     trained. Lengths that differ are averaged over draws from the space. A trial's rank is taken to be luck: a searcher
     that learns changes who is stopped, hardly how many.
     """
-    from search_spaces import load_space
-    from search_spaces.stopping import Stopping
-    from tuner.launch.search import Request, chosen, trial_resources
-    from tuner.simulation.forecast import forecast
-    from tuner.simulation.rule_fit import check_fit
-    from tuner.simulation.virtual import draws
-    from tuner.study import budgets
-
     loaded = load_space(space)
     request = Request(results_dir=Path(), data=data_dir or Path(), **given)
     resources = trial_resources(request)
@@ -112,8 +114,6 @@ def _search(space: str, data_dir: Path | None, options: dict[str, Any]) -> str:
 
 def _fitting(resources: dict[str, Any]) -> int:
     """Trials at once on this machine. Raises InputError where a trial needs cards that it does not have."""
-    from search_spaces import InputError
-
     fits = int(len(os.sched_getaffinity(0)) / resources["cpus_per_trial"])
     if resources["gpus_per_trial"]:
         cards = len(list(Path("/dev").glob("nvidia[0-9]*")))
@@ -128,9 +128,6 @@ def _measured(space: Space, config: RunConfig, data_dir: Path, resources: dict[s
 
     On a card: as many as share one.
     """
-    from trainable.data.dataset import check_features, check_trainable, open_dataset
-    from tuner.backend import packing
-
     dataset = open_dataset(data_dir)
     check_features(dataset)
     check_trainable(config, dataset)
@@ -148,7 +145,3 @@ def _measured(space: Space, config: RunConfig, data_dir: Path, resources: dict[s
 def _name(space: Space) -> str:
     names: Sequence[str] = space.start_points
     return names[0] if names else f"a draw from {space.name}"
-
-
-COMMANDS = (plan,)
-"""What `tuner.cli` adds."""

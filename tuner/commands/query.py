@@ -7,7 +7,11 @@ from typing import Any
 
 import click
 
-from results.output import FILE_FORMATS
+from results.output import FILE_FORMATS, Sheet, render, write
+from results.query import query as run_query
+from results.schema import schema_rows
+from results.store.paths import find_studies
+from search_spaces import InputError
 from tuner.commands.options import results_option
 
 
@@ -41,10 +45,6 @@ def query(sql: str | None, schema: bool, form: str | None, out: Path | None, for
     A search that is running is included up to its last event. docs/tables.md tells how to open the same tables with
     pandas, polars or DuckDB.
     """
-    from results.output import render, write
-    from results.query import query as run_query
-    from search_spaces import InputError
-
     if schema == bool(sql):
         raise click.UsageError('give a query, such as tuner query "select * from trials", or --schema')
     if form == "parquet" and out is None:
@@ -63,16 +63,8 @@ def query(sql: str | None, schema: bool, form: str | None, out: Path | None, for
 
 
 def _schema(results_dir: Path) -> Any:
-    from results.output import Sheet
-    from results.schema import schema_rows
-    from results.store.tables import find_studies
-    from search_spaces import InputError
-
     try:
         find_studies(results_dir)
     except InputError:  # the columns are the same before the first search
         return Sheet.of(schema_rows())
     return Sheet.of(schema_rows(results_dir))
-
-
-COMMANDS = (query,)

@@ -7,9 +7,13 @@ from pathlib import Path
 import click
 
 from tuner.commands.options import results_option
+from tuner.commands.sections import NearestNames
+from tuner.planned.past import add_recorded as add
+from tuner.planned.past import write_study
+from tuner.planned.reference import read_results
 
 
-@click.group("results")
+@click.group("results", cls=NearestNames)
 def results_group() -> None:
     """Look after the results folder, and bring in runs that were not made here."""
 
@@ -19,8 +23,6 @@ def results_group() -> None:
 @results_option
 def add_recorded(study: str, results_dir: Path) -> None:
     """Add the 23 recorded runs of the hand-kept changelog as a study."""
-    from tuner.planned.past import add_recorded as add
-
     runs = add(results_dir, study)
     known = [run.recorded["per"] for run in runs if run.recorded.get("per") is not None]
     click.echo(f"added {len(runs)} recorded runs as {results_dir / study}; {len(known)} have a PER")
@@ -37,9 +39,6 @@ def import_(path: Path, study: str | None, results_dir: Path) -> None:
     PATH is one result folder (args, trainingStats, metrics.jsonl), or a folder of them. The pickles are read without
     running anything in them. Settings that have no counterpart here are listed.
     """
-    from tuner.planned.past import write_study
-    from tuner.planned.reference import read_results
-
     found = read_results(path)
     name = study or path.resolve().name
     note = f"imported from result folders of the reference trainer: {path}"
@@ -52,6 +51,3 @@ def import_(path: Path, study: str | None, results_dir: Path) -> None:
     for problem in found.problems:
         click.echo(f"left out: {problem}", err=True)
     click.echo(f"next: tuner best {name}; tuner changelog {name}")
-
-
-COMMANDS = (results_group,)

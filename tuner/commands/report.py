@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from results.report import write
+from tuner.analysis.report import make_page, make_server
 from tuner.commands.options import results_option
 
 
@@ -36,18 +38,11 @@ def report(studies: tuple[str, ...], out: Path, serve: bool, port: int, results_
     It shows the best configurations, progress, learning curves with rungs and stops, what mattered, the schedules, the
     workers, failures, what was searched and with which versions.
     """
-    from tuner.analysis.report import make_page, make_server
-
     names = list(dict.fromkeys(studies))
     if serve:
         with make_server(results_dir, names, port) as server:
             click.echo(f"http://127.0.0.1:{server.server_port}/ shows {', '.join(names)}; Ctrl-C ends it")
             server.serve_forever()
         return
-    from results.report import write
-
     size = write(out, make_page(results_dir, names))
     click.echo(f"wrote {out} ({size / 1e6:.1f} MB); open it in a browser")
-
-
-COMMANDS = (report,)

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import click
 
+from results.best import Best
+from results.best import best as best_of
+from results.confirmed import confirmed
+from results.pareto import front
 from tuner.commands.options import format_option, results_option
 
 
@@ -52,11 +56,6 @@ def best(
     results_dir: Path,
 ) -> None:
     """Show the best configurations of STUDIES (of all studies if none is named), and whether the leaders are a tie."""
-    from results.best import Best
-    from results.best import best as best_of
-    from results.confirmed import confirmed
-    from results.pareto import front
-
     if pareto is not None and group_by:
         raise click.UsageError("give --pareto or --group-by, not both")
     shown = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None
@@ -81,6 +80,3 @@ def best(
     for problem in found.problems:
         click.echo(f"note: {problem}", err=True)
     click.echo(found.render(form), nl=False)
-
-
-COMMANDS = (best,)

@@ -8,19 +8,23 @@ from typing import Any
 
 import click
 
+from results.output import Sheet, render
+from results.store.paths import check_name
+from results.trials import find_trial, trial_run_text
+from search_spaces import InputError, diff, load_run, run_names, to_dict
+from search_spaces.lineage import LINEAGE
+from search_spaces.writing import refuse_existing, write_text
+from tuner.analysis.pictures import plot_schedules
 from tuner.commands.options import format_option, results_option
+from tuner.commands.sections import NearestNames
 
 
-@click.group(invoke_without_command=True, epilog="Example: tuner runs show run16_5")
+@click.group(cls=NearestNames, invoke_without_command=True, epilog="Example: tuner runs show run16_5")
 @click.pass_context
 def runs(context: click.Context) -> None:
     """List the shipped runs; show one, compare two, or plot their learning rates."""
     if context.invoked_subcommand:
         return
-    from results.output import Sheet, render
-    from search_spaces import load_run, run_names
-    from search_spaces.lineage import LINEAGE
-
     rows = []
     for name in [*LINEAGE, *(name for name in run_names() if name not in LINEAGE)]:
         run = load_run(name)
@@ -62,15 +66,11 @@ def show(name: str, form: str) -> None:
     Comments say which values differ from the run it came from, which are assumed and why, what was recorded, and what
     is doubtful about the record.
     """
-    from search_spaces import load_run
-
     run = load_run(name)
     click.echo(json.dumps(_facts(run), indent=2) if form == "json" else _annotated(run), nl=form == "json")
 
 
 def _facts(run: Any) -> dict[str, Any]:
-    from search_spaces import diff, to_dict
-
     changed = diff(run.parent_config, run.config) if run.parent_config else {}
     return {
         "run": run.name,
@@ -138,9 +138,6 @@ def _yaml(value: Any) -> str:
 @format_option
 def diff_runs(a: str, b: str, form: str) -> None:
     """Show where the configurations of runs A and B differ."""
-    from results.output import Sheet, render
-    from search_spaces import diff, load_run
-
     left, right = load_run(a), load_run(b)
     rows = [
         # As text, so that 0.02 and "absent" can stand in one column.
@@ -165,10 +162,6 @@ def diff_runs(a: str, b: str, form: str) -> None:
 )
 def plot(names: tuple[str, ...], out: Path) -> None:
     """Draw the learning rate over the batches of runs NAMES (all recorded runs if none is named)."""
-    from search_spaces import load_run
-    from search_spaces.lineage import LINEAGE
-    from tuner.analysis.pictures import plot_schedules
-
     configs = {name: load_run(name).config for name in names or LINEAGE}
     lines = plot_schedules(configs, out)
     same = f" ({len(configs)} runs, some with the same rates)" if lines < len(configs) else ""
@@ -197,11 +190,6 @@ def save(study: str, trial: str, name: str, folder: Path, force: bool, results_d
 
     The file holds the whole configuration, where it came from, and the PER it reached.
     """
-    from results.trials import find_trial, trial_run_text
-    from search_spaces import InputError, load_run, run_names
-    from search_spaces.writing import refuse_existing, write_text
-    from tuner.launch.search import check_name
-
     name = name.removesuffix(".yaml")
     try:
         check_name(name)
@@ -217,6 +205,3 @@ def save(study: str, trial: str, name: str, folder: Path, force: bool, results_d
         raise RuntimeError(f"{path} does not give the configuration of {found.name}")
     click.echo(f"wrote {path}: trial {found.name}")
     click.echo(f"next: tuner train {path} --data FOLDER; in a space: base: {path.name}, or start_points: [{path.name}]")
-
-
-COMMANDS = (runs,)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from results.store.paths import free_name
+from search_spaces import load_space
 from tuner.commands.options import (
     budget_options,
     checkpoint_options,
@@ -16,6 +18,10 @@ from tuner.commands.options import (
     results_option,
 )
 from tuner.commands.sections import Sectioned
+from tuner.launch.search import data_of
+from tuner.launch.search import resume as go_on
+from tuner.launch.search import search as begin
+from tuner.study.request import Request
 
 
 def _plan_options(function: Any) -> Any:
@@ -88,11 +94,6 @@ Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. For large mode
 @results_option
 def search(space: str, data_dir: Path, study: str | None, resume_: bool, results_dir: Path, **given: Any) -> None:
     """Search SPACE: a shipped space ('tuner spaces' lists them) or a file."""
-    from search_spaces import load_space
-    from tuner.launch.search import Request, free_name
-    from tuner.launch.search import resume as go_on
-    from tuner.launch.search import search as begin
-
     loaded = load_space(space)
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
@@ -124,13 +125,6 @@ def resume(study: str, space: str | None, data_dir: Path | None, results_dir: Pa
 
     What is given anew (space, searcher, stopping rule, budget, resources) holds from now on, over all trials so far.
     """
-    from search_spaces import load_space
-    from tuner.launch.search import Request, data_of
-    from tuner.launch.search import resume as go_on
-
     data_dir = data_dir or data_of(results_dir, study)
     request = Request(results_dir=results_dir, data=data_dir, **given)
     raise click.exceptions.Exit(go_on(study, request, load_space(space) if space else None))
-
-
-COMMANDS = (search, resume)

@@ -1,8 +1,10 @@
-"""Help in sections, for commands with many options."""
+"""Help in sections, and the nearest name where a command is not known."""
 
 from __future__ import annotations
 
 import click
+
+from search_spaces.wording import did_you_mean
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "The study": ("study", "data_dir", "space", "results_dir", "resume_", "force_unlock"),
@@ -30,3 +32,26 @@ class Sectioned(click.Command):
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
+
+
+class NearestNames(click.Group):
+    """A group of commands that names the nearest one where there is none of that name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it; UsageError with a suggestion for an unknown command."""
+        name = str(args[0])
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            known = self.list_commands(ctx)
+            hint = did_you_mean(name, known) + f"'{ctx.command_path} --help' lists the commands"
+            raise click.UsageError(f"there is no command {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write each command with the whole of its first sentence."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, command.get_short_help_str(limit=300)) for name, command in commands if command is not None]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from results.output import Sheet, render
+from results.terminal_plot import Line, plot
+from search_spaces import InputError, load_space
+from search_spaces.parsing.given import parse_settings
+from search_spaces.searchers import Searcher
+from search_spaces.stopping import rule_text
+from tuner.analysis.pictures import check_out, plot_regret
 from tuner.commands.options import curves_options, format_option, parse_rule, results_option
+from tuner.simulation.curves import check_rule, read_curves
+from tuner.simulation.regret import regret_curve, summary
+from tuner.simulation.simulate import TABLE, TablePoints
+from tuner.simulation.simulate import repeats as search
 
 if TYPE_CHECKING:
     from tuner.simulation.curves import Bank
@@ -69,12 +80,7 @@ def simulate(source: str, form: str, picture: Path | None, **given: Any) -> None
     The curves are those of a STUDY, or of a .csv or .parquet FILE (docs/curves.md). Every rule sees the same random
     orders of the same runs; "none" runs them all in full and is the measure. Batches count, those of probes too.
     """
-    from results.output import Sheet, render
-    from tuner.simulation.regret import regret_curve
-
     if picture is not None:
-        from tuner.analysis.pictures import check_out
-
         check_out(picture)
     bank, rows, curves = _run(source, **given)
     if form in ("csv", "json"):
@@ -83,8 +89,6 @@ def simulate(source: str, form: str, picture: Path | None, **given: Any) -> None
         click.echo(render(Sheet.of(map(_shown, rows)), form), nl=False)
     drawn = {name: regret_curve(bank, searches, base) for name, searches, base in curves}
     if picture is not None:
-        from tuner.analysis.pictures import plot_regret
-
         plot_regret(drawn, picture, f"{bank.name}: regret of {given['repeats']} searches, mean and 95 % interval")
         click.echo(f"wrote {picture}", err=True)
     if form == "table":
@@ -105,14 +109,6 @@ def _run(
     results_dir: Path,
 ) -> tuple[Bank, list[dict[str, Any]], list[tuple[str, list[Search], list[Search]]]]:
     """The bank, a summary for each rule, and (rule, its searches, the full runs) for the curves."""
-    from search_spaces import load_space
-    from search_spaces.parsing.given import parse_settings
-    from search_spaces.searchers import Searcher
-    from tuner.simulation.curves import read_curves
-    from tuner.simulation.regret import summary
-    from tuner.simulation.simulate import TABLE, TablePoints
-    from tuner.simulation.simulate import repeats as search
-
     chooses = parse_settings(searcher, Searcher, "searcher")
     bank = read_curves(source, results_dir, space=load_space(space) if space else None, every=every)
     if chooses["kind"] != "random":
@@ -137,9 +133,6 @@ def _run(
 
 def chosen_rules(bank: Bank, given: Sequence[str], option: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """(text, settings) of the rules named; of the study's own and the usual ones that the bank allows if none is."""
-    from search_spaces import InputError
-    from tuner.simulation.curves import check_rule
-
     for text in given:
         rule = parse_rule(text, option)
         check_rule(bank, rule)
@@ -148,8 +141,6 @@ def chosen_rules(bank: Bank, given: Sequence[str], option: str) -> Iterator[tupl
         return
     seen: list[Mapping[str, Any]] = []
     if bank.stopping is not None and bank.stopping["kind"] != NONE:
-        from search_spaces.stopping import rule_text
-
         seen.append(bank.stopping)
         yield rule_text(bank.stopping), dict(bank.stopping)
     for text in DEFAULT_RULES:
@@ -213,8 +204,6 @@ def _counted(searches: Iterator[Search], count: int, name: str) -> Iterator[Sear
 def _terminal(curves: Mapping[str, Any]) -> str:
     import shutil
 
-    from results.terminal_plot import Line, plot
-
     lines = [
         Line(name, [(float(share), float(mean)) for share, mean in curve[5:, :2]], _MARKS[i % len(_MARKS)])
         for i, (name, curve) in enumerate(curves.items())
@@ -223,6 +212,3 @@ def _terminal(curves: Mapping[str, Any]) -> str:
     return "\nregret (best PER so far - the best there is), mean of the searches\n" + plot(
         lines, width=width, x_label="batches spent, as a share of full runs"
     )
-
-
-COMMANDS = (simulate,)

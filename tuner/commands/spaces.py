@@ -7,25 +7,28 @@ from typing import Any
 
 import click
 
+from results.output import Sheet, render
+from search_spaces import InputError, load_space, space_names
+from search_spaces.stopping import STOPPING_KINDS, rule_text
+from search_spaces.wording import did_you_mean, either, show
+from tuner.analysis.narrow import write_space
 from tuner.commands.options import FiniteRange, format_option, results_option
+from tuner.commands.sections import NearestNames
+from tuner.study import budgets
 
 
 def _rows(rows: list[dict[str, Any]], form: str) -> str:
     import pyarrow as pa
 
-    from results.output import render
-
     return render(pa.Table.from_pylist(rows), form)
 
 
-@click.group(invoke_without_command=True, epilog="Example: tuner spaces show small")
+@click.group(cls=NearestNames, invoke_without_command=True, epilog="Example: tuner spaces show small")
 @click.pass_context
 def spaces(context: click.Context) -> None:
     """List the shipped spaces, or show one."""
     if context.invoked_subcommand:
         return
-    from search_spaces import load_space, space_names
-
     rows = []
     for name in space_names():
         space = load_space(name)
@@ -48,10 +51,6 @@ def spaces(context: click.Context) -> None:
 @format_option
 def show_space(name: str, form: str) -> None:
     """Show what space NAME (shipped, or a file) searches."""
-    from search_spaces import load_space
-    from search_spaces.stopping import rule_text
-    from tuner.study import budgets
-
     space = load_space(name)
     rows = [
         {
@@ -89,10 +88,6 @@ def show_space(name: str, form: str) -> None:
 @format_option
 def show_rules(kind: str | None, form: str) -> None:
     """List the early-stopping rules, or the settings of KIND, as a space file or --stopping gives them."""
-    from search_spaces import InputError
-    from search_spaces.stopping import STOPPING_KINDS
-    from search_spaces.wording import did_you_mean, either, show
-
     if kind is None:
         kinds = STOPPING_KINDS.items()
         click.echo(_rows([{"rule": n, "what it does": (m.__doc__ or "").splitlines()[0]} for n, m in kinds], form))
@@ -134,9 +129,6 @@ def narrow_space(study: str, keep: float, out: Path | None, force: bool, results
     Ranges shrink to where the best trials' values lie; a choice is dropped if it never made the best and chance does
     not explain that. The best trial is the new space's start point.
     """
-    from results.output import Sheet, render
-    from tuner.analysis.narrow import write_space
-
     out = out or Path(f"{study}-narrow.yaml")
     _, changes, written = write_space(results_dir, study, out, keep, force)
     rows = [
@@ -190,6 +182,3 @@ def describe_when(when: Any) -> str:
             else f"{path} = {allowed[0] if several else allowed}"
         )
     return " and ".join(parts)
-
-
-COMMANDS = (spaces,)

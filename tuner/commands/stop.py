@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tuner.backend import by_hand
 from tuner.commands.options import RESULTS, FiniteRange, results_option
 
 
@@ -27,8 +28,6 @@ def stop(study: str, trial: int | None, wait: float, results_dir: Path) -> None:
     The request is a file in the study's folder, so it works from another machine. With --trial, that trial ends as
     "stopped" with its next epoch. Exit status: 0 when it stopped, 1 if it had not after --wait seconds.
     """
-    from tuner.backend import by_hand
-
     outcome = by_hand.stop(results_dir / study, trial, wait)
     where = "" if results_dir == RESULTS else f" --results {results_dir}"
     what = f"{study}" if trial is None else f"trial {trial}"
@@ -41,6 +40,3 @@ def stop(study: str, trial: int | None, wait: float, results_dir: Path) -> None:
         click.echo(f"{what} has stopped; go on with: tuner resume {study}{where}")
     else:
         click.echo(f"{what} has stopped; see the others with: tuner status {study}{where}")
-
-
-COMMANDS = (stop,)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from tuner.backend import jobs
 from tuner.commands.options import RESULTS
 
 
@@ -29,8 +30,6 @@ def submit(context: click.Context, address: str, python: str, no_wait: bool, arg
     --data and --results are folders that the cluster sees. A space or run given as a file is sent along, with the other
     YAML files beside it. Ctrl-C ends the view, never the search. Exit status: the job's.
     """
-    from tuner.backend import jobs
-
     group = context.parent.command if context.parent else None
     known = group.commands if isinstance(group, click.Group) else {}
     runs = {name: {o for p in command.params for o in p.opts} for name, command in known.items() if name != "submit"}
@@ -63,6 +62,3 @@ def _show(text: str) -> None:
 
 def _results() -> str:
     return os.environ.get("TUNER_RESULTS", str(RESULTS))
-
-
-COMMANDS = (submit,)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from results.store.remote import sync as bring
 from tuner.commands.options import results_option
 
 
@@ -18,11 +19,6 @@ def sync(study: str, results_dir: Path) -> None:
     A search with --results s3://... mirrors itself, and other commands bring its log and tables here. This brings the
     checkpoints too (for evaluate, export), and sends what a killed driver could not.
     """
-    from results.store.remote import sync as bring
-
     read, put = bring(results_dir / study)
     click.echo(f"{study}: {read} objects brought, {put} sent; it is in {results_dir / study}")
     click.echo(f"next: tuner best {study} --results {results_dir}")
-
-
-COMMANDS = (sync,)

@@ -7,6 +7,10 @@ from typing import Any
 
 import click
 
+from results.trials import load_run_or_trial
+from search_spaces import InputError
+from trainable import train as epochs_of
+from trainable.data.dataset import check_features, open_dataset
 from tuner.commands.options import data_option, results_option, set_option
 
 COLUMNS = (
@@ -58,17 +62,12 @@ def train(
 
     RUN is a shipped run, a file, or a trial as STUDY/TRIAL, which gives the trial's PERs again on the same CPU.
     """
-    from results.trials import load_run_or_trial
-    from search_spaces import InputError
-
     config = load_run_or_trial(run, results_dir, overrides).config
     if out is not None and not out.resolve().parent.is_dir():
         raise InputError(f"{out}: the folder {out.resolve().parent} does not exist; make it, or choose another --out")
     import torch
 
-    from trainable import train as epochs_of
     from trainable.checkpoint import for_evaluation, save
-    from trainable.data.dataset import check_features, open_dataset
 
     torch.set_num_threads(threads)
     dataset = open_dataset(data_dir)
@@ -104,6 +103,3 @@ def _say_best(best: dict[str, Any] | None, out: Path | None) -> None:
     if best is not None:
         kept = f"; its weights are in {out}" if out is not None else ""
         click.echo(f"best PER {best['per']:.4f} at epoch {best['epoch']}{kept}")
-
-
-COMMANDS = (train,)

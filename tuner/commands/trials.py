@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tuner.commands.options import json_option, results_option
+from results.best import verdict
+from results.output import Sheet, format_value, render, visible
+from results.store.replay import schema
+from results.terminal_plot import Line, plot
+from results.trials import base_config, find_trial, parse_name
+from search_spaces import ABSENT, InputError, flatten, load_run, to_dict
+from search_spaces.parsing.fields import kinds
+from search_spaces.parsing.settings import same
+from search_spaces.writing import flow
+from tuner.commands.options import RESULTS, json_option, results_option
 
 if TYPE_CHECKING:
     from results.trials import Trial
@@ -36,8 +45,6 @@ def show(study: str, trial: str | None, form: str, results_dir: Path) -> None:
 
     The last lines are the commands that train it again and that keep it as a run file.
     """
-    from results.trials import find_trial
-
     found = find_trial(results_dir, *_pair(study, trial))
     if form == "json":
         click.echo(json.dumps(_facts(found, results_dir), indent=2, default=str, ensure_ascii=False))
@@ -63,8 +70,6 @@ def _pair(study: str, trial: str | None) -> tuple[str, str]:
 
 
 def _headline(trial: Trial) -> str:
-    from results.output import format_value, visible
-
     row, epochs, inherited = trial.row, trial.config.epochs, trial.row.get("from_trial_epoch") or 0
     done = inherited + (row["epochs"] or 0)
     lines = [f"trial {trial.name}: {row['status']} after {done} of {epochs} epochs, {row['origin']}"]
@@ -88,8 +93,6 @@ def _headline(trial: Trial) -> str:
 
 
 def _curve(trial: Trial) -> str:
-    from results.terminal_plot import Line, plot
-
     averaged = trial.config.averaging.kind != "none"
     lines = [Line("PER of the averaged weights" if averaged else "PER", _points(trial, "per"), "●")]
     if averaged:
@@ -109,9 +112,6 @@ def _width() -> int:
 
 def _configuration(trial: Trial) -> str:
     """What differs from the base run as a table, the rest in a few lines."""
-    from results.output import Sheet, render
-    from results.trials import base_config
-
     base = base_config(trial.settings)
     origin, reference = base if base else ("the defaults", None)
     rows, rest = _differences(trial.config, reference, _searched(trial))
@@ -138,9 +138,6 @@ def _differences(
     config: RunConfig, reference: RunConfig | None, searched: set[str]
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
     """Rows for what differs from `reference` (None: from the defaults) or was searched, and the other settings."""
-    from search_spaces import ABSENT, flatten
-    from search_spaces.parsing.fields import kinds
-
     flat = flatten(config)
     base = flatten(reference) if reference is not None else {}
     rows: list[dict[str, Any]] = []
@@ -164,14 +161,10 @@ def _differences(
 
 def _short(value: Any) -> str:
     """A setting as YAML, five digits of it; --format json and run files have them all."""
-    from search_spaces.writing import flow
-
     return f"{value:.5g}" if isinstance(value, float) else flow(value)
 
 
 def _history(trial: Trial) -> str:
-    from results.output import visible
-
     lines = ["checkpoints:"]
     kept = trial.checkpoints
     lines += [f"  {trial.folder / path}  {_size(size)}" for path, size in kept.items()] or ["  none are kept"]
@@ -188,8 +181,6 @@ def _history(trial: Trial) -> str:
 
 
 def _event(event: Mapping[str, Any]) -> str:
-    from results.output import visible
-
     attempt = f"attempt {event['attempt']}"
     if event["event"] == "trial_started":
         origin = f", from epoch {event['from_epoch']}" if event.get("from_epoch") else ""
@@ -214,8 +205,6 @@ def _again(trial: Trial, results_dir: Path) -> list[str]:
     """The commands that train the trial again and keep it; the first gives its PERs again on the same CPU."""
     import shlex
 
-    from tuner.commands.options import RESULTS
-
     where = "" if results_dir == RESULTS else f" --results {shlex.quote(str(results_dir))}"
     name = shlex.quote(f"{trial.study}/{trial.number}")
     study = shlex.quote(trial.study)
@@ -234,8 +223,6 @@ def _again(trial: Trial, results_dir: Path) -> list[str]:
 
 
 def _facts(trial: Trial, results_dir: Path) -> dict[str, Any]:
-    from search_spaces import to_dict
-
     return {
         **{key: value for key, value in trial.row.items() if key in _known_columns()},
         "config": to_dict(trial.config),
@@ -248,8 +235,6 @@ def _facts(trial: Trial, results_dir: Path) -> dict[str, Any]:
 
 
 def _known_columns() -> list[str]:
-    from results.store.replay import schema
-
     return list(schema("trials").names)
 
 
@@ -281,9 +266,6 @@ def compare(names: tuple[str, ...], results_dir: Path) -> None:
 
 def _load(names: Sequence[str], results_dir: Path) -> dict[str, tuple[str, RunConfig, Trial | None, Mapping[str, Any]]]:
     """Letter -> (name, configuration, trial or None, recorded); every name that is wrong is told."""
-    from results.trials import find_trial, parse_name
-    from search_spaces import InputError, load_run
-
     found: dict[str, tuple[str, RunConfig, Trial | None, Mapping[str, Any]]] = {}
     problems = []
     for letter, name in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", names, strict=False):
@@ -303,10 +285,6 @@ def _load(names: Sequence[str], results_dir: Path) -> dict[str, tuple[str, RunCo
 
 
 def _compared_settings(compared: Mapping[str, Any]) -> str:
-    from results.output import Sheet, render
-    from search_spaces import ABSENT, flatten
-    from search_spaces.parsing.settings import same
-
     flats = {letter: flatten(config) for letter, (_, config, _, _) in compared.items()}
     rows = []
     for path in dict.fromkeys(path for flat in flats.values() for path in flat):
@@ -325,8 +303,6 @@ def _seeds_differ(flats: Mapping[str, Mapping[str, Any]]) -> bool:
 
 
 def _compared_curves(compared: Mapping[str, Any]) -> str:
-    from results.terminal_plot import Line, plot
-
     lines = [
         Line(name, _points(trial, "per"), letter)
         for letter, (name, _, trial, _) in compared.items()
@@ -336,8 +312,6 @@ def _compared_curves(compared: Mapping[str, Any]) -> str:
 
 
 def _compared_results(compared: Mapping[str, Any]) -> str:
-    from results.output import Sheet, render
-
     pers = {
         letter: {row["epoch"]: row["per"] for row in trial.epochs if row["per"] is not None}
         for letter, (_, _, trial, _) in compared.items()
@@ -360,8 +334,6 @@ def _compared_results(compared: Mapping[str, Any]) -> str:
 
 
 def _verdict(compared: Mapping[str, Any], results_dir: Path) -> list[str]:
-    from results.best import verdict
-
     trials = [trial for _, _, trial, _ in compared.values() if trial is not None]
     notes = verdict(results_dir, [(trial.study, trial.number) for trial in trials]) if len(trials) > 1 else []
     stopped = [trial.name for trial in trials if trial.row["status"] != "completed"]
@@ -370,6 +342,3 @@ def _verdict(compared: Mapping[str, Any], results_dir: Path) -> list[str]:
     if any(recorded.get("per") is not None for *_, recorded in compared.values()):
         notes.append("a run's recorded PER is of another machine, and perhaps of other data: it decides nothing here")
     return notes
-
-
-COMMANDS = (show, compare)

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import TypeAdapter
 
+from results.store.events import LOG_NAME, read_events
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping, rule_text
-from tuner.study import objectives
-
-if TYPE_CHECKING:
-    from tuner.launch.search import Request
-    from tuner.study.searchers.searcher import OptunaSearcher
-    from tuner.study.state import StudyState
+from trainable.data.dataset import open_dataset
+from tuner.launch.checks import check_data, start_points
+from tuner.launch.settings import chosen, merged_resources
+from tuner.simulation.rule_fit import check_fit
+from tuner.study import budgets, checkpoints, objectives
+from tuner.study.request import Request
+from tuner.study.state import StudyState
+from tuner.study.telling import params_in
 
 SEARCHED = ("config_base", "fixed", "dimensions", "constraints")
 """What makes a space another one; its name, its file and its defaults do not."""
@@ -34,11 +37,6 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
 
     `space` is searched from now on; None = as before. Hold the study's lock. Raises InputError for what cannot be.
     """
-    from trainable.data.dataset import open_dataset
-    from tuner.launch.search import check_data, chosen, merged_resources, start_points
-    from tuner.simulation.rule_fit import check_fit
-    from tuner.study import budgets, checkpoints, objectives
-
     old, events = read_log(folder)
     refuse_for_plan(
         old, {"space": space, "searcher": request.searcher, "stopping": request.stopping, "start": request.start}
@@ -54,7 +52,7 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
             f"then {old['data']['fingerprint'][:12]}); give the same data, or start another study"
         )
     new: dict[str, Any] = {"resources": merged_resources(request, old["resources"])}
-    new["budget"] = budgets.raised(folder, old["budget"], budgets.given(request), new["resources"]["gpus_per_trial"])
+    new["budget"] = raised_budget(folder, old["budget"], budgets.given(request), new["resources"]["gpus_per_trial"])
     for key in ("retries", "hung_after"):
         if (value := getattr(request, key)) is not None:
             new[key] = value
@@ -81,38 +79,6 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
             notes = [note for note in notes if new.get("start_points")]
     changed = {key: [old.get(key), value] for key, value in new.items() if old.get(key) != value}
     return {**old, **new}, changed, notes
-
-
-def params_in(space: Space, config: RunConfig) -> dict[str, Any] | None:
-    """The point of `space` that is exactly this configuration (constraints aside); None where there is none."""
-    params, notes = space.params_of(config)
-    return params if len(notes) == len(space.broken_constraints(space.settings(params))) else None
-
-
-def retell(searcher: OptunaSearcher, space: Space, state: StudyState) -> set[int]:
-    """Tell a new searcher of all trials so far, in the order of their numbers; returns those it cannot be told of.
-
-    A trial is told as it stands: its rungs, and its end where it has one. One that lies outside the space, or differs
-    from it in a value that the space does not vary, would be told of as something it is not, so it is left out.
-    """
-    left_out = set()
-    for number, trial in sorted(state.trials.items()):
-        params = params_in(space, trial.config)
-        if params is None:
-            left_out.add(number)
-            continue
-        same = params.keys() == trial.params.keys() and all(_close(params[key], trial.params[key]) for key in params)
-        searcher.started(number, trial.params if same else params)
-        for rung, per in trial.rungs.items():
-            searcher.rung(number, rung, per)
-        if trial.final:
-            searcher.ended(number, trial.status, objectives.values(trial, state.settings))
-    return left_out
-
-
-def _close(a: Any, b: Any) -> bool:
-    number = isinstance(a, float) and isinstance(b, float | int)
-    return bool(abs(a - b) <= 1e-9 * abs(b)) if number else bool(a == b)
 
 
 def space_changes(
@@ -191,3 +157,40 @@ def _told(state: StudyState) -> str:
 
 def _show(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def raised_budget(
+    folder: Path, before: Mapping[str, Any], new: Mapping[str, Any], gpus_per_trial: float
+) -> dict[str, Any]:
+    """The budget of the study in `folder` that goes on with the options `new`.
+
+    Raises InputError for options that the study has used up already: nothing could be started under them.
+    """
+    if not new:
+        return dict(before)
+    state = StudyState(searching=False)
+    for event in read_events(folder / LOG_NAME)[0]:
+        state.apply(event)
+    budget = budgets.check({**before, **new}, new, gpus_per_trial, folder.name)
+    if problems := _used_up(new, state, folder.name):
+        raise InputError(problems)
+    return budget
+
+
+def _used_up(asked: Mapping[str, Any], state: StudyState, study: str) -> list[str]:
+    spent, (first, last) = state.spent, state.session
+    hours = (state.driver_seconds + last - first) / 3600
+    used = {
+        "trials": (len(state.trials), f"{len(state.trials)} have been started"),
+        "hours": (hours, f"it has run {hours:.3g} hours"),
+        "gpu_hours": (spent.gpu_seconds / 3600, f"it has used {spent.gpu_seconds / 3600:.3g} GPU-hours"),
+        "no_improvement": (spent.since_best, f"{spent.since_best} trials have ended since the last improvement"),
+    }
+    problems = []
+    for key, value in asked.items():
+        option = "--" + key.replace("_", "-")
+        if key == "target_per" and spent.best_per <= value:
+            problems.append(f"{option} {value:g}: the study {study} has reached {spent.best_per:.4f}; give a lower PER")
+        elif key in used and (value < used[key][0] or (value == used[key][0] and key != "trials")):
+            problems.append(f"{option} {value:g}: of the study {study}, {used[key][1]}; give more")
+    return problems

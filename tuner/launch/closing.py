@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from results.best import best
+from results.confirmed import confirmed
+from results.pareto import front
 from search_spaces.checkpoints import size_text
+from tuner.planned.lineage import lineage_table
 from tuner.study import budgets, checkpoints
-
-if TYPE_CHECKING:
-    from tuner.study.study import Study
+from tuner.study.study import Study
+from tuner.study.trial_state import TrialState
 
 
 def finish(study: Study, reason: str, results_dir: Path) -> int:
     """Print the table, why the search ended and what to do next; returns the exit status."""
-    from results.best import best
-    from results.confirmed import confirmed
-    from results.pareto import front
-    from tuner.planned.lineage import lineage_table
-
     name = study.settings["study"]
     trials = study.state.trials.values()
     failed = [t for t in trials if t.status == "failed"]
@@ -36,7 +35,7 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
     if reason == "interrupted":
         print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")
         return 130
-    for line in budgets.advice(study, reason, where):
+    for line in advice(study, reason, where):
         print(f"\n{line}")
     how = "--pareto" if study.settings.get("costs") else "--top 5"
     print(f"\nnext: tuner best {study.settings.get('confirms') or name} {how}{where}")
@@ -47,3 +46,48 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
         print(f"error: every trial failed; the first said: {failed[0].error}", file=sys.stderr)
         return 1
     return 0
+
+
+def advice(study: Any, reason: str, where: str) -> list[str]:
+    """What to say at the end of a search that reached a limit: what it was and how to go on; `where` is an option."""
+    if reason not in budgets.REASONS:
+        return []
+    state, limit = study.state, budgets.REASONS[reason]
+    value, spent = study.settings["budget"][limit], state.spent
+    said = {
+        "wall_time": ("the time is used up", "--hours H"),
+        "gpu_hours": (f"{spent.gpu_seconds / 3600:.3g} of {value:g} GPU-hours are used", "--gpu-hours H"),
+        "target_per": (f"the target is reached: PER {spent.best_per:.4f}, wanted {value:g}", "--target-per P"),
+        "no_improvement": (
+            f"no improvement in the last {spent.since_best} trials: PER {spent.best_per:.4f}",
+            "--no-improvement N",
+        ),
+    }
+    what, option = said[reason]
+    name = study.settings["study"]
+    waiting, paused = len(state.waiting), len(state.paused)
+    kept = f" ({waiting} interrupted trial{'s go' if waiting > 1 else ' goes'} on then)" if waiting else ""
+    kept += f" ({paused} paused may)" if paused else ""
+    lines = [f"{what}. Go on with: tuner resume {name} {option}{where}{kept}"]
+    if not any(trial.status == "completed" for trial in state.trials.values()):
+        lines += _under_one_trial(study.settings, state.trials.values(), reason)
+    return lines
+
+
+def _under_one_trial(settings: Mapping[str, Any], trials: Iterable[TrialState], reason: str) -> list[str]:
+    """Where not one trial could end: what one takes, from the epochs that there are."""
+    if reason not in ("wall_time", "gpu_hours"):
+        return []
+    furthest = max(trials, key=lambda trial: trial.epoch / trial.config.epochs, default=None)
+    limit = budgets.REASONS[reason]
+    budget = f"{settings['budget'][limit]:g} {'GPU-hours' if limit == 'gpu_hours' else 'hours'}"
+    if furthest is None or not furthest.epoch:
+        return [f"{budget} are under one trial, and under one epoch: give more"]
+    if furthest.status in ("stopped", "diverged", "failed"):
+        return []
+    share = settings["resources"]["gpus_per_trial"] if limit == "gpu_hours" else 1.0
+    whole = furthest.seconds / furthest.epoch * furthest.config.epochs * share / 3600
+    return [
+        f"{budget} are under one trial: trial {furthest.number} came to epoch {furthest.epoch} of "
+        f"{furthest.config.epochs}, and the whole of it takes about {whole:.2g}"
+    ]

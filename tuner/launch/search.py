@@ -4,245 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from rich.console import Console
+
+from results.store import remote
 from results.store.events import LOG_NAME, EventLog
 from results.store.lock import StudyLock
-from results.trials import load_run_or_trial, read_log
+from results.store.paths import check_name
+from results.store.tables import compact
+from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
-from search_spaces.parsing.given import parse_settings
-from search_spaces.searchers import Searcher
-from search_spaces.stopping import Stopping, rule_text
+from search_spaces.stopping import rule_text
+from trainable.data.dataset import check_features, open_dataset
+from tuner.backend import packing, staging
+from tuner.callbacks import observers
+from tuner.callbacks.progress import Progress
+from tuner.launch import changes
+from tuner.launch.checks import check_data, check_writable, first_config, start_points
 from tuner.launch.closing import finish
-from tuner.simulation.rule_fit import check_fit
-from tuner.study import budgets, checkpoints, objectives, provenance
+from tuner.launch.settings import new_settings, notes_on, planned_settings
+from tuner.simulation.forecast import in_short
+from tuner.study import budgets
 from tuner.study.faults import PatientLog, Watchdog
+from tuner.study.request import RESOURCES, Request
 from tuner.study.searchers import warm_start
-
-
-@dataclass(frozen=True)
-class Request:
-    """What `tuner search` was asked for; None means "as the space says" or "as before"."""
-
-    results_dir: Path
-    data: Path
-    trials: int | None = None
-    hours: float | None = None
-    gpu_hours: float | None = None
-    target_per: float | None = None
-    no_improvement: int | None = None
-    then: str | None = None
-    seed: int = 0
-    searcher: str | None = None
-    objectives: str | None = None
-    stopping: str | None = None
-    start: tuple[str, ...] = ()
-    warm_start: tuple[str, ...] = ()
-    retries: int | None = None
-    cpus: int | None = None
-    cpus_per_trial: float | None = None
-    gpus_per_trial: float | Literal["auto"] | None = None
-    """"auto": as many trials on a card as a measurement finds best; only a search can."""
-    concurrent: int | None = None
-    address: str | None = None
-    custom: Mapping[str, float] | None = None
-    """Of Ray's custom resources, for each trial."""
-    force_unlock: bool = False
-    hung_after: float | None = None
-    stage_data: bool = False
-    """Send the data to every node of the cluster."""
-    checkpoint_every: str | None = None
-    best_weights: str | None = None
-    checkpoint_budget: int | None = None
-    log: tuple[str, ...] = ()
-    notify: tuple[str, ...] = ()
-    notify_on: str | None = None
-    storage: str | None = None
-
-
-RESOURCES = ("cpus_per_trial", "gpus_per_trial", "concurrent", "custom")
-RETRIES = 1
-
-
-def free_name(results_dir: Path, wanted: str) -> str:
-    """`wanted`, or `wanted-2`, `wanted-3`, ... : the first that names no study yet."""
-    name, n = wanted, 1
-    while (results_dir / name).exists():
-        n += 1
-        name = f"{wanted}-{n}"
-    return name
-
-
-def check_name(name: str) -> None:
-    """Raises InputError for a study name that could not be a folder's name everywhere."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise InputError(
-            f"study {name!r}: is not allowed as a name; give letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit, 100 at most"
-        )
-
-
-def new_settings(space: Space, study: str, request: Request, dataset: Any) -> dict[str, Any]:
-    """The fields of a `study_started` event of a search."""
-    common = _common_settings(study, request, dataset)
-    budget = budgets.merged(space.budget.model_dump(), budgets.given(request))
-    searcher = chosen("searcher", Searcher, space.searcher, request.searcher)
-    stopping = chosen("stopping", Stopping, space.stopping, request.stopping)
-    check_fit(stopping, space, budget, "--stopping" if request.stopping else f"{space.name}: stopping")
-    goals = objectives.chosen(space, request.objectives, searcher["kind"], common["resources"]["gpus_per_trial"])
-    objectives.check_rule(stopping, goals)
-    return {
-        **common,
-        "space": space.as_dict(),
-        "searcher": searcher,
-        "stopping": stopping,
-        "checkpoints": checkpoints.chosen(space.checkpoints, request),
-        **goals,
-        "budget": budgets.check(budget, budgets.given(request), common["resources"]["gpus_per_trial"], space.name),
-    }
-
-
-def planned_settings(
-    plan: Sequence[Mapping[str, Any]], study: str, request: Request, dataset: Any, **more: Any
-) -> dict[str, Any]:
-    """The fields of a `study_started` event of a plan: a list of {run, parent, origin, config}, each run to its end.
-
-    `more` are further fields, such as `origin_note`.
-    """
-    return {
-        **_common_settings(study, request, dataset),
-        "space": None,
-        "plan": list(plan),
-        "searcher": {"kind": "plan"},
-        "stopping": {"kind": "none"},
-        "objective": "best_per",
-        "start_points": [],
-        "budget": budgets.merged({"trials": len(plan)}, {"hours": request.hours}),
-        **more,
-    }
-
-
-def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, Any]:
-    return {
-        "study": study,
-        "data": {
-            "path": str(request.data.resolve()),
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "val_phonemes": int(dataset.val.label_lengths.sum()),
-            "features": dataset.n_features,
-            "classes": dataset.n_classes,
-            "days": len(dataset.days),
-        },
-        "code": provenance.code(),
-        "packages": provenance.packages(),
-        "host": provenance.host(),
-        "seed": request.seed,
-        "retries": RETRIES if request.retries is None else request.retries,
-        "hung_after": Watchdog.factor if request.hung_after is None else request.hung_after,
-        "resources": trial_resources(request),
-        "checkpoints": checkpoints.chosen({}, request),
-    }
-
-
-def chosen(name: str, kinds: Any, default: Any, given: str | None) -> dict[str, Any]:
-    """The space's own searcher or stopping rule, or the one that was given: a kind, perhaps with settings after it.
-
-    What is not given has the kind's default, whatever the space says.
-    """
-    if given is None:
-        settings: dict[str, Any] = default.model_dump(mode="json")
-        return settings
-    return parse_settings(given, kinds, name)
-
-
-def default_resources(request: Request) -> dict[str, Any]:
-    """What a trial gets where nobody says otherwise: a core, and a whole card where this machine has one.
-
-    `concurrent` None is as many at once as fit. On a cluster the driver's own machine says nothing about cards.
-    """
-    card = request.address is None and any(Path("/dev").glob("nvidia[0-9]*"))
-    return {"cpus_per_trial": 1.0, "gpus_per_trial": 1.0 if card else 0.0, "concurrent": None}
-
-
-def trial_resources(request: Request) -> dict[str, Any]:
-    """The resources of a new study: those asked for, else the defaults."""
-    if request.gpus_per_trial == "auto":
-        raise InputError("--gpus-per-trial auto: only 'tuner search' measures it; give a number")
-    return merged_resources(request, default_resources(request))
-
-
-def merged_resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The resources asked for; those in force `before` where nothing was: what "auto" chose is kept."""
-    asked = {key: getattr(request, key) for key in RESOURCES}
-    return {**before, **{key: value for key, value in asked.items() if value not in (None, "auto")}}
-
-
-class _Lowest:
-    """Answers like an Optuna trial with the low end of each range; enough to see one configuration of a space."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return low
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return low
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return choices[0]
-
-
-STARTS_FROM_A_STUDY = 3
-"""How many of a study's best trials `--start STUDY` begins with."""
-
-
-def start_points(
-    space: Space, results_dir: Path, wanted: Sequence[str], *, own: bool = True
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """The parameters of the space's own start points and of `wanted` ones, and notes on what had to move.
-
-    `wanted` names runs, STUDY/TRIAL, or a STUDY for its best trials: recorded and imported ones count.
-    """
-    from results.store.tables import load_tables
-
-    found = [(name, space.start_params(name)) for name in space.start_points if own]
-    for name in wanted:
-        names = [name]
-        if (results_dir / name / LOG_NAME).exists():
-            trials = load_tables(results_dir, [name], ("trials",))[0]["trials"].to_pylist()
-            ranked = sorted((t["best_per"], t["trial"]) for t in trials if t["best_per"] is not None)
-            names = [f"{name}/{trial}" for _, trial in ranked[:STARTS_FROM_A_STUDY]]
-            if not names:
-                raise InputError(f"--start {name}: no trial of that study has a PER; name a run or another study")
-        found += [(each, space.params_of(load_run_or_trial(each, results_dir).config)) for each in names]
-    unique: list[dict[str, Any]] = []
-    for _, (params, _) in found:
-        if params not in unique:
-            unique.append(params)
-    return unique, [f"start point {name}: {note}" for name, (_, notes) in found for note in notes]
-
-
-def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) -> None:
-    """Raises InputError if the space's configurations cannot be trained on the data at all."""
-    from trainable.data.dataset import check_features, check_trainable
-
-    check_features(dataset)
-    check_trainable(_first_config(space, starts), dataset)
-
-
-def _first_config(space: Space, starts: Sequence[Mapping[str, Any]]) -> RunConfig:
-    return space.config(starts[0] if starts else space.suggest(_Lowest()), 0)
+from tuner.study.study import Study
+from tuner.study.trial_state import OPEN
+from tuner.study.upkeep import Upkeep
 
 
 def search(space: Space, study_name: str, request: Request) -> int:
     """Run a new search; returns the exit status."""
-    from trainable.data.dataset import open_dataset
-
     folder = new_folder(request.results_dir, study_name)
     starts, notes = start_points(space, request.results_dir, request.start)
     dataset = open_dataset(request.data)
@@ -250,7 +47,7 @@ def search(space: Space, study_name: str, request: Request) -> int:
     packing: list[dict[str, Any]] = []
     if request.gpus_per_trial == "auto":
         new_settings(space, study_name, replace(request, gpus_per_trial=1.0), dataset)  # what is wrong is said first
-        share, packing = measured_share(_first_config(space, starts), request)
+        share, packing = measured_share(first_config(space, starts), request)
         request = replace(request, gpus_per_trial=share)
     settings = {**new_settings(space, study_name, request, dataset), "start_points": starts}
     if packing:
@@ -260,7 +57,7 @@ def search(space: Space, study_name: str, request: Request) -> int:
     if request.warm_start:
         settings["warm_start"], more = warm_start.gather(space, request.results_dir, request.warm_start, settings)
         notes += more
-    notes += objectives.notes(settings)
+    notes += notes_on(settings)
     return _run(folder, request, settings, notes)
 
 
@@ -270,10 +67,6 @@ def measured_share(config: RunConfig, request: Request) -> tuple[float, list[dic
     Raises InputError where there is no card to measure on.
     """
     import torch
-    from rich.console import Console
-
-    from tuner.backend import packing
-    from tuner.callbacks import observers
 
     if request.address is not None:
         raise InputError("--gpus-per-trial auto: this machine's card says nothing about a cluster's; give a number")
@@ -300,8 +93,6 @@ def run_plan(
     study_name: str, request: Request, make_plan: Callable[[Any], Sequence[Mapping[str, Any]]], **more: Any
 ) -> int:
     """Run a new study of `make_plan(dataset)`, every entry to its end; `more` are settings; returns the exit status."""
-    from trainable.data.dataset import check_features, open_dataset
-
     folder = new_folder(request.results_dir, study_name)
     dataset = open_dataset(request.data)
     check_features(dataset)
@@ -322,8 +113,6 @@ def new_folder(results_dir: Path, study_name: str) -> Path:
 
 def resume(study_name: str, request: Request, space: Space | None = None) -> int:
     """Go on with a study where its log ends, in `space` from now on if given; returns the exit status."""
-    from tuner.launch import changes
-
     folder = request.results_dir / study_name
     if not (folder / LOG_NAME).exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
@@ -349,15 +138,7 @@ def _run(
     lock: StudyLock | None = None,
 ) -> int:
     """Start Ray, run the study, show its table. Where a study goes on, `changed` and the `lock` held are given."""
-    from rich.console import Console
-
-    from results.store import remote
-    from results.store.tables import compact
-    from tuner.backend import ray_backend, staging
-    from tuner.callbacks import observers
-    from tuner.callbacks.progress import Progress
-    from tuner.launch.changes import describe
-    from tuner.study.study import Study
+    from tuner.backend import ray_backend
 
     check_writable(request.results_dir)
     staging.check(request)
@@ -395,10 +176,10 @@ def _run(
         holder.append(study)
         for line in [*log.problems, *study.problems]:
             print(f"warning: {line}", file=sys.stderr)
-        for line in describe(changed or {}, study.state):
+        for line in changes.describe(changed or {}, study.state):
             print(line, file=sys.stderr)
         _announce(study, concurrent)
-        upkeep = checkpoints.Upkeep(study)
+        upkeep = Upkeep(study)
         study.observers.append(upkeep.event)
         stack.callback(upkeep.close)
         with progress:
@@ -412,24 +193,7 @@ def _run(
     return finish(study, reason, request.results_dir)
 
 
-def check_writable(results_dir: Path) -> None:
-    """Raises InputError if no study can be made in the results folder; leaves nothing behind."""
-    existing = results_dir
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    try:
-        with tempfile.TemporaryDirectory(dir=existing, prefix=".tuner-"):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{existing}: cannot write there ({error.strerror}); choose another results folder by --results"
-        ) from error
-
-
 def _announce(study: Any, concurrent: int) -> None:
-    from tuner.simulation.forecast import in_short
-    from tuner.study.state import OPEN
-
     settings = study.settings
     what = f"space {settings['space']['name']}" if settings["space"] else f"{len(settings['plan'])} planned runs"
     print(

@@ -16,6 +16,7 @@ from results.store.events import LOG_NAME, read_events
 from results.store.tables import load_tables
 from search_spaces import InputError, RunConfig, diff, flatten, load_run, to_dict
 from search_spaces.lineage import LINEAGE, shrink
+from trainable.data.dataset import check_trainable
 
 FOR_PROGRAMS = ("from", "last_per", "batches", "status")
 """Columns that CSV and JSON have and people need not see: an unfinished run says so in its notes."""
@@ -124,8 +125,6 @@ def fit_windows(config: RunConfig, dataset: Any) -> tuple[RunConfig, list[str]]:
 
     Raises InputError, `check_trainable`'s own, where no smaller windows help.
     """
-    from trainable.data.dataset import check_trainable
-
     try:
         check_trainable(config, dataset)
         return config, []

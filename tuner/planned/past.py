@@ -15,10 +15,10 @@ from typing import Any
 
 from results.store.events import LOG_NAME, EventLog, sync_folder
 from results.store.lock import StudyLock
+from results.store.paths import check_name
 from results.store.tables import compact
 from search_spaces import InputError, Run, RunConfig, load_run, to_dict
 from search_spaces.lineage import LINEAGE
-from tuner.launch.search import check_name
 from tuner.study import provenance
 
 INCOMPLETE = ("run16_2", "run18_long_sgdr_swa")

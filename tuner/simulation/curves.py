@@ -14,8 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from results.store.events import LOG_NAME, read_events
+from results.store.paths import find_studies
+from results.store.tables import open_parquet
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
+from tuner.study.rules.rungs import probe_epochs
 
 Row = dict[str, Any]
 
@@ -167,8 +171,6 @@ def check_rule(bank: Bank, rule: Mapping[str, Any]) -> None:
 
 def _check_probes(bank: Bank, rule: Mapping[str, Any], where: str) -> None:
     """Raise InputError unless every probe that the rule asks for was recorded, at the length it asks for."""
-    from tuner.study.rules.rungs import probe_epochs
-
     for number, run in enumerate(bank.runs):
         for epoch, batches in probe_epochs(rule, run.config, number):
             row = run.rows[epoch - 1] if epoch <= len(run.rows) else None
@@ -242,8 +244,6 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
 def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
-
-    from results.store.tables import open_parquet
 
     try:
         with open_parquet(path) as file:
@@ -403,9 +403,6 @@ def _thin(name: str, run: Run, every: int) -> Run:
 
 
 def _study_bank(study: str, results_dir: Path) -> Bank:
-    from results.store.events import LOG_NAME, read_events
-    from results.store.tables import find_studies
-
     folder = find_studies(results_dir, [study])[0]
     if not (folder / LOG_NAME).is_file():
         raise InputError(

@@ -8,6 +8,8 @@ from typing import Any
 
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.stopping import HORIZON_GRACE, ComparingRule, HyperbandStopping, OneEpochStopping, PBTStopping, Rule
+from tuner.simulation.virtual import draws
+from tuner.study.rules.population import check as check_population
 from tuner.study.rules.rungs import Grid, places, probe_epochs, read_rule
 
 DRAWS = 48
@@ -21,15 +23,11 @@ def check_fit(rule: Mapping[str, Any], space: Space, budget: Mapping[str, Any], 
 
     `where` begins the line: the option, or the space and its key.
     """
-    from tuner.simulation.virtual import draws
-
     model = read_rule(rule)
     if isinstance(model, OneEpochStopping):
         _check_count(model, budget, where)
     if isinstance(model, PBTStopping):
-        from tuner.study.rules.population import check
-
-        check(model, space, max(config.epochs for config in draws(space, DRAWS)), budget, where)
+        check_population(model, space, max(config.epochs for config in draws(space, DRAWS)), budget, where)
     if isinstance(model, ComparingRule | OneEpochStopping):
         configs = draws(space, DRAWS)
         _check_rungs(model, configs, space.name, where)

@@ -11,14 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from results.store.events import LOG_NAME, read_events
 from search_spaces import InputError
-
-if TYPE_CHECKING:
-    from tuner.study.state import StudyState, TrialState
 
 LIMITS = ("trials", "hours", "gpu_hours", "target_per", "no_improvement")
 KEYS = (*LIMITS, "then")
@@ -144,85 +139,3 @@ def check_fits(budget: Mapping[str, Any], hours: float, gpus_per_trial: float) -
             raise InputError(
                 f"--{key.replace('_', '-')} {budget[key]:g}: is under one trial, which takes {cost:.3g}; give more"
             )
-
-
-def raised(folder: Path, before: Mapping[str, Any], new: Mapping[str, Any], gpus_per_trial: float) -> dict[str, Any]:
-    """The budget of the study in `folder` that goes on with the options `new`.
-
-    Raises InputError for options that the study has used up already: nothing could be started under them.
-    """
-    from tuner.study.state import StudyState
-
-    if not new:
-        return dict(before)
-    state = StudyState(searching=False)
-    for event in read_events(folder / LOG_NAME)[0]:
-        state.apply(event)
-    budget = check({**before, **new}, new, gpus_per_trial, folder.name)
-    if problems := _used_up(new, state, folder.name):
-        raise InputError(problems)
-    return budget
-
-
-def _used_up(asked: Mapping[str, Any], state: StudyState, study: str) -> list[str]:
-    spent, (first, last) = state.spent, state.session
-    hours = (state.driver_seconds + last - first) / 3600
-    used = {
-        "trials": (len(state.trials), f"{len(state.trials)} have been started"),
-        "hours": (hours, f"it has run {hours:.3g} hours"),
-        "gpu_hours": (spent.gpu_seconds / 3600, f"it has used {spent.gpu_seconds / 3600:.3g} GPU-hours"),
-        "no_improvement": (spent.since_best, f"{spent.since_best} trials have ended since the last improvement"),
-    }
-    problems = []
-    for key, value in asked.items():
-        option = "--" + key.replace("_", "-")
-        if key == "target_per" and spent.best_per <= value:
-            problems.append(f"{option} {value:g}: the study {study} has reached {spent.best_per:.4f}; give a lower PER")
-        elif key in used and (value < used[key][0] or (value == used[key][0] and key != "trials")):
-            problems.append(f"{option} {value:g}: of the study {study}, {used[key][1]}; give more")
-    return problems
-
-
-def advice(study: Any, reason: str, where: str) -> list[str]:
-    """What to say at the end of a search that reached a limit: what it was and how to go on; `where` is an option."""
-    if reason not in REASONS:
-        return []
-    state, limit = study.state, REASONS[reason]
-    value, spent = study.settings["budget"][limit], state.spent
-    said = {
-        "wall_time": ("the time is used up", "--hours H"),
-        "gpu_hours": (f"{spent.gpu_seconds / 3600:.3g} of {value:g} GPU-hours are used", "--gpu-hours H"),
-        "target_per": (f"the target is reached: PER {spent.best_per:.4f}, wanted {value:g}", "--target-per P"),
-        "no_improvement": (
-            f"no improvement in the last {spent.since_best} trials: PER {spent.best_per:.4f}",
-            "--no-improvement N",
-        ),
-    }
-    what, option = said[reason]
-    name = study.settings["study"]
-    waiting, paused = len(state.waiting), len(state.paused)
-    kept = f" ({waiting} interrupted trial{'s go' if waiting > 1 else ' goes'} on then)" if waiting else ""
-    kept += f" ({paused} paused may)" if paused else ""
-    lines = [f"{what}. Go on with: tuner resume {name} {option}{where}{kept}"]
-    if not any(trial.status == "completed" for trial in state.trials.values()):
-        lines += _under_one_trial(study.settings, state.trials.values(), reason)
-    return lines
-
-
-def _under_one_trial(settings: Mapping[str, Any], trials: Iterable[TrialState], reason: str) -> list[str]:
-    """Where not one trial could end: what one takes, from the epochs that there are."""
-    if reason not in ("wall_time", "gpu_hours"):
-        return []
-    furthest = max(trials, key=lambda trial: trial.epoch / trial.config.epochs, default=None)
-    limit = REASONS[reason]
-    budget = f"{settings['budget'][limit]:g} {'GPU-hours' if limit == 'gpu_hours' else 'hours'}"
-    if furthest is None or not furthest.epoch:
-        return [f"{budget} are under one trial, and under one epoch: give more"]
-    if furthest.status in ("stopped", "diverged", "failed"):
-        return []
-    share = settings["resources"]["gpus_per_trial"] if limit == "gpu_hours" else 1.0
-    whole = furthest.seconds / furthest.epoch * furthest.config.epochs * share / 3600
-    return [
-        f"{budget} are under one trial: trial {furthest.number} came to epoch {furthest.epoch} of "
-        f"{furthest.config.epochs}, and the whole of it takes about {whole:.2g}"
-    ]

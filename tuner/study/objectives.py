@@ -12,14 +12,12 @@ cuts off, search with `--stopping none`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.model_size import parameters
 from search_spaces.plan import PERS, split_objectives
-
-if TYPE_CHECKING:
-    from tuner.study.state import TrialState
+from tuner.study.trial_state import TrialState
 
 SINGLE = ("cmaes",)
 """Searchers that take one objective."""
@@ -84,18 +82,3 @@ def check_rule(rule: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
             "stopping pbt: takes one objective, as a trial that goes on from another has only a part of the costs; "
             f"give --objectives {settings['objective']}, or another rule"
         )
-
-
-def notes(settings: Mapping[str, Any]) -> list[str]:
-    """What to know of a new search: dimensions its model leaves out, early stopping with several objectives."""
-    from tuner.study.searchers.samplers import apart
-
-    found, kind = [], settings["searcher"]["kind"]
-    if left_out := apart(Space.from_dict(settings["space"]), kind):
-        found.append(f"searcher {kind} has no model of these, which are drawn one by one (TPE): {', '.join(left_out)}")
-    if settings["costs"] and settings["stopping"]["kind"] != "none":
-        found.append(
-            f"stopping {settings['stopping']['kind']} goes by the PER alone, and a stopped trial tells a searcher of "
-            "several objectives nothing; --stopping none keeps the cheap end of the front"
-        )
-    return found

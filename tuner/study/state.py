@@ -6,88 +6,18 @@ resumed search is in the state in which it was left. What is decided and written
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from search_spaces import RunConfig, Space
 from tuner.study import budgets, checkpoints, faults, objectives
-from tuner.study.rules.stopping import Curve, History, Point
+from tuner.study.rules.history import Curve, History, Point
+from tuner.study.trial_state import FINAL, PER_ATTEMPT, TrialState
 
 if TYPE_CHECKING:
     from tuner.study.searchers.searcher import OptunaSearcher
-
-FINAL = ("completed", "stopped", "diverged", "failed")
-"""The states that a trial does not leave; `running` and `interrupted` ones go on when the study is resumed."""
-OPEN = ("running", "interrupted", "paused")
-"""The others; a `paused` trial waits at a rung and goes on if it is promoted."""
-
-STOPPED_BY_HAND = "stopped by hand"
-"""The reason of a trial's end that somebody asked for."""
-
-_PER_ATTEMPT = ("event", "seq", "time", "elapsed", "host", "trial", "attempt", "from_epoch")
-
-
-@dataclass
-class TrialState:
-    """What the log says of one trial."""
-
-    number: int
-    seed: int
-    origin: str
-    params: dict[str, Any]
-    config: RunConfig
-    started_with: dict[str, Any] = field(default_factory=dict)
-    """The fields of its `trial_started` event that every attempt repeats."""
-    attempt: int = 0
-    status: str = "running"
-    error: str | None = None
-    faults: Counter[str] = field(default_factory=Counter)
-    """Attempts that died, by `faults.counted_as`."""
-    alone: bool = False
-    """Whether it ran out of memory beside others, so that its next attempt waits for an empty machine."""
-    pers: dict[int, float | None] = field(default_factory=dict)
-    last_row: dict[str, Any] = field(default_factory=dict)
-    rungs: dict[int, float] = field(default_factory=dict)
-    """The PER at each rung it was compared at."""
-    compared: dict[int, tuple[int, bool | None]] = field(default_factory=dict)
-    """Epoch -> (rung, passed), where it was compared: it is not compared again when the epoch is repeated."""
-    stop_logged: str | None = None
-    started: float = 0.0
-    seconds: float = 0.0
-    """Wall seconds of its epochs, over all attempts."""
-    gpu_seconds: float = 0.0
-    """Over the attempts that have ended."""
-
-    @property
-    def epoch(self) -> int:
-        """The last epoch that was reported; 0 before the first."""
-        return max(self.pers, default=0)
-
-    @property
-    def inherited(self) -> int:
-        """The epoch of another trial that it goes on from; 0 where it began anew."""
-        return int(self.started_with.get("from_trial_epoch") or 0)
-
-    @property
-    def final(self) -> bool:
-        """Whether it has ended for good."""
-        return self.status in FINAL
-
-    @property
-    def best(self) -> tuple[float, int] | None:
-        """(best PER, its epoch); None before the first PER that is a number."""
-        known = [(per, epoch) for epoch, per in self.pers.items() if per is not None]
-        return min(known) if known else None
-
-    def objective(self, name: str) -> float | None:
-        """The value the searcher minimises: `best_per` or `last_per`."""
-        if name == "last_per":
-            return self.pers.get(self.epoch)
-        return self.best[0] if self.best else None
 
 
 class StudyState:
@@ -164,14 +94,9 @@ class StudyState:
         """The space and the searcher that the settings name, told of the trials so far."""
         self.space = Space.from_dict(self.settings["space"])
         if self._searching:
-            from tuner.launch.changes import retell
-            from tuner.study.searchers.searcher import OptunaSearcher
-            from tuner.study.searchers.warm_start import discounted
+            from tuner.study.telling import make_searcher
 
-            count = len(objectives.names(self.settings))
-            earlier = discounted(self.settings.get("warm_start", []), self.space)
-            self.searcher = OptunaSearcher(self.space, self.settings["searcher"], self.settings["seed"], count, earlier)
-            self.untold = retell(self.searcher, self.space, self)
+            self.searcher, self.untold = make_searcher(self.space, self.settings, self.trials)
 
     def _study_resumed(self, event: Mapping[str, Any]) -> None:
         self.ended = None
@@ -207,7 +132,7 @@ class StudyState:
                 params=event["params"],
                 config=RunConfig.model_validate(event["config"]),
                 started=event["time"],
-                started_with={k: v for k, v in event.items() if k not in _PER_ATTEMPT},
+                started_with={k: v for k, v in event.items() if k not in PER_ATTEMPT},
             )
             if event.get("from_trial") is not None:
                 self.heirs, self.heir = self.heirs + 1, None

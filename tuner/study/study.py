@@ -19,10 +19,10 @@ import numpy as np
 from results.store.events import LOG_NAME, EventLog, read_events
 from search_spaces import InputError, RunConfig
 from search_spaces.config import to_dict
-from tuner.study import budgets, checkpoints, faults, objectives
-from tuner.study.rules import population
+from tuner.study import budgets, checkpoints, faults, heirs, objectives
 from tuner.study.rules.stopping import Decision, Point, decide, probe_epochs, promotable
-from tuner.study.state import FINAL, STOPPED_BY_HAND, StudyState, TrialState
+from tuner.study.state import StudyState
+from tuner.study.trial_state import FINAL, STOPPED_BY_HAND, TrialState
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Study:
             return 0
         budget = self.settings["budget"]["trials"]
         left = max(0, budget - self.state.next_number) if budget else 10**9
-        return population.founders_left(self.state, left)
+        return heirs.founders_left(self.state, left)
 
     @property
     def seconds_left(self) -> float:
@@ -178,7 +178,7 @@ class Study:
         waiting = [trial for trial in self.state.waiting if not trial.alone]
         if not waiting and self.state.heir is not None and not self.reached:
             return self._start_heir()
-        filling = population.size(self.state) and self.trials_left
+        filling = heirs.size(self.state) and self.trials_left
         promoted = None if waiting or filling else self._promotable()
         if not waiting and promoted is None and not self.trials_left and not self.state.running:
             waiting = self.state.waiting
@@ -194,7 +194,7 @@ class Study:
 
     def _exploit(self, trial: TrialState) -> Job | None:
         """The attempt of a new trial that takes the place of a paused one; None if that one goes on itself."""
-        parent = population.parent(self.state, self.folder, trial.number)
+        parent = heirs.parent(self.state, self.folder, trial.number)
         if parent is None:
             return None
         donor, epoch = parent
@@ -210,7 +210,7 @@ class Study:
         """What trial `number` is that goes on from `donor`."""
         space, seed = self.state.space, self._seed_of(number)
         assert space is not None  # noqa: S101  a planned study has no rule that gets here
-        params = population.explore(self.state, space, donor, number)
+        params = heirs.explore(self.state, space, donor, number)
         config = space.config(params, seed)
         weights = objectives.weights(config, self.settings["data"])
         return {"params": params, "seed": seed, "origin": "searched", **weights, "config": to_dict(config)}

@@ -20,8 +20,9 @@ from results.store import bulk
 from results.store.columns import COLUMNS, TABLES
 from results.store.events import EventLog, scan_events
 from results.store.lock import StudyLock
+from results.store.paths import find_studies
 from results.store.replay import Replay, build, schema
-from results.store.tables import compact, find_studies, load_tables, open_sources
+from results.store.tables import compact, load_tables, open_sources
 from search_spaces.errors import InputError
 
 PER = st.one_of(st.none(), st.sampled_from([0.25, 0.5]), st.floats(0, 2))

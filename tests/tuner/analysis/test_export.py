@@ -23,7 +23,8 @@ from trainable.data.dataset import open_dataset
 from trainable.decoding import greedy
 from trainable.model import Decoder
 from trainable.scoring import load_trained, score
-from tuner.launch.search import Request, new_settings
+from tuner.launch.settings import new_settings
+from tuner.study.request import Request
 from tuner.study.study import Study
 
 ALONE = """

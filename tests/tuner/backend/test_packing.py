@@ -22,7 +22,8 @@ from tuner.backend import packing, worker
 from tuner.backend.packing import Packing, best_packing, measure, measured_config
 from tuner.commands.options import CardShare
 from tuner.launch import search as launch
-from tuner.launch.search import Request
+from tuner.launch.settings import merged_resources
+from tuner.study.request import Request
 
 
 def row(count, rate, fits=True):
@@ -223,8 +224,8 @@ def test_a_resumed_study_keeps_what_was_chosen():
     before = {"cpus_per_trial": 1.0, "gpus_per_trial": 0.25, "concurrent": None, "packing": [row(4, 30).as_dict()]}
     request = Request(Path("r"), Path("d"))
     for given_share in (None, "auto"):
-        assert launch.merged_resources(dataclasses.replace(request, gpus_per_trial=given_share), before) == before
-    assert launch.merged_resources(dataclasses.replace(request, gpus_per_trial=0.5), before) == {
+        assert merged_resources(dataclasses.replace(request, gpus_per_trial=given_share), before) == before
+    assert merged_resources(dataclasses.replace(request, gpus_per_trial=0.5), before) == {
         **before, "gpus_per_trial": 0.5,
     }  # fmt: skip
 

@@ -15,7 +15,7 @@ from results.store.events import LOG_NAME, read_events
 from results.store.lock import StudyLock
 from search_spaces import InputError
 from tuner.callbacks.watch import GONE_SECONDS, REFRESH_SECONDS, Tail, Watched, describe, summary, watch
-from tuner.study.state import OPEN
+from tuner.study.trial_state import OPEN
 
 
 def stepwise(study, toy, workers=1):

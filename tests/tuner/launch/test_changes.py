@@ -9,8 +9,9 @@ import pytest
 
 from results.store.events import LOG_NAME, read_events
 from search_spaces import InputError, Space
-from tuner.launch.changes import params_in, space_changes
+from tuner.launch.changes import space_changes
 from tuner.study.state import StudyState
+from tuner.study.telling import params_in
 
 RANDOM = {"kind": "random"}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from search_spaces import InputError
-from tuner.launch.search import start_points
+from tuner.launch.checks import start_points
 
 
 def same(left, right):

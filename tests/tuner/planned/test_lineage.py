@@ -18,9 +18,10 @@ from results.store.events import LOG_NAME, read_events
 from search_spaces import InputError, RunConfig, load_run
 from search_spaces.lineage import LINEAGE
 from trainable.data.dataset import check_trainable, open_dataset
-from tuner.launch.search import Request, planned_settings
+from tuner.launch.settings import planned_settings
 from tuner.planned import lineage
 from tuner.planned.lineage import chance, fit_windows, lineage_table, make_plan, spearman
+from tuner.study.request import Request
 from tuner.study.study import Study
 
 SCALE = 0.0005

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from results.store.events import LOG_NAME, read_events
 from search_spaces import InputError
 from search_spaces.plan import Budget
+from tuner.launch.changes import raised_budget
+from tuner.launch.closing import advice
 from tuner.study import budgets
 
 NO_STOPPING = {"kind": "none"}
@@ -175,25 +177,25 @@ def test_a_budget_that_is_used_up_already_is_one_line(toy, option, line):
     study.fail(study.ask().trial, 1, "RuntimeError: x", final=True)
     study.close()
     with pytest.raises(InputError, match=line):
-        budgets.raised(toy.folder / "s", study.settings["budget"], option, 0.0)
+        raised_budget(toy.folder / "s", study.settings["budget"], option, 0.0)
 
 
 def test_a_raised_budget_keeps_the_other_limits(toy):
     """What is not named stays as it was, and an old study's missing limits are no change."""
     old = {"trials": 12, "hours": None}
     toy.create("s", budget=old).close()
-    assert budgets.raised(toy.folder / "s", old, {}, 0.0) == old
-    assert budgets.raised(toy.folder / "s", old, {"no_improvement": 5}, 0.0) == {**old, "no_improvement": 5}
+    assert raised_budget(toy.folder / "s", old, {}, 0.0) == old
+    assert raised_budget(toy.folder / "s", old, {"no_improvement": 5}, 0.0) == {**old, "no_improvement": 5}
 
 
 def test_the_end_says_which_limit_and_what_next(toy):
     """The last lines name the limit, what was reached, and the command that goes on."""
     study = toy.create("s", budget=budget(target_per=0.5, then="stop"), stopping=NO_STOPPING)
     step(study, toy, study.ask(), 1, per=0.4)
-    (line,) = budgets.advice(study, reason_of(study), "")
+    (line,) = advice(study, reason_of(study), "")
     assert line.startswith("the target is reached: PER 0.4000, wanted 0.5. Go on with: tuner resume toy --target-per P")
     assert "1 interrupted trial goes on then" in line
-    assert budgets.advice(study, "budget", "") == []
+    assert advice(study, "budget", "") == []
 
 
 def test_a_budget_under_one_trial_says_what_one_takes(toy):
@@ -205,7 +207,7 @@ def test_a_budget_under_one_trial_says_what_one_takes(toy):
         resources={"cpus_per_trial": 1, "gpus_per_trial": 0.5, "concurrent": None},
     )
     step(study, toy, study.ask(), 1, seconds=720.0, gpu_seconds=360.0)
-    lines = budgets.advice(study, reason_of(study), "")
+    lines = advice(study, reason_of(study), "")
     assert lines[0].startswith("0.1 of 0.001 GPU-hours are used. Go on with: tuner resume toy --gpu-hours H")
     assert lines[1] == (
         "0.001 GPU-hours are under one trial: trial 0 came to epoch 1 of 9, and the whole of it takes about 0.9"

@@ -14,8 +14,9 @@ from results.store.tables import compact, load_tables
 from search_spaces import load_space
 from search_spaces.checkpoints import parse_every, parse_size
 from tuner.backend.worker import run_trial
-from tuner.study.checkpoints import KEPT_LEADERS, Upkeep, clean, describe, files_of, to_drop
+from tuner.study.checkpoints import describe, files_of
 from tuner.study.study import Study
+from tuner.study.upkeep import KEPT_LEADERS, Upkeep, clean, to_drop
 
 SPARSE = {"every": "3 epochs", "best_weights": "full", "budget": None}
 

@@ -22,7 +22,8 @@ from tuner.simulation.forecast import forecast
 from tuner.simulation.rule_fit import check_fit
 from tuner.simulation.virtual import draws
 from tuner.study import objectives
-from tuner.study.rules.population import _changed, perturbable
+from tuner.study.heirs import _changed
+from tuner.study.rules.population import perturbable
 from tuner.study.rules.stopping import read_rule
 
 PBT = {"kind": "pbt", "population": 4, "interval": 2}

@@ -12,15 +12,14 @@ import math
 from array import array
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from search_spaces.config import RunConfig
 from search_spaces.stopping import Rule
+from trainable.schedules import lr_at
 from tuner.study.rules.rungs import WORST, Grid, Rung, RungKey, Value, bandwidth, read_rule, rung_key, value_of
-
-if TYPE_CHECKING:
-    from search_spaces import RunConfig
 
 RATE_POINTS = 512
 """A curve's rate is looked up at this many batches at most: enough for its integral, whatever the run's length."""
@@ -173,8 +172,6 @@ class Curve:
 @functools.lru_cache(maxsize=1024)
 def _planned_rates(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
     """(batches, rate) of a run by its configuration; kept, for simulated searches run the same ones again and again."""
-    from trainable.schedules import lr_at
-
     batches = np.unique(np.linspace(0, config.training.batches, RATE_POINTS + 1).round())
     return batches, np.array([lr_at(config, int(batch)) for batch in batches])
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import TypeAdapter
 
+from search_spaces.config import RunConfig
 from search_spaces.stopping import (
     ComparingRule,
     ExtrapolationStopping,
@@ -21,9 +22,7 @@ from search_spaces.stopping import (
     Rule,
     Stopping,
 )
-
-if TYPE_CHECKING:
-    from search_spaces import RunConfig
+from trainable.cooldown import probe_batches
 
 Value = tuple[float, float]
 """(PER, validation loss), lower is better, compared in that order: while CTC still emits only blanks every PER is 1.0,
@@ -269,8 +268,6 @@ def probe_epochs(rule: Rule | Mapping[str, Any], config: RunConfig, trial: int =
     rule = read_rule(rule)
     if getattr(rule, "metric", None) != "probe":
         return ()
-    from trainable.cooldown import probe_batches
-
     grid = Grid(config.training.batches, config.training.batches_per_epoch, config.horizon)
     bracket = bracket_of(rule, trial) if isinstance(rule, HyperbandStopping) else 0
     share: float = getattr(rule, "probe_share", 0.25)

@@ -25,6 +25,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from results.store.replay import flat_config
+from results.store.tables import load_tables
 from search_spaces import InputError, Space
 from search_spaces.config import to_dict
 from search_spaces.parsing.settings import same
@@ -51,8 +53,6 @@ def gather(
     Each is {study, trial, status, params, values, epochs, compares}. Raises InputError for a study that does not exist,
     has no trial in the space, or varies none of its dimensions.
     """
-    from results.store.tables import load_tables
-
     objectives = [settings["objective"], *settings["costs"]]
     told: list[Told] = []
     notes: list[str] = []
@@ -156,8 +156,6 @@ def inside_of(dimension: Dimension, sample: Any) -> tuple[Any] | None:
 
 def _fixed_alike(space: Space, params: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     """Whether the row has the values that the space fixes; False where its point is not whole."""
-    from results.store.replay import flat_config
-
     try:
         here = flat_config(to_dict(space.config(params, 0)))
     except InputError:

@@ -1,0 +1,60 @@
+"""`tuner log` and `tuner dashboard`: a study as other tools show one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from results.store.paths import find_studies
+from tuner.callbacks.dashboard import serve
+from tuner.callbacks.loggers import replay
+from tuner.callbacks.mirror import save as write
+from tuner.commands.options import LOGGERS as KINDS
+from tuner.commands.options import results_option
+
+
+@click.command("log", epilog="Example: tuner log an4 --to tensorboard --out /tmp/an4; tensorboard --logdir /tmp/an4")
+@click.argument("study")
+@click.option("--to", "kind", type=click.Choice(KINDS), required=True, help="What to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new or empty folder for it."
+)
+@results_option
+def log(study: str, kind: str, out: Path, results_dir: Path) -> None:
+    """Write STUDY's trials as TensorBoard files, an MLflow store or offline W&B runs.
+
+    The same as 'tuner search --log' writes while it runs, from the study's log.
+    """
+    (folder,) = find_studies(results_dir, [study])
+    trials = replay(kind, folder, out)
+    look = {
+        "tensorboard": f"tensorboard --logdir {out}",
+        "mlflow": f"mlflow ui --backend-store-uri sqlite:///{(out / 'mlflow.db').absolute()}",
+        "wandb": f"wandb sync {out / 'wandb'}/offline-run-*",
+    }
+    click.echo(f"wrote {trials} trials to {out}; look at them with: {look[kind]}")
+
+
+@click.command(epilog="Example: tuner dashboard an4 --port 8080")
+@click.argument("study")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 for any free one."
+)
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Serve nothing; write the study as an Optuna SQLite file, for the dashboard elsewhere or for Optuna itself.",
+)
+@results_option
+def dashboard(study: str, port: int, save: Path | None, results_dir: Path) -> None:
+    """Show STUDY in optuna-dashboard, on this machine; it follows a search that is running.
+
+    The pages show a copy made from the study's log, so they cannot change the study. Needs the extra 'dashboard'.
+    """
+    (folder,) = find_studies(results_dir, [study])
+    if save is not None:
+        trials = write(folder, save)
+        click.echo(f"wrote {trials} trials to {save}; look at them with: optuna-dashboard sqlite:///{save}")
+        return
+    serve(folder, port, lambda address: click.echo(f"{study} is at {address} (Ctrl-C ends it)"))

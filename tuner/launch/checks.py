@@ -1,0 +1,79 @@
+"""What is checked, and made ready, before a search begins: start points, the data, the results folder."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from results.store.events import LOG_NAME
+from results.store.tables import load_tables
+from results.trials import load_run_or_trial
+from search_spaces import InputError, RunConfig, Space
+from trainable.data.dataset import check_features, check_trainable
+
+STARTS_FROM_A_STUDY = 3
+"""How many of a study's best trials `--start STUDY` begins with."""
+
+
+def start_points(
+    space: Space, results_dir: Path, wanted: Sequence[str], *, own: bool = True
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The parameters of the space's own start points and of `wanted` ones, and notes on what had to move.
+
+    `wanted` names runs, STUDY/TRIAL, or a STUDY for its best trials: recorded and imported ones count.
+    """
+    found = [(name, space.start_params(name)) for name in space.start_points if own]
+    for name in wanted:
+        names = [name]
+        if (results_dir / name / LOG_NAME).exists():
+            trials = load_tables(results_dir, [name], ("trials",))[0]["trials"].to_pylist()
+            ranked = sorted((t["best_per"], t["trial"]) for t in trials if t["best_per"] is not None)
+            names = [f"{name}/{trial}" for _, trial in ranked[:STARTS_FROM_A_STUDY]]
+            if not names:
+                raise InputError(f"--start {name}: no trial of that study has a PER; name a run or another study")
+        found += [(each, space.params_of(load_run_or_trial(each, results_dir).config)) for each in names]
+    unique: list[dict[str, Any]] = []
+    for _, (params, _) in found:
+        if params not in unique:
+            unique.append(params)
+    return unique, [f"start point {name}: {note}" for name, (_, notes) in found for note in notes]
+
+
+def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) -> None:
+    """Raises InputError if the space's configurations cannot be trained on the data at all."""
+    check_features(dataset)
+    check_trainable(first_config(space, starts), dataset)
+
+
+def first_config(space: Space, starts: Sequence[Mapping[str, Any]]) -> RunConfig:
+    """One configuration of the space: its first start point, else the low end of every range."""
+    return space.config(starts[0] if starts else space.suggest(_Lowest()), 0)
+
+
+class _Lowest:
+    """Answers like an Optuna trial with the low end of each range; enough to see one configuration of a space."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return low
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return low
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any:
+        return choices[0]
+
+
+def check_writable(results_dir: Path) -> None:
+    """Raises InputError if no study can be made in the results folder; leaves nothing behind."""
+    existing = results_dir
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    try:
+        with tempfile.TemporaryDirectory(dir=existing, prefix=".tuner-"):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{existing}: cannot write there ({error.strerror}); choose another results folder by --results"
+        ) from error

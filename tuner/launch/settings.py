@@ -1,0 +1,126 @@
+"""The settings of a study, from a space or a plan and what was asked for: the fields of its `study_started` event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from search_spaces import InputError, Space
+from search_spaces.parsing.given import parse_settings
+from search_spaces.searchers import Searcher
+from search_spaces.stopping import Stopping
+from tuner.simulation.rule_fit import check_fit
+from tuner.study import budgets, checkpoints, objectives, provenance
+from tuner.study.faults import Watchdog
+from tuner.study.request import RESOURCES, RETRIES, Request
+from tuner.study.searchers.samplers import apart
+
+
+def new_settings(space: Space, study: str, request: Request, dataset: Any) -> dict[str, Any]:
+    """The fields of a `study_started` event of a search."""
+    common = _common_settings(study, request, dataset)
+    budget = budgets.merged(space.budget.model_dump(), budgets.given(request))
+    searcher = chosen("searcher", Searcher, space.searcher, request.searcher)
+    stopping = chosen("stopping", Stopping, space.stopping, request.stopping)
+    check_fit(stopping, space, budget, "--stopping" if request.stopping else f"{space.name}: stopping")
+    goals = objectives.chosen(space, request.objectives, searcher["kind"], common["resources"]["gpus_per_trial"])
+    objectives.check_rule(stopping, goals)
+    return {
+        **common,
+        "space": space.as_dict(),
+        "searcher": searcher,
+        "stopping": stopping,
+        "checkpoints": checkpoints.chosen(space.checkpoints, request),
+        **goals,
+        "budget": budgets.check(budget, budgets.given(request), common["resources"]["gpus_per_trial"], space.name),
+    }
+
+
+def planned_settings(
+    plan: Sequence[Mapping[str, Any]], study: str, request: Request, dataset: Any, **more: Any
+) -> dict[str, Any]:
+    """The fields of a `study_started` event of a plan: a list of {run, parent, origin, config}, each run to its end.
+
+    `more` are further fields, such as `origin_note`.
+    """
+    return {
+        **_common_settings(study, request, dataset),
+        "space": None,
+        "plan": list(plan),
+        "searcher": {"kind": "plan"},
+        "stopping": {"kind": "none"},
+        "objective": "best_per",
+        "start_points": [],
+        "budget": budgets.merged({"trials": len(plan)}, {"hours": request.hours}),
+        **more,
+    }
+
+
+def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, Any]:
+    return {
+        "study": study,
+        "data": {
+            "path": str(request.data.resolve()),
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "val_phonemes": int(dataset.val.label_lengths.sum()),
+            "features": dataset.n_features,
+            "classes": dataset.n_classes,
+            "days": len(dataset.days),
+        },
+        "code": provenance.code(),
+        "packages": provenance.packages(),
+        "host": provenance.host(),
+        "seed": request.seed,
+        "retries": RETRIES if request.retries is None else request.retries,
+        "hung_after": Watchdog.factor if request.hung_after is None else request.hung_after,
+        "resources": trial_resources(request),
+        "checkpoints": checkpoints.chosen({}, request),
+    }
+
+
+def chosen(name: str, kinds: Any, default: Any, given: str | None) -> dict[str, Any]:
+    """The space's own searcher or stopping rule, or the one that was given: a kind, perhaps with settings after it.
+
+    What is not given has the kind's default, whatever the space says.
+    """
+    if given is None:
+        settings: dict[str, Any] = default.model_dump(mode="json")
+        return settings
+    return parse_settings(given, kinds, name)
+
+
+def default_resources(request: Request) -> dict[str, Any]:
+    """What a trial gets where nobody says otherwise: a core, and a whole card where this machine has one.
+
+    `concurrent` None is as many at once as fit. On a cluster the driver's own machine says nothing about cards.
+    """
+    card = request.address is None and any(Path("/dev").glob("nvidia[0-9]*"))
+    return {"cpus_per_trial": 1.0, "gpus_per_trial": 1.0 if card else 0.0, "concurrent": None}
+
+
+def trial_resources(request: Request) -> dict[str, Any]:
+    """The resources of a new study: those asked for, else the defaults."""
+    if request.gpus_per_trial == "auto":
+        raise InputError("--gpus-per-trial auto: only 'tuner search' measures it; give a number")
+    return merged_resources(request, default_resources(request))
+
+
+def merged_resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
+    """The resources asked for; those in force `before` where nothing was: what "auto" chose is kept."""
+    asked = {key: getattr(request, key) for key in RESOURCES}
+    return {**before, **{key: value for key, value in asked.items() if value not in (None, "auto")}}
+
+
+def notes_on(settings: Mapping[str, Any]) -> list[str]:
+    """What to know of a new search: dimensions its model leaves out, early stopping with several objectives."""
+    found, kind = [], settings["searcher"]["kind"]
+    if left_out := apart(Space.from_dict(settings["space"]), kind):
+        found.append(f"searcher {kind} has no model of these, which are drawn one by one (TPE): {', '.join(left_out)}")
+    if settings["costs"] and settings["stopping"]["kind"] != "none":
+        found.append(
+            f"stopping {settings['stopping']['kind']} goes by the PER alone, and a stopped trial tells a searcher of "
+            "several objectives nothing; --stopping none keeps the cheap end of the front"
+        )
+    return found

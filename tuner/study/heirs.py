@@ -1,0 +1,129 @@
+"""The driver's half of Population Based Training: whose checkpoint a new trial goes on from, and with what settings.
+
+The rule itself, who is replaced by whom, is `rules/population.py`. The event log holds each step: the end of the
+replaced trial names the donor (`exploits`), the start of the new one what it came from. The donor's checkpoint is
+copied before either is written, so a driver may die anywhere between.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from search_spaces import Space
+from search_spaces.space import Dimension
+from search_spaces.stopping import PBTStopping
+from tuner.study.checkpoints import LAST, trial_folder
+from tuner.study.rules.population import perturbable, ranked
+from tuner.study.state import StudyState
+
+DRAWS = 100
+"""How often settings that break a constraint are drawn again."""
+EXPLORE, DONOR = 2**31 + 1, 2**31 + 2
+"""Streams of random numbers, apart from those of trials' seeds."""
+
+
+def size(state: StudyState) -> int:
+    """Members of the population; 0 under another rule."""
+    rule = state.history.rule
+    return rule.population if isinstance(rule, PBTStopping) else 0
+
+
+def founders_left(state: StudyState, left: int) -> int:
+    """How many of the `left` trials of the budget the searcher may still be asked for."""
+    members = size(state)
+    return min(left, max(0, members - (state.next_number - state.heirs))) if members else left
+
+
+def parent(state: StudyState, folder: Path, trial: int) -> tuple[int, int] | None:
+    """(donor, epoch) that the next trial goes on from in place of `trial`; None if that one goes on itself.
+
+    The donor's checkpoint is then copied to where the next trial finds it. A donor that has ended has none; one that
+    runs is taken where it has come to. Nobody is replaced once the budget's trials are used up, or where the disk
+    takes no copy.
+    """
+    number, budget = state.next_number, state.settings["budget"].get("trials")
+    if not size(state) or (budget and number >= budget):
+        return None
+    best, worst = ranked(state.history, trial)
+    if trial not in worst:
+        return None
+    order = np.random.default_rng([state.settings["seed"], number, DONOR]).permutation(len(best))
+    for donor in (state.trials[best[int(which)]] for which in order):
+        if not donor.final:
+            epoch = _copy(trial_folder(folder, donor.number) / LAST, trial_folder(folder, number) / LAST)
+            if epoch is not None and epoch < donor.config.epochs:
+                return donor.number, epoch
+    return None
+
+
+def _copy(source: Path, target: Path) -> int | None:
+    """Copy a checkpoint, whole or not at all; its epoch, None where there is none, or it cannot be read or written."""
+    from trainable.checkpoint import epoch_of
+
+    temporary = target.with_name(f".{target.name}.copy")
+    try:
+        with source.open("rb") as old:  # which may be replaced meanwhile: what is open stays what it is
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as new:
+                shutil.copyfileobj(old, new)
+                new.flush()
+                os.fsync(new.fileno())
+        epoch = epoch_of(temporary)
+        if epoch is not None:
+            temporary.replace(target)
+            handle = os.open(target.parent, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        return epoch
+    except OSError:
+        return None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def explore(state: StudyState, space: Space, donor: int, number: int) -> dict[str, Any]:
+    """The parameters of trial `number`: the donor's, each that may change drawn anew or moved by a step.
+
+    A function of the study's seed, the number and the donor. The donor's own where no draw keeps the constraints.
+    """
+    rule, given = state.history.rule, state.trials[donor].params
+    rng = np.random.default_rng([state.settings["seed"], number, EXPLORE])
+    able = [dimension for dimension in perturbable(space) if dimension.name in given]
+    settings = rule if isinstance(rule, PBTStopping) else PBTStopping()
+    for _ in range(DRAWS):
+        params = dict(given)
+        for dimension in able:
+            params[dimension.name] = _changed(dimension, given[dimension.name], settings, rng)
+        if not space.violations(params):
+            return params
+    return dict(given)
+
+
+def _changed(dimension: Dimension, sample: Any, rule: PBTStopping, rng: np.random.Generator) -> Any:
+    """Another sample of a dimension: any in its range with probability `resample`, else one a step away."""
+    anew, up = rng.random() < rule.resample, bool(rng.integers(2))
+    if dimension.kind == "choice":
+        choices = dimension.choices
+        if anew or sample not in choices:
+            return choices[int(rng.integers(len(choices)))]
+        return choices[min(max(choices.index(sample) + (1 if up else -1), 0), len(choices) - 1)]
+    low, high = float(dimension.low or 0), float(dimension.high or 0)
+    whole = dimension.kind in ("int", "log_int")
+    if anew:
+        if dimension.kind.startswith("log"):
+            drawn = float(np.exp(rng.uniform(math.log(low), math.log(high))))
+        else:
+            drawn = float(rng.uniform(low, high))
+    else:
+        drawn = sample * (rule.grow if up else rule.shrink)
+        if whole and round(drawn) == sample:  # a small number moves as well
+            drawn = sample + (1 if up else -1)
+    return dimension.nearest(drawn) if not whole else int(dimension.nearest(round(drawn)))

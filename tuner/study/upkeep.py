@@ -1,0 +1,118 @@
+"""Keeps the checkpoints of a study within their budget and tidy: while it runs, and afterwards (`clean`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from results.store.events import LOG_NAME, EventLog, read_events
+from results.store.lock import StudyLock
+from results.store.tables import compact
+from tuner.study.checkpoints import BEST, FOLDER, PREVIOUS, files_of, remove, remove_states
+from tuner.study.state import StudyState
+from tuner.study.study import Study
+
+KEPT_LEADERS = 5
+"""The best weights of so many trials are never dropped for want of room."""
+LOOK_SHARE = 0.05
+"""Share of the time that looking at the files' sizes may take."""
+
+
+def sweep(study: Path, state: StudyState) -> None:
+    """Remove what nobody needs any more: states and leftovers of trials that have ended, files that were dropped."""
+    for folder in (study / FOLDER).glob("*"):
+        trial = state.trials.get(int(folder.name)) if folder.name.isdigit() else None
+        if trial is None or not trial.final:
+            continue
+        remove_states(study, trial.number)
+        if f"{FOLDER}/{trial.number}/{BEST}" in state.dropped:
+            (folder / BEST).unlink(missing_ok=True)
+
+
+def to_drop(files: Mapping[str, int], state: StudyState, budget: int) -> list[str]:
+    """The files to remove so that the rest fits into `budget` bytes, as far as that is possible.
+
+    In this order: states before the last one; best weights of trials that have ended, the worst trial's first. Never
+    the last state of a trial that may go on, and never the best weights of the study's best `KEPT_LEADERS` trials.
+    """
+    over = sum(files.values()) - budget
+    if over <= 0:
+        return []
+    worst_first = sorted(
+        state.trials.values(), key=lambda trial: (trial.best or (float("inf"), 0), trial.number), reverse=True
+    )
+    ended = [trial for trial in worst_first[: max(0, len(worst_first) - KEPT_LEADERS)] if trial.final]
+    order = [f"{FOLDER}/{trial.number}/{PREVIOUS}" for trial in worst_first]
+    order += [f"{FOLDER}/{trial.number}/{BEST}" for trial in ended]
+    dropped = []
+    for path in order:
+        if over > 0 and path in files:
+            dropped.append(path)
+            over -= files[path]
+    return dropped
+
+
+class Upkeep:
+    """Keeps the checkpoints of a running study within its budget and tidy. `event` is an observer of the study.
+
+    What is dropped is in the log before it is removed, so the tables never name a file that has gone.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._next_look = 0.0
+        self._warned = False
+        sweep(study.folder, study.state)
+        self._look()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Look at the sizes now and then, when checkpoints may have been written."""
+        if event["event"] in ("epoch", "trial_ended") and time.monotonic() >= self._next_look:
+            self._look()
+
+    def close(self) -> None:
+        """Remove what workers wrote last for trials that have ended."""
+        sweep(self._study.folder, self._study.state)
+
+    def _look(self) -> None:
+        budget = (self._study.settings.get("checkpoints") or {}).get("budget")
+        if not budget:
+            return
+        began = time.monotonic()
+        files = files_of(self._study.folder)
+        dropped, size = to_drop(files, self._study.state, budget), sum(files.values())
+        left = size - sum(files[path] for path in dropped)
+        if dropped or (left > budget and not self._warned):
+            self._study.drop_checkpoints(dropped, left, budget)
+        self._warned = left > budget
+        now = time.monotonic()
+        self._next_look = now + (now - began) / LOOK_SHARE
+
+
+def clean(study: Path, budget: int | None) -> tuple[int, int]:
+    """Tidy the checkpoints of a study that no search runs; returns bytes (freed, left).
+
+    With `budget` bytes, and else with the study's own, what does not fit is dropped as a search would. Raises
+    InputError if a search runs the study.
+    """
+    with StudyLock(study):
+        state = StudyState(searching=False)
+        for event in read_events(study / LOG_NAME)[0]:
+            state.apply(event)
+        before = sum(files_of(study).values())
+        for folder in (study / FOLDER).glob("*"):
+            for leftover in folder.glob(".*.pt.*"):
+                leftover.unlink(missing_ok=True)
+        sweep(study, state)
+        files = files_of(study)
+        limit = budget or (state.settings.get("checkpoints") or {}).get("budget")
+        dropped = to_drop(files, state, limit) if limit else []
+        left = sum(files.values()) - sum(files[path] for path in dropped)
+        if dropped:
+            with EventLog(study / LOG_NAME) as log:
+                log.append("checkpoints_dropped", files=dropped, bytes=left, budget=limit)
+            remove(study, dropped)
+            compact(study)
+        return before - left, left
