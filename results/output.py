@@ -268,3 +268,10 @@ def _blocks(sizes: Sequence[int], width: int) -> list[list[int]]:
         blocks[-1].append(index)
         used += sizes[index]
     return blocks
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss or h:mm:ss."""
+    whole = max(0, round(seconds))
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"

@@ -21,15 +21,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from search_spaces.errors import InputError
 from trainable.data.dataset import verify
 from tuner.backend import cluster
 from tuner.backend.worker import Place, Work, train_job
-
-if TYPE_CHECKING:
-    from tuner.study.request import Request
+from tuner.study.request import Request
 
 PIECE = 32 << 20
 """Bytes that travel at once."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,14 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from results.output import visible
+from results.output import clock, visible
 from search_spaces import flatten
 from tuner.study import checkpoints
-from tuner.study.trial_state import OPEN
-
-if TYPE_CHECKING:
-    from tuner.study.state import StudyState
-from tuner.study.trial_state import TrialState
+from tuner.study.state import StudyState
+from tuner.study.trial_state import OPEN, TrialState
 
 SHOWN = 12
 """Running trials listed in the live view; more are counted."""
@@ -30,13 +27,6 @@ RUNGS_SHOWN = 8
 """Rungs listed in the live view: the last ones where somebody was stopped, if there are more."""
 QUIET_SECONDS = 30.0
 """Without a terminal, a status line comes at least this often while epochs are reported."""
-
-
-def clock(seconds: float) -> str:
-    """Seconds as m:ss or h:mm:ss."""
-    whole = max(0, round(seconds))
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
 
 
 class Progress:

@@ -16,13 +16,13 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from results.output import visible
+from results.output import clock, visible
 from results.store.events import LOG_NAME, LineScanner, open_log
 from results.store.lock import is_held
 from search_spaces import InputError
 from search_spaces.checkpoints import size_text
 from search_spaces.stopping import rule_text
-from tuner.callbacks.progress import Progress, clock, describe_end, summarise
+from tuner.callbacks.progress import Progress, describe_end, summarise
 from tuner.study import budgets, checkpoints
 from tuner.study.state import StudyState
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,12 +13,9 @@ from search_spaces import load_space
 from tuner.commands.options import curves_options, format_option, results_option
 from tuner.commands.simulate import chosen_rules, interval, stopped_note
 from tuner.simulation.audit import rank_correlations, replay
-from tuner.simulation.curves import read_curves
+from tuner.simulation.curves import Bank, read_curves
 from tuner.simulation.regret import bootstrap, wilson
 from tuner.simulation.simulate import repeats as search
-
-if TYPE_CHECKING:
-    from tuner.simulation.curves import Bank
 
 
 @click.command(

@@ -7,11 +7,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from search_spaces import InputError, load_space
+from search_spaces import InputError, RunConfig, Space, load_space
 from search_spaces.stopping import Stopping
 from trainable.data.dataset import check_features, check_trainable, open_dataset
 from tuner.backend import packing
@@ -22,9 +22,6 @@ from tuner.simulation.rule_fit import check_fit
 from tuner.simulation.virtual import draws
 from tuner.study import budgets
 from tuner.study.request import Request
-
-if TYPE_CHECKING:
-    from search_spaces import RunConfig, Space
 
 DRAWN = 128
 """Configurations drawn from the space, over which its lengths are averaged."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,14 +17,10 @@ from search_spaces.searchers import Searcher
 from search_spaces.stopping import rule_text
 from tuner.analysis.pictures import check_out, plot_regret
 from tuner.commands.options import curves_options, format_option, parse_rule, results_option
-from tuner.simulation.curves import check_rule, read_curves
+from tuner.simulation.curves import Bank, check_rule, read_curves
 from tuner.simulation.regret import regret_curve, summary
-from tuner.simulation.simulate import TABLE, TablePoints
+from tuner.simulation.simulate import TABLE, Search, TablePoints
 from tuner.simulation.simulate import repeats as search
-
-if TYPE_CHECKING:
-    from tuner.simulation.curves import Bank
-    from tuner.simulation.simulate import Search
 
 DEFAULT_RULES = (
     "asha",

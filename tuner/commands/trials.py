@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,16 +14,12 @@ from results.best import verdict
 from results.output import Sheet, format_value, render, visible
 from results.store.replay import schema
 from results.terminal_plot import Line, plot
-from results.trials import base_config, find_trial, parse_name
-from search_spaces import ABSENT, InputError, flatten, load_run, to_dict
+from results.trials import Trial, base_config, find_trial, parse_name
+from search_spaces import ABSENT, InputError, RunConfig, flatten, load_run, to_dict
 from search_spaces.parsing.fields import kinds
 from search_spaces.parsing.settings import same
 from search_spaces.writing import flow
 from tuner.commands.options import RESULTS, json_option, results_option
-
-if TYPE_CHECKING:
-    from results.trials import Trial
-    from search_spaces import RunConfig
 
 _NUMBERS = ("status", "origin", "best_per", "best_epoch", "last_per", "epochs", "cpu_seconds", "gpu_seconds", "seed")
 

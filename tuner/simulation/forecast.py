@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from results.output import Sheet, render
+from results.output import Sheet, clock, render
 from search_spaces import InputError, RunConfig, Space
-from tuner.callbacks.progress import clock
 from tuner.simulation.virtual import END, ENDLESS, Virtual, draws, virtual_search
 from tuner.study import budgets
 

@@ -21,12 +21,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from tuner.study.rules.history import Curve, History, Point
+from tuner.study.rules.history import Curve, History, Point
 
 LENGTH = 2.0
 """Length scale, in standard deviations of the inputs."""
