@@ -1,5 +1,6 @@
 # Two commands: `make search` sets up everything and runs the main job; `make test` sets up and passes the tests.
-# Both need only Python 3.11+, git and make. PYTHON=... chooses another interpreter, STUDY=... names the search.
+# Both need only Python 3.11+, git and make. PYTHON=... chooses another interpreter, STUDY=... names the search,
+# JOBS=... says how many processes run the tests (one a core, 0 for none beside the runner), ARGS=... goes to pytest.
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -8,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 STUDY ?=
+JOBS ?= auto
+PYTEST = -m pytest -n $(JOBS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder --durations 15
 
 .PHONY: help search test lint format types clean
 help: ## show this list
@@ -41,7 +44,7 @@ search: $(VENV)/.run data/small/dataset.json ## set up, make synthetic data, run
 	@$(BIN)/tuner search quickstart --data data/small $(if $(STUDY),--study $(STUDY))
 
 test: $(VENV)/.test ## set up and run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python $(PYTEST) $(ARGS)
 
 lint: $(VENV)/.dev ## ruff: lint and format check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -2,6 +2,12 @@
 
 import os
 import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
 
 # The tests' own Ray asks nobody for a token, also where this user has one; clusters of a test have one of their own.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -9,3 +15,44 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 # A runner that was started in the background has Ctrl-C ignored, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How fast the machine is decides no test: no example has a time limit, and slow drawing is no failure.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What a worker of pytest-xdist gets in one piece: all that starts Ray, and each other file.
+
+    Two local Rays at once would share the cores that each believes to have. A file stays whole, so that what its tests
+    have in common is made once. Ray's tests take longest and come first, so that no worker is left alone with them.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+def wait_for(done: Callable[[], Any], moved: Callable[[], Any] = lambda: None, patience: float = 300) -> Any:
+    """Wait until `done` gives something true, and return it.
+
+    A slow machine fails no test: only when `moved`, which tells of progress (lines in a log, say), has given the same
+    for `patience` seconds is it an AssertionError.
+    """
+    seen, since = moved(), time.monotonic()
+    while not (found := done()):
+        now = moved()
+        if now != seen:
+            seen, since = now, time.monotonic()
+        assert time.monotonic() - since < patience, f"nothing moved for {patience:g} seconds; the last was {seen!r}"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture(scope="session")
+def wait() -> Callable[..., Any]:
+    """`wait_for`, which waits as long as something moves."""
+    return wait_for
