@@ -17,7 +17,7 @@ DEPLOY = ROOT / "deploy"
 
 
 def options_of(command):
-    return {option for parameter in tuner.commands[command].params for option in parameter.opts}
+    return {option for parameter in tuner.get_command(None, command).params for option in parameter.opts}
 
 
 def test_the_cluster_file_is_what_ray_up_takes():

@@ -30,9 +30,7 @@ def submit(context: click.Context, address: str, python: str, no_wait: bool, arg
     --data and --results are folders that the cluster sees. A space or run given as a file is sent along, with the other
     YAML files beside it. Ctrl-C ends the view, never the search. Exit status: the job's.
     """
-    group = context.parent.command if context.parent else None
-    known = group.commands if isinstance(group, click.Group) else {}
-    runs = {name: {o for p in command.params for o in p.opts} for name, command in known.items() if name != "submit"}
+    runs = _options(context)
     allowed = sorted(name for name, options in runs.items() if "--address" in options)
     if arguments[0] not in allowed:
         raise click.UsageError(f"{arguments[0]!r} is not allowed after '--'; give {', '.join(allowed)}")
@@ -53,6 +51,15 @@ def submit(context: click.Context, address: str, python: str, no_wait: bool, arg
         status = 130
     click.echo(f"next: tuner watch {name} --results {results}", err=True)
     raise click.exceptions.Exit(status)
+
+
+def _options(context: click.Context) -> dict[str, set[str]]:
+    """Command -> its options, of every command but this one."""
+    group = context.parent.command if context.parent else None
+    if not isinstance(group, click.Group):
+        return {}
+    found = {name: group.get_command(context, name) for name in group.list_commands(context) if name != "submit"}
+    return {name: {o for p in command.params for o in p.opts} for name, command in found.items() if command}
 
 
 def _show(text: str) -> None:

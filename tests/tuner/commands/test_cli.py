@@ -14,7 +14,8 @@ from tuner.cli import tuner as root
 
 
 def every_command(group=root, path=("tuner",)):
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         if isinstance(command, click.Group):
             yield from every_command(command, (*path, name))
             if not command.invoke_without_command:
