@@ -33,6 +33,7 @@ class Nodes:
         self.dashboard = f"http://127.0.0.1:{free_port()}" if dashboard else None
         self.processes: list[subprocess.Popen] = []
         token = self.folder / "token"
+        token.touch(mode=0o600)
         token.write_text("t" * 64)
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "PYTHONPATH"))},

@@ -16,7 +16,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -43,13 +42,13 @@ os.environ.update(
     }
 )
 
-import psutil
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from tuner.backend.by_hand import Inbox
+from tuner.backend.private import close_to_others, guard_token, make_scratch
 from tuner.backend.worker import Place, Work, train_job
 from tuner.study.faults import Fault, Watchdog, fault_of, killed_actors
 from tuner.study.study import Job, Study
@@ -264,29 +263,21 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
             # Ray's memory monitor makes Tune raise when it kills a worker (a fresh Tuner goes on, at the cost of the
             # running epochs), and it counts what others on this machine use; the system's own limits stay.
             os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+            guard_token()
             options.update(
                 address="local",
                 num_cpus=cpus or len(os.sched_getaffinity(0)),
                 num_gpus=gpus,
                 include_dashboard=False,
                 object_store_memory=10**8,
-                _temp_dir=str(_running["scratch"]),
+                _temp_dir=str(_running["scratch"] / "ray"),
             )
             ray.init(**options)
+            close_to_others(_running["scratch"])
         else:
             cluster.join(address)
     limit = cluster.room(resources.request())
     return min(limit, resources.concurrent) if resources.concurrent else limit
-
-
-def make_scratch() -> Path:
-    """A folder for what Ray and Tune write and nobody reads; folders of drivers that were killed are removed."""
-    root = Path("/tmp")  # noqa: S108  Ray's socket paths must be short, whatever TMPDIR says
-    for old in root.glob("tuner-*-*"):
-        pid = old.name.split("-")[1]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(old, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix=f"tuner-{os.getpid()}-", dir=root))
 
 
 def stop_ray() -> None:

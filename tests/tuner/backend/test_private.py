@@ -1,0 +1,105 @@
+"""Nobody else gets into a local Ray: what lies under /tmp and the token are the user's alone."""
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tuner.backend.private import close_to_others, guard_token, make_scratch
+
+LOCAL = """
+import json, os, stat, sys
+from pathlib import Path
+from tuner.backend import ray_backend
+
+os.umask(0)
+ray_backend.start_ray(None, 1, ray_backend.Resources(1, 0, 1))
+scratch = ray_backend._running["scratch"]
+found = {str(p): p.lstat() for p in (scratch, *scratch.rglob("*")) if not p.is_symlink()}
+sockets = [p for p, info in found.items() if stat.S_ISSOCK(info.st_mode)]
+wide = [p for p, info in found.items() if info.st_mode & 0o077 and not stat.S_ISREG(info.st_mode)]
+ray_backend.stop_ray()
+print(json.dumps({"sockets": len(sockets), "wide": wide, "left": scratch.exists()}))
+"""
+
+
+def mode(path):
+    """The nine bits of rights."""
+    return stat.S_IMODE(path.lstat().st_mode)
+
+
+@pytest.mark.ray
+def test_a_local_ray_is_open_to_its_user_alone(tmp_path):
+    """A real local Ray, started under a umask of 0: no folder and no socket of its session lets another user in, and
+    the token it made is 0600.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[3]), "HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", LOCAL], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["sockets"] >= 2
+    assert found["wide"] == []
+    assert not found["left"]
+    assert mode(tmp_path / ".ray" / "auth_token") == 0o600
+
+
+def test_close_to_others_leaves_what_links_point_to(tmp_path):
+    """Folders, files and sockets lose the rights of others; what a link points to keeps its own."""
+    outside = tmp_path / "outside"
+    outside.write_text("")
+    outside.chmod(0o644)
+    inside = tmp_path / "in" / "deep"
+    inside.mkdir(parents=True)
+    inside.chmod(0o777)
+    (inside / "link").symlink_to(outside)
+    (inside / "file").write_text("")
+    (inside / "file").chmod(0o666)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(inside / "s"))
+        close_to_others(tmp_path / "in")
+    assert [mode(path) for path in (inside, inside / "file")] == [0o700, 0o600]
+    assert mode(inside / "s") & 0o077 == 0
+    assert mode(outside) == 0o644
+
+
+def test_the_scratch_folder_is_private():
+    """Before Ray has put anything into it."""
+    folder = make_scratch()
+    try:
+        assert mode(folder) == 0o700
+    finally:
+        folder.rmdir()
+
+
+@pytest.mark.parametrize("there", [0o644, 0o666, 0o600, None])
+def test_the_token_is_readable_by_its_user_alone(there, tmp_path, monkeypatch):
+    """One that is there is kept and its mode mended; one that Ray would make is made here, with 64 hex digits."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / ".ray" / "auth_token"
+    if there is not None:
+        path.parent.mkdir()
+        path.write_text("secret")
+        path.chmod(there)
+    guard_token()
+    assert mode(path) == 0o600
+    assert path.read_text() == "secret" if there else len(bytes.fromhex(path.read_text())) == 32
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name, value", [("RAY_AUTH_MODE", "disabled"), ("RAY_AUTH_TOKEN", "mine")])
+def test_no_token_is_made_where_none_is_asked_for(name, value, tmp_path, monkeypatch):
+    """With tokens switched off, or given by the environment, the home folder is let be."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for other in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    guard_token()
+    assert not (tmp_path / ".ray").exists()
