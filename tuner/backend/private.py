@@ -33,11 +33,11 @@ def make_scratch() -> Path:
 def close_to_others(folder: Path) -> None:
     """Take the rights of group and others from a folder and the folders, sockets and files in it; links are let be."""
     for where, _, names in os.walk(folder):
-        for path in (where, *(os.path.join(where, name) for name in names)):
+        for path in (Path(where), *(Path(where, name) for name in names)):
             with contextlib.suppress(OSError):  # Ray's processes make and remove files meanwhile
-                mode = os.lstat(path).st_mode
+                mode = path.lstat().st_mode
                 if not stat.S_ISLNK(mode) and mode & 0o077:
-                    os.chmod(path, stat.S_IMODE(mode) & 0o700)
+                    path.chmod(stat.S_IMODE(mode) & 0o700)
 
 
 def guard_token() -> None:
@@ -63,4 +63,4 @@ def guard_token() -> None:
                 file.write(secrets.token_hex(32))
             os.link(temporary, path)  # of two searches that start at once, one makes it
         finally:
-            os.unlink(temporary)
+            Path(temporary).unlink()
