@@ -49,9 +49,10 @@ from ray.tune.search import Searcher
 
 from tuner.backend.by_hand import Inbox
 from tuner.backend.private import close_to_others, guard_token, make_scratch
+from tuner.backend.session import Session
 from tuner.backend.worker import Place, Work, train_job
-from tuner.study.faults import Fault, Watchdog, fault_of, killed_actors
-from tuner.study.study import Job, Study
+from tuner.study.faults import Watchdog, fault_of
+from tuner.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,14 @@ def _raising(error: Exception) -> Iterator[dict[str, Any]]:
 
 
 # Tune pickles the searcher and the scheduler; what must not be pickled (the log, the state) is found through this.
-_running: dict[str, Any] = {}
+_session: Session | None = None
+_scratch: Path | None = None
+"""What `start_ray` made and `stop_ray` removes."""
+
+
+def _current() -> Session:
+    assert _session is not None  # noqa: S101  Tune's loop runs inside `run` only
+    return _session
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,7 +140,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(*arguments, **named)
         except Exception as error:
-            _running["broken"] = error
+            _current().broken = error
             raise SearchStopped from error
 
     return call
@@ -144,17 +152,17 @@ class AskStudy(Searcher):
     @_guarded
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The next attempt, None for "not now", FINISHED when nothing is left."""
-        study: Study = _running["study"]
+        session = _current()
+        study = session.study
         if study.done:
             return Searcher.FINISHED
-        limit = _running["concurrent"]
-        if len(study.state.running) >= limit:
+        if len(study.state.running) >= session.concurrent:
             return None
         job = study.ask()
         if job is None:
             return Searcher.FINISHED if study.done else None
-        _running["jobs"][trial_id] = job
-        return {**_running["shared"], "job": job}
+        session.jobs[trial_id] = job
+        return {"place": session.place, "work": session.work, "job": job}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: the study has been told already."""
@@ -172,42 +180,33 @@ class TellStudy(FIFOScheduler):
     @_guarded
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP or CONTINUE; the decision is in the log when this returns."""
-        study: Study = _running["study"]
-        job: Job = _running["jobs"][trial.trial_id]
+        session = _current()
+        study, job = session.study, session.jobs[trial.trial_id]
         if "error" in result:
             fault = fault_of(result["error"])
             study.fail(job.trial, job.attempt, result["error"], final=bool(result.get("final")), kind=fault.kind)
             return TrialScheduler.STOP
         row = json.loads(result["row"])
-        _running["watchdog"].heard(trial.trial_id)
+        session.watchdog.heard(trial.trial_id)
         decision = study.report(job.trial, job.attempt, row)
         return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         """Tune keeps every trial to the end; what ours carried is let go."""
-        del _running["jobs"][trial.trial_id]
-        _forget(trial)
+        session = _current()
+        del session.jobs[trial.trial_id]
+        session.forget(trial.trial_id)
         trial.config = {}
         trial.evaluated_params = {}
 
     @_guarded
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The worker process died, or could not be started."""
-        job: Job = _running["jobs"][trial.trial_id]
-        hung = _running["hung"].pop(trial.trial_id, None)
-        fault = Fault("hung", hung) if hung else fault_of(_error_text(trial))
-        _forget(trial)
-        _running["study"].fail(job.trial, job.attempt, fault.text, kind=fault.kind)
+        _current().died(trial.trial_id, _error_text(trial))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Keeps the trial, to see when a worker has it and to end that worker if it hangs."""
-        _running["trials"][trial.trial_id] = trial
-
-
-def _forget(trial: Any) -> None:
-    for kept in ("trials", "actors"):
-        _running[kept].pop(trial.trial_id, None)
-    _running["watchdog"].let_go(trial.trial_id)
+        _current().trials[trial.trial_id] = trial
 
 
 def _error_text(trial: Any) -> str:
@@ -217,25 +216,6 @@ def _error_text(trial: Any) -> str:
     return str(error or trial.get_error() or "")
 
 
-def _end_hung() -> None:
-    """Kill the workers that have not reported for too long; Tune then hears that they died."""
-    watchdog: Watchdog = _running["watchdog"]
-    for key, trial in _running["trials"].items():
-        if (actor := trial.temporary_state.ray_actor) is not None:
-            _running["actors"][key] = actor
-            if not watchdog.watched(key):
-                watchdog.begin(key)
-    for key, text in watchdog.overdue().items():
-        if key in _running["hung"]:
-            continue
-        _running["hung"][key] = text
-        ray.kill(_running["actors"][key])
-        row = _running["study"].state.trials[_running["jobs"][key].trial].last_row
-        if row.get("host") == os.uname().nodename and row.get("attempt") == _running["jobs"][key].attempt:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # one that is stopped hears nobody
-                os.kill(row["pid"], signal.SIGKILL)
-
-
 class _Leave(tune.Stopper):
     """Leaves Tune's loop when all is done (its last snapshot only costs time), or a signal or the clock asks for it."""
 
@@ -243,8 +223,9 @@ class _Leave(tune.Stopper):
         return False
 
     def stop_all(self) -> bool:
-        _end_hung()
-        if _running["leave"]() or _running["study"].done:
+        session = _current()
+        session.end_hung()
+        if session.leave() or session.study.done:
             raise SearchStopped
         return False
 
@@ -256,7 +237,8 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
 
     Raises InputError if a trial needs more than there is.
     """
-    _running["scratch"] = make_scratch()
+    global _scratch
+    _scratch = make_scratch()
     if not ray.is_initialized():
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address is None:
@@ -270,10 +252,10 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
                 num_gpus=gpus,
                 include_dashboard=False,
                 object_store_memory=10**8,
-                _temp_dir=str(_running["scratch"] / "ray"),
+                _temp_dir=str(_scratch / "ray"),
             )
             ray.init(**options)
-            close_to_others(_running["scratch"])
+            close_to_others(_scratch)
         else:
             cluster.join(address)
     limit = cluster.room(resources.request())
@@ -282,10 +264,11 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
 
 def stop_ray() -> None:
     """End the local Ray (or leave the cluster) and remove the scratch folder."""
+    global _scratch
     ray.shutdown()
-    scratch = _running.pop("scratch", None)
-    if scratch is not None:
-        shutil.rmtree(scratch, ignore_errors=True)
+    if _scratch is not None:
+        shutil.rmtree(_scratch, ignore_errors=True)
+    _scratch = None
 
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -293,38 +276,26 @@ CRASHES = 3
 """How often in a row, without an epoch between, Tune may raise before the search ends."""
 
 
-def _fit(study: Study, request: Mapping[str, float]) -> None:
+def _fit(session: Session, request: Mapping[str, float]) -> None:
     """Tune's loop, begun again where Tune raises: it does when Ray's memory monitor kills a worker, whatever
     `max_failures` says. Trials that were killed have failed, the others are asked for again from their checkpoints.
     """
     crashes = 0
     while True:
-        epochs = study.state.epochs
+        epochs = session.study.state.epochs
         try:
-            _make_tuner(request).fit()
+            _make_tuner(request, session.scratch).fit()
             return
         except Exception as error:
-            crashes = 1 if study.state.epochs > epochs else crashes + 1
+            crashes = 1 if session.study.state.epochs > epochs else crashes + 1
             text = f"{type(error).__name__}: {error}"
-            _blame(study, text)
-            if crashes >= CRASHES or _running.get("broken") is not None:
+            session.blame(text)
+            if crashes >= CRASHES or session.broken is not None:
                 raise
             print(f"Ray Tune ended with an error and is started again: {fault_of(text).text}", file=sys.stderr)
 
 
-def _blame(study: Study, text: str) -> None:
-    """End the attempts that ran when Tune raised: failed for those that the text names, interrupted for the others."""
-    killed = set(killed_actors(text))
-    for key, actor in list(_running["actors"].items()):
-        if actor._actor_id.hex() in killed:
-            job, fault = _running["jobs"][key], fault_of(text)
-            study.fail(job.trial, job.attempt, fault.text, kind=fault.kind)
-    study.let_go()
-    for key in ("jobs", "trials", "actors", "hung"):
-        _running[key] = {}
-
-
-def _make_tuner(request: Mapping[str, float]) -> tune.Tuner:
+def _make_tuner(request: Mapping[str, float], scratch: Path) -> tune.Tuner:
     return tune.Tuner(
         tune.with_resources(TrialActor, dict(request)),
         tune_config=tune.TuneConfig(
@@ -335,7 +306,7 @@ def _make_tuner(request: Mapping[str, float]) -> tune.Tuner:
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            storage_path=str(_running["scratch"] / "results"),
+            storage_path=str(scratch / "results"),
             name="tune",
             stop=_Leave(),
             verbose=0,
@@ -361,6 +332,7 @@ def run(
     constraints, the log cannot be written). Ctrl-C, SIGTERM, SIGHUP or `tuner stop` ends it at once; what was
     reported is kept. `hurry` is set when a signal comes, for whoever waits for a disk meanwhile.
     """
+    global _session
     interrupted = False
     inbox = Inbox(study)
 
@@ -383,9 +355,9 @@ def run(
         resources.gpus_per_trial,
         study.settings.get("checkpoints") or {},
     )
-    shared = {"place": place, "work": work}
-    _running.update(study=study, jobs={}, shared=shared, concurrent=concurrent, leave=leave)
-    _running.update(trials={}, actors={}, hung={}, watchdog=watchdog or Watchdog())
+    assert _scratch is not None  # noqa: S101  made by start_ray
+    session = Session(study, work, place, concurrent, leave, watchdog or Watchdog(), _scratch)
+    _session = session
     # Tune's default is to start one worker process after the other, ten seconds each.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial, **resources.custom}
@@ -394,17 +366,15 @@ def run(
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         with contextlib.suppress(SearchStopped):
-            _fit(study, request)
+            _fit(session, request)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        broken = _running.pop("broken", None)
-        for key in [key for key in _running if key != "scratch"]:
-            _running.pop(key)
-    if broken is not None:
+        _session = None
+    if session.broken is not None:
         with contextlib.suppress(InputError):  # the log itself may be what cannot be written
             study.interrupt("failed")
-        raise broken
+        raise session.broken
     reason = "interrupted" if interrupted or inbox.leave else study.reached or "budget"
     study.interrupt(reason)
     return reason

@@ -1,0 +1,83 @@
+"""One run of a study on Ray: what Tune's searcher and scheduler share while its loop runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from tuner.backend.worker import Place, Work
+from tuner.study.faults import Fault, Watchdog, fault_of, killed_actors
+from tuner.study.study import Job, Study
+
+
+@dataclass
+class Session:
+    """A study in Tune's hands. Jobs, trials, actors and hung ones go by Tune's identifier of an attempt."""
+
+    study: Study
+    work: Work
+    place: Place
+    concurrent: int
+    """How many trials run at once."""
+    leave: Callable[[], bool]
+    """Whether a signal, `tuner stop` or a limit asks to leave Tune's loop."""
+    watchdog: Watchdog
+    scratch: Path
+    """For the files that Tune writes and nobody reads."""
+    jobs: dict[str, Job] = field(default_factory=dict)
+    trials: dict[str, Any] = field(default_factory=dict)
+    """Tune's own trial objects."""
+    actors: dict[str, Any] = field(default_factory=dict)
+    """The workers that attempts were seen on."""
+    hung: dict[str, str] = field(default_factory=dict)
+    """Attempts whose worker was killed because it hung, with the words for it."""
+    broken: Exception | None = None
+    """The error for which Tune's loop was left."""
+
+    def died(self, key: str, error: str) -> None:
+        """Tell the study that the worker of an attempt died: because it hung and was killed, or by itself."""
+        job, hung = self.jobs[key], self.hung.pop(key, None)
+        fault = Fault("hung", hung) if hung else fault_of(error)
+        self.forget(key)
+        self.study.fail(job.trial, job.attempt, fault.text, kind=fault.kind)
+
+    def forget(self, key: str) -> None:
+        """Watch an attempt no more."""
+        self.trials.pop(key, None)
+        self.actors.pop(key, None)
+        self.watchdog.let_go(key)
+
+    def end_hung(self) -> None:
+        """Kill the workers that have not reported for too long; Tune then hears that they died."""
+        for key, trial in self.trials.items():
+            if (actor := trial.temporary_state.ray_actor) is not None:
+                self.actors[key] = actor
+                if not self.watchdog.watched(key):
+                    self.watchdog.begin(key)
+        for key, text in self.watchdog.overdue().items():
+            if key in self.hung:
+                continue
+            self.hung[key] = text
+            ray.kill(self.actors[key])
+            job = self.jobs[key]
+            row = self.study.state.trials[job.trial].last_row
+            if row.get("host") == os.uname().nodename and row.get("attempt") == job.attempt:
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # one that is stopped hears nobody
+                    os.kill(row["pid"], signal.SIGKILL)
+
+    def blame(self, text: str) -> None:
+        """End the attempts that ran when Tune raised: failed for those that `text` names, interrupted for others."""
+        killed = set(killed_actors(text))
+        for key, actor in self.actors.items():
+            if actor._actor_id.hex() in killed:
+                job, fault = self.jobs[key], fault_of(text)
+                self.study.fail(job.trial, job.attempt, fault.text, kind=fault.kind)
+        self.study.let_go()
+        self.jobs, self.trials, self.actors, self.hung = {}, {}, {}, {}
