@@ -6,12 +6,10 @@ The terminal and Markdown tables are for reading: PER with 4 digits, rates in sh
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
 import math
-import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search_spaces import atomic
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
@@ -109,8 +108,7 @@ def write(table: pa.Table | Sheet, path: str | Path, format: str | None = None) 
     if chosen not in FILE_FORMATS:
         given = repr(format) if format else f"the ending of {path.name!r}"
         raise InputError(f"format: {given} is not allowed; choose {', '.join(FILE_FORMATS)}")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with atomic.file(path, advice="choose another place") as temporary:
         if chosen == "parquet":
             import pyarrow as pa
             import pyarrow.parquet as pq
@@ -119,12 +117,7 @@ def write(table: pa.Table | Sheet, path: str | Path, format: str | None = None) 
                 table = pa.Table.from_pylist([dict(zip(table.names, row, strict=True)) for row in table.rows])
             pq.write_table(table, temporary, compression="zstd")
         else:
-            temporary.write_text(render(table, chosen, width=200), encoding="utf-8", newline="")
-        temporary.rename(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
+            temporary.write_bytes(render(table, chosen, width=200).encode())
 
 
 def format_value(value: Any, column: str = "") -> str:

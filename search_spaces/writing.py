@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from search_spaces import atomic
 from search_spaces.config import RunConfig, to_dict
 from search_spaces.errors import InputError
 from search_spaces.space import Dimension
@@ -89,19 +88,12 @@ def flow(value: Any) -> str:
 def write_text(path: Path, text: str, *, force: bool = False) -> None:
     """Write a file whole or not at all; InputError if it exists (and not `force`) or cannot be written."""
     refuse_existing(path, force)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror}; choose another --out") from None
+    atomic.write(path, text, advice="choose another --out")
 
 
 def refuse_existing(path: Path, force: bool = False) -> None:
     """InputError if `path` is taken, or its folder does not exist."""
-    if (path.exists() or path.is_symlink()) and not force:
+    if (path.exists() or path.is_symlink()) and not (force or atomic.is_stream(path)):
         raise InputError(f"{path}: exists; choose another --out, or replace it by --force")
     if not path.resolve().parent.is_dir():
         raise InputError(f"{path}: the folder {path.resolve().parent} does not exist; make it, or choose another --out")

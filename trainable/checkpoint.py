@@ -15,8 +15,6 @@ The file is torch's zip archive, so every record has a CRC-32. torch does not lo
 
 from __future__ import annotations
 
-import os
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -26,6 +24,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from search_spaces import atomic
 from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
 from trainable.model import Decoder
@@ -59,23 +58,8 @@ def save(path: str | Path, state: Mapping[str, Any], previous: Path | None = Non
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            _write(file, state)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous is not None and path.exists():
-            path.replace(previous)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with atomic.file(path, sync_name=True, old_name=previous) as temporary, temporary.open("w+b") as file:
+        _write(file, state)
 
 
 def _write(file: Any, state: Mapping[str, Any]) -> None:

@@ -5,8 +5,6 @@ Everything on it is a function of the tables `studies`, `trials` and `epochs`; n
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +14,7 @@ from results.changelog.effects import effects
 from results.changelog.findings import Finding, findings
 from results.changelog.history import Comparison, History, Row, change_text, dotted, shown
 from results.output import Sheet, _escape, render, visible
-from search_spaces.errors import InputError
+from search_spaces import atomic
 
 _FEW = 4  # a finding about more trials stands in the summary only
 
@@ -49,14 +47,7 @@ def changelog(results_dir: str | Path, study: str) -> Page:
 
 def write_page(path: Path, text: str) -> None:
     """Write the page, made beside its place and renamed. Raises `InputError` for a place that cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.rename(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
+    atomic.write(path, text, advice="choose another place")
 
 
 def md(text: str) -> str:

@@ -6,27 +6,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from results.report.facts import Extras, Facts, load, started_with
 from results.report.page import render
-from search_spaces.errors import InputError
+from search_spaces import atomic
 
 __all__ = ["Extras", "Facts", "load", "render", "started_with", "write"]
 
 
 def write(path: str | Path, page: str) -> int:
     """Write a page beside its place and rename it; returns its size in bytes. Raises `InputError` if it cannot."""
-    path = Path(path)
     data = page.encode()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
+    atomic.write(path, data, advice="choose another place")
     return len(data)

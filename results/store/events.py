@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from search_spaces import atomic
 from search_spaces.errors import InputError
 
 LOG_NAME = "events.jsonl"
@@ -49,7 +50,7 @@ class EventLog:
             new = not self.path.exists()
             self._fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
             if new:
-                sync_folder(self.path.parent)
+                atomic.sync_folder(self.path.parent)
         except OSError as error:
             raise InputError(f"{self.path}: cannot write there: {error.strerror}; choose another folder") from error
         self._mutex = threading.Lock()
@@ -194,18 +195,6 @@ def open_log(path: str | Path) -> Iterator[BinaryIO]:
         raise InputError(f"{path}: there is no event log; give a study folder that holds {LOG_NAME}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new or renamed file's name durable; file systems that cannot sync a folder are let be."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(fd)
 
 
 def _encode(record: dict[str, Any]) -> bytes:

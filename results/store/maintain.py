@@ -14,10 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.store.events import LOG_NAME, sync_folder
+from results.store.events import LOG_NAME
 from results.store.lock import LOCK_NAME, StudyLock, is_held
 from results.store.paths import find_studies
 from results.store.tables import compact, open_parquet, open_sources, replay_log
+from search_spaces import atomic
 from search_spaces.errors import InputError
 
 _BLOCK = 1 << 20
@@ -82,7 +83,7 @@ def delete(results_dir: str | Path, study: str) -> None:
         doomed = folder.with_name(f".deleted-{study}-{os.getpid()}")
         try:
             folder.rename(doomed)
-            sync_folder(doomed.parent)
+            atomic.sync_folder(doomed.parent)
             shutil.rmtree(doomed)
         except OSError as error:
             raise InputError(f"{folder}: cannot be deleted: {error.strerror}") from error
@@ -157,15 +158,8 @@ def _whole_lines(log: Path) -> int:
 
 
 def _copy_study(source: Path, target: Path) -> None:
-    incoming = target.with_name(f".incoming-{target.name}-{os.getpid()}")
-    try:
-        incoming.mkdir(parents=True)
+    with atomic.folder(target, advice="nothing was merged") as incoming:
         _copy_files(source, incoming)
-        incoming.rename(target)
-        sync_folder(target.parent)
-    except OSError as error:
-        shutil.rmtree(incoming, ignore_errors=True)
-        raise InputError(f"{target}: cannot be written: {error.strerror}; nothing was merged") from error
 
 
 def _copy_files(source: Path, target: Path, skip: Collection[str] = ()) -> None:
@@ -179,11 +173,5 @@ def _copy_files(source: Path, target: Path, skip: Collection[str] = ()) -> None:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(source, temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.rename(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic.file(target, sync_name=True) as copy:
+        shutil.copyfile(source, copy)

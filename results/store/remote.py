@@ -27,6 +27,7 @@ from typing import Any
 
 from results.store.events import LOG_NAME
 from results.store.lock import is_held
+from search_spaces import atomic
 from search_spaces.errors import InputError
 
 MARKER = ".remote"
@@ -155,9 +156,7 @@ class Known:
 
     def save(self) -> None:
         """Written whole or not at all."""
-        temporary = self.path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps({"here": self.here, "there": self.there, "log": self.log}))
-        temporary.rename(self.path)
+        atomic.write(self.path, json.dumps({"here": self.here, "there": self.there, "log": self.log}))
 
 
 def _stamp(path: Path) -> Stamp:
@@ -208,9 +207,7 @@ def _pull_study(store: Store, folder: Path, objects: Mapping[str, Stamp], whole:
         target = folder / key
         if not target.exists() or known.there.get(key) != objects[key]:
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{target.name}.{os.getpid()}")
-            temporary.write_bytes(store.read(f"{folder.name}/{key}"))
-            temporary.rename(target)
+            atomic.write(target, store.read(f"{folder.name}/{key}"))
             known.here[key], known.there[key] = _stamp(target), objects[key]
             count += 1
     count += _pull_log(store, folder, parts, objects)

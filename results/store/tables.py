@@ -21,10 +21,11 @@ import pyarrow.parquet as pq
 
 from results.store.bulk import replay_file
 from results.store.columns import COLUMNS, SCHEMA_VERSION, TABLES, Column
-from results.store.events import LOG_NAME, sync_folder
+from results.store.events import LOG_NAME
 from results.store.lock import is_held
 from results.store.paths import find_studies
 from results.store.replay import Tables, build, by_section, column_array, empty, schema
+from search_spaces import atomic
 from search_spaces.errors import InputError
 
 __all__ = [
@@ -82,7 +83,7 @@ def compact(study_dir: str | Path) -> list[str]:
     try:
         for name, table in tables.items():
             _write(folder / f"{name}.parquet", table.replace_schema_metadata(about))
-        sync_folder(folder)
+        atomic.sync_folder(folder)
     except OSError as error:
         raise InputError(f"{folder}: the tables cannot be written: {error.strerror}; {log.name} is whole") from error
     return problems
@@ -203,24 +204,16 @@ def _tail(log: Path, size: int) -> str:
 
 
 def _write(path: Path, table: pa.Table) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}.tmp")
     repeating = [f.name for f in table.schema if not pa.types.is_floating(f.type)]  # measurements hardly repeat
-    try:
-        with temporary.open("wb") as file:
-            pq.write_table(
-                table,
-                file,
-                compression="zstd",
-                row_group_size=_ROW_GROUP,
-                use_dictionary=repeating,
-                write_page_checksum=True,
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic.file(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(
+            table,
+            file,
+            compression="zstd",
+            row_group_size=_ROW_GROUP,
+            use_dictionary=repeating,
+            write_page_checksum=True,
+        )
 
 
 def _sweep(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from search_spaces import InputError
+from search_spaces import InputError, atomic
 from trainable.data.dataset import Dataset, Split
 
 ENDINGS = ("png", "svg", "pdf")
@@ -180,10 +179,4 @@ def _draw_lengths(axes: Axes, dataset: Dataset, session: str, what: str, scale: 
 def _write(figure: Figure, out: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=out.suffix.removeprefix(".").lower(), dpi=130)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(buffer.getvalue())
-        temporary.replace(out)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
+    atomic.write(out, buffer.getvalue(), advice="choose another --out")

@@ -5,11 +5,8 @@ Everything is checked before it gets its name, and gets it whole: a file or fold
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +17,13 @@ from results.output import visible
 from results.store.columns import COLUMNS
 from results.store.tables import TABLES, load_tables
 from results.trials import Trial, find_trial, trial_run_text
-from search_spaces import InputError, load_run
+from search_spaces import InputError, atomic, load_run
 from search_spaces.writing import refuse_existing
 from tuner.analysis.model_card import decoder_facts, model_card
 
 KINDS = ("config", "checkpoint", "onnx", "torchscript", "bundle")
 TABLE_FORMATS = ("duckdb", "csv", "parquet")
+_ADVICE = "choose another --out"
 
 
 def best_trial(results_dir: Path, study: str, number: str | None) -> Trial:
@@ -148,13 +146,12 @@ def _export_bundle(trial: Trial, content: bytes, state: Mapping[str, Any], out: 
     files["decoder.json"] = (json.dumps(facts, indent=1, ensure_ascii=False) + "\n").encode()
     files["README.md"] = model_card(trial, facts).encode()
     if out.suffix.lower() == ".zip":
-        with _made(out) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with atomic.file(out, advice=_ADVICE) as path, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in BUNDLE:
                 # A fixed time, so that the same trial gives the same file.
                 archive.writestr(zipfile.ZipInfo(f"{out.stem}/{name}", (1980, 1, 1, 0, 0, 0)), files[name])
     else:
-        with _made(out) as path:
-            path.mkdir()
+        with atomic.folder(out, replace=True, advice=_ADVICE) as path:
             for name in BUNDLE:
                 (path / name).write_bytes(files[name])
     return f"{', '.join(BUNDLE)}; logits differ from the model's by {worst:.1g} at most"
@@ -174,11 +171,11 @@ def export_tables(results_dir: Path, studies: Sequence[str] | None, form: str, o
             raise InputError(f"{out}: lies among the studies and would look like one; choose another --out")
         _check_folder(out, force, [f"{name}.{form}" for name in TABLES])
     tables, problems = load_tables(results_dir, studies)
-    with _made(out) as path:
-        if form == "duckdb":
+    if form == "duckdb":
+        with atomic.file(out, advice=_ADVICE) as path:
             _write_duckdb(path, tables)
-        else:
-            path.mkdir()
+    else:
+        with atomic.folder(out, replace=True, advice=_ADVICE) as path:
             for name, table in tables.items():
                 _write_table(path / f"{name}.{form}", table, form)
     sizes = ", ".join(f"{table.num_rows} {name}" for name, table in tables.items())
@@ -226,30 +223,10 @@ def _check_folder(out: Path, force: bool, names: Sequence[str]) -> None:
 
 
 def _write(out: Path, content: bytes, check: Callable[[Path], None] | None = None) -> None:
-    with _made(out) as path:
+    with atomic.file(out, advice=_ADVICE) as path:
         path.write_bytes(content)
         if check is not None:
             check(path)
-
-
-@contextlib.contextmanager
-def _made(out: Path) -> Any:
-    """A path beside `out`, to be made as a file or folder; renamed to `out` at the end, gone after an error."""
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    old = out.with_name(f".{out.name}.{os.getpid()}.old")
-    try:
-        yield temporary
-        if out.is_dir():  # a folder cannot be replaced in one step
-            out.rename(old)
-        temporary.replace(out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written: {error.strerror or error}; choose another --out") from None
-    finally:
-        for path in (temporary, old):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
 
 
 def _sha256(content: bytes) -> str:

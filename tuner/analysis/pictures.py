@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from search_spaces import InputError, RunConfig
+from search_spaces import InputError, RunConfig, atomic
 from trainable.schedules import lr_curve
 
 ENDINGS = ("png", "svg", "html")
@@ -86,13 +85,7 @@ def _save(figure: Figure, out: Path, title: str) -> None:
     if ending == "html":
         drawing = content[content.index(b"<svg") :]
         content = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>\n".encode() + drawing
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(out)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
+    atomic.write(out, content, advice="choose another --out")
 
 
 def _lines(configs: Mapping[str, RunConfig]) -> list[tuple[str, np.ndarray]]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces import InputError
+from search_spaces import InputError, atomic
 from tuner.callbacks.watch import Watched
 from tuner.study.study import Study
 from tuner.study.trial_state import FINAL
@@ -85,9 +85,7 @@ def ask(folder: Path, trial: int | None, seq: int) -> Path:
     path = folder / REQUESTS / f"{request_id}.json"
     try:
         path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(request))
-        temporary.rename(path)  # the driver never sees half a request
+        atomic.write(path, json.dumps(request))  # the driver never sees half a request
     except OSError as error:
         raise InputError(f"{path.parent}: cannot write there ({error.strerror}); ask from where you can") from error
     return path

@@ -6,8 +6,6 @@ sampler may know; here are all epochs of all trials under our trial numbers, wit
 
 from __future__ import annotations
 
-import contextlib
-import os
 import warnings
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -21,7 +19,7 @@ from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
 from results.store.events import LOG_NAME, scan_events
-from search_spaces import InputError, flatten
+from search_spaces import InputError, atomic, flatten
 from tuner.study import objectives
 from tuner.study.searchers.searcher import distributions
 from tuner.study.state import StudyState
@@ -234,18 +232,9 @@ def save(folder: Path, path: Path) -> int:
         raise InputError(f"{path}: exists; choose another name, or remove it first")
     memory = optuna.storages.InMemoryStorage()
     mirror = Mirror(memory, scan_events(folder / LOG_NAME, []))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        name = mirror.study.study_name
-        with temporary.open("xb"):
-            pass
+    with atomic.file(path, advice="choose another place") as temporary:
+        temporary.touch()  # SQLite's own error would not say why
         storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
-        optuna.copy_study(from_study_name=name, from_storage=memory, to_storage=storage)
+        optuna.copy_study(from_study_name=mirror.study.study_name, from_storage=memory, to_storage=storage)
         storage.engine.dispose()
-        temporary.rename(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror}; choose another place") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
     return len(mirror.state.trials)

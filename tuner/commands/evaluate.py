@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import click
 
 from results.output import Sheet, render
-from search_spaces import InputError
+from search_spaces import InputError, atomic
 from trainable.data.dataset import open_dataset
 from tuner.commands.options import data_option, json_option
 
@@ -208,10 +207,4 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> None:
         writer.writeheader()
         writer.writerows(rows)
         text = buffer.getvalue()
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="")
-        temporary.replace(out)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"{out}: cannot be written: {error.strerror}; choose another --out") from None
+    atomic.write(out, text, advice="choose another --out")

@@ -6,18 +6,16 @@ They are logs like any other, with trials of origin `recorded`, so every table, 
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results.store.events import LOG_NAME, EventLog, sync_folder
+from results.store.events import LOG_NAME, EventLog
 from results.store.lock import StudyLock
 from results.store.paths import check_name
 from results.store.tables import compact
-from search_spaces import InputError, Run, RunConfig, load_run, to_dict
+from search_spaces import InputError, Run, RunConfig, atomic, load_run, to_dict
 from search_spaces.lineage import LINEAGE
 from tuner.study import provenance
 
@@ -67,22 +65,16 @@ def write_study(
     target = results_dir / study
     if target.exists():
         raise InputError(f"{target}: the study '{study}' exists; choose another name by --study")
-    incoming = results_dir / f".incoming-{study}-{os.getpid()}"
-    try:
-        with StudyLock(incoming):
-            with EventLog(incoming / LOG_NAME) as log:
-                log.append("study_started", **_settings(study, len(trials), data, note))
-                for number, trial in enumerate(trials):
-                    _append(log, number, trial)
-                log.append("study_ended", reason="recorded", host=provenance.host())
-            try:
-                incoming.rename(target)
-                sync_folder(results_dir)
-            except OSError as error:
-                raise InputError(f"{target}: cannot be made: {error.strerror}; nothing was added") from error
-        compact(target)
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
+    with (
+        atomic.folder(target, advice="nothing was added") as incoming,
+        StudyLock(incoming),
+        EventLog(incoming / LOG_NAME) as log,
+    ):
+        log.append("study_started", **_settings(study, len(trials), data, note))
+        for number, trial in enumerate(trials):
+            _append(log, number, trial)
+        log.append("study_ended", reason="recorded", host=provenance.host())
+    compact(target)
 
 
 def _settings(study: str, count: int, data: Mapping[str, Any], note: str) -> dict[str, Any]:

@@ -8,14 +8,13 @@ copied before either is written, so a driver may die anywhere between.
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from search_spaces import Space
+from search_spaces import InputError, Space, atomic
 from search_spaces.space import Dimension
 from search_spaces.stopping import PBTStopping
 from tuner.study.checkpoints import LAST, trial_folder
@@ -66,27 +65,17 @@ def _copy(source: Path, target: Path) -> int | None:
     """Copy a checkpoint, whole or not at all; its epoch, None where there is none, or it cannot be read or written."""
     from trainable.checkpoint import epoch_of
 
-    temporary = target.with_name(f".{target.name}.copy")
     try:
         with source.open("rb") as old:  # which may be replaced meanwhile: what is open stays what it is
             target.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as new:
-                shutil.copyfileobj(old, new)
-                new.flush()
-                os.fsync(new.fileno())
-        epoch = epoch_of(temporary)
-        if epoch is not None:
-            temporary.replace(target)
-            handle = os.open(target.parent, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
-        return epoch
-    except OSError:
+            with atomic.file(target, sync_name=True) as new:
+                with new.open("wb") as copy:
+                    shutil.copyfileobj(old, copy)
+                if (epoch := epoch_of(new)) is None:
+                    raise InputError(f"{source}: is not a whole checkpoint; it is not copied")
+    except (OSError, InputError):
         return None
-    finally:
-        temporary.unlink(missing_ok=True)
+    return epoch
 
 
 def explore(state: StudyState, space: Space, donor: int, number: int) -> dict[str, Any]:
