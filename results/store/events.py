@@ -2,8 +2,9 @@
 
 Every other state (ASHA's rungs, the Optuna study, the trial states, the Parquet tables) is a replay of this file.
 Each line is `{"event": kind, "seq": n, "time": unix seconds, "elapsed": seconds, ...}`; `seq` counts from 1 without
-gaps, and `elapsed` from when this driver opened the log, by a clock that never goes backwards. Numbers that are not
-finite are stored as null, since JSON has no word for them.
+gaps. `elapsed` counts from when this driver opened the log, by a clock that never goes backwards, less what the driver
+slept; `time` does not go backwards within a driver either, whatever is done to the clock. Numbers that are not finite
+are stored as null, since JSON has no word for them.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ class EventLog:
             raise InputError(f"{self.path}: cannot write there: {error.strerror}; choose another folder") from error
         self._mutex = threading.Lock()
         self._opened = time.monotonic()
+        self._began = self._last_time = time.time()
+        self._last_elapsed = self._slept = 0.0
         self._size, self.last_seq = self._repair()
         self._whole = True
 
@@ -65,8 +68,8 @@ class EventLog:
         (the log is left as it was, so that the study can go on later) and `TypeError` for a value JSON cannot hold.
         """
         with self._mutex:
-            elapsed = round(time.monotonic() - self._opened, 3)
-            record = {"event": event, "seq": self.last_seq + 1, "time": time.time(), "elapsed": elapsed, **fields}
+            now, elapsed = self._times()
+            record = {"event": event, "seq": self.last_seq + 1, "time": now, "elapsed": elapsed, **fields}
             line = _encode(record)
             try:
                 self._trim()
@@ -88,6 +91,18 @@ class EventLog:
             self.last_seq += 1
         decoded: dict[str, Any] = json.loads(line)
         return decoded
+
+    def slept(self, seconds: float) -> None:
+        """The driver was suspended for so long: that is no time of its session (`elapsed`)."""
+        with self._mutex:
+            self._slept += seconds
+
+    def _times(self) -> tuple[float, float]:
+        """The next event's `time` and `elapsed`, neither before the last event's."""
+        elapsed = round(time.monotonic() - self._opened - self._slept, 3)
+        self._last_elapsed = max(self._last_elapsed, elapsed)
+        self._last_time = max(self._last_time, time.time(), self._began + self._last_elapsed)
+        return self._last_time, self._last_elapsed
 
     def _trim(self) -> None:
         """Cut off what a failed write left, so that no half line is ever in the middle of the log."""

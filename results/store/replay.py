@@ -245,7 +245,7 @@ class Replay:
             **{name: used + seconds * per_second[name] for name, used in trial.used.items()},
             "train_seconds": sum(spent.get((number, attempt), 0.0) for attempt in range(1, trial.attempts + 1)),
             "started": _micros(first.get("time")),
-            "ended": _micros(trial.last_end) if end else None,
+            "ended": _ended(first.get("time"), trial.last_end) if end else None,
             "attempts": trial.attempts,
             "host": last.get("host") or curve.get("host"),
             "error": end.get("error") if end else None,
@@ -266,7 +266,7 @@ class Replay:
             "status": _ENDED.get(str(reason), "completed") if end else ("running" if running else "interrupted"),
             "reason": reason,
             "created": _micros(self._created),
-            "ended": _micros(end.get("time")) if end else None,
+            "ended": _ended(self._created, end.get("time")) if end else None,
             "resumed": self._resumed,
             "space": parts["space"].get("name"),
             "objective": about.get("objective"),
@@ -410,6 +410,12 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _json(value: Any) -> str | None:
     return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _ended(started: Any, ended: Any) -> int | None:
+    """When it ended, in microseconds; not before it started, though the clock was set back meanwhile."""
+    begin, end = _micros(started), _micros(ended)
+    return end if begin is None or end is None else max(begin, end)
 
 
 def _micros(seconds: Any) -> int | None:

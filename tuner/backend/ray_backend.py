@@ -182,6 +182,7 @@ class TellStudy(FIFOScheduler):
         """STOP or CONTINUE; the decision is in the log when this returns."""
         session = _current()
         study, job = session.study, session.jobs[trial.trial_id]
+        session.watchdog.look()
         if "error" in result:
             fault = fault_of(result["error"])
             study.fail(job.trial, job.attempt, result["error"], final=bool(result.get("final")), kind=fault.kind)

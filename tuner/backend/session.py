@@ -56,6 +56,7 @@ class Session:
 
     def end_hung(self) -> None:
         """Kill the workers that have not reported for too long; Tune then hears that they died."""
+        self.watchdog.look()
         for key, trial in self.trials.items():
             if (actor := trial.temporary_state.ray_actor) is not None:
                 self.actors[key] = actor

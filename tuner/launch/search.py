@@ -183,7 +183,7 @@ def _run(
         study.observers.append(upkeep.event)
         stack.callback(upkeep.close)
         with progress:
-            watchdog = Watchdog(study.settings.get("hung_after", Watchdog.factor))
+            watchdog = Watchdog(study.settings.get("hung_after", Watchdog.factor), slept=lambda s: _slept(study, s))
             reason = ray_backend.run(study, request.data, resources, concurrent, ready.work, log.hurry, watchdog)
         ready.finish(reason)
         try:
@@ -191,6 +191,12 @@ def _run(
         except InputError as error:  # every table can be made from the log, which is whole
             print(f"warning: {error}", file=sys.stderr)
     return finish(study, reason, request.results_dir)
+
+
+def _slept(study: Study, seconds: float) -> None:
+    study.slept(seconds)
+    text = f"the driver did not run for {seconds:.0f} s (suspended?): that counts against no trial, nor in --hours"
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def _announce(study: Any, concurrent: int) -> None:

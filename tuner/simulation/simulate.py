@@ -54,6 +54,9 @@ class MemoryLog:
         self.last_seq += 1
         return {"event": event, "seq": self.last_seq, "time": self.now, **fields}
 
+    def slept(self, seconds: float) -> None:
+        """Nobody sleeps in virtual time."""
+
     def close(self) -> None:
         """Nothing to close."""
 

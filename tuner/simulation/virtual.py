@@ -60,6 +60,9 @@ class _Log:
         self.seq += 1
         return {"event": event, "seq": self.seq, "time": self.now, **fields}
 
+    def slept(self, seconds: float) -> None:
+        """Nobody sleeps in virtual time."""
+
     def close(self) -> None:
         """Nothing to close."""
 

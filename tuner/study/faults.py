@@ -12,6 +12,7 @@ import statistics
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +25,10 @@ MEMORY_RETRIES = 1
 """Out of memory (of a card, of the machine, by Ray's monitor): once more at the same settings, in a fresh process."""
 NODE_RETRIES = 10
 """A node that is lost says nothing about the trial; but a trial that always takes its node with it has to end."""
+
+
+UNUSUAL = 10.0
+"""How many times the usual gap between two looks a sleep is, where the looks are far apart (a slow disk)."""
 
 
 @dataclass(frozen=True)
@@ -98,15 +103,37 @@ class Watchdog:
     An attempt is overdue `factor` times its usual epoch time (the median of its own last epochs, else of the study's)
     after its last report, but never before `floor` seconds; before its first report, which may have to wait for a
     process, the data and a compiler, not before `first` seconds. A factor of 0 never calls anybody overdue.
+
+    A driver that is awake calls `look` all the time. A gap between two looks of more than `lapse` seconds, and of many
+    times the usual gap, is time in which the driver itself did not run (SIGSTOP, a laptop's lid, a paused virtual
+    machine, a disk that it waited for). Nobody could be heard then: it counts against nobody; `slept` is told of it.
     """
 
     factor: float = 20.0
     floor: float = 120.0
     first: float = 900.0
     clock: Callable[[], float] = time.monotonic
+    lapse: float = 10.0
+    """Between two looks of a driver that is awake: it looks at least every second where nothing keeps it."""
+    slept: Callable[[float], None] | None = None
+    """Called with the seconds of each such gap."""
+    _looked: float | None = None
+    _gaps: deque[float] = field(default_factory=lambda: deque(maxlen=99))
     _since: dict[str, float] = field(default_factory=dict)
     _own: dict[str, list[float]] = field(default_factory=dict)
     _all: list[float] = field(default_factory=list)
+
+    def look(self) -> None:
+        """To be called before anything else whenever the driver comes by; see the class."""
+        now = self.clock()
+        gap = 0.0 if self._looked is None else now - self._looked
+        if gap > self.lapse and gap > UNUSUAL * statistics.median(self._gaps or (0.0,)):
+            for key in self._since:
+                self._since[key] += gap
+            if self.slept is not None:
+                self.slept(gap)
+        self._gaps.append(gap)
+        self._looked = now
 
     def begin(self, key: str) -> None:
         """A worker has the attempt `key`."""
@@ -202,6 +229,10 @@ class PatientLog:
                 if told:
                     self._say(f"results disk: written again after {time.monotonic() - begun:.0f} s, the search goes on")
                 return written
+
+    def slept(self, seconds: float) -> None:
+        """See `EventLog.slept`."""
+        self._log.slept(seconds)
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""

@@ -53,6 +53,9 @@ class Log(Protocol):
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Keep one event and return it as it is kept."""
 
+    def slept(self, seconds: float) -> None:
+        """The driver was suspended for so long."""
+
     def close(self) -> None:
         """Write no more."""
 
@@ -303,6 +306,11 @@ class Study:
         more = {"alone": True} if retry and kind == "memory" and crowded else {}
         self._end_attempt(trial, "failed", error=error, retry=retry, fault=kind, **more)
         self._end_paused()
+
+    def slept(self, seconds: float) -> None:
+        """The driver was suspended for so long: it counts neither in the budget of hours nor in the log's `elapsed`."""
+        self._session += seconds
+        self._log.slept(seconds)
 
     def let_go(self) -> None:
         """Record that the workers are gone through no fault of the trials, which are to be asked for again."""

@@ -10,13 +10,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.store.events import EventLog, read_events
+from results.store.events import LOG_NAME, EventLog, read_events
+from results.store.replay import build
 from search_spaces.errors import InputError
 
 WRITER = """
@@ -214,3 +216,35 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
         seqs = [event["seq"] for event in read_events(path)[0]]
         assert seqs == list(range(1, len(seqs) + 1))
         assert len(seqs) >= acknowledged
+
+
+def test_the_clock_may_be_set_back(tmp_path, monkeypatch):
+    """A clock that jumps an hour back under a driver: no event is before the one above it, seconds still pass, and no
+    trial ends before it started. What the driver slept is in `time` and not in `elapsed`.
+    """
+    clock = {"time": 1000.0, "monotonic": 50.0}
+    monkeypatch.setattr("results.store.events.time", SimpleNamespace(**{key: lambda k=key: clock[k] for key in clock}))
+    with EventLog(tmp_path / LOG_NAME) as log:
+        log.append("study_started", study="s")
+        log.append("trial_started", trial=0, attempt=1)
+        clock.update(time=1000.0 - 3600, monotonic=60.0)
+        log.append("trial_ended", trial=0, attempt=1, status="completed")
+        clock.update(time=2000.0, monotonic=160.0)
+        log.slept(100.0)
+        log.append("study_ended", reason="budget")
+    events, _ = read_events(tmp_path / LOG_NAME)
+    assert [(e["time"], e["elapsed"]) for e in events] == [(1000, 0), (1000, 0), (1010, 10), (2000, 10)]
+
+
+def test_an_old_log_whose_clock_was_set_back_has_no_end_before_its_start():
+    """The tables of such a log say that the trial, and the study, ended when they started."""
+    events = [
+        {"event": "study_started", "seq": 1, "time": 1000.0, "study": "s"},
+        {"event": "trial_started", "seq": 2, "time": 1000.0, "trial": 0, "attempt": 1},
+        {"event": "trial_ended", "seq": 3, "time": 10.0, "trial": 0, "attempt": 1, "status": "completed"},
+        {"event": "study_ended", "seq": 4, "time": 11.0, "reason": "budget"},
+    ]
+    tables = build(events, running=False)
+    trial, study = tables["trials"].to_pylist()[0], tables["studies"].to_pylist()[0]
+    assert trial["ended"] == trial["started"]
+    assert study["ended"] == study["created"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -164,6 +165,50 @@ class TestWatchdog:
         self.now += 10**9
         assert not dog.overdue()
 
+    def looks(self, dog, seconds, key=None, every=10):
+        """A driver that is awake for so long: it looks every second, and hears of an epoch `every` seconds."""
+        for second in range(1, seconds + 1):
+            self.now += 1
+            dog.look()
+            if key and second % every == 0:
+                dog.heard(key)
+            assert not dog.overdue()
+
+    @pytest.mark.parametrize("first", ["heard", "overdue"])
+    def test_what_the_driver_slept_counts_against_nobody(self, first):
+        """Suspended for an hour: a trial that reports every 10 s is as far from its limit as before, whether the
+        driver hears of it first when it wakes or not; its usual epoch time stays, and a silence from then on is found.
+        """
+        slept = []
+        dog = self.make(factor=20, floor=120, first=900, slept=slept.append)
+        dog.begin("a")
+        self.looks(dog, 50, "a")
+        self.looks(dog, 5)
+        self.now += 3600
+        dog.look()
+        {"heard": lambda: dog.heard("a"), "overdue": dog.overdue}[first]()
+        assert not dog.overdue()
+        assert slept == [3600]
+        assert dog.limit("a") == 200
+        self.looks(dog, 200 if first == "heard" else 195)
+        self.now += 1
+        assert "no report for 201 s" in dog.overdue()["a"]
+        assert slept == [3600]
+
+    def test_a_driver_that_always_looks_seldom_still_finds_a_hung_trial(self):
+        """Looks that are 12 s apart as a rule (a slow disk) are no sleep."""
+        dog = self.make(factor=20, floor=120, first=900)
+        dog.begin("a")
+        for _ in range(74):
+            self.now += 12
+            dog.look()
+            assert not dog.overdue()
+        for _ in range(3):
+            self.now += 12
+            dog.look()
+            found = dog.overdue()
+        assert "a" in found
+
 
 @pytest.fixture
 def small_disk(tmp_path):
@@ -301,6 +346,61 @@ def test_hung_killed_and_raising_trials_are_tried_again(toy):
     reported = [(e["trial"], e["epoch"]) for e in events if e["event"] == "epoch"]
     assert reported == [(trial, epoch) for trial in range(4) for epoch in (1, 2, 3)]
     assert [e["attempt"] for e in events if e["event"] == "epoch"] == [1, 2, 2] * 4
+
+
+SLEEPY = """
+import os, sys, time
+from pathlib import Path
+from tuner.backend import ray_backend
+from tuner.study.faults import Watchdog
+from tuner.study.study import Study
+
+def work(job, place):
+    for epoch in range(job.epochs_logged + 1, 10):
+        time.sleep(0.3)
+        yield {"epoch": epoch, "batch": epoch, "per": 0.5, "val_loss": 1.0, "seconds": 0.3, "diverged": False}
+
+folder = Path(sys.argv[1])
+resources = ray_backend.Resources(1, 0, 3)
+limit = ray_backend.start_ray(None, 3, resources)
+study = Study.resume(folder, {}, [])
+dog = Watchdog(factor=3, floor=2.0, first=300, lapse=1.5, slept=study.slept)
+ray_backend.run(study, folder, resources, limit, work, watchdog=dog)
+study.close()
+ray_backend.stop_ray()
+"""
+
+
+@pytest.mark.ray
+def test_trials_of_a_driver_that_was_suspended_are_not_hung(toy):
+    """SIGSTOP for five seconds, where two of silence are a hung trial: no attempt fails, and the log's `elapsed` does
+    not have the sleep.
+    """
+    toy.create("s", retries=0, budget={"trials": 3, "hours": None}, stopping={"kind": "none"}).close()
+    log = toy.folder / "s" / LOG_NAME
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    driver = subprocess.Popen(
+        [sys.executable, "-c", SLEEPY, str(toy.folder / "s")], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        while {e["trial"] for e in read_events(log)[0] if e["event"] == "epoch" and e["epoch"] > 1} != {0, 1, 2}:
+            assert driver.poll() is None, driver.communicate()
+            time.sleep(0.02)
+        driver.send_signal(signal.SIGSTOP)
+        time.sleep(5)  # what is tested
+        asleep = read_events(log)[0][-1]
+        driver.send_signal(signal.SIGCONT)
+        _, err = driver.communicate(timeout=120)
+    finally:
+        driver.kill()
+    assert driver.returncode == 0, err
+    events, problems = read_events(log)
+    assert not problems
+    assert [e["error"] for e in events if e["event"] == "trial_ended"] == [None] * 3
+    assert len([e for e in events if e["event"] == "epoch"]) == 27
+    last = events[-1]
+    assert last["time"] - asleep["time"] > 5
+    assert last["elapsed"] - asleep["elapsed"] < last["time"] - asleep["time"] - 3
 
 
 def test_the_checks_find_what_is_wrong(toy):
