@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from search_spaces.redact import redacted
+
 
 class InputError(ValueError):
-    """One or more problems with what a user gave, each a complete line of its own.
+    """One or more problems with what a user gave, each a complete line of its own. Keys in addresses are hidden.
 
     >>> str(InputError("small.yaml: stopping.grace: 0 is not allowed; give 1 or more"))
     'small.yaml: stopping.grace: 0 is not allowed; give 1 or more'
@@ -19,7 +21,8 @@ class InputError(ValueError):
     """Of the command line."""
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        lines = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [redacted(line) for line in lines]
         super().__init__("\n".join(self.problems))
 
     def __reduce__(self) -> tuple[type[InputError], tuple[list[str]]]:

@@ -14,6 +14,7 @@ import traceback
 import click
 
 from search_spaces.errors import InputError
+from search_spaces.redact import redacted
 from tuner.commands.sections import NearestNames
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -106,6 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as leave:
         status = leave.exit_code
     except click.ClickException as error:
+        error.message = redacted(error.message)
         error.show()
         status = error.exit_code
     except InputError as error:
@@ -125,6 +127,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _fail(lines: list[str], debug: bool) -> None:
     if debug:
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), end="", file=sys.stderr)
     for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {redacted(line)}", file=sys.stderr)

@@ -29,6 +29,7 @@ from results.store.events import LOG_NAME
 from results.store.lock import is_held
 from search_spaces import atomic
 from search_spaces.errors import InputError
+from search_spaces.redact import HIDDEN, public, redacted, secrets_of
 
 MARKER = ".remote"
 """In a working folder: its store, and what is known of each study there."""
@@ -96,37 +97,52 @@ class Store:
             self.fs.delete_file(f"{self.root}/{path}")
 
 
+_GIVEN: dict[str, str] = {}
+"""URI without its keys -> as the user gave it: keys are in this process and nowhere else."""
+
+
 def open_store(uri: str) -> Store:
-    """The store at a URI, with the credentials that its SDK finds. Raises InputError if pyarrow knows no such store."""
+    """The store at a URI, with the keys that were given in it before, or that its SDK finds; `Store.uri` has no keys.
+
+    Raises InputError if pyarrow knows no such store.
+    """
     from pyarrow.fs import FileSystem
 
+    name = public(uri.rstrip("/"))
+    if name != uri.rstrip("/"):
+        _GIVEN[name] = uri
     try:
-        fs, root = FileSystem.from_uri(uri)
+        fs, root = FileSystem.from_uri(_GIVEN.get(name, uri))
     except (ValueError, OSError, NotImplementedError) as error:
-        line = str(error).splitlines()[0]
         raise InputError(
-            f"--results {uri}: {line}; give s3://BUCKET/PREFIX, gs://..., abfss://... or a path"
+            f"--results {redacted(uri)}: {_short(error)}; give s3://BUCKET/PREFIX, gs://..., abfss://... or a path"
         ) from error
-    return Store(fs, root.rstrip("/"), uri.rstrip("/"))
+    return Store(fs, root.rstrip("/"), name)
 
 
 def working_folder(uri: str) -> Path:
-    """The local folder for a URI, with the store's logs and tables. Raises InputError if they cannot be read."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", uri.split("?")[0])[-40:].strip("-")
+    """The local folder for a URI, with the store's logs and tables; one store has one folder, whatever its keys.
+
+    Raises InputError if they cannot be read.
+    """
+    store, place = open_store(uri), public(uri.rstrip("/"))
+    name = re.sub(r"[^A-Za-z0-9]+", "-", place.split("?")[0])[-40:].strip("-")
     cache = Path(os.environ.get("TUNER_CACHE") or Path.home() / ".cache" / "b2t-tuner")
-    folder = cache / f"{name}-{hashlib.sha256(uri.rstrip('/').encode()).hexdigest()[:12]}"
+    folder = cache / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
     folder.mkdir(parents=True, exist_ok=True)
-    pull(open_store(uri), folder)
+    pull(store, folder)
     return folder
 
 
 def uri_of(results_dir: Path) -> str | None:
-    """The store that a results folder is the working folder of."""
+    """The store that a results folder is the working folder of, without keys."""
     try:
-        uri: str = (results_dir / MARKER / "uri").read_text().strip()
+        uri = (results_dir / MARKER / "uri").read_text().strip()
     except OSError:
         return None
-    return uri
+    if public(uri) != uri:  # written by an earlier version
+        _GIVEN.setdefault(public(uri), uri)
+    return public(uri)
 
 
 Stamp = tuple[int, int]
@@ -392,5 +408,10 @@ def sync(folder: Path) -> tuple[int, int]:
 
 
 def _short(error: BaseException) -> str:
+    """The first line of an error, without any key that a URI gave: SDKs quote what they were given in parts."""
     lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    text = lines[0] if lines else type(error).__name__
+    for uri in _GIVEN.values():
+        for secret in secrets_of(uri):
+            text = text.replace(secret, HIDDEN)
+    return redacted(text)[:200]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from results.store.events import LOG_NAME, scan_events
+from search_spaces.redact import redacted
 from tuner.study.state import StudyState
 
 WAITING = 100_000
@@ -47,8 +48,8 @@ class Follower:
 
 
 def warn(line: str) -> None:
-    """One line on standard error."""
-    print(f"warning: {line}", file=sys.stderr, flush=True)
+    """One line on standard error, without the keys of addresses in it."""
+    print(f"warning: {redacted(line)}", file=sys.stderr, flush=True)
 
 
 class Background:

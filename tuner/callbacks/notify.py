@@ -14,10 +14,12 @@ import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from search_spaces import InputError
+from search_spaces.redact import HIDDEN, host_of, redacted, secrets_of
 from tuner.callbacks.background import Background, Follower, warn
 from tuner.callbacks.progress import summarise
 from tuner.study.trial_state import FINAL
@@ -39,17 +41,23 @@ def check_targets(targets: Sequence[str], environment: Mapping[str, str] = os.en
             except ValueError:
                 host = None
             if not host:
-                problems.append(f"--notify {target}: is no address; give one such as https://host/path")
+                problems.append(f"--notify {named(target)}: is no address; give one such as https://host/path")
+            elif secrets_of(target.partition("?")[0]):
+                problems.append(
+                    f"--notify {named(target)}: an address with a user and password in it is not taken; give one "
+                    "without, or a command (curl takes them from a file)"
+                )
             continue
         try:
             words = shlex.split(target)
         except ValueError as error:
-            problems.append(f"--notify {target}: {error}; quote it as for a shell")
+            problems.append(f"--notify {named(target)}: {error}; quote it as for a shell")
             continue
         if "://" in target.split(" ")[0]:
-            problems.append(f"--notify {target}: only http and https addresses are allowed; or give a command")
+            problems.append(f"--notify {named(target)}: only http and https addresses are allowed; or give a command")
         elif not words or shutil.which(words[0], path=environment.get("PATH")) is None:
-            problems.append(f"--notify {target}: there is no command {words[0] if words else ''!r}; give one, or a URL")
+            program = redacted(words[0]) if words else ""
+            problems.append(f"--notify {named(target)}: there is no command {program!r}; give one, or a URL")
     if problems:
         raise InputError(problems)
 
@@ -68,10 +76,10 @@ def notifier(folder: Path, targets: Sequence[str], kinds: Sequence[str] = ("end"
             for target in targets:
                 try:
                     send(target, notice)
-                except (OSError, ValueError, subprocess.SubprocessError) as error:
+                except (OSError, ValueError, HTTPException, subprocess.SubprocessError) as error:
                     if target not in complained:
                         complained.add(target)
-                        warn(f"--notify {target}: {_first_line(error)}; the search goes on")
+                        warn(f"--notify {named(target)}: {_said(error, target)}; the search goes on")
 
     return Background("--notify", handle, patience=TIMEOUT + 5)
 
@@ -133,7 +141,7 @@ class Notices:
 def send(target: str, notice: Mapping[str, Any]) -> None:
     """Give a notice to an address or a command.
 
-    Raises OSError (urllib's errors are that too), ValueError or SubprocessError if it was not taken.
+    Raises OSError (urllib's errors are that too), ValueError, HTTPException or SubprocessError if it was not taken.
     """
     body = json.dumps(notice).encode() + b"\n"
     if _is_address(target):
@@ -160,7 +168,26 @@ def _is_address(target: str) -> bool:
     return target.lower().startswith(("http://", "https://"))
 
 
-def _first_line(error: BaseException) -> str:
+def named(target: str) -> str:
+    """What is shown of a target: the host of an address, the program of a command. A webhook's path is its key, and
+    so may a command's arguments be.
+    """
+    if _is_address(target):
+        return host_of(target)
+    program, _, rest = target.strip().partition(" ")
+    return f"{host_of(program)}{' ...' if rest else ''}"
+
+
+def _said(error: BaseException, target: str) -> str:
+    """The first line of what went wrong, without the parts of the target that are not shown."""
     if isinstance(error, subprocess.TimeoutExpired):
         return f"not done after {COMMAND_TIMEOUT:g} s"
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    text = (str(error).splitlines() or [type(error).__name__])[0]
+    if _is_address(target):
+        parts = urllib.parse.urlsplit(target)
+        hidden = [part for part in (f"{parts.path}?{parts.query}", parts.path, parts.query) if len(part) > 1]
+    else:
+        hidden = [word for word in shlex.split(target)[1:] if len(word) > 3]
+    for part in hidden:
+        text = text.replace(part, HIDDEN)
+    return text

@@ -14,6 +14,7 @@ from typing import Any
 
 from results.store.events import LOG_NAME, scan_events
 from search_spaces import InputError
+from search_spaces.redact import redacted
 from tuner.callbacks.background import Background, warn
 from tuner.callbacks.mirror import Mirror
 
@@ -39,26 +40,15 @@ def check(url: str | None) -> None:
         parsed.get_dialect().import_dbapi()
     except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise InputError(
-            f"--storage {shown(url)}: is not a database that can be used; give sqlite:///FILE.db, "
+            f"--storage {url}: is not a database that can be used; give sqlite:///FILE.db, "
             "postgresql://USER@HOST/NAME, or the name of a journal file"
         ) from error
     except ImportError as error:
-        raise InputError(f"--storage {shown(url)}: needs the package {error.name}; pip install {error.name}") from error
+        raise InputError(f"--storage {url}: needs the package {error.name}; pip install {error.name}") from error
     if parsed.get_backend_name() == "sqlite" and not (
         parsed.database and Path(parsed.database).absolute().parent.is_dir()
     ):
         raise InputError(f"--storage {url}: gives no file in a folder that exists; give sqlite:///FILE.db")
-
-
-def shown(url: str) -> str:
-    """The URL without a password."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        return make_url(url).render_as_string(hide_password=True) if "://" in url else url
-    except (ArgumentError, ValueError):
-        return url.split("://")[0] + "://..."
 
 
 def open_storage(url: str) -> Any:
@@ -76,7 +66,7 @@ def open_storage(url: str) -> Any:
 def observer(folder: Path, url: str) -> Background:
     """An observer of the study in `folder` that keeps its copy in the storage at `url` in step, in the background."""
     live = Live(folder, url)
-    return Background(f"--storage {shown(url)}", live.handle, live.finish)
+    return Background(f"--storage {redacted(url)}", live.handle, live.finish)
 
 
 class Live:
@@ -107,7 +97,7 @@ class Live:
             if not self._warned:
                 text = (str(error).splitlines() or [""])[0][:200]
                 warn(
-                    f"--storage {shown(self._url)}: {type(error).__name__}: {text}; the search goes on, and the copy "
+                    f"--storage {self._url}: {type(error).__name__}: {text}; the search goes on, and the copy "
                     "is brought up to date when the storage answers"
                 )
                 self._warned = True

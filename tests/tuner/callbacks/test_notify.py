@@ -153,7 +153,7 @@ def test_a_target_that_fails_is_one_warning_line(toy, webhook, into, how, monkey
     assert study.done
     lines = [line for line in capfd.readouterr().err.splitlines() if line]
     assert len(lines) == 1
-    assert lines[0].startswith(f"warning: --notify {bad}: ")
+    assert lines[0].startswith(f"warning: --notify {notify.named(bad)}: ")
     assert lines[0].endswith("the search goes on")
     assert ("no mail today" in lines[0]) == (how == "failing command")
     assert [notice["kind"] for notice in read()][-1] == "end"
@@ -179,6 +179,7 @@ def test_a_command_is_not_run_by_a_shell(toy, tmp_path, into):
         ("file:///etc/passwd", "only http and https"),
         ("http://", "is no address"),
         ("https://[bad", "is no address"),
+        ("https://me:SECRET@host/path", "a user and password in it is not taken"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused_before_the_search(target, word):
@@ -188,6 +189,29 @@ def test_a_target_that_cannot_be_is_refused_before_the_search(target, word):
     assert len(caught.value.problems) == 1
     assert word in str(caught.value)
     assert str(caught.value).startswith("--notify ")
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [
+        ("https://hooks.slack.com/services/T0/B0/SECRET", "https://hooks.slack.com/..."),
+        ("https://host:8443/?token=SECRET", "https://host:8443/..."),
+        ("curl -d @- https://hooks.slack.com/services/SECRET", "curl ..."),
+        ("/usr/bin/tell", "/usr/bin/tell"),
+    ],
+)
+def test_a_webhook_is_named_by_its_host(target, shown):
+    """The path of a webhook is its key, and a command's arguments may hold one: neither is shown."""
+    assert notify.named(target) == shown
+
+
+def test_what_failed_does_not_quote_the_key(toy, into, capfd):
+    """An address that urllib refuses, quoting its path, is told without it."""
+    run(toy, "s", ["http://127.0.0.1:9/services/SEC RET/x"], ["end"])
+    said = capfd.readouterr().err
+    assert said.startswith("warning: --notify http://127.0.0.1:9/...: ") and said.count("\n") == 1
+    assert "RET" not in said
 
 
 def test_kinds_of_notices_are_checked(tuner, tmp_path, tiny_data, real_space):

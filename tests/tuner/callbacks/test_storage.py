@@ -9,7 +9,7 @@ from results.store.events import LOG_NAME, read_events
 from search_spaces import InputError
 from tuner.callbacks import observers
 from tuner.callbacks.mirror import Mirror
-from tuner.callbacks.storage import AGAIN_SECONDS, Live, check, observer, open_storage, shown
+from tuner.callbacks.storage import AGAIN_SECONDS, Live, check, observer, open_storage
 
 
 def places(folder):
@@ -124,6 +124,27 @@ def test_a_storage_that_cannot_be_is_one_line_before_anything_starts(url, line):
         observers.check([], [], None, url)
 
 
-def test_a_password_is_not_shown():
-    """What is printed of a URL has stars for the password."""
-    assert shown("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+@pytest.mark.parametrize(
+    "url", ["mysql+nothing://me:secret@host/db", "postgresql://me:se/cret@host/db", "what://host/db?sslpassword=secret"]
+)
+def test_a_password_is_not_shown(url):
+    """What is said of a storage that cannot be used has stars for its user and password."""
+    with pytest.raises(InputError) as caught:
+        check(url)
+    assert "***" in str(caught.value) and "cret" not in str(caught.value)
+
+
+def test_a_database_that_does_not_answer_is_told_without_its_password(toy, capfd, monkeypatch):
+    """The warning of a running search names the place and not who goes there."""
+    from tuner.callbacks import storage
+
+    def refuses(url):
+        raise OSError(f"cannot connect to {url}")
+
+    monkeypatch.setattr(storage, "open_storage", refuses)
+    study = toy.create("s", budget={"trials": 1, "hours": None})
+    study.close()
+    live = Live(toy.folder / "s", "postgresql://me:secret@host/db")
+    live.handle({"event": "epoch", "seq": 2})
+    said = capfd.readouterr().err
+    assert said.count("postgresql://***@host/db") == 2 and "secret" not in said

@@ -226,3 +226,57 @@ def test_commands_take_a_store(toy, tmp_path, monkeypatch, cli):
     assert "is not the working folder of a store" in cli("sync", "s", "--results", tmp_path / "plain").err
     said = cli("best", "--results", "nonsense://x")
     assert said.status == 2 and "give s3://BUCKET/PREFIX" in said.err and said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "given", ["s3://KEYID:SE%2FCRET@bucket/p", "s3://bucket/p?access_key=KEYID&secret_key=SE%2FCRET"]
+)
+def test_a_key_in_a_uri_is_nowhere(given, toy, tmp_path, monkeypatch, cli, capsys):
+    """Not in the folder's name, a file, an error, a warning or a printed command; the store still gets it, and the same
+    bucket with another key, or with none, is the same folder.
+    """
+    import pyarrow.fs
+
+    seen, local = [], pyarrow.fs.LocalFileSystem()
+
+    def from_uri(uri):
+        seen.append(uri)
+        return local, str(tmp_path / "bucket")
+
+    monkeypatch.setattr(pyarrow.fs, "FileSystem", type("FileSystem", (), {"from_uri": staticmethod(from_uri)}))
+    monkeypatch.setattr(remote, "_GIVEN", {})
+    monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
+    results = remote.working_folder(given)
+    here = put_study(toy, results)
+
+    def fails(self):
+        raise OSError(f"no entry for {given} (KEYID, SE/CRET, SE%2FCRET)")
+
+    with monkeypatch.context() as patch, remote.mirrored(here):
+        patch.setattr(Mirror, "push", fails)
+    with pytest.raises(InputError) as caught, monkeypatch.context() as patch:
+        patch.setattr(Mirror, "push", fails)
+        remote.sync(here)
+    remote.sync(here)
+    assert seen and set(seen) == {given}
+    said = str(caught.value) + capsys.readouterr().err
+    assert "no entry for s3://" in said
+    done = cli("sync", "s", "--results", given)
+    said += done.out + done.err
+    written = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] + list((tmp_path / "bucket").rglob("*.json"))
+    said += "".join(map(str, written)) + "".join(p.read_bytes().decode("latin-1") for p in written)
+    for secret in ("KEYID", "CRET"):
+        assert secret not in said
+    assert remote.working_folder("s3://OTHER:OTHER@bucket/p") == results == remote.working_folder("s3://bucket/p")
+
+
+def test_a_uri_that_pyarrow_refuses_is_told_without_its_key(cli, tmp_path, monkeypatch):
+    """pyarrow's own words quote the URI; --debug's traceback too."""
+    monkeypatch.setenv("TUNER_CACHE", str(tmp_path))
+    for given in ("nonsense://KEYID:SECRET@x/y", "s3://KEYID:SE/CRET@bucket/p", "s3://KEYID:SECRET@b/p?bad=1"):
+        said = cli("best", "--results", given)
+        assert said.status == 2 and said.err.count("\n") == 1
+        debug = cli("--debug", "best", "--results", given)
+        for text in (said.err, debug.err, debug.out):
+            assert "KEYID" not in text and "CRET" not in text
+    assert list(tmp_path.iterdir()) == []
