@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
 
 from results.store.events import EventLog
 from results.store.tables import compact
-from search_spaces import load_run, to_dict
+from search_spaces import load_run, load_space, to_dict
+from tuner.cli import tuner
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")])
 BLOCKS = re.findall(r"### (\w+)\n\n```python\n(.*?)```", (DOCS / "tables.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -83,3 +89,153 @@ def test_every_configuration_column_has_a_meaning() -> None:
     assert set(UNITS) <= {column.name for column in columns}
     flat = {f"{s}_{key}" for s, values in to_dict(load_run("speechBaseline4").config).items() for key in values}
     assert flat <= {column.name for column in columns}
+
+
+def links(page: Path) -> list[str]:
+    """Targets of the page's links and pictures that lie in the project, without the place in the page."""
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'<img src="([^"]+)"', text)
+    return [target for target in targets if not re.match(r"[a-z]+:", target)]
+
+
+def headings(page: Path) -> set[str]:
+    """The places of a page that a link can name, as GitHub makes them from its headings."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_the_index_links_every_page() -> None:
+    """docs/README.md names each page of docs/, and README.md leads to it."""
+    listed = {(DOCS / target).resolve() for target in links(DOCS / "README.md")}
+    assert set(DOCS.glob("*.md")) - {DOCS / "README.md"} <= listed
+    assert "docs/README.md" in links(ROOT / "README.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link names a file that exists, and a heading of it where it names one."""
+    for target in links(page):
+        name, _, place = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{page.name}: {target}"
+        assert not place or place in headings(file), f"{page.name}: {target}: there is no such heading"
+
+
+def shown_lines(page: Path) -> list[str]:
+    """The `tuner` command lines of a page's blocks of code; a line whose quote is open goes on in the next one."""
+    lines: list[str] = []
+    for line in re.sub(r"```(?!sh).*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL).splitlines():
+        if lines and lines[-1].count('"') % 2:
+            lines[-1] += f" {line.strip()}"
+        elif line.startswith(("    tuner ", "tuner ")):
+            lines += [part.strip() for part in re.split(r"; (?=tuner )", line)]
+    return lines
+
+
+def named_in_text(page: Path) -> list[str]:
+    """The `tuner ...` phrases of a page's sentences and tables."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return [" ".join(phrase.split()) for phrase in re.findall(r"`(tuner [a-z][^`]*)`", text)]
+
+
+def find_command(words: list[str]) -> tuple[click.Command, list[str]]:
+    """The command that a line names, and the rest of its words."""
+    command: click.Command = tuner
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(click.Context(command), words[0])
+        if found is None:
+            raise click.UsageError(f"there is no command {words[0]}")
+        command, words = found, words[1:]
+    return command, words
+
+
+def parse(line: str) -> None:
+    """Parse a command line as `tuner` would, without running it or looking for its files; raises as click does."""
+    command, words = find_command(shlex.split(line, comments=True)[1:])
+    context = click.Context(command)
+    given, rest, _ = command.make_parser(context).parse_args(words)
+    if rest and not any(
+        isinstance(parameter, click.Argument) and parameter.nargs == -1 for parameter in command.params
+    ):
+        raise click.UsageError(f"{rest} is too much")
+    for parameter in command.params:
+        value = given.get(parameter.name)
+        if not isinstance(value, str | tuple | list) or not value:  # click marks what is not given
+            if isinstance(parameter, click.Argument) and parameter.required:
+                raise click.UsageError(f"{parameter.name} is missing")
+        elif not isinstance(parameter.type, click.Path | click.File):
+            parameter.type_cast_value(context, value)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_command_lines_parse(page: Path) -> None:
+    """Each `tuner` line of a page's code parses: its command and options exist, its values are allowed."""
+    for line in shown_lines(page):
+        try:
+            parse(line)
+        except (click.ClickException, ValueError) as error:
+            pytest.fail(f"{page.name}: {line}: {error}")
+
+
+def check_phrase(phrase: str) -> None:
+    """Check the command, options and choices of a phrase such as `tuner log STUDY [--to tensorboard|mlflow]`."""
+    words = re.sub(r"[\[\]]", " ", phrase).split()[1:]
+    for line in itertools.product(*(word.split("|") for word in words)):
+        command, rest = find_command(list(line))
+        options = {name: p for p in command.get_params(click.Context(command)) for name in p.opts}
+        for word, value in itertools.pairwise([*rest, ""]):
+            if word.startswith("--") and len(word) > 2:
+                if word not in options:
+                    raise click.NoSuchOption(word)
+                if isinstance(options[word].type, click.Choice) and value:
+                    options[word].type.convert(value, None, None)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_named_in_sentences_exist(page: Path) -> None:
+    """Each `tuner ...` phrase of a page's text names a command and options that exist, and choices that are allowed."""
+    for phrase in named_in_text(page):
+        try:
+            check_phrase(phrase)
+        except click.ClickException as error:
+            pytest.fail(f"{page.name}: {phrase}: {error.format_message()}")
+
+
+def test_a_wrong_line_is_found() -> None:
+    """The parser above finds a command, an option and a value that do not exist, and an argument too many."""
+    for line in (
+        "tuner serch small",
+        "tuner best first --topp 5",
+        "tuner best first --format xml",
+        "tuner report",
+        "tuner show first 3 4",
+        "tuner results shred first",
+    ):
+        with pytest.raises(click.ClickException):
+            parse(line)
+    for phrase in ("tuner serch", "tuner best --topp", "tuner log --to tensorboard|xml", "tuner results check|shred"):
+        with pytest.raises(click.ClickException):
+            check_phrase(phrase)
+
+
+def test_the_first_study_has_ten_commands() -> None:
+    """README.md keeps its promises: ten commands, and fewer than 900 words."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## A first study in ten commands")[2].partition("\n## ")[0]
+    assert len(re.findall(r"^    tuner ", section, re.MULTILINE)) == 10
+    assert len(text.split()) < 900
+
+
+def test_the_space_of_the_page_loads(tmp_path: Path) -> None:
+    """The space that docs/spaces.md shows is a space."""
+    [block] = re.findall(r"```yaml\n(.*?)```", (DOCS / "spaces.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "shown.yaml").write_text(block, encoding="utf-8")
+    space = load_space(tmp_path / "shown.yaml")
+    assert {dimension.kind for dimension in space.dimensions} == {"choice", "log_uniform", "uniform", "value"}
+
+
+def test_pictures_are_small() -> None:
+    """A clone stays small: no picture of docs/ is larger than 150 kB."""
+    sizes = {path.name: path.stat().st_size for path in DOCS.iterdir() if path.suffix in (".png", ".svg")}
+    assert sizes
+    assert max(sizes.values()) < 150_000, sizes

@@ -171,8 +171,8 @@ def describe_end(event: Mapping[str, Any], state: StudyState) -> str:
 def _running_table(state: StudyState) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("trial", "epoch", "PER", "best", "rate", "samples/s"):
-        table.add_column(name, justify="right")
-    table.add_column("parameters", no_wrap=True, overflow="ellipsis")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("parameters")  # the only column that may be cut: rich narrows the columns that may wrap
     for trial in state.running[:SHOWN]:
         row = trial.last_row
         best = trial.best
@@ -183,7 +183,7 @@ def _running_table(state: StudyState) -> Table:
             f"{best[0]:.4f}" if best else "",
             _number(row.get("lr"), ".2e"),
             _number(row.get("samples_per_second"), ".0f"),
-            escape(summarise(trial)),
+            Text(visible(summarise(trial)), no_wrap=True, overflow="ellipsis"),
         )
     if len(state.running) > SHOWN:
         table.add_row("...", f"and {len(state.running) - SHOWN} more")
