@@ -45,7 +45,8 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
 from benchmarks.ray_nodes import Nodes
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
+from results.store.paths import StudyPaths
 
 RUN = """
 purpose: a run of seven short epochs
@@ -139,7 +140,7 @@ def search(place: Place, results: Path, nodes: Nodes | None = None) -> subproces
 
 def events_of(study: Path) -> list[dict[str, Any]]:
     """What the log has, now."""
-    return read_events(study / LOG_NAME)[0] if (study / LOG_NAME).exists() else []
+    return read_events(StudyPaths(study).log)[0] if StudyPaths(study).log.exists() else []
 
 
 def epochs_of(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -181,7 +182,7 @@ def check(study: Path, whole: list[dict[str, Any]], before: list[dict[str, Any]]
     """The invariants that do not hold, a line each. `before` are the events at the moment of the damage."""
     from results.store.tables import load_tables
 
-    events, problems = read_events(study / LOG_NAME)
+    events, problems = read_events(StudyPaths(study).log)
     wrong = [f"log: {problem}" for problem in problems]
     last = {(e["trial"], e["epoch"]): e["per"] for e in epochs_of(events)}
     for e in epochs_of(before):
@@ -240,8 +241,8 @@ def damage(kind: str, place: Place, study: Path, process: subprocess.Popen[str],
     if kind == "driver-term":
         return note
     if kind == "torn-log":
-        half = (study / LOG_NAME).read_bytes().splitlines(keepends=True)[-1]
-        with (study / LOG_NAME).open("ab") as log:
+        half = StudyPaths(study).log.read_bytes().splitlines(keepends=True)[-1]
+        with StudyPaths(study).log.open("ab") as log:
             log.write(half[: rng.randrange(1, len(half))])
         return "half a line"
     if kind == "parquet":

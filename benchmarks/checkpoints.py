@@ -26,10 +26,11 @@ from typing import Any
 import torch
 
 from search_spaces import RunConfig, load_run
+from search_spaces.common.trial_paths import TrialPaths
 from trainable import train
 from trainable.checkpoint import load, size_of
 from trainable.data.dataset import Dataset, open_dataset
-from trainable.keeping import BEST, LAST, Keeper
+from trainable.keeping import Keeper
 
 CONTESTANTS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -68,7 +69,7 @@ def automatic(config: RunConfig, data: Dataset, folder: Path) -> dict[str, float
         keeper.keep(report)
         stalled += time.perf_counter() - before
         epochs += 1
-        stamp = (folder / LAST).stat().st_mtime_ns if (folder / LAST).exists() else None
+        stamp = TrialPaths(folder).last.stat().st_mtime_ns if TrialPaths(folder).last.exists() else None
         written += stamp != last
         last = stamp
     keeper.flush()
@@ -121,12 +122,12 @@ def compare(config: RunConfig, data: Dataset, folder: Path) -> list[dict[str, An
     for _ in range(config.epochs - 1):
         for name, epochs in running.items():
             taken[name].append(next(epochs))
-    state = load(folder / "at once" / LAST)
+    state = load(TrialPaths(folder / "at once").last)
     rows: list[dict[str, Any]] = [
         {
             "state_mb": size_of(state) / 1e6,
-            "last_mb": (folder / "at once" / LAST).stat().st_size / 1e6,
-            "best_mb": (folder / "at once" / BEST).stat().st_size / 1e6,
+            "last_mb": TrialPaths(folder / "at once").last.stat().st_size / 1e6,
+            "best_mb": TrialPaths(folder / "at once").best.stat().st_size / 1e6,
         }
     ]
     for name, each in taken.items():
@@ -140,7 +141,7 @@ def compare(config: RunConfig, data: Dataset, folder: Path) -> list[dict[str, An
         rows.append({"checkpoint": name, **medians, **ratios})
     rows.append({"checkpoint": "auto", **automatic(config, data, folder / "auto")})
     before = time.perf_counter()
-    load(folder / "at once" / LAST)
+    load(TrialPaths(folder / "at once").last)
     rows.append({"read_seconds": time.perf_counter() - before})
     return rows
 

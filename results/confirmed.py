@@ -17,8 +17,7 @@ import pyarrow as pa
 
 from results.best import Best, Order, Row, Seeds, choose_columns, remark, row_name, short_headers, varying
 from results.output import Sheet, format_value
-from results.store.events import LOG_NAME
-from results.store.paths import find_studies
+from results.store.paths import StudyPaths, find_studies
 from results.store.replay import schema
 from results.store.tables import load_tables
 
@@ -31,7 +30,7 @@ _TYPES = {"rank": pa.int32(), "seeds": pa.int32(), "note": pa.string()} | dict.f
 def confirms(folder: Path) -> str | None:
     """The name of the study whose leaders this study runs again; None if it is no confirmation."""
     try:
-        with (folder / LOG_NAME).open("rb") as file:
+        with StudyPaths(folder).log.open("rb") as file:
             line = file.readline()
         name = json.loads(line).get("confirms") if b'"confirms"' in line else None
     except (OSError, ValueError, AttributeError):
@@ -60,7 +59,7 @@ def confirmed(
     again = {other: name for name in searched for other in confirmations(root, name)}
     if not again:
         return None
-    there = [name for name in [*searched, *again] if (root / name / LOG_NAME).exists()]
+    there = [name for name in [*searched, *again] if StudyPaths(root / name).log.exists()]
     tables, problems = load_tables(root, there, ("studies", "trials"))
     varied = varying(tables["trials"])
     chosen = varied if columns is None else choose_columns(columns, tables["trials"].column_names)

@@ -19,7 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from search_spaces import atomic
+from search_spaces.common import atomic
 from search_spaces.errors import InputError
 
 if TYPE_CHECKING:

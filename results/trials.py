@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from results.output import visible
-from results.store.events import LOG_NAME
-from results.store.paths import find_studies
+from results.store.paths import StudyPaths, find_studies
 from results.store.tables import load_tables
 from search_spaces import InputError, Run, RunConfig, Space, load_run
 from search_spaces.parsing.settings import InvalidSettings, merge, nested, validate
@@ -58,7 +57,7 @@ class Trial:
     @property
     def checkpoints(self) -> dict[str, int]:
         """Checkpoint files by their path in the study folder, with their size in bytes."""
-        folder = self.folder / "checkpoints" / str(self.number)
+        folder = StudyPaths(self.folder).trial(self.number).folder
         files = sorted(folder.glob("*.pt")) if folder.is_dir() else []
         return {str(path.relative_to(self.folder)): path.stat().st_size for path in files}
 
@@ -74,7 +73,7 @@ def find_trial(results_dir: Path, study: str, trial: str) -> Trial:
     settings, events = read_log(folder, number)
     started = next((event for event in events if event["event"] == "trial_started"), None)
     if started is None:
-        raise InputError(f"{folder / LOG_NAME}: has no start of trial {number}; its configuration is not known")
+        raise InputError(f"{StudyPaths(folder).log}: has no start of trial {number}; its configuration is not known")
     return Trial(
         folder=folder,
         settings=settings,
@@ -131,7 +130,7 @@ def read_log(folder: Path, trial: int | None = None) -> tuple[dict[str, Any], li
     Only the lines that matter are parsed: a log of a million epochs takes a second. Lines that are damaged are left
     out; InputError if there is no log or it does not begin with the study's settings.
     """
-    path = folder / LOG_NAME
+    path = StudyPaths(folder).log
     mine = re.compile(rb'"trial":\s*%d[,}]' % trial) if trial is not None else re.compile(rb'"trial":')
     settings: dict[str, Any] = {}
     events = []

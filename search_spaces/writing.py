@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from search_spaces import atomic
+from search_spaces.common import atomic
 from search_spaces.config import RunConfig, to_dict
 from search_spaces.errors import InputError
 from search_spaces.space import Dimension

@@ -19,8 +19,9 @@ ROOMS = ("search_spaces", "trainable", "results", "tuner")
 _LEFT = ("search_spaces", "trainable", "results")
 _ABOVE_STUDY = (*_LEFT, "tuner.study")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "search_spaces.common": ("search_spaces",),
     "search_spaces.parsing": ("search_spaces",),
-    "search_spaces": ("search_spaces.parsing",),
+    "search_spaces": ("search_spaces.parsing", "search_spaces.common"),
     "trainable.data": ("search_spaces",),
     "trainable": ("search_spaces", "trainable.data"),
     "results.store": ("search_spaces",),

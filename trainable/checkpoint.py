@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from search_spaces import atomic
+from search_spaces.common import atomic
 from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
 from trainable.model import Decoder

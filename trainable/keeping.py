@@ -17,10 +17,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from search_spaces.common.trial_paths import TrialPaths
 from trainable.checkpoint import DamagedCheckpoint, for_evaluation, load, on_host, save, size_of
 from trainable.loop import EpochReport
 
-LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
 SMALL_BYTES = 32 * 2**20
 """States up to this size are written at every epoch, where nobody says otherwise, and not in the background."""
 COST_SHARE = 0.05
@@ -50,7 +50,7 @@ class Keeper:
         small: int = SMALL_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.folder = folder
+        self.files = TrialPaths(folder)
         self.notes: list[str] = []
         self._every, self._best_weights = every, best_weights
         self._rungs, self._pauses, self._logged = frozenset(rungs), pauses, logged
@@ -58,7 +58,7 @@ class Keeper:
         self._epoch = 0
         self._best: dict[str, Any] | None = None
         """The best weights that are not on the disk yet."""
-        self._has_best = (folder / BEST).exists()
+        self._has_best = self.files.best.exists()
         self._owed = False
         """Whether a state is due, and was perhaps refused by the disk before."""
         self._written = clock()
@@ -71,10 +71,9 @@ class Keeper:
 
     def load(self) -> dict[str, Any] | None:
         """The newest state that is whole, or None where there is none; what killed writers left is removed."""
-        for leftover in self.folder.glob(".*.pt.*"):
+        for leftover in self.files.leftovers():
             leftover.unlink(missing_ok=True)
-        for name in (LAST, PREVIOUS):
-            path = self.folder / name
+        for path in self.files.states:
             if not path.exists():
                 continue
             try:
@@ -82,9 +81,9 @@ class Keeper:
             except DamagedCheckpoint as error:
                 self.notes.append(f"{error}; it is not used")
                 continue
-            self._sound = name == LAST
+            self._sound = path == self.files.last
             if self.notes:
-                self.notes.append(f"went on from {name}, epoch {state['epoch']}")
+                self.notes.append(f"went on from {path.name}, epoch {state['epoch']}")
             return state
         if self._logged:
             self.notes.append("no whole checkpoint was found; the trial began again from epoch 1")
@@ -107,11 +106,11 @@ class Keeper:
         began = self._clock()
         if whole["best"] is not None and whole["best"]["epoch"] == epoch and self._best_weights != "none":
             self._best = on_host(for_evaluation(whole, half=self._best_weights == "half"))
-        files: list[tuple[str, Mapping[str, Any]]] = []
+        files: list[tuple[Path, Mapping[str, Any]]] = []
         if self._best is not None and not self._repeating and (self._owed or ends or not self._has_best):
-            files.append((BEST, self._best))
+            files.append((self.files.best, self._best))
         if self._owed:
-            files.append((LAST, on_host(whole) if large else whole))
+            files.append((self.files.last, on_host(whole) if large else whole))
         if not files:
             return
         self._wait()
@@ -123,7 +122,7 @@ class Keeper:
         """Bring the best weights that wait in memory to the disk, and wait for the writer: the attempt may end."""
         self._wait()
         if self._best is not None and not self._repeating:
-            self._write([(BEST, self._best)], self._best["epoch"], self._clock())
+            self._write([(self.files.best, self._best)], self._best["epoch"], self._clock())
 
     @property
     def _repeating(self) -> bool:
@@ -144,13 +143,13 @@ class Keeper:
         number, unit = self._every.split()
         return epoch % int(number) == 0 if unit == "epochs" else since >= 60 * float(number)
 
-    def _write(self, files: list[tuple[str, Mapping[str, Any]]], epoch: int, began: float) -> None:
+    def _write(self, files: list[tuple[Path, Mapping[str, Any]]], epoch: int, began: float) -> None:
         """Write in order: the best weights must be there before a newer state makes their epoch unrepeatable."""
         try:
-            for name, state in files:
-                rotate = self.folder / PREVIOUS if name == LAST and self._sound else None
-                save(self.folder / name, state, rotate)
-                if name == LAST:
+            for path, state in files:
+                is_last = path == self.files.last
+                save(path, state, self.files.previous if is_last and self._sound else None)
+                if is_last:
                     self._sound, self._owed, self._written = True, False, self._clock()
                     self._cost = self._written - began
                 else:

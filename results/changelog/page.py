@@ -14,7 +14,7 @@ from results.changelog.effects import effects
 from results.changelog.findings import Finding, findings
 from results.changelog.history import Comparison, History, Row, change_text, dotted, shown
 from results.output import Sheet, _escape, render, visible
-from search_spaces import atomic
+from search_spaces.common import atomic
 
 _FEW = 4  # a finding about more trials stands in the summary only
 

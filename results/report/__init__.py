@@ -10,7 +10,7 @@ from pathlib import Path
 
 from results.report.facts import Extras, Facts, load, started_with
 from results.report.page import render
-from search_spaces import atomic
+from search_spaces.common import atomic
 
 __all__ = ["Extras", "Facts", "load", "render", "started_with", "write"]
 

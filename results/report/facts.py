@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from results.store.events import LOG_NAME
-from results.store.paths import find_studies
+from results.store.paths import StudyPaths, find_studies
 from results.store.tables import load_tables
 
 Row = dict[str, Any]
@@ -144,7 +143,7 @@ def started_with(results_dir: str | Path, study: str, wanted: Sequence[int]) -> 
     found: dict[int, Row] = {}
     [folder] = find_studies(results_dir, [study])
     try:
-        with (folder / LOG_NAME).open("rb") as log:
+        with StudyPaths(folder).log.open("rb") as log:
             for line in log:
                 if b'"trial_started"' not in line[:200]:
                     continue

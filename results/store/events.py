@@ -22,10 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from search_spaces import atomic
+from search_spaces.common import atomic
 from search_spaces.errors import InputError
 
-LOG_NAME = "events.jsonl"
 """The log's name inside a study folder."""
 _FULL = {
     errno.ENOSPC: "the disk is full",
@@ -207,7 +206,7 @@ def open_log(path: str | Path) -> Iterator[BinaryIO]:
         with Path(path).open("rb") as file:
             yield file
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no event log; give a study folder that holds {LOG_NAME}") from error
+        raise InputError(f"{path}: there is no event log; give a study folder that holds one") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 

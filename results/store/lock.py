@@ -23,11 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from results.store.paths import StudyPaths
 from search_spaces.errors import InputError
 
-LOCK_NAME = "lock"
-BEAT_NAME = "lock.beat"
-_HELD_NAME = "lock.held"
 BEAT_SECONDS = 2.0
 """How often a driver gives a sign of life."""
 STALE_SECONDS = 20.0
@@ -64,6 +62,7 @@ class StudyLock:
 
     def __init__(self, study_dir: str | Path, *, force: bool = False, stale: float = STALE_SECONDS) -> None:
         self.study_dir = Path(study_dir)
+        self._paths = StudyPaths(self.study_dir)
         self._force, self._stale = force, stale
         self._fd = -1
         self._held_file: Path | None = None
@@ -78,12 +77,12 @@ class StudyLock:
         """Take the lock, making the study folder where missing; or raise `InputError`."""
         if self._fd >= 0:
             return
-        path = self.study_dir / LOCK_NAME
+        path = self._paths.lock
         try:
             self.study_dir.mkdir(parents=True, exist_ok=True)
             if self._force:
-                for name in (LOCK_NAME, _HELD_NAME, BEAT_NAME):  # the holder keeps a file that has no name any more
-                    (self.study_dir / name).unlink(missing_ok=True)
+                for old in (path, self._paths.held, self._paths.beat):  # the holder keeps a file without a name
+                    old.unlink(missing_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise InputError(f"{path}: cannot write there: {error.strerror}; choose another results folder") from error
@@ -124,7 +123,7 @@ class StudyLock:
             self._thread.join()
         if not self._lost and self._is_ours() is not False:
             with contextlib.suppress(OSError):
-                (self.study_dir / BEAT_NAME).unlink(missing_ok=True)
+                self._paths.beat.unlink(missing_ok=True)
                 # The file itself stays: removing it would let two drivers lock two different files of the same name.
                 os.ftruncate(self._fd, 0)
             self._drop_held_file()
@@ -139,7 +138,7 @@ class StudyLock:
         if not self._lost and _awake_or_asleep() - self._last_beat > self._stale / 2:
             self._lost = self._is_ours() is False
         if self._lost:
-            holder = _holder(self.study_dir, _read(self.study_dir / LOCK_NAME))
+            holder = _holder(self.study_dir, _read(self._paths.lock))
             raise InputError(
                 f"{self.study_dir.name}: another driver took over this study ({holder}); this one leaves it alone"
             )
@@ -147,7 +146,7 @@ class StudyLock:
     def _is_ours(self) -> bool | None:
         """Whether the lock file is still the one this driver wrote; None where the file system does not answer."""
         try:
-            found = json.loads((self.study_dir / LOCK_NAME).read_bytes())
+            found = json.loads(self._paths.lock.read_bytes())
         except FileNotFoundError:
             return False
         except (OSError, ValueError):
@@ -166,7 +165,7 @@ class StudyLock:
         with contextlib.suppress(OSError):
             # Opened and closed each time: that is when a network file system shows others what was written. In place
             # and of one length: a full disk has room for it.
-            fd = os.open(self.study_dir / BEAT_NAME, os.O_WRONLY | os.O_CREAT, 0o644)
+            fd = os.open(self._paths.beat, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
                 os.pwrite(fd, f"{self._token} {self._beats:012d}\n".encode(), 0)
             finally:
@@ -196,20 +195,20 @@ def is_held(study_dir: str | Path) -> bool:
 
 def holder_of(study_dir: str | Path) -> Holder | None:
     """Who runs this study, at a glance; None if nobody does."""
-    folder = Path(study_dir)
+    paths = StudyPaths(Path(study_dir))
     try:
-        fd = os.open(folder / LOCK_NAME, os.O_RDONLY)
+        fd = os.open(paths.lock, os.O_RDONLY)
     except OSError:
         return None
     try:
         outcome = _try_lock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
-    found = _read(folder / (_HELD_NAME if outcome == "unsupported" else LOCK_NAME))
-    holder = _holder(folder, found)
+    found = _read(paths.held if outcome == "unsupported" else paths.lock)
+    holder = _holder(paths.folder, found)
     if outcome == "busy":
         return holder
-    if outcome == "unsupported" and not (folder / _HELD_NAME).exists():
+    if outcome == "unsupported" and not paths.held.exists():
         return None
     if not found or _is_here(found):
         alive = outcome == "unsupported" and (not found or _process_lives(found))
@@ -298,7 +297,7 @@ def _is_seen_beating(study_dir: Path, stale: float) -> bool:
 
     def beat() -> bytes | None:
         try:
-            return (study_dir / BEAT_NAME).read_bytes()
+            return StudyPaths(study_dir).beat.read_bytes()
         except OSError:
             return None
 
@@ -323,7 +322,7 @@ def _awake_or_asleep() -> float:
 def _holder(study_dir: Path, found: dict[str, Any]) -> Holder:
     silent = None
     with contextlib.suppress(OSError):
-        silent = max(0.0, time.time() - (study_dir / BEAT_NAME).stat().st_mtime)
+        silent = max(0.0, time.time() - StudyPaths(study_dir).beat.stat().st_mtime)
     pid = found.get("pid")
     return Holder(str(found.get("host", "unknown")), pid if isinstance(pid, int) else None, found.get("since"), silent)
 
@@ -336,7 +335,7 @@ def _refusal(study_dir: Path, found: dict[str, Any]) -> str:
 
 
 def _take_held_file(study_dir: Path, stale: float) -> Path:
-    path = study_dir / _HELD_NAME
+    path = StudyPaths(study_dir).held
     for _ in range(2):
         try:
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -345,7 +344,7 @@ def _take_held_file(study_dir: Path, stale: float) -> Path:
             alive = _process_lives(found) if _is_here(found) else _is_seen_beating(study_dir, stale)
             if alive:
                 raise InputError(_refusal(study_dir, found)) from None
-            gone = path.with_name(f"{_HELD_NAME}.{os.getpid()}")
+            gone = path.with_name(f"{path.name}.{os.getpid()}")
             with contextlib.suppress(FileNotFoundError):  # renamed first: of two claimants only one removes it
                 path.rename(gone)
                 gone.unlink()

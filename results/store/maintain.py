@@ -14,11 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.store.events import LOG_NAME
-from results.store.lock import LOCK_NAME, StudyLock, is_held
-from results.store.paths import find_studies
+from results.store.lock import StudyLock, is_held
+from results.store.paths import StudyPaths, find_studies
 from results.store.tables import compact, open_parquet, open_sources, replay_log
-from search_spaces import atomic
+from search_spaces.common import atomic
 from search_spaces.errors import InputError
 
 _BLOCK = 1 << 20
@@ -45,8 +44,9 @@ def merge(results_dir: str | Path, source: str | Path, name: str | None = None) 
     source that is no study folder, and a study that a live driver holds on either side.
     """
     source, root = Path(source), Path(results_dir)
-    if not (source / LOG_NAME).is_file():
-        raise InputError(f"{source}: is no study folder (it has no {LOG_NAME}); give the folder of one study")
+    new = StudyPaths(source).log
+    if not new.is_file():
+        raise InputError(f"{source}: is no study folder (it has no {new.name}); give the folder of one study")
     study = name or source.resolve().name
     if study.startswith(".") or "/" in study:
         raise InputError(f"{study!r}: is not allowed as a study's name; choose one without / and no leading dot")
@@ -59,16 +59,16 @@ def merge(results_dir: str | Path, source: str | Path, name: str | None = None) 
         _copy_study(source, target)
         return [f"{study}: added", *compact(target)]
     with StudyLock(target):
-        old, new = target / LOG_NAME, source / LOG_NAME
+        old = StudyPaths(target).log
         if not old.is_file():
-            raise InputError(f"{target}: exists and has no {LOG_NAME}; give the study another name")
+            raise InputError(f"{target}: exists and has no {old.name}; give the study another name")
         if _begins_with(old, new):
             return [f"{study}: nothing to do, it is the same or further on here"]
         if not _begins_with(new, old):
             raise InputError(f"{study}: exists with other events in {root}; give the incoming study another name")
         # The log last: until it is renamed into place the study is what it was.
         try:
-            _copy_files(source, target, skip={LOG_NAME})
+            _copy_files(source, target, skip={new.name})
             _copy_file(new, old)
         except OSError as error:
             raise InputError(f"{target}: cannot be written: {error.strerror}; its log is what it was") from error
@@ -90,7 +90,7 @@ def delete(results_dir: str | Path, study: str) -> None:
 
 
 def _check_study(folder: Path, problems: list[str]) -> None:
-    log = folder / LOG_NAME
+    log = StudyPaths(folder).log
     (source,), found = open_sources(folder.parent, [folder.name])
     problems += found
     if not log.is_file():
@@ -107,7 +107,7 @@ def _check_study(folder: Path, problems: list[str]) -> None:
             tables, _, more = replay_log(folder)
             problems += more
         if not source.table(name).equals(tables[name]):
-            problems.append(f"{path}: differs from {LOG_NAME}; compact the study to make it again")
+            problems.append(f"{path}: differs from {log.name}; compact the study to make it again")
     trials = (tables or source.tables)["trials"]
     for trial, checkpoint in zip(trials["trial"].to_pylist(), trials["checkpoint"].to_pylist(), strict=True):
         if checkpoint is None:
@@ -164,9 +164,10 @@ def _copy_study(source: Path, target: Path) -> None:
 
 def _copy_files(source: Path, target: Path, skip: Collection[str] = ()) -> None:
     """Copy what a study is made of; not its locks, its Parquet files (made again from the log), or links out of it."""
+    hidden = (".", StudyPaths(source).lock.name)
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)
-        left_out = inside.parts[0] in skip or path.suffix == ".parquet" or path.name.startswith((".", LOCK_NAME))
+        left_out = inside.parts[0] in skip or path.suffix == ".parquet" or path.name.startswith(hidden)
         if path.is_file() and not path.is_symlink() and not left_out:
             (target / inside).parent.mkdir(parents=True, exist_ok=True)
             _copy_file(path, target / inside)

@@ -5,11 +5,66 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from results.store.columns import TABLES
-from results.store.events import LOG_NAME
+from search_spaces.common.trial_paths import TrialPaths
 from search_spaces.errors import InputError
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """The files and folders of a study. With the empty folder `Path()` they are given relative to the study."""
+
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """The event log, which everything else follows from."""
+        return self.folder / "events.jsonl"
+
+    @property
+    def tables(self) -> dict[str, Path]:
+        """The Parquet files by the name of the table."""
+        return {name: self.folder / f"{name}.parquet" for name in TABLES}
+
+    @property
+    def lock(self) -> Path:
+        """Held by the driver that runs the study."""
+        return self.folder / "lock"
+
+    @property
+    def beat(self) -> Path:
+        """That driver's heartbeat."""
+        return self.folder / "lock.beat"
+
+    @property
+    def held(self) -> Path:
+        """In place of the lock on a file system that has none."""
+        return self.folder / "lock.held"
+
+    @property
+    def requests(self) -> Path:
+        """The folder of what was asked of the driver by hand."""
+        return self.folder / "requests"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the trials' folders."""
+        return self.folder / "checkpoints"
+
+    def trial(self, number: int) -> TrialPaths:
+        """The checkpoint files of a trial."""
+        return TrialPaths(self.checkpoints / str(number))
+
+    @property
+    def trials(self) -> dict[int, TrialPaths]:
+        """The trials that have a folder of checkpoints, by their number."""
+        found = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
+        return {
+            number: self.trial(number) for number in sorted(int(path.name) for path in found if path.name.isdigit())
+        }
 
 
 def free_name(results_dir: Path, wanted: str) -> str:
@@ -58,4 +113,5 @@ def find_studies(results_dir: str | Path, studies: Sequence[str] | None = None) 
 
 
 def _is_study(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in (LOG_NAME, *(f"{table}.parquet" for table in TABLES)))
+    paths = StudyPaths(folder)
+    return any(path.is_file() for path in (paths.log, *paths.tables.values()))

@@ -25,9 +25,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results.store.events import LOG_NAME
 from results.store.lock import is_held
-from search_spaces import atomic
+from results.store.paths import StudyPaths
+from search_spaces.common import atomic
 from search_spaces.errors import InputError
 from search_spaces.redact import HIDDEN, public, redacted, secrets_of
 
@@ -37,8 +37,8 @@ LOG_PARTS = "events"
 """The folder of the log's parts in the store."""
 DRIVER = "driver.json"
 """Says which driver mirrors a study, and when it last did."""
-CHECKPOINTS = "checkpoints"
-TABLES = ".parquet"
+INSIDE = StudyPaths(Path())
+"""The paths relative to the study, which are the names of the objects."""
 PART = 4 << 20
 EVERY = float(os.environ.get("TUNER_MIRROR_SECONDS", "60"))
 
@@ -213,12 +213,13 @@ def pull(store: Store, folder: Path, study: str | None = None, *, ours: bool = F
 
 def _pull_study(store: Store, folder: Path, objects: Mapping[str, Stamp], whole: bool) -> int:
     parts = sorted(key for key in objects if key.startswith(f"{LOG_PARTS}/"))
-    log, total = folder / LOG_NAME, sum(objects[key][0] for key in parts)
+    log, total = StudyPaths(folder).log, sum(objects[key][0] for key in parts)
     if not parts or (log.exists() and log.stat().st_size > total):
         return 0
     known, count = Known.load(folder), 0
     folder.mkdir(exist_ok=True)
-    files = [key for key in objects if key.endswith(TABLES) or (whole and key.startswith(f"{CHECKPOINTS}/"))]
+    tables = {str(path) for path in INSIDE.tables.values()}
+    files = [key for key in objects if key in tables or (whole and key.startswith(f"{INSIDE.checkpoints}/"))]
     for key in sorted(files):  # before the log, which must not be behind a checkpoint
         target = folder / key
         if not target.exists() or known.there.get(key) != objects[key]:
@@ -235,7 +236,7 @@ def _pull_study(store: Store, folder: Path, objects: Mapping[str, Stamp], whole:
 def _pull_log(store: Store, folder: Path, parts: Sequence[str], objects: Mapping[str, Stamp]) -> int:
     """Append what the store has and the log here has not; the store's parts are whole lines in all."""
     count = 0
-    with (folder / LOG_NAME).open("a+b") as file:
+    with StudyPaths(folder).log.open("a+b") as file:
         for number, key in enumerate(parts):
             begin, size = number * PART, objects[key][0]
             file.seek(begin)
@@ -264,9 +265,9 @@ class Mirror:
 
     def push(self) -> int:
         """Put what has changed; returns the number of objects. Raises OSError where the store cannot be written."""
-        count = sum(self._put_file(p) for p in sorted((self.folder / CHECKPOINTS).rglob("*")) if p.is_file())
+        count = sum(self._put_file(p) for p in sorted(StudyPaths(self.folder).checkpoints.rglob("*")) if p.is_file())
         count += self._put_log()
-        count += sum(self._put_file(p) for p in sorted(self.folder.iterdir()) if p.name.endswith(TABLES))
+        count += sum(self._put_file(path) for path in StudyPaths(self.folder).tables.values())
         for key in [key for key in self.known.here if not (self.folder / key).exists()]:
             self.store.delete(f"{self.folder.name}/{key}")
             del self.known.here[key], self.known.there[key]
@@ -291,7 +292,7 @@ class Mirror:
 
     def _put_log(self) -> int:
         """The parts that are not there yet, up to the last whole line."""
-        with (self.folder / LOG_NAME).open("rb") as file:
+        with StudyPaths(self.folder).log.open("rb") as file:
             size = file.seek(0, 2)
             start = self.known.log // PART * PART
             if size < self.known.log:  # the driver took back an event that was never acknowledged
@@ -341,7 +342,7 @@ def mirrored(folder: Path) -> Iterator[None]:
     store, stop = open_store(uri), threading.Event()
     mirror = Mirror(store, folder, Known.load(folder))
     mirror.refuse_others()
-    if (folder / LOG_NAME).exists():  # it goes on: with the store's checkpoints
+    if StudyPaths(folder).log.exists():  # it goes on: with the store's checkpoints
         pull(store, folder.parent, folder.name, ours=True)
         mirror.known = Known.load(folder)
     try:
@@ -354,7 +355,7 @@ def mirrored(folder: Path) -> Iterator[None]:
         while not stop.wait(EVERY):
             try:
                 mirror.announce()
-                if (folder / LOG_NAME).exists():
+                if StudyPaths(folder).log.exists():
                     mirror.push()
                 well = True
             except OSError as error:
@@ -374,7 +375,7 @@ def mirrored(folder: Path) -> Iterator[None]:
 
 def _finish(mirror: Mirror, uri: str) -> None:
     try:
-        if (mirror.folder / LOG_NAME).exists():
+        if StudyPaths(mirror.folder).log.exists():
             mirror.push()
         mirror.store.delete(f"{mirror.folder.name}/{DRIVER}")
     except OSError as error:
@@ -397,7 +398,7 @@ def sync(folder: Path) -> tuple[int, int]:
         raise InputError(f"{folder.name}: its driver runs here and mirrors it; nothing is to be done")
     store = open_store(uri)
     read = pull(store, folder.parent, folder.name)
-    if not (folder / LOG_NAME).exists():
+    if not StudyPaths(folder).log.exists():
         raise InputError(f"{folder.name}: there is no such study in {uri} or here; 'tuner best' lists what there is")
     mirror = Mirror(store, folder, Known.load(folder))
     mirror.refuse_others()

@@ -21,11 +21,10 @@ import pyarrow.parquet as pq
 
 from results.store.bulk import replay_file
 from results.store.columns import COLUMNS, SCHEMA_VERSION, TABLES, Column
-from results.store.events import LOG_NAME
 from results.store.lock import is_held
-from results.store.paths import find_studies
+from results.store.paths import StudyPaths, find_studies
 from results.store.replay import Tables, build, by_section, column_array, empty, schema
-from search_spaces import atomic
+from search_spaces.common import atomic
 from search_spaces.errors import InputError
 
 __all__ = [
@@ -77,15 +76,17 @@ def compact(study_dir: str | Path) -> list[str]:
     renamed. Memory is that of the tables. Raises `InputError` if there is no log or the folder cannot be written.
     """
     folder = Path(study_dir)
-    log = folder / LOG_NAME
+    paths = StudyPaths(folder)
     tables, about, problems = replay_log(folder)
     _sweep(folder)
     try:
-        for name, table in tables.items():
-            _write(folder / f"{name}.parquet", table.replace_schema_metadata(about))
+        for name, path in paths.tables.items():
+            _write(path, tables[name].replace_schema_metadata(about))
         atomic.sync_folder(folder)
     except OSError as error:
-        raise InputError(f"{folder}: the tables cannot be written: {error.strerror}; {log.name} is whole") from error
+        raise InputError(
+            f"{folder}: the tables cannot be written: {error.strerror}; {paths.log.name} is whole"
+        ) from error
     return problems
 
 
@@ -138,11 +139,11 @@ def stack(name: str, parts: Sequence[pa.Table]) -> pa.Table:
 
 def _open(folder: Path, problems: list[str]) -> Source:
     source = Source(folder.name, folder, held=is_held(folder))
-    log = folder / LOG_NAME
+    paths = StudyPaths(folder)
+    log = paths.log
     has_log = log.is_file()
     current = True
-    for name in TABLES:
-        path = folder / f"{name}.parquet"
+    for name, path in paths.tables.items():
         try:
             with open_parquet(path) as file:
                 about = pq.read_metadata(file).metadata or {}
@@ -166,7 +167,7 @@ def _open(folder: Path, problems: list[str]) -> Source:
 
 def replay_log(folder: Path) -> tuple[Tables, dict[str, Any], list[str]]:
     """The tables from the log, the Parquet metadata that describes them, and the log's problems."""
-    log = folder / LOG_NAME
+    log = StudyPaths(folder).log
     problems: list[str] = []
     try:
         size = log.stat().st_size

@@ -16,7 +16,7 @@ from search_spaces.config import RunConfig
 from trainable import train
 from trainable.checkpoint import epoch_of, load, load_model
 from trainable.data.dataset import Dataset
-from trainable.keeping import BEST, LAST, PREVIOUS, Keeper
+from trainable.keeping import Keeper
 
 Make = Callable[..., RunConfig]
 
@@ -64,7 +64,7 @@ def saved(folder: Path, config: RunConfig, data: Dataset, **how: Any) -> list[in
     keeper, found = Keeper(folder, **how), []
     for report in train(config, data):
         keeper.keep(report)
-        epoch = epoch_of(folder / LAST)
+        epoch = epoch_of(folder / "last.pt")
         found += [report.epoch] if epoch == report.epoch else []
     return found
 
@@ -102,7 +102,7 @@ def test_minutes_and_large_states_go_by_the_clock(long: RunConfig, tiny: Dataset
     for report in train(long, tiny):
         now += 50
         keeper.keep(report)
-        found.append(epoch_of(tmp_path / "minutes" / LAST))
+        found.append(epoch_of(tmp_path / "minutes" / "last.pt"))
     assert found == [None, None, 3, 3, 3, 6, 6, 6]
 
     ticks = iter(range(10**6))
@@ -116,7 +116,7 @@ def test_minutes_and_large_states_go_by_the_clock(long: RunConfig, tiny: Dataset
         now += 9
         keeper.keep(report)
         keeper.flush()
-        found.append(epoch_of(tmp_path / "auto" / LAST))
+        found.append(epoch_of(tmp_path / "auto" / "last.pt"))
     assert found[0] == 1 and len(set(found)) < 5
 
 
@@ -135,7 +135,7 @@ def test_a_sparse_policy_loses_nothing(
     again.flush()
     assert rows == {epoch: whole[epoch] for epoch in range(3 * (killed_after // 3) + 1, 9)}
     assert again.notes == (["no whole checkpoint was found; the trial began again from epoch 1"] * (killed_after < 3))
-    best = [load(tmp_path / name / BEST) for name in ("whole", "sparse")]
+    best = [load(tmp_path / name / "best.pt") for name in ("whole", "sparse")]
     assert best[0]["epoch"] == best[1]["epoch"]
     assert all(torch.equal(value, best[1]["model"][key]) for key, value in best[0]["model"].items())
 
@@ -146,7 +146,7 @@ def test_the_checkpoint_before_it_is_taken_if_the_last_is_damaged(
 ) -> None:
     """A flipped bit, a truncated file, a file lost between two renamings: the previous one goes on, with a note."""
     whole = run(long, tiny, Keeper(tmp_path), epochs=4)
-    path = tmp_path / LAST
+    path = tmp_path / "last.pt"
     if damage == "flip":
         flip(path)
     elif damage == "cut":
@@ -159,20 +159,23 @@ def test_the_checkpoint_before_it_is_taken_if_the_last_is_damaged(
     if damage != "gone":
         damaged, went_on = keeper.notes
         assert str(path) in damaged and went_on == "went on from previous.pt, epoch 3"
-    assert (epoch_of(path), epoch_of(tmp_path / PREVIOUS)) == (4, 3)  # the damaged one did not push out the whole one
+    assert (epoch_of(path), epoch_of(tmp_path / "previous.pt")) == (
+        4,
+        3,
+    )  # the damaged one did not push out the whole one
 
 
 def test_a_trial_without_a_whole_checkpoint_begins_again(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
     """Both files damaged: it starts from epoch 1, with a note, and its best weights stay while epochs are repeated."""
     whole = run(long, tiny, Keeper(tmp_path), epochs=4)
-    best = (tmp_path / BEST).read_bytes()
-    flip(tmp_path / LAST)
-    flip(tmp_path / PREVIOUS)
+    best = (tmp_path / "best.pt").read_bytes()
+    flip(tmp_path / "last.pt")
+    flip(tmp_path / "previous.pt")
     keeper = Keeper(tmp_path, logged=4)
     assert run(long, tiny, keeper, epochs=3) == {epoch: whole[epoch] for epoch in (1, 2, 3)}
     keeper.flush()
     assert keeper.notes[-1] == "no whole checkpoint was found; the trial began again from epoch 1"
-    assert (tmp_path / BEST).read_bytes() == best
+    assert (tmp_path / "best.pt").read_bytes() == best
 
 
 @pytest.mark.parametrize("small", [0, 2**30], ids=["background", "at once"])
@@ -184,13 +187,13 @@ def test_a_full_disk_does_not_end_the_run(long: RunConfig, tiny: Dataset, tmp_pa
         with file_limit(1000 if report.epoch in (4, 5) else resource.RLIM_INFINITY):
             keeper.keep(report)
             keeper._wait()
-        seen[report.epoch] = (epoch_of(tmp_path / LAST), [*keeper.notes])
+        seen[report.epoch] = (epoch_of(tmp_path / "last.pt"), [*keeper.notes])
         keeper.notes.clear()
     assert [epoch for epoch, _ in seen.values()] == [None, 2, 2, 2, 2, 6, 6, 6]
     assert [epoch for epoch, (_, notes) in seen.items() if notes] == [4, 5]
     assert seen[4][1] == ["checkpoint of epoch 4 skipped: File too large; the one before it stays"]
     keeper.flush()
-    assert {path.name for path in tmp_path.iterdir()} == {LAST, PREVIOUS, BEST}
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "previous.pt", "best.pt"}
 
 
 def test_what_killed_writers_left_is_removed(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
@@ -198,21 +201,21 @@ def test_what_killed_writers_left_is_removed(long: RunConfig, tiny: Dataset, tmp
     run(long, tiny, Keeper(tmp_path), epochs=1)
     (tmp_path / ".last.pt.x7f3").write_bytes(b"half")
     Keeper(tmp_path, logged=1).load()
-    assert {path.name for path in tmp_path.iterdir()} == {LAST, BEST}
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt"}
 
 
 def test_best_weights_can_be_halved_or_left_out(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
     """In float16 the file is half as large and gives a float32 model within rounding; `none` keeps none."""
     for kind in ("full", "half", "none"):
         run(long, tiny, Keeper(tmp_path / kind, best_weights=kind))  # type: ignore[arg-type]
-    assert not (tmp_path / "none" / BEST).exists()
-    full, half = (load_model(load(tmp_path / kind / BEST)).state_dict() for kind in ("full", "half"))
+    assert not (tmp_path / "none" / "best.pt").exists()
+    full, half = (load_model(load(tmp_path / kind / "best.pt")).state_dict() for kind in ("full", "half"))
     assert {tensor.dtype for tensor in half.values()} == {torch.float32}
     assert all(torch.allclose(full[key], half[key], rtol=1e-3, atol=1e-6) for key in full)
     assert not all(torch.equal(full[key], half[key]) for key in full)
 
     def weights(kind: str) -> int:
-        with zipfile.ZipFile(tmp_path / kind / BEST) as archive:
+        with zipfile.ZipFile(tmp_path / kind / "best.pt") as archive:
             return sum(entry.file_size for entry in archive.infolist() if "/data/" in entry.filename)
 
     assert weights("half") == weights("full") // 2

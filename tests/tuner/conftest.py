@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces import load_space
 from tuner.cli import main
 from tuner.study.study import Study
@@ -130,7 +130,7 @@ def drive(study, workers=1, events=None):
 
 def decisions(folder):
     """What matters of a log: proposals, epochs with their decisions, final states; without times and attempts."""
-    events, problems = read_events(folder / LOG_NAME)
+    events, problems = read_events(folder / "events.jsonl")
     assert not problems
     asked, epochs, ends = {}, {}, {}
     for event in events:

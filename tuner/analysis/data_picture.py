@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from search_spaces import InputError, atomic
+from search_spaces import InputError
+from search_spaces.common import atomic
 from trainable.data.dataset import Dataset, Split
 
 ENDINGS = ("png", "svg", "pdf")

@@ -15,9 +15,11 @@ from typing import Any
 
 from results.output import visible
 from results.store.columns import COLUMNS
+from results.store.paths import StudyPaths
 from results.store.tables import TABLES, load_tables
 from results.trials import Trial, find_trial, trial_run_text
-from search_spaces import InputError, atomic, load_run
+from search_spaces import InputError, load_run
+from search_spaces.common import atomic
 from search_spaces.writing import refuse_existing
 from tuner.analysis.model_card import decoder_facts, model_card
 
@@ -96,13 +98,13 @@ def _checkpoint(trial: Trial) -> tuple[bytes, dict[str, Any]]:
     row = trial.row
     if not row["checkpoint"] and row["status"] not in ("running", "interrupted", "paused"):
         raise InputError(f"{trial.name}: has no checkpoint ({row['status']}); {_others(trial)}")
-    path = trial.folder / (row["checkpoint"] or f"checkpoints/{trial.number}/best.pt")
+    path = trial.folder / row["checkpoint"] if row["checkpoint"] else StudyPaths(trial.folder).trial(trial.number).best
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}; {_others(trial)}") from None
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "best.pt"
+        copy = Path(folder) / path.name
         copy.write_bytes(content)
         try:
             state = load(copy)
@@ -121,7 +123,7 @@ def _checkpoint(trial: Trial) -> tuple[bytes, dict[str, Any]]:
 
 
 def _others(trial: Trial) -> str:
-    kept = sorted(int(path.parent.name) for path in trial.folder.glob("checkpoints/*/best.pt"))
+    kept = [number for number, paths in StudyPaths(trial.folder).trials.items() if paths.best.exists()]
     return f"trials with one: {', '.join(map(str, kept[:10]))}" if kept else "no trial of the study has one"
 
 

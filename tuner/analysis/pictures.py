@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from search_spaces import InputError, RunConfig, atomic
+from search_spaces import InputError, RunConfig
+from search_spaces.common import atomic
 from trainable.schedules import lr_curve
 
 ENDINGS = ("png", "svg", "html")

@@ -15,8 +15,7 @@ import yaml
 
 from results.best import best
 from results.report import Extras, Facts, load, render, started_with
-from results.store.events import LOG_NAME
-from results.store.paths import find_studies
+from results.store.paths import StudyPaths, find_studies
 from search_spaces import InputError, RunConfig, to_dict
 from trainable.schedules import lr_at
 from tuner.analysis.importance import importance
@@ -57,7 +56,7 @@ def stamp(results_dir: Path, studies: Sequence[str]) -> str:
     marks = []
     for folder in find_studies(results_dir, studies):
         try:
-            about = (folder / LOG_NAME).stat()
+            about = StudyPaths(folder).log.stat()
             marks.append(f"{about.st_size}.{about.st_mtime_ns}")
         except OSError:
             marks.append("none")

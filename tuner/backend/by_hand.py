@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from search_spaces import InputError, atomic
+from results.store.paths import StudyPaths
+from search_spaces import InputError
+from search_spaces.common import atomic
 from tuner.callbacks.watch import Watched
 from tuner.study.study import Study
 from tuner.study.trial_state import FINAL
 
-REQUESTS = "requests"
-"""The folder of the requests in a study's folder."""
 LOOK_SECONDS = 1.0
 """Between two looks of the driver; on a network file system a request may take some seconds more to be seen."""
 
@@ -46,7 +46,7 @@ class Inbox:
 
     def __init__(self, study: Study, clock: Callable[[], float] = time.monotonic) -> None:
         self._study = study
-        self._folder = study.folder / REQUESTS
+        self._folder = StudyPaths(study.folder).requests
         self._clock = clock
         self._next = 0.0
         self.leave = False
@@ -82,7 +82,7 @@ def ask(folder: Path, trial: int | None, seq: int) -> Path:
     """Leave a request in a study's folder; returns its file. Raises InputError if it cannot be written."""
     request_id = f"{time.time_ns()}-{secrets.token_hex(4)}"
     request = {"id": request_id, "trial": trial, "by": f"{getpass.getuser()}@{os.uname().nodename}", "seq": seq}
-    path = folder / REQUESTS / f"{request_id}.json"
+    path = StudyPaths(folder).requests / f"{request_id}.json"
     try:
         path.parent.mkdir(exist_ok=True)
         atomic.write(path, json.dumps(request))  # the driver never sees half a request

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from results.store.paths import StudyPaths
 from trainable import train
 from trainable.cooldown import cooldown
 from trainable.data.dataset import open_dataset
@@ -36,7 +37,7 @@ def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
     number.
     """
     take_share(place.cpus, place.gpus)
-    folder = Path(place.folder) / "checkpoints" / str(job.trial)
+    folder = StudyPaths(Path(place.folder)).trial(job.trial).folder
     kept = {key: place.checkpoints[key] for key in ("every", "best_weights") if key in place.checkpoints}
     kept |= {"rungs": job.rungs, "pauses": job.pauses}
     return run_trial(

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from results.store.events import LOG_NAME, scan_events
+from results.store.events import scan_events
+from results.store.paths import StudyPaths
 from search_spaces.redact import redacted
 from tuner.study.state import StudyState
 
@@ -35,7 +36,7 @@ class Follower:
     def take(self, event: Mapping[str, Any]) -> None:
         """Apply an event, and before the first one whatever the log has before it."""
         if not self.state.settings and event["seq"] > 1:
-            for earlier in scan_events(self._folder / LOG_NAME, []):
+            for earlier in scan_events(StudyPaths(self._folder).log, []):
                 if earlier["seq"] >= event["seq"]:
                     break
                 self._apply(earlier)

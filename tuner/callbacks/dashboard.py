@@ -13,7 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 
-from results.store.events import LOG_NAME
+from results.store.paths import StudyPaths
 from search_spaces import InputError
 from tuner.callbacks.mirror import Mirror
 from tuner.callbacks.watch import Tail
@@ -41,7 +41,7 @@ def serve(folder: Path, port: int, announce: Callable[[str], None]) -> None:
         raise InputError("the dashboard needs optuna-dashboard; pip install 'b2t-tuner[dashboard]'")
     from optuna_dashboard import wsgi
 
-    tail = Tail(folder / LOG_NAME)
+    tail = Tail(StudyPaths(folder).log)
     storage = optuna.storages.InMemoryStorage()
     mirror = Mirror(storage, tail.new())
     try:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from results.store.columns import EPOCHS
-from results.store.events import LOG_NAME, scan_events
+from results.store.events import scan_events
+from results.store.paths import StudyPaths
 from search_spaces import InputError, flatten
 from tuner.callbacks.background import Background, Follower
 from tuner.study.trial_state import TrialState
@@ -90,12 +91,12 @@ def replay(kind: str, folder: Path, out: Path) -> int:
         raise InputError(f"{out}: holds something already; give a new or empty folder")
     follower = Follower(folder)
     teller: _Teller | None = None
-    for event in scan_events(folder / LOG_NAME, []):
+    for event in scan_events(StudyPaths(folder).log, []):
         follower.take(event)
         teller = teller or _Teller(_open(kind, out, follower, None, patient=True), follower)
         teller.tell(event)
     if teller is None:
-        raise InputError(f"{folder / LOG_NAME}: holds no events; there is nothing to write")
+        raise InputError(f"{StudyPaths(folder).log}: holds no events; there is nothing to write")
     teller.sink.finish()
     return len(follower.state.trials)
 

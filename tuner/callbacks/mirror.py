@@ -18,8 +18,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, create_trial
 from optuna.trial import TrialState as OptunaState
 
-from results.store.events import LOG_NAME, scan_events
-from search_spaces import InputError, atomic, flatten
+from results.store.events import scan_events
+from results.store.paths import StudyPaths
+from search_spaces import InputError, flatten
+from search_spaces.common import atomic
 from tuner.study import objectives
 from tuner.study.searchers.searcher import distributions
 from tuner.study.state import StudyState
@@ -231,7 +233,7 @@ def save(folder: Path, path: Path) -> int:
     if path.exists():
         raise InputError(f"{path}: exists; choose another name, or remove it first")
     memory = optuna.storages.InMemoryStorage()
-    mirror = Mirror(memory, scan_events(folder / LOG_NAME, []))
+    mirror = Mirror(memory, scan_events(StudyPaths(folder).log, []))
     with atomic.file(path, advice="choose another place") as temporary:
         temporary.touch()  # SQLite's own error would not say why
         storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from results.store.events import LOG_NAME, scan_events
+from results.store.events import scan_events
+from results.store.paths import StudyPaths
 from search_spaces import InputError
 from search_spaces.redact import redacted
 from tuner.callbacks.background import Background, warn
@@ -108,6 +109,6 @@ class Live:
             self._open(None)
 
     def _open(self, seq: int | None) -> None:
-        events = scan_events(self._folder / LOG_NAME, [])
+        events = scan_events(StudyPaths(self._folder).log, [])
         storage = open_storage(self._url)
         self._mirror = Mirror(storage, (event for event in events if seq is None or event["seq"] <= seq))

@@ -17,8 +17,9 @@ from rich.live import Live
 from rich.text import Text
 
 from results.output import clock, visible
-from results.store.events import LOG_NAME, LineScanner, open_log
+from results.store.events import LineScanner, open_log
 from results.store.lock import is_held
+from results.store.paths import StudyPaths
 from search_spaces import InputError
 from search_spaces.checkpoints import size_text
 from search_spaces.stopping import rule_text
@@ -72,7 +73,7 @@ class Watched:
     """A study that is followed: its state, brought up to date by `look`."""
 
     def __init__(self, folder: Path) -> None:
-        if not (folder / LOG_NAME).is_file():
+        if not StudyPaths(folder).log.is_file():
             raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
         self.folder = folder
         self.state = StudyState(searching=False)
@@ -80,7 +81,7 @@ class Watched:
         self.busiest = 1
         """The most trials that were seen to run at once in this session."""
         self.last_event = 0.0
-        self._tail = Tail(folder / LOG_NAME)
+        self._tail = Tail(StudyPaths(folder).log)
         self._restarts = 0
 
     def look(self, observer: Callable[[dict[str, Any]], None] | None = None) -> None:

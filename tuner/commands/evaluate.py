@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from results.output import Sheet, render
-from search_spaces import InputError, atomic
+from search_spaces import InputError
+from search_spaces.common import atomic
 from trainable.data.dataset import open_dataset
 from tuner.commands.options import data_option, json_option
 

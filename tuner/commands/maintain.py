@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-from results.store.events import LOG_NAME
 from results.store.lock import is_held
 from results.store.maintain import check as problems_of
 from results.store.maintain import delete as remove
 from results.store.maintain import merge as bring_in
-from results.store.paths import check_name, find_studies
-from results.store.tables import TABLES
+from results.store.paths import StudyPaths, check_name, find_studies
 from results.store.tables import compact as write_tables
 from search_spaces import InputError
 from search_spaces.checkpoints import size_text
@@ -50,13 +48,14 @@ def compact(studies: tuple[str, ...], results_dir: Path) -> None:
     driver was killed.
     """
     for folder in find_studies(results_dir, list(studies) or None):
-        if not (folder / LOG_NAME).is_file():
+        paths = StudyPaths(folder)
+        if not paths.log.is_file():
             click.echo(f"{folder.name}: has tables and no log; left as it is")
             continue
         for problem in write_tables(folder):
             click.echo(f"note: {problem}", err=True)
-        size = sum((folder / f"{name}.parquet").stat().st_size for name in TABLES)
-        log = (folder / LOG_NAME).stat().st_size
+        size = sum(path.stat().st_size for path in paths.tables.values())
+        log = paths.log.stat().st_size
         click.echo(f"{folder.name}: {size_text(size)} of tables from {size_text(log)} of log")
 
 
@@ -116,7 +115,7 @@ def clean(studies: tuple[str, ...], checkpoint_budget: int | None, results_dir: 
     the best weights of the worst trials that have ended; never those of the five best, nor what a trial needs to go on.
     """
     for folder in find_studies(results_dir, list(studies) or None):
-        if not (folder / LOG_NAME).is_file() or is_held(folder):
+        if not StudyPaths(folder).log.is_file() or is_held(folder):
             why = "a search is running it, and keeps it tidy" if is_held(folder) else "has tables and no log"
             click.echo(f"{folder.name}: left as it is: {why}")
             continue

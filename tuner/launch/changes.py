@@ -13,7 +13,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
+from results.store.paths import StudyPaths
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.searchers import Searcher
@@ -169,7 +170,7 @@ def raised_budget(
     if not new:
         return dict(before)
     state = StudyState(searching=False)
-    for event in read_events(folder / LOG_NAME)[0]:
+    for event in read_events(StudyPaths(folder).log)[0]:
         state.apply(event)
     budget = budgets.check({**before, **new}, new, gpus_per_trial, folder.name)
     if problems := _used_up(new, state, folder.name):

@@ -10,6 +10,7 @@ from typing import Any
 from results.best import best
 from results.confirmed import confirmed
 from results.pareto import front
+from results.store.paths import StudyPaths
 from search_spaces.checkpoints import size_text
 from tuner.planned.lineage import lineage_table
 from tuner.study import budgets, checkpoints
@@ -30,7 +31,7 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
         several = front(results_dir, [name]) if study.settings.get("costs") else None
         print((fresh or several or best(results_dir, [name], top=10)).render("table"))
     if used := sum(checkpoints.files_of(study.folder).values()):
-        print(f"\ncheckpoints: {size_text(used)} in {study.folder / checkpoints.FOLDER}")
+        print(f"\ncheckpoints: {size_text(used)} in {StudyPaths(study.folder).checkpoints}")
     where = "" if results_dir == Path("results") / "studies" else f" --results {results_dir}"
     if reason == "interrupted":
         print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")

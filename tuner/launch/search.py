@@ -13,9 +13,9 @@ from typing import Any
 from rich.console import Console
 
 from results.store import remote
-from results.store.events import LOG_NAME, EventLog
+from results.store.events import EventLog
 from results.store.lock import StudyLock
-from results.store.paths import check_name
+from results.store.paths import StudyPaths, check_name
 from results.store.tables import compact
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
@@ -114,7 +114,7 @@ def new_folder(results_dir: Path, study_name: str) -> Path:
 def resume(study_name: str, request: Request, space: Space | None = None) -> int:
     """Go on with a study where its log ends, in `space` from now on if given; returns the exit status."""
     folder = request.results_dir / study_name
-    if not (folder / LOG_NAME).exists():
+    if not StudyPaths(folder).log.exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
     with StudyLock(folder, force=request.force_unlock) as lock:
         settings, changed, notes = changes.settle(folder, request, space)
@@ -124,7 +124,7 @@ def resume(study_name: str, request: Request, space: Space | None = None) -> int
 def data_of(results_dir: Path, study_name: str) -> Path:
     """The data folder a study ran on."""
     folder = results_dir / study_name
-    if not (folder / LOG_NAME).exists():
+    if not StudyPaths(folder).log.exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
     return Path(read_log(folder)[0]["data"]["path"])
 
@@ -167,7 +167,7 @@ def _run(
         for hearer in hearers:
             stack.callback(hearer.close)
         told: list[Callable[[dict[str, Any]], None]] = [progress.event, *hearers]
-        log = PatientLog(EventLog(folder / LOG_NAME), lock)
+        log = PatientLog(EventLog(StudyPaths(folder).log), lock)
         stack.callback(log.close)
         if changed is None:
             study = Study.create(folder, settings, told, log)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from results.output import Sheet, render
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
+from results.store.paths import StudyPaths
 from results.store.tables import load_tables
 from search_spaces import InputError, RunConfig, diff, flatten, load_run, to_dict
 from search_spaces.lineage import LINEAGE, shrink
@@ -161,9 +162,9 @@ class LineageTable:
 def lineage_table(results_dir: Path, study: str) -> LineageTable:
     """The runs of a planned study beside what is recorded of them; raises InputError for any other study."""
     folder = results_dir / study
-    if not (folder / LOG_NAME).exists():
+    if not StudyPaths(folder).log.exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
-    events, _ = read_events(folder / LOG_NAME)
+    events, _ = read_events(StudyPaths(folder).log)
     if not events or not events[0].get("lineage"):
         raise InputError(f"{folder}: is no study of the recorded runs; 'tuner best {study}' shows it")
     plan = events[0]["plan"]
@@ -184,7 +185,7 @@ def lineage_table(results_dir: Path, study: str) -> LineageTable:
 
 def check_resumed(results_dir: Path, study: str, given: Mapping[str, Any]) -> None:
     """Raises InputError if what is asked for now is not what the study was begun with."""
-    events, _ = read_events(results_dir / study / LOG_NAME)
+    events, _ = read_events(StudyPaths(results_dir / study).log)
     settings = (events[0].get("lineage") if events else None) or {}
     wrong = [key for key, value in given.items() if settings.get(key) != value]
     if wrong:

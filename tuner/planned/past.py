@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from results.store.events import LOG_NAME, EventLog
+from results.store.events import EventLog
 from results.store.lock import StudyLock
-from results.store.paths import check_name
+from results.store.paths import StudyPaths, check_name
 from results.store.tables import compact
-from search_spaces import InputError, Run, RunConfig, atomic, load_run, to_dict
+from search_spaces import InputError, Run, RunConfig, load_run, to_dict
+from search_spaces.common import atomic
 from search_spaces.lineage import LINEAGE
 from tuner.study import provenance
 
@@ -68,7 +69,7 @@ def write_study(
     with (
         atomic.folder(target, advice="nothing was added") as incoming,
         StudyLock(incoming),
-        EventLog(incoming / LOG_NAME) as log,
+        EventLog(StudyPaths(incoming).log) as log,
     ):
         log.append("study_started", **_settings(study, len(trials), data, note))
         for number, trial in enumerate(trials):

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from results.store.events import LOG_NAME, read_events
-from results.store.paths import find_studies
+from results.store.events import read_events
+from results.store.paths import StudyPaths, find_studies
 from results.store.tables import open_parquet
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
@@ -404,11 +404,11 @@ def _thin(name: str, run: Run, every: int) -> Run:
 
 def _study_bank(study: str, results_dir: Path) -> Bank:
     folder = find_studies(results_dir, [study])[0]
-    if not (folder / LOG_NAME).is_file():
+    if not StudyPaths(folder).log.is_file():
         raise InputError(
             f"{folder}: has tables but no log; write its epochs to a file with 'tuner query' and give that"
         )
-    events, _ = read_events(folder / LOG_NAME)
+    events, _ = read_events(StudyPaths(folder).log)
     return _bank_of(study, events)
 
 

@@ -1,4 +1,4 @@
-"""The driver's side of checkpoints: where they lie, from where a trial goes on, how much room they take.
+"""The driver's side of checkpoints: from where a trial goes on, how much room they take.
 
 The worker's side, which writes them, is `trainable.keeping`; `upkeep.py` keeps them within a budget.
 """
@@ -9,21 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from results.store.paths import StudyPaths
 from search_spaces import RunConfig
 from search_spaces.checkpoints import Checkpoints, size_text
 from search_spaces.stopping import HyperbandStopping, OneEpochStopping, PBTStopping, Rule
 from tuner.study.request import Request
 from tuner.study.rules.rungs import Grid, bracket_of, places
-
-FOLDER = "checkpoints"
-"""Inside a study's folder; each trial has a folder of its number in it."""
-LAST, PREVIOUS, BEST = "last.pt", "previous.pt", "best.pt"
-"""The names of `trainable.keeping`, which imports torch."""
-
-
-def trial_folder(study: Path, trial: int) -> Path:
-    """Where the checkpoints of a trial are."""
-    return study / FOLDER / str(trial)
 
 
 def asked(request: Request) -> dict[str, Any]:
@@ -58,8 +49,7 @@ def saved_epoch(study: Path | None, trial: int, logged: int) -> int:
     """
     if study is None:
         return logged
-    for name in (LAST, PREVIOUS):
-        path = trial_folder(study, trial) / name
+    for path in StudyPaths(study).trial(trial).states:
         if path.exists():
             from trainable.checkpoint import epoch_of
 
@@ -70,15 +60,15 @@ def saved_epoch(study: Path | None, trial: int, logged: int) -> int:
 
 def remove_states(study: Path, trial: int) -> None:
     """Remove what only an attempt that may go on needs: all but the best weights."""
-    folder = trial_folder(study, trial)
-    for path in (folder / LAST, folder / PREVIOUS, *folder.glob(".*.pt.*")):
+    paths = StudyPaths(study).trial(trial)
+    for path in (*paths.states, *paths.leftovers()):
         path.unlink(missing_ok=True)
 
 
 def files_of(study: Path) -> dict[str, int]:
     """Every file under the study's checkpoints, by its path in the study's folder, with its size in bytes."""
     found = {}
-    for path in (study / FOLDER).glob("*/*"):
+    for path in StudyPaths(study).checkpoints.glob("*/*"):
         try:
             found[str(path.relative_to(study))] = path.stat().st_size
         except FileNotFoundError:  # a worker has just renamed it

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces import InputError, Space, atomic
+from results.store.paths import StudyPaths
+from search_spaces import InputError, Space
+from search_spaces.common import atomic
 from search_spaces.space import Dimension
 from search_spaces.stopping import PBTStopping
-from tuner.study.checkpoints import LAST, trial_folder
 from tuner.study.rules.population import perturbable, ranked
 from tuner.study.state import StudyState
 
@@ -52,10 +53,11 @@ def parent(state: StudyState, folder: Path, trial: int) -> tuple[int, int] | Non
     best, worst = ranked(state.history, trial)
     if trial not in worst:
         return None
+    paths = StudyPaths(folder)
     order = np.random.default_rng([state.settings["seed"], number, DONOR]).permutation(len(best))
     for donor in (state.trials[best[int(which)]] for which in order):
         if not donor.final:
-            epoch = _copy(trial_folder(folder, donor.number) / LAST, trial_folder(folder, number) / LAST)
+            epoch = _copy(paths.trial(donor.number).last, paths.trial(number).last)
             if epoch is not None and epoch < donor.config.epochs:
                 return donor.number, epoch
     return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from search_spaces import RunConfig, Space
-from tuner.study import budgets, checkpoints, faults, objectives
+from tuner.study import budgets, faults, objectives
 from tuner.study.rules.history import Curve, History, Point
 from tuner.study.trial_state import FINAL, PER_ATTEMPT, TrialState
 
@@ -116,7 +116,7 @@ class StudyState:
         self.ended = event["reason"]
 
     def _checkpoints_dropped(self, event: Mapping[str, Any]) -> None:
-        self.dropped.update(path for path in event["files"] if path.endswith(checkpoints.BEST))
+        self.dropped.update(event["files"])
 
     def _stop_requested(self, event: Mapping[str, Any]) -> None:
         if event["trial"] is not None:

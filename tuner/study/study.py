@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from results.store.events import LOG_NAME, EventLog, read_events
+from results.store.events import EventLog, read_events
+from results.store.paths import StudyPaths
 from search_spaces import InputError, RunConfig
 from search_spaces.config import to_dict
 from tuner.study import budgets, checkpoints, faults, heirs, objectives
@@ -86,7 +87,7 @@ class Study:
         log: Log | None = None,
     ) -> Study:
         """Begin a study with the settings of a `study_started` event; hold its lock before."""
-        study = cls(folder, log or EventLog(folder / LOG_NAME), observers)
+        study = cls(folder, log or EventLog(StudyPaths(folder).log), observers)
         study._write("study_started", **settings)
         return study
 
@@ -99,8 +100,8 @@ class Study:
         log: Log | None = None,
     ) -> Study:
         """Rebuild a study from its log and go on; `changed` maps settings to [old, new] (`tuner.launch.changes`)."""
-        study = cls(folder, log or EventLog(folder / LOG_NAME), observers)
-        events, study.problems = read_events(folder / LOG_NAME)
+        study = cls(folder, log or EventLog(StudyPaths(folder).log), observers)
+        events, study.problems = read_events(StudyPaths(folder).log)
         if not events or events[0]["event"] != "study_started":
             raise InputError(
                 f"{folder}: the log does not begin with the study's settings, so it cannot be resumed; "
@@ -348,7 +349,7 @@ class Study:
         self._log.close()
 
     def _end_attempt(self, trial: TrialState, status: str, error: str | None, retry: bool = False, **more: Any) -> None:
-        checkpoint = Path("checkpoints") / str(trial.number) / "best.pt"
+        checkpoint = StudyPaths(Path()).trial(trial.number).best
         fields: dict[str, Any] = {"retry": True, **more} if retry else more
         # The time of an attempt counts once: that of a trial which nobody holds was counted when it was let go.
         counts = trial.last_row.get("attempt") == trial.attempt and trial.status == "running"

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from results.store.events import LOG_NAME, EventLog, read_events
+from results.store.events import EventLog, read_events
 from results.store.lock import StudyLock
+from results.store.paths import StudyPaths
 from results.store.tables import compact
-from tuner.study.checkpoints import BEST, FOLDER, PREVIOUS, files_of, remove, remove_states
+from tuner.study.checkpoints import files_of, remove, remove_states
 from tuner.study.state import StudyState
 from tuner.study.study import Study
 
@@ -22,13 +23,13 @@ LOOK_SHARE = 0.05
 
 def sweep(study: Path, state: StudyState) -> None:
     """Remove what nobody needs any more: states and leftovers of trials that have ended, files that were dropped."""
-    for folder in (study / FOLDER).glob("*"):
-        trial = state.trials.get(int(folder.name)) if folder.name.isdigit() else None
+    for number, paths in StudyPaths(study).trials.items():
+        trial = state.trials.get(number)
         if trial is None or not trial.final:
             continue
-        remove_states(study, trial.number)
-        if f"{FOLDER}/{trial.number}/{BEST}" in state.dropped:
-            (folder / BEST).unlink(missing_ok=True)
+        remove_states(study, number)
+        if str(paths.best.relative_to(study)) in state.dropped:
+            paths.best.unlink(missing_ok=True)
 
 
 def to_drop(files: Mapping[str, int], state: StudyState, budget: int) -> list[str]:
@@ -44,10 +45,11 @@ def to_drop(files: Mapping[str, int], state: StudyState, budget: int) -> list[st
         state.trials.values(), key=lambda trial: (trial.best or (float("inf"), 0), trial.number), reverse=True
     )
     ended = [trial for trial in worst_first[: max(0, len(worst_first) - KEPT_LEADERS)] if trial.final]
-    order = [f"{FOLDER}/{trial.number}/{PREVIOUS}" for trial in worst_first]
-    order += [f"{FOLDER}/{trial.number}/{BEST}" for trial in ended]
+    inside = StudyPaths(Path())
+    order = [inside.trial(trial.number).previous for trial in worst_first]
+    order += [inside.trial(trial.number).best for trial in ended]
     dropped = []
-    for path in order:
+    for path in map(str, order):
         if over > 0 and path in files:
             dropped.append(path)
             over -= files[path]
@@ -99,11 +101,11 @@ def clean(study: Path, budget: int | None) -> tuple[int, int]:
     """
     with StudyLock(study):
         state = StudyState(searching=False)
-        for event in read_events(study / LOG_NAME)[0]:
+        for event in read_events(StudyPaths(study).log)[0]:
             state.apply(event)
         before = sum(files_of(study).values())
-        for folder in (study / FOLDER).glob("*"):
-            for leftover in folder.glob(".*.pt.*"):
+        for paths in StudyPaths(study).trials.values():
+            for leftover in paths.leftovers():
                 leftover.unlink(missing_ok=True)
         sweep(study, state)
         files = files_of(study)
@@ -111,7 +113,7 @@ def clean(study: Path, budget: int | None) -> tuple[int, int]:
         dropped = to_drop(files, state, limit) if limit else []
         left = sum(files.values()) - sum(files[path] for path in dropped)
         if dropped:
-            with EventLog(study / LOG_NAME) as log:
+            with EventLog(StudyPaths(study).log) as log:
                 log.append("checkpoints_dropped", files=dropped, bytes=left, budget=limit)
             remove(study, dropped)
             compact(study)

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.store.events import LOG_NAME, EventLog, read_events
+from results.store.events import EventLog, read_events
 from results.store.replay import build
 from search_spaces.errors import InputError
 
@@ -224,7 +224,7 @@ def test_the_clock_may_be_set_back(tmp_path, monkeypatch):
     """
     clock = {"time": 1000.0, "monotonic": 50.0}
     monkeypatch.setattr("results.store.events.time", SimpleNamespace(**{key: lambda k=key: clock[k] for key in clock}))
-    with EventLog(tmp_path / LOG_NAME) as log:
+    with EventLog(tmp_path / "events.jsonl") as log:
         log.append("study_started", study="s")
         log.append("trial_started", trial=0, attempt=1)
         clock.update(time=1000.0 - 3600, monotonic=60.0)
@@ -232,7 +232,7 @@ def test_the_clock_may_be_set_back(tmp_path, monkeypatch):
         clock.update(time=2000.0, monotonic=160.0)
         log.slept(100.0)
         log.append("study_ended", reason="budget")
-    events, _ = read_events(tmp_path / LOG_NAME)
+    events, _ = read_events(tmp_path / "events.jsonl")
     assert [(e["time"], e["elapsed"]) for e in events] == [(1000, 0), (1000, 0), (1010, 10), (2000, 10)]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results.store.events import LOG_NAME, EventLog
+from results.store.events import EventLog
 from search_spaces import InputError, to_dict
 from tuner.analysis.importance import importance, scored
 
@@ -36,7 +36,7 @@ def study(toy: Any) -> Any:
     """Writes a study over the toy space: `study(trials)`, each (params, pers, status)."""
 
     def make(trials: list[tuple[dict[str, Any], list[float], str]], name: str = "s") -> Path:
-        with_log = EventLog(toy.folder / "results" / name / LOG_NAME)
+        with_log = EventLog(toy.folder / "results" / name / "events.jsonl")
         with_log.append("study_started", study=name, space=toy.space.as_dict(), objective="best_per")
         for number, (params, pers, status) in enumerate(trials):
             config = to_dict(toy.space.config(params, number))
@@ -103,7 +103,7 @@ def test_trials_that_emit_only_blanks_are_told_apart_by_their_loss(toy: Any, stu
     """Equal PERs rank by validation loss, as the stopping rule ranks them."""
     [params] = sampled(toy, 1)
     results = study([(params, [1.0], "stopped")])
-    log = EventLog(results / "s" / LOG_NAME)
+    log = EventLog(results / "s" / "events.jsonl")
     about = {"trial": 1, "attempt": 1}
     config = to_dict(toy.space.config(params, 1))
     log.append("trial_started", **about, seed=1, params=params, config=config)
@@ -135,7 +135,7 @@ def test_a_study_without_a_space_or_without_results_is_one_line(toy: Any, study:
     results = study([], "begun")
     with pytest.raises(InputError, match="no trial has come to an end"):
         importance(results, "begun")
-    log = EventLog(results / "hand" / LOG_NAME)
+    log = EventLog(results / "hand" / "events.jsonl")
     log.append("study_started", study="hand", space=None)
     log.close()
     with pytest.raises(InputError, match="has no search space"):

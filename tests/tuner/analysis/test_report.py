@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from results.store.events import LOG_NAME, EventLog
+from results.store.events import EventLog
 from search_spaces import InputError, RunConfig, load_run
 from trainable.schedules import lr_at
 from tuner.analysis.report import extras, load, make_server
@@ -96,7 +96,7 @@ def test_the_served_page_is_made_again_when_the_log_has_changed(results: Path) -
         state = get(f"{url}/state")
         assert f'data-state="{state}"' in get(f"{url}/")
         assert get(f"{url}/state") == state
-        log = EventLog(results / "toy" / LOG_NAME)
+        log = EventLog(results / "toy" / "events.jsonl")
         log.append("study_ended", reason="interrupted")
         log.close()
         page = get(f"{url}/")

@@ -5,15 +5,15 @@ import threading
 
 import pytest
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from results.store.lock import StudyLock
 from search_spaces import InputError
 from tuner.backend import by_hand
-from tuner.backend.by_hand import REQUESTS, Inbox
+from tuner.backend.by_hand import Inbox
 
 
 def events(study):
-    return read_events(study.folder / LOG_NAME)[0]
+    return read_events(study.folder / "events.jsonl")[0]
 
 
 def last_seq(study):
@@ -84,7 +84,7 @@ def test_a_search_is_left_when_asked_and_the_log_says_by_whom(study):
     by_hand.ask(study.folder, None, last_seq(study))
     assert inbox.look() is True and inbox.leave
     assert events(study)[-1]["event"] == "stop_requested" and events(study)[-1]["trial"] is None
-    assert not list((study.folder / REQUESTS).iterdir())
+    assert not list((study.folder / "requests").iterdir())
 
 
 def test_a_request_of_an_earlier_session_stops_nobody(toy, study):
@@ -94,14 +94,14 @@ def test_a_request_of_an_earlier_session_stops_nobody(toy, study):
     study.close()
     again = toy.resume("s")
     assert Inbox(again).look() is False
-    assert not list((study.folder / REQUESTS).iterdir())
+    assert not list((study.folder / "requests").iterdir())
     again.close()
 
 
 def test_what_is_no_request_is_thrown_away(study):
     """Half a file, another program's file, a trial that there is not: no event, no exception."""
     study, inbox = study
-    folder = study.folder / REQUESTS
+    folder = study.folder / "requests"
     folder.mkdir()
     (folder / "a.json").write_text("{")
     (folder / "b.json").write_text(json.dumps({"trial": 1}))
@@ -179,7 +179,7 @@ def test_there_must_be_something_to_stop(toy, study, cli):
     ):
         said = cli("stop", *arguments, "--results", study.folder.parent)
         assert said.status == 2 and words in said.err and said.err.count("\n") == 1
-    assert not (study.folder / REQUESTS).exists()
+    assert not (study.folder / "requests").exists()
 
 
 def test_a_driver_that_does_not_answer_is_said(study, cli):
@@ -188,4 +188,4 @@ def test_a_driver_that_does_not_answer_is_said(study, cli):
     with StudyLock(study.folder):
         said = cli("stop", "s", "--wait", 0, "--results", study.folder.parent)
     assert said.status == 1 and "has not yet" in said.out
-    assert len(list((study.folder / REQUESTS).iterdir())) == 1
+    assert len(list((study.folder / "requests").iterdir())) == 1

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces import InputError
 from tuner.backend import jobs
 
@@ -113,4 +113,4 @@ def test_a_submitted_search_runs_on_the_cluster(tmp_path, tiny_data, real_space)
         nodes.close()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 of 2 ended" in done.stdout and "tuner stop sent --results" in done.stderr
-    assert read_events(tmp_path / "r" / "sent" / LOG_NAME)[0][-1]["event"] == "study_ended"
+    assert read_events(tmp_path / "r" / "sent" / "events.jsonl")[0][-1]["event"] == "study_ended"

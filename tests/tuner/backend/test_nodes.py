@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 
 sys.path.insert(0, str(Path(__file__).parents[3]))  # benchmarks/ is beside the packages, not one of them
 
@@ -154,15 +154,16 @@ def test_a_search_survives_the_loss_of_a_node(cluster, real_space, tuner, tmp_pa
     process = start(cluster, "search", space, "--data", cluster.data, "--study", "lost", "--trials", 4,
                     "--stopping", "none", "--stage-data")  # fmt: skip
     study = cluster.root / "results" / "studies" / "lost"
-    where = nodes_of_trials(process, study / LOG_NAME, cluster)
+    log = study / "events.jsonl"
+    where = nodes_of_trials(process, log, cluster)
     cluster.nodes.kill(1)
-    before = {(e["trial"], e["epoch"]): e["per"] for e in read_events(study / LOG_NAME)[0] if e["event"] == "epoch"}
+    before = {(e["trial"], e["epoch"]): e["per"] for e in read_events(log)[0] if e["event"] == "epoch"}
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert "sending the data" in err and "to be tried again" in err
     _, epochs, ends = tuner.decisions(study)
     assert ends == dict.fromkeys(range(4), "completed")
     assert {key: epochs[key][0] for key in before} == before
-    attempts = {e["trial"]: e["attempt"] for e in read_events(study / LOG_NAME)[0] if e["event"] == "trial_started"}
+    attempts = {e["trial"]: e["attempt"] for e in read_events(log)[0] if e["event"] == "trial_started"}
     assert {trial for trial, attempt in attempts.items() if attempt > 1} <= {t for t, node in where.items() if node}
     assert not [path for path in (cluster.root / "stage").iterdir() if path.is_dir()]

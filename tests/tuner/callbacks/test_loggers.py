@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces import InputError, flatten
 from tuner.callbacks import loggers
 from tuner.callbacks.loggers import METRICS, check_installed, observer, replay
@@ -84,7 +84,7 @@ def test_a_replay_to_tensorboard_has_every_epoch(finished, toy):
     out = toy.folder / "tb"
     assert replay("tensorboard", toy.folder / "s", out) == 12
     walls = check_tensorboard(finished, out)
-    times = {event["time"] for event in read_events(toy.folder / "s" / LOG_NAME)[0]}
+    times = {event["time"] for event in read_events(toy.folder / "s" / "events.jsonl")[0]}
     assert set(walls) <= times
     found, _ = tensorboard_scalars(out)
     assert any(b"schedule_peak_lr" in content for content in found[0]["hparams"])
@@ -261,7 +261,7 @@ def test_a_real_search_is_logged_and_told(tuner, tmp_path, tiny_data, real_space
     assert done.status == 0, done.err
     root = tmp_path / "results" / "studies"
     found, _ = tensorboard_scalars(root / "s" / "tensorboard")
-    events, _ = read_events(root / "s" / LOG_NAME)
+    events, _ = read_events(root / "s" / "events.jsonl")
     logged = {(e["trial"], e["epoch"]): e["per"] for e in events if e["event"] == "epoch"}
     shown = {(trial, epoch): per for trial, tags in found.items() for epoch, per in tags["per"].items()}
     assert shown == pytest.approx(logged)

@@ -11,14 +11,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from results.store.events import LOG_NAME, EventLog, read_events
+from results.store.events import EventLog, read_events
 from results.store.lock import StudyLock
 from search_spaces import InputError
 from tuner.callbacks.mirror import Mirror, save
 
 
 def mirrored(folder):
-    return Mirror(optuna.storages.InMemoryStorage(), read_events(folder / LOG_NAME)[0])
+    return Mirror(optuna.storages.InMemoryStorage(), read_events(folder / "events.jsonl")[0])
 
 
 def agrees(trials, state):
@@ -67,7 +67,7 @@ def test_a_mirror_kept_in_step_is_one_made_at_the_end(toy):
     study = toy.resume("s")
     toy.drive(study, workers=2)
     study.interrupt("budget")
-    events, _ = read_events(toy.folder / "s" / LOG_NAME)
+    events, _ = read_events(toy.folder / "s" / "events.jsonl")
     for start in (1, 20, 60):
         mirror = Mirror(optuna.storages.InMemoryStorage(), events[:start])
         for event in events[start:]:
@@ -113,7 +113,7 @@ def test_recorded_runs_have_the_settings_that_differ_as_parameters(tmp_path):
 
 def test_a_log_without_its_beginning_is_one_line(tmp_path):
     """A log that holds no settings cannot be shown."""
-    with EventLog(tmp_path / LOG_NAME) as log:
+    with EventLog(tmp_path / "events.jsonl") as log:
         log.append("study_ended", reason="budget")
     with pytest.raises(InputError, match="does not begin with the study's settings"):
         mirrored(tmp_path)

@@ -5,7 +5,7 @@ import sqlite3
 import optuna
 import pytest
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces import InputError
 from tuner.callbacks import observers
 from tuner.callbacks.mirror import Mirror
@@ -18,7 +18,7 @@ def places(folder):
 
 def agrees(trials, folder):
     """Whether a storage has what a copy of the whole log has."""
-    wanted = Mirror(optuna.storages.InMemoryStorage(), read_events(folder / LOG_NAME)[0]).study.get_trials()
+    wanted = Mirror(optuna.storages.InMemoryStorage(), read_events(folder / "events.jsonl")[0]).study.get_trials()
     names = ("number", "state", "params", "distributions", "values", "intermediate_values", "user_attrs")
     assert [[getattr(t, name) for name in names] for t in trials] == [[getattr(t, n) for n in names] for t in wanted]
     return True
@@ -44,9 +44,9 @@ def test_the_copy_follows_the_search_and_its_resumption(toy, which):
     states = [trial.state for trial in loaded(url)]
     assert 0 < len(states) < len(unheard.state.trials)
     hearer = observer(toy.folder / "s", url)
-    events, _ = read_events(toy.folder / "s" / LOG_NAME)
+    events, _ = read_events(toy.folder / "s" / "events.jsonl")
     study = toy.resume("s")
-    for event in read_events(toy.folder / "s" / LOG_NAME)[0][len(events) :]:
+    for event in read_events(toy.folder / "s" / "events.jsonl")[0][len(events) :]:
         hearer(event)
     study.observers.append(hearer)
     toy.drive(study, workers=2)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from results.store.lock import StudyLock
 from search_spaces import InputError
 from tuner.callbacks.watch import GONE_SECONDS, REFRESH_SECONDS, Tail, Watched, describe, summary, watch
@@ -45,7 +45,7 @@ LINES = [json.dumps({"event": "x", "seq": n, "time": 0.0, "text": "ä" * n}).enc
 @given(cuts=st.lists(st.integers(0, sum(map(len, LINES))), max_size=6).map(sorted))
 def test_a_tail_gives_each_event_once_however_the_log_grows(tmp_path_factory, cuts):
     """Looked at after any prefix of its bytes, a log gives the same events as when it is read at once."""
-    path = tmp_path_factory.mktemp("log") / LOG_NAME
+    path = tmp_path_factory.mktemp("log") / "events.jsonl"
     whole = b"".join(LINES)
     tail = None
     found = []
@@ -60,7 +60,7 @@ def test_a_tail_gives_each_event_once_however_the_log_grows(tmp_path_factory, cu
 
 def test_a_tail_does_not_read_what_it_has_read(tmp_path):
     """What was read once may turn into anything: the next look is at the bytes after it."""
-    path = tmp_path / LOG_NAME
+    path = tmp_path / "events.jsonl"
     path.write_bytes(b"".join(LINES[:4]))
     tail = Tail(path)
     assert len(list(tail.new())) == 4
@@ -72,7 +72,7 @@ def test_a_tail_does_not_read_what_it_has_read(tmp_path):
 
 def test_a_tail_begins_again_with_a_shorter_log(tmp_path):
     """A log that became shorter than what was read of it is another one: it is read from its start."""
-    path = tmp_path / LOG_NAME
+    path = tmp_path / "events.jsonl"
     path.write_bytes(b"".join(LINES))
     tail = Tail(path)
     assert len(list(tail.new())) == 8
@@ -194,7 +194,7 @@ def test_what_is_no_study_is_one_line(toy):
     with pytest.raises(InputError, match="there is no such study"):
         Watched(toy.folder / "nothing")
     (toy.folder / "torn").mkdir()
-    (toy.folder / "torn" / LOG_NAME).write_text('{"event": "study_st')
+    (toy.folder / "torn" / "events.jsonl").write_text('{"event": "study_st')
     with pytest.raises(InputError, match="no whole event yet"):
         Watched(toy.folder / "torn").look()
 
@@ -216,7 +216,7 @@ def test_ctrl_c_ends_the_view_quietly(toy, tuner):
     """SIGINT: status 130 and not a word of it; the study is untouched."""
     study = toy.create("s")
     toy.drive(study, events=10)
-    before = (toy.folder / "s" / LOG_NAME).read_bytes()
+    before = (toy.folder / "s" / "events.jsonl").read_bytes()
     with StudyLock(toy.folder / "s"):
         process = tuner.start("watch", "s", "--results", toy.folder, cwd=toy.folder)
         assert process.stdout.readline().startswith("study s: ")
@@ -224,7 +224,7 @@ def test_ctrl_c_ends_the_view_quietly(toy, tuner):
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err == ""
-    assert (toy.folder / "s" / LOG_NAME).read_bytes() == before
+    assert (toy.folder / "s" / "events.jsonl").read_bytes() == before
 
 
 def test_status_and_watch_once_from_the_command_line(toy, tuner):

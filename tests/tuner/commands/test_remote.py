@@ -7,7 +7,6 @@ import time
 import pytest
 
 from results.store import remote
-from results.store.events import LOG_NAME
 from results.store.lock import StudyLock
 from results.store.remote import Known, Mirror, Store
 from results.store.tables import compact
@@ -80,7 +79,7 @@ def test_only_what_changed_is_sent(toy, store, machine):
     here = put_study(toy, machine("a"))
     mirror_of(store, here).push()
     assert mirror_of(store, here).push() == 0
-    with (here / LOG_NAME).open("ab") as file:
+    with (here / "events.jsonl").open("ab") as file:
         file.write(b'{"event":"note","seq":9999,"time":0}\n')
     assert mirror_of(store, here).push() == 1
     (here / "checkpoints" / "0" / "last.pt").unlink()
@@ -92,20 +91,20 @@ def test_a_long_log_travels_in_parts(toy, store, machine, monkeypatch):
     """Parts that are full are never sent again; half a line is not sent; what comes back is the log."""
     monkeypatch.setattr(remote, "PART", 1000)
     here = put_study(toy, machine("a"))
-    whole = (here / LOG_NAME).read_bytes()
+    whole = (here / "events.jsonl").read_bytes()
     sent = []
     monkeypatch.setattr(
         Store, "put", lambda self, path, source, put=Store.put: (sent.append(path), put(self, path, source))
     )
     mirror = mirror_of(store, here)
     for end in (1, 999, 1000, 1001, 2500, 2501, 5000, len(whole)):
-        (here / LOG_NAME).write_bytes(whole[:end])
+        (here / "events.jsonl").write_bytes(whole[:end])
         mirror.push()
         objects = store.list("s/events")
         assert b"".join(store.read(p) for p in sorted(objects)) == whole[: whole[:end].rfind(b"\n") + 1]
     parts = [p for p in sent if "/events/" in p]
     assert len(parts) < 3 * len(whole) / 1000 + 8
-    assert (machine("b") / "s" / LOG_NAME).read_bytes() == whole
+    assert (machine("b") / "s" / "events.jsonl").read_bytes() == whole
 
 
 def test_the_mirrored_log_is_never_behind_a_checkpoint(toy, store, machine, monkeypatch):
@@ -135,7 +134,7 @@ def test_another_machine_goes_on_where_the_mirror_ends(toy, store, machine, tune
     whole.close()
     assert tuner.decisions(there) == tuner.decisions(toy.folder / "whole")
     assert machine("a") == here.parent
-    assert (here / LOG_NAME).read_bytes() == (there / LOG_NAME).read_bytes()
+    assert (here / "events.jsonl").read_bytes() == (there / "events.jsonl").read_bytes()
 
 
 def test_what_is_further_here_is_kept(toy, store, machine):
@@ -143,11 +142,11 @@ def test_what_is_further_here_is_kept(toy, store, machine):
     here = put_study(toy, machine("a"))
     mirror_of(store, here).push()
     line = b'{"event":"note","seq":9999,"time":0}\n'
-    with (here / LOG_NAME).open("ab") as file:
+    with (here / "events.jsonl").open("ab") as file:
         file.write(line)
-    assert machine("a") == here.parent and (here / LOG_NAME).read_bytes().endswith(line)
+    assert machine("a") == here.parent and (here / "events.jsonl").read_bytes().endswith(line)
     assert remote.sync(here)[1] == 1
-    assert (machine("b") / "s" / LOG_NAME).read_bytes().endswith(line)
+    assert (machine("b") / "s" / "events.jsonl").read_bytes().endswith(line)
 
 
 def test_two_different_pasts_are_not_mixed(toy, store, machine, capsys):
@@ -158,17 +157,17 @@ def test_two_different_pasts_are_not_mixed(toy, store, machine, capsys):
     mirror_of(store, here).push()
     there = machine("b") / "s"
     for folder, count in ((here, 1), (there, 3)):
-        with (folder / LOG_NAME).open("ab") as file:
+        with (folder / "events.jsonl").open("ab") as file:
             file.write(b'{"event":"%s","seq":9999,"time":0}\n' % folder.parts[-3].encode() * count)
     mirror_of(store, there).push()
     mirror_of(store, put_study(toy, there.parent, "z")).push()
-    before = (here / LOG_NAME).read_bytes()
+    before = (here / "events.jsonl").read_bytes()
     results = machine("a")
     assert "remove that folder to take the store's" in capsys.readouterr().err
-    assert (results / "z" / LOG_NAME).exists()
+    assert (results / "z" / "events.jsonl").exists()
     with pytest.raises(InputError, match="remove that folder to take the store's"):
         remote.sync(here)
-    assert (here / LOG_NAME).read_bytes() == before
+    assert (here / "events.jsonl").read_bytes() == before
 
 
 def test_a_driver_elsewhere_is_respected(toy, store, machine, monkeypatch):
@@ -203,10 +202,10 @@ def test_a_running_study_is_not_touched_by_a_reader(toy, store, machine):
     """While this machine's driver holds the study, other commands do not write into its folder."""
     here = put_study(toy, machine("a"))
     mirror_of(store, here).push()
-    (here / LOG_NAME).write_bytes(b"")
+    (here / "events.jsonl").write_bytes(b"")
     with StudyLock(here):
         machine("a")
-        assert (here / LOG_NAME).read_bytes() == b""
+        assert (here / "events.jsonl").read_bytes() == b""
         with pytest.raises(InputError, match="its driver runs here"):
             remote.sync(here)
 

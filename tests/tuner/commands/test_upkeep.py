@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from results.store.columns import COLUMNS
-from results.store.events import LOG_NAME
 from results.store.lock import StudyLock
 from results.store.tables import compact
 
@@ -118,7 +117,7 @@ def test_check_says_what_is_damaged(store):
     """A whole store is ok; a torn log and a table that says something else are lines, with status 1."""
     done = store("results", "check")
     assert (done.status, done.out) == (0, "2 studies checked: ok\n")
-    with (store.root / "b" / LOG_NAME).open("a") as log:
+    with (store.root / "b" / "events.jsonl").open("a") as log:
         log.write('{"event": "epo')
     shutil.copy(store.root / "a" / "trials.parquet", store.root / "a" / "epochs.parquet")
     done = store("results", "check")

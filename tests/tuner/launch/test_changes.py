@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces import InputError, Space
 from tuner.launch.changes import space_changes
 from tuner.study.state import StudyState
@@ -26,7 +26,7 @@ def narrowed(space: Space, low: float, high: float) -> Space:
 
 def replayed(folder) -> StudyState:
     state = StudyState()
-    for event in read_events(folder / LOG_NAME)[0]:
+    for event in read_events(folder / "events.jsonl")[0]:
         state.apply(event)
     return state
 
@@ -51,7 +51,7 @@ def test_a_changed_searcher_decides_from_then_on(toy):
     toy.drive(again)
     assert again.state.trials.keys() == set(range(12))
     assert known(replayed(toy.folder / "s")) == known(again.state)
-    resumed = [e for e in read_events(toy.folder / "s" / LOG_NAME)[0] if e["event"] == "study_resumed"]
+    resumed = [e for e in read_events(toy.folder / "s" / "events.jsonl")[0] if e["event"] == "study_resumed"]
     assert [e["changed"]["searcher"][1] for e in resumed] == [RANDOM]
 
 
@@ -116,7 +116,7 @@ def test_start_points_given_on_resume_come_next(toy):
     study.close()
     begun = len(study.state.trials)
     old = {**study.settings}
-    started = [e for e in read_events(toy.folder / "s" / LOG_NAME)[0] if e["event"] == "trial_started"]
+    started = [e for e in read_events(toy.folder / "s" / "events.jsonl")[0] if e["event"] == "trial_started"]
     point = {"schedule.kind": "constant", "schedule.peak_lr": 0.007, "averaging.kind": "none"}
     new = space_changes(old, started, None, [point, old["start_points"][0]])
     assert new == {"start_points": [point], "starts_from": begun}

@@ -8,7 +8,7 @@ import time
 import pyarrow.parquet as pq
 import pytest
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 
 pytestmark = pytest.mark.ray
 
@@ -58,7 +58,7 @@ def test_a_search_leaves_only_its_own_files(finished):
     """No result files of Tune, no temporary Ray folder, and no whole state of a trial that has ended."""
     study = study_folder(*finished[:1], "whole")
     names = {path.name for path in study.rglob("*") if path.is_file()}
-    assert names == {LOG_NAME, "studies.parquet", "trials.parquet", "epochs.parquet", "lock", "best.pt"}
+    assert names == {"events.jsonl", "studies.parquet", "trials.parquet", "epochs.parquet", "lock", "best.pt"}
     assert [p.name for p in study.parent.iterdir()] == ["whole"]
 
 
@@ -102,10 +102,10 @@ def test_a_killed_driver_resumes_exactly(finished, tmp_path, tiny_data, real_spa
     arguments += ("--checkpoint-every", every)
     process = tuner.start(*arguments, cwd=tmp_path, start_new_session=True)
     study = study_folder(tmp_path, "killed")
-    wait_for_epochs(process, study / LOG_NAME, epochs)
+    wait_for_epochs(process, study / "events.jsonl", epochs)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    acknowledged = [e for e in read_events(study / LOG_NAME)[0] if e["event"] == "epoch"]
+    acknowledged = [e for e in read_events(study / "events.jsonl")[0] if e["event"] == "epoch"]
     done = tuner.run("resume", "killed", "--concurrent", 1, cwd=tmp_path)
     assert done.status == 0, done.err
     assert tuner.decisions(study) == tuner.decisions(study_folder(finished[0], "whole"))
@@ -120,7 +120,7 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path, tiny_data, real
     arguments = ("search", real_space, "--data", tiny_data, "--study", "c", "--concurrent", 2)
     process = tuner.start(*arguments, cwd=tmp_path)
     study = study_folder(tmp_path, "c")
-    wait_for_epochs(process, study / LOG_NAME, 3)
+    wait_for_epochs(process, study / "events.jsonl", 3)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -129,7 +129,7 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path, tiny_data, real
     trials = pq.read_table(study / "trials.parquet").to_pylist()
     assert "interrupted" in {t["status"] for t in trials}
     assert "running" not in {t["status"] for t in trials}
-    events = [e for e in read_events(study / LOG_NAME)[0] if e["event"] == "epoch"]
+    events = [e for e in read_events(study / "events.jsonl")[0] if e["event"] == "epoch"]
     assert pq.read_table(study / "epochs.parquet").num_rows == len(events)
 
 
@@ -138,8 +138,8 @@ def test_a_killed_worker_is_replaced_and_its_trial_goes_on(finished, tmp_path, t
     arguments = ("search", real_space, "--data", tiny_data, "--study", "w", "--concurrent", 1)
     process = tuner.start(*arguments, cwd=tmp_path)
     study = study_folder(tmp_path, "w")
-    wait_for_epochs(process, study / LOG_NAME, 2)
-    pid = [e for e in read_events(study / LOG_NAME)[0] if e["event"] == "epoch"][-1]["pid"]
+    wait_for_epochs(process, study / "events.jsonl", 2)
+    pid = [e for e in read_events(study / "events.jsonl")[0] if e["event"] == "epoch"][-1]["pid"]
     os.kill(pid, signal.SIGKILL)
     _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err

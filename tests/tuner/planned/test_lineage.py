@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces import InputError, RunConfig, load_run
 from search_spaces.lineage import LINEAGE
 from trainable.data.dataset import check_trainable, open_dataset
@@ -262,7 +262,7 @@ def test_three_runs_on_ray_stopped_and_resumed(tiny_data, tmp_path, tuner):
     names = ("speechBaseline4", "run15_warmup_cosine_safe", "run18_long_sgdr_swa")
     arguments = ("lineage", "--scale", 0.004, "--results", tmp_path)
     begun = tuner.start(*arguments, "--data", tiny_data, "--only", ",".join(names), "--concurrent", 1, cwd=tmp_path)
-    log = tmp_path / "lineage" / LOG_NAME
+    log = tmp_path / "lineage" / "events.jsonl"
     end = time.monotonic() + 120
     while not (log.exists() and sum(e["event"] == "epoch" for e in read_events(log)[0]) >= 4):
         assert time.monotonic() < end and begun.poll() is None, begun.communicate()

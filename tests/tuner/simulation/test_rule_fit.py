@@ -141,7 +141,7 @@ def test_probes_are_at_the_rule_s_rungs_and_a_share_of_the_batches_before(real_s
 def test_probes_are_counted_in_the_tables(toy):
     """A trial's batches are its own; those of its probes stand beside them; the rung holds the probe's PER."""
     from results.store import replay
-    from results.store.events import LOG_NAME, read_events
+    from results.store.events import read_events
 
     study = toy.create("s", stopping={"kind": "asha", "metric": "probe", "grace": 2}, searcher={"kind": "random"})
     job = study.ask()
@@ -153,7 +153,7 @@ def test_probes_are_counted_in_the_tables(toy):
         study.report(job.trial, job.attempt, row)
     rung = next(iter(study.state.history.rungs.values()))
     assert rung.values == {0: (0.5, 1.0)}
-    tables = replay.build(read_events(toy.folder / "s" / LOG_NAME)[0], running=False)
+    tables = replay.build(read_events(toy.folder / "s" / "events.jsonl")[0], running=False)
     (trial,) = tables["trials"].to_pylist()
     assert (trial["batches"], trial["probe_batches"]) == (18, 4)
     assert tables["epochs"]["probe_per"].to_pylist() == [None, 0.5, None, None, None, 0.5, None, None, None]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces import InputError
 from search_spaces.plan import Budget
 from tuner.launch.changes import raised_budget
@@ -254,4 +254,4 @@ def test_the_tables_have_the_limits(toy):
     assert (row["status"], row["reason"]) == ("completed", "target_per")
     assert (row["budget_target_per"], row["budget_no_improvement"], row["budget_then"]) == (0.5, 4, "stop")
     assert row["budget_gpu_hours"] is None
-    assert read_events(toy.folder / "s" / LOG_NAME)[0][-1]["reason"] == "target_per"
+    assert read_events(toy.folder / "s" / "events.jsonl")[0][-1]["reason"] == "target_per"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from results.store.tables import compact, load_tables
 from search_spaces import load_space
 from search_spaces.checkpoints import parse_every, parse_size
@@ -80,7 +80,7 @@ def test_a_sparse_study_killed_and_resumed_is_the_uninterrupted_one(real, whole,
     real(name)
     folder = real.root / name
     assert tuner.decisions(folder) == whole
-    events = read_events(folder / LOG_NAME)[0]
+    events = read_events(folder / "events.jsonl")[0]
     assert {path.rsplit("/")[-1] for path in files_of(folder)} == {"best.pt"}
     (again,) = [e for e in events if e["event"] == "trial_started" and e["attempt"] == 2]
     first = next(e for e in events if e["event"] == "epoch" and e["attempt"] == 2)
@@ -102,7 +102,7 @@ def test_damaged_checkpoints_cost_time_and_nothing_else(real, whole, tuner):
     real("spoilt", 4, checkpoints={**SPARSE, "every": "auto"})
     real("spoilt", damage=spoil)
     assert tuner.decisions(real.root / "spoilt") == whole
-    notes = [e["note"] for e in read_events(real.root / "spoilt" / LOG_NAME)[0] if e.get("note")]
+    notes = [e["note"] for e in read_events(real.root / "spoilt" / "events.jsonl")[0] if e.get("note")]
     assert len(notes) == 1 and "began again from epoch 1" in notes[0] and "truncated" in notes[0]
 
 
@@ -115,7 +115,7 @@ def test_a_repeated_epoch_keeps_its_rung_in_the_tables(toy):
     job = again.ask()
     assert (job.attempt, job.rungs[0], job.pauses) == (2, 1, False)
     assert again.report(job.trial, job.attempt, toy.curve(job.config, 1)) == "continue"
-    first, second = [e for e in read_events(toy.folder / "s" / LOG_NAME)[0] if e["event"] == "epoch"]
+    first, second = [e for e in read_events(toy.folder / "s" / "events.jsonl")[0] if e["event"] == "epoch"]
     assert (first["rung"], first["passed"]) == (second["rung"], second["passed"]) == (1, True)
 
 

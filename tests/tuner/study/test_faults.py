@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))  # benchmarks/ is beside the packages, not one of them
 
-from results.store.events import LOG_NAME, EventLog, read_events
+from results.store.events import EventLog, read_events
 from results.store.lock import StudyLock
 from search_spaces import InputError
 from tuner.study.faults import PatientLog, Unwritable, Watchdog, fault_of, killed_actors
@@ -109,7 +109,7 @@ def test_a_line_lost_in_the_middle_of_the_log_costs_that_event_and_no_more(toy):
     study = toy.create("s")
     toy.drive(study, events=30)
     study.close()
-    log = toy.folder / "s" / LOG_NAME
+    log = toy.folder / "s" / "events.jsonl"
     lines = log.read_bytes().splitlines(keepends=True)
     at = next(i for i, line in enumerate(lines) if b'"trial_started"' in line and b'"trial":1,' in line)
     lines[at] = b"#" * (len(lines[at]) - 1) + b"\n"
@@ -243,17 +243,17 @@ def test_the_log_waits_for_a_full_disk_and_goes_on(small_disk):
         said.append(line)
         told.set()
 
-    log = PatientLog(EventLog(small_disk / "s" / LOG_NAME), say=say)
+    log = PatientLog(EventLog(small_disk / "s" / "events.jsonl"), say=say)
     log.append("study_started", text="x" * 100)
     filler = fill(small_disk)
-    size = (small_disk / "s" / LOG_NAME).stat().st_size
+    size = (small_disk / "s" / "events.jsonl").stat().st_size
     writer = threading.Thread(target=log.append, args=("epoch",), kwargs={"text": "y" * 5000})
     writer.start()
     assert told.wait(30)
-    assert (small_disk / "s" / LOG_NAME).stat().st_size == size  # no half line
+    assert (small_disk / "s" / "events.jsonl").stat().st_size == size  # no half line
     filler.unlink()
     writer.join(30)
-    events, problems = read_events(small_disk / "s" / LOG_NAME)
+    events, problems = read_events(small_disk / "s" / "events.jsonl")
     assert [e["event"] for e in events] == ["study_started", "epoch"]
     assert not problems
     assert "waiting" in said[0] and "Ctrl-C to leave" in said[0]
@@ -263,7 +263,7 @@ def test_the_log_waits_for_a_full_disk_and_goes_on(small_disk):
 def test_ctrl_c_leaves_a_full_disk_as_a_failed_job(small_disk):
     """Who is asked to hurry does not wait: the error has exit status 1, the log is whole, and the lock still beats."""
     with StudyLock(small_disk / "s") as lock:
-        log = PatientLog(EventLog(small_disk / "s" / LOG_NAME), lock, say=lambda line: log.hurry.set())
+        log = PatientLog(EventLog(small_disk / "s" / "events.jsonl"), lock, say=lambda line: log.hurry.set())
         log.append("study_started")
         fill(small_disk)
         with pytest.raises(Unwritable, match="make room, then resume") as error:
@@ -273,21 +273,21 @@ def test_ctrl_c_leaves_a_full_disk_as_a_failed_job(small_disk):
         assert error.value.exit_status == 1
         lock._beat()
         lock.check()
-    assert [e["event"] for e in read_events(small_disk / "s" / LOG_NAME)[0]] == ["study_started"]
+    assert [e["event"] for e in read_events(small_disk / "s" / "events.jsonl")[0]] == ["study_started"]
 
 
 def test_a_driver_whose_study_was_taken_writes_nothing_more(tmp_path):
     """After --force-unlock elsewhere the old driver's next event is refused, so the log has one writer."""
     first = StudyLock(tmp_path, stale=0.0)
     first.acquire()
-    log = PatientLog(EventLog(tmp_path / LOG_NAME), first)
+    log = PatientLog(EventLog(tmp_path / "events.jsonl"), first)
     log.append("study_started")
     with StudyLock(tmp_path, force=True):
         time.sleep(0.01)
         with pytest.raises(InputError, match="another driver took over"):
             log.append("epoch")
     first.release()
-    assert len(read_events(tmp_path / LOG_NAME)[0]) == 1
+    assert len(read_events(tmp_path / "events.jsonl")[0]) == 1
 
 
 SICK = """
@@ -336,7 +336,7 @@ def test_hung_killed_and_raising_trials_are_tried_again(toy):
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    events, problems = read_events(toy.folder / "s" / LOG_NAME)
+    events, problems = read_events(toy.folder / "s" / "events.jsonl")
     assert not problems
     faults = {e["trial"]: (e["fault"], e["error"]) for e in events if e["event"] == "trial_ended" and e.get("retry")}
     assert {trial: kind for trial, (kind, _) in faults.items()} == {0: "hung", 1: "memory", 2: "killed", 3: "error"}
@@ -377,7 +377,7 @@ def test_trials_of_a_driver_that_was_suspended_are_not_hung(toy):
     not have the sleep.
     """
     toy.create("s", retries=0, budget={"trials": 3, "hours": None}, stopping={"kind": "none"}).close()
-    log = toy.folder / "s" / LOG_NAME
+    log = toy.folder / "s" / "events.jsonl"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     driver = subprocess.Popen(
         [sys.executable, "-c", SLEEPY, str(toy.folder / "s")], env=environment, stderr=subprocess.PIPE, text=True
@@ -413,11 +413,11 @@ def test_the_checks_find_what_is_wrong(toy):
     study.close()
     folder = toy.folder / "s"
     compact(folder)
-    whole, _ = read_events(folder / LOG_NAME)
+    whole, _ = read_events(folder / "events.jsonl")
     assert chaos.check(folder, whole, whole) == []
-    lines = (folder / LOG_NAME).read_text().splitlines(keepends=True)
+    lines = (folder / "events.jsonl").read_text().splitlines(keepends=True)
     at = next(i for i, line in enumerate(lines) if '"event":"epoch"' in line and '"rung":1' in line)
-    (folder / LOG_NAME).write_text("".join(lines[:at] + lines[at + 1 :]))
+    (folder / "events.jsonl").write_text("".join(lines[:at] + lines[at + 1 :]))
     found = "\n".join(chaos.check(folder, whole, whole))
     for line in ("lost: trial", "was expected", "decision 0 differs", "a replay decides otherwise"):
         assert line in found

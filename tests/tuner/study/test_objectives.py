@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from results.pareto import front
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from results.store.tables import compact
 from search_spaces import InputError, load_run, load_space
 from search_spaces.model_size import parameters
@@ -113,7 +113,7 @@ def test_a_space_file_may_name_objectives(space_file):
 def test_optuna_sees_the_objectives_by_name(toy):
     """The copy for optuna-dashboard has a direction, a name and a value for each objective."""
     toy.drive(toy.create("s", **SEVERAL))
-    study = Mirror(optuna.storages.InMemoryStorage(), read_events(toy.folder / "s" / LOG_NAME)[0]).study
+    study = Mirror(optuna.storages.InMemoryStorage(), read_events(toy.folder / "s" / "events.jsonl")[0]).study
     assert study.metric_names == ["best_per", "train_seconds", "parameters"]
     assert all(
         len(trial.values) == 3 for trial in study.get_trials() if trial.state == optuna.trial.TrialState.COMPLETE

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from results.store import replay
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces.stopping import rule_text
 from tuner.study.rules.stopping import read_rule
 from tuner.study.state import StudyState
@@ -32,7 +32,7 @@ def create(toy, name, rule, **changes):
 
 
 def events_of(toy, name):
-    return read_events(toy.folder / name / LOG_NAME)[0]
+    return read_events(toy.folder / name / "events.jsonl")[0]
 
 
 @each_rule

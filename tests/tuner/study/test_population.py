@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from results.store import replay
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces import InputError, load_space
 from search_spaces.parsing.given import parse_settings
 from search_spaces.stopping import PBTStopping, Stopping, rule_text
@@ -52,7 +52,7 @@ def create(toy, name, rule=PBT, **changes):
 
 
 def events_of(toy, name):
-    return read_events(toy.folder / name / LOG_NAME)[0]
+    return read_events(toy.folder / name / "events.jsonl")[0]
 
 
 def heirs_of(toy, name):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
 from search_spaces import InputError
 
 
@@ -28,7 +28,7 @@ def test_a_decision_is_in_the_log_before_it_is_carried_out(toy):
         toy.drive(study, events=1)
         for trial in study.state.running:
             study.fail(trial.number, trial.attempt, "let go", final=True)
-    events, _ = read_events(toy.folder / "s" / LOG_NAME)
+    events, _ = read_events(toy.folder / "s" / "events.jsonl")
     stopped = next(e for e in events if e["event"] == "trial_ended" and e["status"] == "stopped")
     before = events[events.index(stopped) - 1]
     assert before["event"] == "epoch"
@@ -83,7 +83,7 @@ def test_a_stop_that_was_logged_without_its_end_is_carried_out_on_resume(toy):
     """A driver killed between a stop and the trial's end does not let the trial train on."""
     study = toy.create("s")
     toy.drive(study)
-    log = toy.folder / "s" / LOG_NAME
+    log = toy.folder / "s" / "events.jsonl"
     lines = log.read_text().splitlines(keepends=True)
     at = next(i for i, line in enumerate(lines) if '"trial_ended"' in line and '"stopped"' in line)
     log.write_text("".join(lines[:at]))
@@ -158,7 +158,7 @@ def test_the_time_budget_counts_all_sessions(toy):
     """The wall-time budget is spent by earlier sessions too, and a clock that is set back does not refill it."""
     study = toy.create("s", budget={"trials": None, "hours": 1.0})
     assert 3590 < study.seconds_left <= 3600
-    log = toy.folder / "s" / LOG_NAME
+    log = toy.folder / "s" / "events.jsonl"
     toy.drive(study, events=1)
     study.close()
     text = log.read_text().splitlines()
@@ -174,7 +174,7 @@ def test_the_time_budget_counts_all_sessions(toy):
 def test_a_log_without_settings_is_refused(toy):
     """A folder whose log does not begin with a study is one clear line."""
     (toy.folder / "s").mkdir()
-    (toy.folder / "s" / LOG_NAME).write_text("")
+    (toy.folder / "s" / "events.jsonl").write_text("")
     with pytest.raises(InputError, match="does not begin with the study's settings"):
         toy.resume("s")
 

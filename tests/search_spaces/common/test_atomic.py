@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces import InputError, atomic
+from search_spaces import InputError
+from search_spaces.common import atomic
 
 ADVICE = "choose another place"
 
@@ -98,7 +99,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "best.pt"
     path.write_text("old")
     program = f"""
-from search_spaces import atomic
+from search_spaces.common import atomic
 with atomic.file({str(path)!r}) as made, made.open("w") as file:
     file.write("half")
     file.flush()
@@ -181,7 +182,7 @@ def test_a_fifo_is_written_to(tmp_path: Path) -> None:
 def test_standard_output_goes_on(tmp_path: Path, name: str) -> None:
     """What was printed before and after stays, where the shell sends the output to a file."""
     program = f"""
-from search_spaces import atomic
+from search_spaces.common import atomic
 print("before", flush=True)
 atomic.write({name!r}, "content\\n")
 print("after")
