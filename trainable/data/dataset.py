@@ -3,6 +3,7 @@
     features.npy        float32 [total_bins, features], all utterances one after the other
     utterances.parquet  one row per utterance, in the order of the features (`UTTERANCES`)
     dataset.json        schema version, classes, days, bin width, where it came from, fingerprint
+    verified.json       size and times of these files when they were last found to have that fingerprint (`stamps`)
 
 `open_dataset` reads it, `trainable.data.packed.write_dataset` writes it.
 """
@@ -122,7 +123,7 @@ class Dataset:
 
 
 def open_dataset(path: str | Path) -> Dataset:
-    """Open a packed data folder; features are mapped, not read, and the fingerprint is not checked (see `verify`).
+    """Open a packed data folder; features are mapped, not read, and the fingerprint is not checked (see `intact`).
 
     Raises `InputError` where the folder is missing or empty, of another schema version, truncated or inconsistent.
     """
@@ -348,6 +349,7 @@ def verify(path: str | Path) -> Dataset:
         fingerprint.add_utterance(row)
     found = fingerprint.hexdigest(dataset.classes, dataset.days)
     if found != dataset.fingerprint:
+        check_features(dataset)  # where that is what is wrong, it says where
         raise InputError(
             f"{dataset.path}: content has fingerprint {found[:12]}, {INFO_FILE} says {dataset.fingerprint[:12]}; "
             "the data folder was changed after it was made; make it again"

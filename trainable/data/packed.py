@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from search_spaces.errors import InputError
 from trainable.data.phonemes import CLASSES
+from trainable.data.stamps import remember, stamp_of
 
 SCHEMA_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -197,6 +198,8 @@ class DatasetWriter:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         (self.folder / INFO_FILE).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
+        files = (FEATURES_FILE, UTTERANCES_FILE, INFO_FILE)
+        remember(self.folder, str(info["fingerprint"]), stamp_of(self.folder, files))
 
 
 def _npy_header(bins: int, features: int) -> bytes:

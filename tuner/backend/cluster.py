@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError
-from trainable.data.dataset import open_dataset
+from trainable.data.intact import open_intact
 
 ROOMS = ("search_spaces", "trainable", "results", "tuner")
 """The program's packages."""
@@ -158,7 +158,7 @@ def _data_problem(data: str, fingerprint: str) -> str | None:
     if not Path(data).exists():
         return f"{data} is not there; share it with all nodes, or add --stage-data"
     try:
-        found = open_dataset(Path(data)).fingerprint
+        found = open_intact(Path(data)).fingerprint
     except (InputError, OSError) as error:
         return f"{data} cannot be read ({str(error).splitlines()[0]}); share it with all nodes, or add --stage-data"
     if found == fingerprint:

@@ -24,6 +24,7 @@ from types import FrameType
 from typing import Any
 
 from search_spaces import InputError
+from trainable.data.intact import DataChanged
 from tuner.backend import cluster
 
 # Read by Ray when it is imported or started.
@@ -96,6 +97,8 @@ class TrialActor(tune.Trainable):
             return {"row": json.dumps(next(self._rows))}
         except StopIteration:
             return {"error": "the trial had already run to its end"}
+        except DataChanged as error:
+            return {"error": str(error), "data": os.uname().nodename}
         except InputError as error:
             return {"error": str(error), "final": True}
         except Exception as error:
@@ -183,6 +186,9 @@ class TellStudy(FIFOScheduler):
         session = _current()
         study, job = session.study, session.jobs[trial.trial_id]
         session.watchdog.look()
+        if "data" in result:
+            elsewhere = result["data"] != os.uname().nodename
+            raise DataChanged(f"on {result['data']}: {result['error']}" if elsewhere else result["error"])
         if "error" in result:
             fault = fault_of(result["error"])
             study.fail(job.trial, job.attempt, result["error"], final=bool(result.get("final")), kind=fault.kind)
@@ -325,13 +331,15 @@ def run(
     work: Work = train_job,
     hurry: threading.Event | None = None,
     watchdog: Watchdog | None = None,
+    check_data: Callable[[], None] = lambda: None,
 ) -> str:
     """Run a study until its budget is used up; returns why it ended: "interrupted", "budget" (all trials
     ended), or the other limit that was reached (`budgets.REASONS`).
 
     Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
     constraints, the log cannot be written). Ctrl-C, SIGTERM, SIGHUP or `tuner stop` ends it at once; what was
-    reported is kept. `hurry` is set when a signal comes, for whoever waits for a disk meanwhile.
+    reported is kept. `hurry` is set when a signal comes, for whoever waits for a disk meanwhile. `check_data` is called
+    when a worker has died; like the workers, it raises `DataChanged` where the data are no longer the study's.
     """
     global _session
     interrupted = False
@@ -355,9 +363,10 @@ def run(
         resources.cpus_per_trial,
         resources.gpus_per_trial,
         study.settings.get("checkpoints") or {},
+        study.settings["data"]["fingerprint"],
     )
     assert _scratch is not None  # noqa: S101  made by start_ray
-    session = Session(study, work, place, concurrent, leave, watchdog or Watchdog(), _scratch)
+    session = Session(study, work, place, concurrent, leave, watchdog or Watchdog(), _scratch, check_data)
     _session = session
     # Tune's default is to start one worker process after the other, ten seconds each.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)

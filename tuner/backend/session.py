@@ -31,6 +31,8 @@ class Session:
     watchdog: Watchdog
     scratch: Path
     """For the files that Tune writes and nobody reads."""
+    check_data: Callable[[], None]
+    """Raises `DataChanged` where the data are no longer the study's."""
     jobs: dict[str, Job] = field(default_factory=dict)
     trials: dict[str, Any] = field(default_factory=dict)
     """Tune's own trial objects."""
@@ -42,7 +44,11 @@ class Session:
     """The error for which Tune's loop was left."""
 
     def died(self, key: str, error: str) -> None:
-        """Tell the study that the worker of an attempt died: because it hung and was killed, or by itself."""
+        """Tell the study that the worker of an attempt died: because it hung and was killed, or by itself.
+
+        Not that it failed where the data were cut short under it, which kills whoever has them mapped.
+        """
+        self.check_data()
         job, hung = self.jobs[key], self.hung.pop(key, None)
         fault = Fault("hung", hung) if hung else fault_of(error)
         self.forget(key)

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError
-from trainable.data.dataset import verify
+from trainable.data.intact import open_intact
+from trainable.data.stamps import STAMP_FILE
 from tuner.backend import cluster
 from tuner.backend.worker import Place, Work, train_job
 from tuner.study.request import Request
@@ -53,7 +54,8 @@ class DataServer:
 
     def __init__(self, folder: str) -> None:
         self._folder = Path(folder)
-        self._files = {path.name: path.stat().st_size for path in sorted(self._folder.iterdir()) if path.is_file()}
+        files = [path for path in sorted(self._folder.iterdir()) if path.is_file() and path.name != STAMP_FILE]
+        self._files = {path.name: path.stat().st_size for path in files}
 
     def files(self) -> dict[str, int]:
         """Name -> bytes."""
@@ -128,7 +130,7 @@ def _copy(part: Path, files: Mapping[str, int], read: Read) -> None:
 
 def _check(part: Path, fingerprint: str) -> None:
     try:
-        found = verify(part).fingerprint
+        found = open_intact(part).fingerprint
     except (InputError, OSError, ValueError) as error:
         shutil.rmtree(part)
         raise InputError(f"{part}: what arrived is no data folder ({error}); search again") from error

@@ -13,7 +13,7 @@ from typing import Any
 from results.store.paths import StudyPaths
 from trainable import train
 from trainable.cooldown import cooldown
-from trainable.data.dataset import open_dataset
+from trainable.data.intact import Watched
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Place:
     gpus: float
     checkpoints: Mapping[str, Any] = field(default_factory=dict)
     """The study's `search_spaces.checkpoints.Checkpoints`."""
+    fingerprint: str = ""
+    """What the data must be, on every node and until the end; "" where nobody knows."""
 
 
 Work = Callable[[Any, Place], Iterator[dict[str, Any]]]
@@ -34,21 +36,23 @@ Work = Callable[[Any, Place], Iterator[dict[str, Any]]]
 
 def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
     """Train one attempt: the data are memory-mapped once, the checkpoint of an earlier attempt is found by its
-    number.
+    number. Raises `DataChanged` where the data are not, or are no longer, what they were.
     """
     take_share(place.cpus, place.gpus)
+    data = _data(place.data, place.fingerprint)
     folder = StudyPaths(Path(place.folder)).trial(job.trial).folder
     kept = {key: place.checkpoints[key] for key in ("every", "best_weights") if key in place.checkpoints}
     kept |= {"rungs": job.rungs, "pauses": job.pauses}
     return run_trial(
         job.config,
-        _dataset(place.data),
+        data.dataset,
         folder,
         epochs_logged=job.epochs_logged,
         gpus=place.gpus,
         checkpoints=kept,
         probes=job.probes,
         inherited=job.inherited,
+        check=data.check,
     )
 
 
@@ -64,8 +68,8 @@ def take_share(cpus: float, gpus: float) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _dataset(path: str) -> Any:
-    return open_dataset(path)
+def _data(path: str, fingerprint: str) -> Watched:
+    return Watched(path, fingerprint)
 
 
 def run_trial(
@@ -78,6 +82,7 @@ def run_trial(
     checkpoints: Mapping[str, Any] | None = None,
     probes: Collection[tuple[int, int]] = (),
     inherited: int = 0,
+    check: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
     """Train one trial and yield the row of each epoch; `checkpoints` are settings of `trainable.keeping.Keeper`.
 
@@ -87,10 +92,12 @@ def run_trial(
     those for which this epoch's checkpoint held up the training, `note` says what went wrong with checkpoints, and
     `host` and `pid` name the process. After the epochs in `probes`, (epoch, batches), a cooldown probe of so many
     batches is made; the row holds what it came to, and its time is in `seconds`. The first `inherited` epochs were
-    another trial's, from whose state in `folder` this one goes on: the best of them is not its own.
+    another trial's, from whose state in `folder` this one goes on: the best of them is not its own. `check` is called
+    before the first epoch, and after each before anything is kept of it: it raises where that must not be.
     """
     from trainable.keeping import Keeper
 
+    check()
     keeper = Keeper(folder, logged=epochs_logged, **(checkpoints or {}))
     state = keeper.load()
     if state is not None and (state.get("best") or {}).get("epoch", inherited + 1) <= inherited:
@@ -117,6 +124,7 @@ def run_trial(
         yield {**probed(state["report"], state), "diverged": False, **spent()}
     try:
         for report in train(config, dataset, resume_from=state):
+            check()
             before = time.monotonic()
             keeper.keep(report)
             stalled = time.monotonic() - before

@@ -14,7 +14,7 @@ import click
 from results.output import Sheet, render
 from search_spaces import InputError
 from search_spaces.common import atomic
-from trainable.data.dataset import open_dataset
+from trainable.data.intact import open_intact
 from tuner.commands.options import data_option, json_option
 
 TOP = 10
@@ -69,7 +69,7 @@ def evaluate(
 
     torch.set_num_threads(threads)
     trained = load_trained(checkpoint)
-    dataset = open_dataset(data_dir)
+    dataset = open_intact(data_dir)
     part = fit_split(trained, dataset, split)
     references = [part.label(i).tolist() for i in range(len(part))]
     labelled = [i for i, reference in enumerate(references) if reference]

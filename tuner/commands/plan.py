@@ -13,7 +13,8 @@ import click
 
 from search_spaces import InputError, RunConfig, Space, load_space
 from search_spaces.stopping import Stopping
-from trainable.data.dataset import check_features, check_trainable, open_dataset
+from trainable.data.dataset import check_trainable
+from trainable.data.intact import open_intact
 from tuner.backend import packing
 from tuner.commands.options import FiniteRange, budget_options, format_option
 from tuner.launch.settings import chosen, trial_resources
@@ -125,8 +126,7 @@ def _measured(space: Space, config: RunConfig, data_dir: Path, resources: dict[s
 
     On a card: as many as share one.
     """
-    dataset = open_dataset(data_dir)
-    check_features(dataset)
+    dataset = open_intact(data_dir)
     check_trainable(config, dataset)
     share, cores = resources["gpus_per_trial"], len(os.sched_getaffinity(0))
     count = max(1, int(1 / share + 1e-9)) if share else max(1, int(cores / resources["cpus_per_trial"]))

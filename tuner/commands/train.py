@@ -10,7 +10,7 @@ import click
 from results.trials import load_run_or_trial
 from search_spaces import InputError
 from trainable import train as epochs_of
-from trainable.data.dataset import check_features, open_dataset
+from trainable.data.intact import open_intact
 from tuner.commands.options import data_option, results_option, set_option
 
 COLUMNS = (
@@ -70,8 +70,7 @@ def train(
     from trainable.checkpoint import for_evaluation, save
 
     torch.set_num_threads(threads)
-    dataset = open_dataset(data_dir)
-    check_features(dataset)
+    dataset = open_intact(data_dir)
     reports = epochs_of(config, dataset)
     best: dict[str, Any] | None = None
     click.echo(

@@ -20,6 +20,7 @@ from search_spaces import InputError, RunConfig, Space
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping, rule_text
 from trainable.data.dataset import open_dataset
+from trainable.data.intact import check_intact
 from tuner.launch.checks import check_data, start_points
 from tuner.launch.settings import chosen, merged_resources
 from tuner.simulation.rule_fit import check_fit
@@ -52,6 +53,7 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
             f"{request.data}: these are not the data the study ran on (fingerprint {dataset.fingerprint[:12]}, "
             f"then {old['data']['fingerprint'][:12]}); give the same data, or start another study"
         )
+    check_intact(dataset)
     new: dict[str, Any] = {"resources": merged_resources(request, old["resources"])}
     new["budget"] = raised_budget(folder, old["budget"], budgets.given(request), new["resources"]["gpus_per_trial"])
     for key in ("retries", "hung_after"):

@@ -11,7 +11,7 @@ from results.store.paths import StudyPaths
 from results.store.tables import load_tables
 from results.trials import load_run_or_trial
 from search_spaces import InputError, RunConfig, Space
-from trainable.data.dataset import check_features, check_trainable
+from trainable.data.dataset import check_trainable
 
 STARTS_FROM_A_STUDY = 3
 """How many of a study's best trials `--start STUDY` begins with."""
@@ -43,7 +43,6 @@ def start_points(
 
 def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) -> None:
     """Raises InputError if the space's configurations cannot be trained on the data at all."""
-    check_features(dataset)
     check_trainable(first_config(space, starts), dataset)
 
 

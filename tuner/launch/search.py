@@ -20,7 +20,7 @@ from results.store.tables import compact
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.stopping import rule_text
-from trainable.data.dataset import check_features, open_dataset
+from trainable.data.intact import Watched, open_intact
 from tuner.backend import packing, staging
 from tuner.callbacks import observers
 from tuner.callbacks.progress import Progress
@@ -42,7 +42,7 @@ def search(space: Space, study_name: str, request: Request) -> int:
     """Run a new search; returns the exit status."""
     folder = new_folder(request.results_dir, study_name)
     starts, notes = start_points(space, request.results_dir, request.start)
-    dataset = open_dataset(request.data)
+    dataset = open_intact(request.data)
     check_data(space, starts, dataset)
     packing: list[dict[str, Any]] = []
     if request.gpus_per_trial == "auto":
@@ -94,8 +94,7 @@ def run_plan(
 ) -> int:
     """Run a new study of `make_plan(dataset)`, every entry to its end; `more` are settings; returns the exit status."""
     folder = new_folder(request.results_dir, study_name)
-    dataset = open_dataset(request.data)
-    check_features(dataset)
+    dataset = open_intact(request.data)
     return _run(folder, request, planned_settings(make_plan(dataset), study_name, request, dataset, **more), [])
 
 
@@ -184,7 +183,10 @@ def _run(
         stack.callback(upkeep.close)
         with progress:
             watchdog = Watchdog(study.settings.get("hung_after", Watchdog.factor), slept=lambda s: _slept(study, s))
-            reason = ray_backend.run(study, request.data, resources, concurrent, ready.work, log.hurry, watchdog)
+            data = Watched(request.data, study.settings["data"]["fingerprint"])
+            reason = ray_backend.run(
+                study, request.data, resources, concurrent, ready.work, log.hurry, watchdog, data.check
+            )
         ready.finish(reason)
         try:
             compact(folder)
