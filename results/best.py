@@ -44,7 +44,7 @@ class Best:
     """`best`'s answer: a row per trial shown, `notes` to print beneath, `problems` met in the files.
 
     `headers` are shorter column names for a terminal and `hide` the columns that say nothing there. `schema` has the
-    columns' Arrow types.
+    columns' Arrow types. `ties` are the trials, (study, number) each, that the notes call tied with the first.
     """
 
     sheet: Sheet
@@ -53,6 +53,7 @@ class Best:
     problems: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     hide: list[str] = field(default_factory=list)
+    ties: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def table(self) -> pa.Table:
@@ -106,6 +107,7 @@ def best(
     ranked = [row for row in rows if all(order.value(row) is not None for order in targets)]
     ranked.sort(key=lambda row: [*(order.value(row) for order in targets), row["study"], row["trial"]])
     notes += _left_out(rows, ranked, targets)
+    ties: list[Row] = []
     seeds = Seeds(rows, about, varied, key.column if key.column in _PER_COLUMNS else "best_per")
     if pareto:
         shown = _front(ranked, targets)
@@ -115,10 +117,13 @@ def best(
     else:
         shown = ranked
         notes += seeds.notes(ranked, key)
+        ties = seeds.ties(ranked, key)
     notes += _mixed_data(ranked, about)
-    return _answer(
+    answer = _answer(
         shown[:top], trials.schema, [*groups, key.column, *(o.column for o in targets)], chosen, seeds, notes, problems
     )
+    answer.ties = [(row["study"], row["trial"]) for row in ties]
+    return answer
 
 
 def verdict(results_dir: str | Path, trials: Sequence[tuple[str, int]]) -> list[str]:
@@ -210,35 +215,51 @@ class Seeds:
 
     def notes(self, ranked: Sequence[Row], key: Order) -> list[str]:
         """Whether the leader leads, by the rule in this module's docstring."""
-        if key.column != self.column or key.sign < 0 or len(ranked) < 2:
+        rows, tied, margin, source = self._lead(ranked, key)
+        if not rows:
             return []
-        configurations: dict[Key, Row] = {}
-        for row in ranked:
-            configurations.setdefault(self.key(row), row)
-        rows = sorted(configurations.values(), key=lambda row: fmean(self.draws(row)))
         leader, notes = rows[0], []
+        value = fmean(self.draws(leader))
         if leader is not ranked[0]:
             n = len(self.draws(leader))
             notes.append(
                 f"by the mean over seeds {row_name(leader)}'s configuration leads "
-                f"({format_value(fmean(self.draws(leader)), 'per')}, {n} seed{'s' * (n > 1)})"
+                f"({format_value(value, 'per')}, {n} seed{'s' * (n > 1)})"
             )
-        value = fmean(self.draws(leader))
-        tied, margin, source = [], 0.0, ""
-        for row in rows[1:]:
-            difference, source = self.margin(leader, row)
-            margin = max(margin, difference)
-            if fmean(self.draws(row)) - value < difference:
-                tied.append(row)
         if tied:
             names = ", ".join(row_name(row) for row in tied[:5])
             more = f" and {len(tied) - 5} more" if len(tied) > 5 else ""
             notes.append(f"a tie: {names}{more} cannot be told from {row_name(leader)} (within {margin:.4f}; {source})")
-        else:
-            gap = fmean(self.draws(rows[1])) - value if len(rows) > 1 else None
-            if gap is not None:
-                notes.append(f"{row_name(leader)} leads by {gap:.4f}, more than luck explains ({margin:.4f}; {source})")
+        elif len(rows) > 1:
+            gap = fmean(self.draws(rows[1])) - value
+            notes.append(f"{row_name(leader)} leads by {gap:.4f}, more than luck explains ({margin:.4f}; {source})")
         return notes
+
+    def ties(self, ranked: Sequence[Row], key: Order) -> list[Row]:
+        """What `notes` calls a tie: one trial of each configuration, the leader's among them; the first of `ranked`
+        is left out. Empty where the leader leads.
+        """
+        rows, tied, _, _ = self._lead(ranked, key)
+        return [row for row in (rows[0], *tied) if row is not ranked[0]] if tied else []
+
+    def _lead(self, ranked: Sequence[Row], key: Order) -> tuple[list[Row], list[Row], float, str]:
+        """A row for each configuration, lowest mean over its seeds first; those that are tied with the first; the
+        largest margin, and where its s.d. is from. Nothing where `key` is not the column of this object, lowest first.
+        """
+        if key.column != self.column or key.sign < 0 or len(ranked) < 2:
+            return [], [], 0.0, ""
+        configurations: dict[Key, Row] = {}
+        for row in ranked:
+            configurations.setdefault(self.key(row), row)
+        rows = sorted(configurations.values(), key=lambda row: fmean(self.draws(row)))
+        value = fmean(self.draws(rows[0]))
+        tied, margin, source = [], 0.0, ""
+        for row in rows[1:]:
+            difference, source = self.margin(rows[0], row)
+            margin = max(margin, difference)
+            if fmean(self.draws(row)) - value < difference:
+                tied.append(row)
+        return rows, tied, margin, source
 
     def _assumed(self, row: Row) -> float:
         phonemes = self._about.get(row["study"], {}).get("data_val_phonemes") or PUBLISHED_PHONEMES

@@ -75,7 +75,8 @@ def confirmed(
     leaders = {(row["study"], row["trial"]): row for row in fresh}
     shown = [_leader_row(own.get(key, {}), row, seeds) for key, row in leaders.items()]
     shown.sort(key=lambda row: (row["mean_of_seeds"], row["study"], row["trial"]))
-    notes = _notes(shown, [leaders[row["study"], row["trial"]] for row in shown], seeds, tables["trials"].schema)
+    ranked, key = [leaders[row["study"], row["trial"]] for row in shown], Order("best_per", tables["trials"].schema)
+    notes = _notes(shown, ranked, seeds, key)
     open_seeds = sum(row["study"] in again and row["status"] in ("running", "interrupted", "paused") for row in rows)
     if open_seeds:
         notes.append(f"not all fresh seeds have ended: {open_seeds} go on with tuner resume {' or '.join(again)}")
@@ -84,7 +85,9 @@ def confirmed(
     if rest and len(shown) < top:
         notes.append(f"below rank {len(shown)}: one seed each, by the PER that the search had")
     shown += [{**row, "seeds": 0, "note": remark(row)} for row in rest]
-    return _table(shown[:top], tables["trials"].schema, chosen, notes, problems)
+    answer = _table(shown[:top], tables["trials"].schema, chosen, notes, problems)
+    answer.ties = [(row["study"], row["trial"]) for row in seeds.ties(ranked, key)]
+    return answer
 
 
 def _as_parent(row: Row) -> Row:
@@ -103,13 +106,13 @@ def _leader_row(own: Row, fresh: Row, seeds: Seeds) -> Row:
     return {**row, **shown, "mean_of_seeds": value, "note": "; ".join(filter(None, ("confirmed", remark(row))))}
 
 
-def _notes(shown: Sequence[Row], fresh: Sequence[Row], seeds: Seeds, columns: pa.Schema) -> list[str]:
+def _notes(shown: Sequence[Row], fresh: Sequence[Row], seeds: Seeds, key: Order) -> list[str]:
     """Whether the search's leader stays ahead, which differences are ties, and how lucky the search was."""
     notes = []
     first = min((row for row in shown if row["best_per"] is not None), key=lambda row: row["best_per"], default=None)
     if first is not None and len(shown) > 1:
         notes.append(_stays(shown, fresh, shown.index(first), seeds))
-    notes += seeds.notes(fresh, Order("best_per", columns))
+    notes += seeds.notes(fresh, key)
     lucks = [row["luck"] for row in shown if row["luck"] is not None]
     if lucks:
         mean = fmean(lucks)

@@ -47,6 +47,7 @@ SLOW = {
 """Why a file may import another inside a function: that one loads such a package, and not every command needs it."""
 HIDDEN = {
     ("tuner.study.state", "tuner.study.telling"): "loads Optuna, which whoever only looks at a study does without",
+    ("tuner.front.studies", "tuner.analysis.report"): "loads Optuna and scikit-learn: four seconds for one method",
 }
 """The other imports inside a function: (importing, imported) -> the reason."""
 MOST_FLAT = 16

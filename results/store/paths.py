@@ -12,6 +12,9 @@ from results.store.columns import TABLES
 from search_spaces.common.trial_paths import TrialPaths
 from search_spaces.errors import InputError
 
+RESULTS = Path("results") / "studies"
+"""Where studies lie unless --results or TUNER_RESULTS says otherwise."""
+
 
 @dataclass(frozen=True)
 class StudyPaths:

@@ -283,6 +283,13 @@ CRASHES = 3
 """How often in a row, without an epoch between, Tune may raise before the search ends."""
 
 
+def _caught() -> list[int]:
+    """The signals that a search hears: none outside the main thread, which alone may; not those that nohup ignores."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+
+
 def _fit(session: Session, request: Mapping[str, float]) -> None:
     """Tune's loop, begun again where Tune raises: it does when Ray's memory monitor kills a worker, whatever
     `max_failures` says. Trials that were killed have failed, the others are asked for again from their checkpoints.
@@ -371,8 +378,7 @@ def run(
     # Tune's default is to start one worker process after the other, ten seconds each.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
     request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial, **resources.custom}
-    caught = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]  # nohup ignores SIGHUP
-    handlers = {number: signal.signal(number, on_signal) for number in caught}
+    handlers = {number: signal.signal(number, on_signal) for number in _caught()}
     logging.getLogger("ray").setLevel(logging.CRITICAL)
     try:
         with contextlib.suppress(SearchStopped):

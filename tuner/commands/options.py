@@ -8,13 +8,12 @@ from typing import Any
 
 import click
 
+from results.store.paths import RESULTS
 from results.store.remote import working_folder
 from search_spaces import checkpoints
 from search_spaces.parsing.given import parse_settings
 from search_spaces.stopping import Stopping
 
-RESULTS = Path("results") / "studies"
-"""Where studies lie unless --results or TUNER_RESULTS says otherwise."""
 LOGGERS = ("tensorboard", "mlflow", "wandb")
 """Tools that runs can be written to (`tuner/callbacks/loggers.py`)."""
 

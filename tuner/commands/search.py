@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from results.store.paths import free_name
-from search_spaces import load_space
+from search_spaces import InputError, Space, load_space
 from tuner.commands.options import (
     budget_options,
     checkpoint_options,
@@ -94,13 +94,21 @@ Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. For large mode
 @results_option
 def search(space: str, data_dir: Path, study: str | None, resume_: bool, results_dir: Path, **given: Any) -> None:
     """Search SPACE: a shipped space ('tuner spaces' lists them) or a file."""
-    loaded = load_space(space)
+    raise click.exceptions.Exit(start(space, data_dir, study, resume_, results_dir, **given)[1])
+
+
+def start(
+    space: str | Space, data_dir: Path, study: str | None, resume_: bool, results_dir: Path, **given: Any
+) -> tuple[str, int]:
+    """Run a new study, or go on with it where `resume_` says so; returns its name and the exit status."""
+    loaded = space if isinstance(space, Space) else load_space(space)
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
-    again = resume_ and (results_dir / name).exists()
-    if again and (given["objectives"] or given["warm_start"]):
-        raise click.UsageError("a study keeps the objectives and the warm start it began with; leave them out")
-    raise click.exceptions.Exit(go_on(name, request, loaded) if again else begin(loaded, name, request))
+    if not (resume_ and (results_dir / name).exists()):
+        return name, begin(loaded, name, request)
+    if given["objectives"] or given["warm_start"]:
+        raise InputError("a study keeps the objectives and the warm start it began with; leave them out")
+    return name, go_on(name, request, loaded)
 
 
 @click.command(
@@ -125,6 +133,11 @@ def resume(study: str, space: str | None, data_dir: Path | None, results_dir: Pa
 
     What is given anew (space, searcher, stopping rule, budget, resources) holds from now on, over all trials so far.
     """
-    data_dir = data_dir or data_of(results_dir, study)
-    request = Request(results_dir=results_dir, data=data_dir, **given)
-    raise click.exceptions.Exit(go_on(study, request, load_space(space) if space else None))
+    raise click.exceptions.Exit(restart(study, space, data_dir, results_dir, **given))
+
+
+def restart(study: str, space: str | Space | None, data_dir: Path | None, results_dir: Path, **given: Any) -> int:
+    """Go on with a study; returns the exit status."""
+    loaded = load_space(space) if isinstance(space, str) else space
+    request = Request(results_dir=results_dir, data=data_dir or data_of(results_dir, study), **given)
+    return go_on(study, request, loaded)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from results.store.paths import RESULTS
 from tuner.backend import by_hand
-from tuner.commands.options import RESULTS, FiniteRange, results_option
+from tuner.commands.options import FiniteRange, results_option
 
 
 @click.command(epilog="Example: tuner stop an4; tuner stop an4 --trial 7")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from results.store.paths import RESULTS
 from tuner.backend import jobs
-from tuner.commands.options import RESULTS
 
 
 @click.command(

@@ -12,6 +12,7 @@ import click
 
 from results.best import verdict
 from results.output import Sheet, format_value, render, visible
+from results.store.paths import RESULTS
 from results.store.replay import schema
 from results.terminal_plot import Line, plot
 from results.trials import Trial, base_config, find_trial, parse_name
@@ -19,7 +20,7 @@ from search_spaces import ABSENT, InputError, RunConfig, flatten, load_run, to_d
 from search_spaces.parsing.fields import kinds
 from search_spaces.parsing.settings import same
 from search_spaces.writing import flow
-from tuner.commands.options import RESULTS, json_option, results_option
+from tuner.commands.options import json_option, results_option
 
 _NUMBERS = ("status", "origin", "best_per", "best_epoch", "last_per", "epochs", "cpu_seconds", "gpu_seconds", "seed")
 

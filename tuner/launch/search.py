@@ -15,7 +15,7 @@ from rich.console import Console
 from results.store import remote
 from results.store.events import EventLog
 from results.store.lock import StudyLock
-from results.store.paths import StudyPaths, check_name
+from results.store.paths import StudyPaths, check_name, find_studies
 from results.store.tables import compact
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
@@ -112,20 +112,15 @@ def new_folder(results_dir: Path, study_name: str) -> Path:
 
 def resume(study_name: str, request: Request, space: Space | None = None) -> int:
     """Go on with a study where its log ends, in `space` from now on if given; returns the exit status."""
-    folder = request.results_dir / study_name
-    if not StudyPaths(folder).log.exists():
-        raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
+    folder = find_studies(request.results_dir, [study_name])[0]
     with StudyLock(folder, force=request.force_unlock) as lock:
         settings, changed, notes = changes.settle(folder, request, space)
         return _run(folder, request, settings, notes, changed, lock)
 
 
 def data_of(results_dir: Path, study_name: str) -> Path:
-    """The data folder a study ran on."""
-    folder = results_dir / study_name
-    if not StudyPaths(folder).log.exists():
-        raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
-    return Path(read_log(folder)[0]["data"]["path"])
+    """The data folder a study ran on. Raises InputError, with the nearest name, for a study that there is not."""
+    return Path(read_log(find_studies(results_dir, [study_name])[0])[0]["data"]["path"])
 
 
 def _run(

@@ -98,7 +98,7 @@ def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):
     toy.create("empty").close()
     options = ("--results", toy.folder)
     for arguments, words in (
-        (("tooy",), "there is no such study"),
+        (("tooy",), "there is no study 'tooy'; did you mean toy?"),
         (("toy-confirm",), "runs leaders of toy again itself"),
         (("empty",), "no trial that was trained here has a PER"),
         (("toy", "--table"), "no fresh seed has ended yet"),
