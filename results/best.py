@@ -10,7 +10,6 @@ error of those, which is larger, is common to them and left out.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import math
 from collections import defaultdict
@@ -24,13 +23,14 @@ import pyarrow as pa
 
 from results.output import Sheet, format_value, render
 from results.query import query
+from results.statistics import student_t
 from results.store.replay import column_array, schema
 from results.store.tables import load_tables
 from search_spaces.errors import InputError
+from search_spaces.wording import nearest_or
 
 PUBLISHED_PHONEMES = 24_700
 _SPREAD = 0.51
-_T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 _SHOWN = ("best_per", "best_epoch", "last_per", "epochs", "status", "origin", "gpu_seconds", "cpu_seconds")
 _FIXED = frozenset(schema("trials").names)
 _PER_COLUMNS = ("best_per", "last_per")
@@ -200,13 +200,13 @@ class Seeds:
         if n < 2:
             return n, None, None, None
         mean = fmean(draws)
-        half = t95(n - 1) * math.sqrt(sum((x - mean) ** 2 for x in draws) / (n - 1) / n)
+        half = student_t(0.975, n - 1) * math.sqrt(sum((x - mean) ** 2 for x in draws) / (n - 1) / n)
         return n, mean, mean - half, mean + half
 
     def margin(self, leader: Row, other: Row) -> tuple[float, str]:
         """The difference of the means of two configurations that luck explains, and where the s.d. is from."""
         if self.degrees >= 3:
-            sd, factor = self.sd, t95(self.degrees)
+            sd, factor = self.sd, student_t(0.975, self.degrees)
             source = f"seed s.d. {sd:.4f}, measured with {self.degrees} degrees of freedom"
         else:
             sd, factor = self._assumed(leader), 1.96
@@ -267,11 +267,6 @@ class Seeds:
         return _SPREAD * math.sqrt(p * (1 - p) / phonemes)
 
 
-def t95(degrees: int) -> float:
-    """The 97.5% point of Student's t, within 0.003."""
-    return _T95[degrees - 1] if degrees <= len(_T95) else 1.96 + 2.4 / degrees + 2.8 / degrees**2
-
-
 def varying(trials: pa.Table) -> list[str]:
     """The configuration columns that tell these trials apart.
 
@@ -315,8 +310,7 @@ def _filtered(results_dir: str | Path, studies: Sequence[str] | None, trials: pa
 def _known(name: str, names: Sequence[str], what: str) -> str:
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "tuner query --schema lists them"
+    hint = nearest_or(name, names, "tuner query --schema lists them", cutoff=0.5)
     raise InputError(f"{what}: there is no column {name!r}; {hint}")
 
 

@@ -7,7 +7,6 @@ files, extensions or Python's variables, for the tables are handed to it in memo
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from results.store.columns import COLUMNS, TABLES
 from results.store.replay import clean_text, schema
 from results.store.tables import Source, load_tables, open_parquet, open_sources, stack
 from search_spaces.errors import InputError
+from search_spaces.wording import nearest_or
 
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "json_each", "json_tree"}
@@ -176,13 +176,11 @@ def _explain(what: str, error: BaseException, connection: duckdb.DuckDBPyConnect
         return f"{what}: files and extensions are out of reach; {_ONLY_READS}"
     missing = re.search(r'(?:Referenced column|column named|Referenced table) "([^"]+)"', text)
     if missing:
-        near = difflib.get_close_matches(missing[1].lower(), _names(connection), n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else "tuner query --schema lists them"
+        hint = nearest_or(missing[1].lower(), _names(connection), "tuner query --schema lists them", 0.5)
         return f"{what}: there is no column {missing[1]!r}; {hint}"
     table = re.search(r"Table with name (.+?) does not exist", text)
     if table:
-        near = difflib.get_close_matches(table[1].lower(), TABLES, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"the tables are {', '.join(TABLES)}"
+        hint = nearest_or(table[1].lower(), TABLES, f"the tables are {', '.join(TABLES)}", 0.5)
         return f"{what}: there is no table {table[1]!r}; {hint}"
     return f"{what}: {text.splitlines()[0]}"
 

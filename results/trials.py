@@ -5,7 +5,6 @@ A trial is named `STUDY/TRIAL`: the trial's number, or the name of the run that 
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import tempfile
@@ -19,6 +18,7 @@ from results.store.paths import StudyPaths, find_studies
 from results.store.tables import load_tables
 from search_spaces import InputError, Run, RunConfig, Space, load_run
 from search_spaces.parsing.settings import InvalidSettings, merge, nested, validate
+from search_spaces.wording import did_you_mean
 from search_spaces.writing import run_text
 
 
@@ -182,9 +182,8 @@ def _number(rows: Sequence[Mapping[str, Any]], study: str, trial: str) -> int:
         return found
     if not rows:
         raise InputError(f"{visible(study)}: the study has no trials yet")
-    near = difflib.get_close_matches(trial, names, n=1) if names else []
     last = max(numbers.values())
-    hint = f"did you mean {visible(near[0])}? " if near else ""
+    hint = did_you_mean(trial, map(visible, names))
     raise InputError(f"{visible(study)}: there is no trial {trial!r}; {hint}the trials are 0 to {last}")
 
 

@@ -10,10 +10,22 @@ from typing import Any
 _LOOKS_TYPED = re.compile(r"^\s*([-+.]?[0-9].*|true|false|null|~)\s*$", re.IGNORECASE)
 
 
+def nearest(word: str, options: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The option most like `word`; None where none is as alike as `cutoff` (0 to 1)."""
+    near = difflib.get_close_matches(word, list(options), n=1, cutoff=cutoff)
+    return near[0] if near else None
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """`did you mean X? ` for the nearest option, or nothing where none is near."""
-    near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
-    return f"did you mean {near[0]}? " if near else ""
+    near = nearest(word, options)
+    return f"did you mean {near}? " if near else ""
+
+
+def nearest_or(word: str, options: Iterable[str], otherwise: str, cutoff: float = 0.6) -> str:
+    """`did you mean X?` for the nearest option, or `otherwise` where none is near."""
+    near = nearest(word, options, cutoff)
+    return f"did you mean {near}?" if near else otherwise
 
 
 def show(value: Any) -> str:

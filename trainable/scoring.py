@@ -20,6 +20,7 @@ from rapidfuzz.distance import Levenshtein
 from search_spaces.errors import InputError
 from trainable import checkpoint
 from trainable.beam import beam_search
+from trainable.bootstrap import DRAWS, interval, resamples
 from trainable.data.batches import Loader
 from trainable.data.dataset import Dataset, Split
 from trainable.decoding import greedy, per, utterance_per
@@ -28,8 +29,6 @@ from trainable.loop import autocast_for, choose_device
 from trainable.model import Decoder
 
 DECODERS = ("greedy", "beam")
-DRAWS = 2000
-"""Bootstrap samples."""
 SILENCE = "SIL"
 
 
@@ -157,11 +156,8 @@ class Score:
 
     def interval(self, seed: int = 0, draws: int = DRAWS) -> tuple[float, float]:
         """95% interval of the corpus PER: bootstrap over utterances, percentiles (Efron 1979; Bisani & Ney 2004)."""
-        rng = np.random.default_rng(seed)
-        chosen = rng.integers(0, len(self.lengths), size=(draws, len(self.lengths)))
-        values = self.errors[chosen].sum(axis=1) / self.lengths[chosen].sum(axis=1)
-        low, high = np.quantile(values, (0.025, 0.975))
-        return float(low), float(high)
+        chosen = resamples(len(self.lengths), seed, draws)
+        return interval(self.errors[chosen].sum(axis=1) / self.lengths[chosen].sum(axis=1))
 
     def part(self, which: np.ndarray) -> Score:
         """The score of the utterances that `which`, bool [n], selects."""

@@ -18,8 +18,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from results.best import PUBLISHED_PHONEMES, t95
+from results.best import PUBLISHED_PHONEMES
 from results.output import format_value
+from results.statistics import student_t
 from results.store.replay import schema
 from results.store.tables import load_tables
 
@@ -203,7 +204,7 @@ class History:
 
     def compare(self, before: Row, after: Row) -> Comparison:
         """Two trials that have a PER."""
-        factor = t95(self.degrees) if self.measured else 1.96
+        factor = student_t(0.975, self.degrees) if self.measured else 1.96
         variances = [self.seed_sd(row) ** 2 / len(self.draws(row)) for row in (before, after)]
         return Comparison(before, after, self.value(after) - self.value(before), factor * math.sqrt(sum(variances)))
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from results.store.paths import StudyPaths
+from search_spaces.common.processes import is_alive
 from search_spaces.errors import InputError
 
 BEAT_SECONDS = 2.0
@@ -283,13 +284,7 @@ def _process_lives(holder: dict[str, Any]) -> bool:
     pid = holder.get("pid")
     if not isinstance(pid, int):
         return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return holder.get("born") in (None, _born(pid))
+    return is_alive(pid) and holder.get("born") in (None, _born(pid))
 
 
 def _is_seen_beating(study_dir: Path, stale: float) -> bool:

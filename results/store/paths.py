@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from results.store.columns import TABLES
 from search_spaces.common.trial_paths import TrialPaths
 from search_spaces.errors import InputError
+from search_spaces.wording import nearest_or
 
 RESULTS = Path("results") / "studies"
 """Where studies lie unless --results or TUNER_RESULTS says otherwise."""
@@ -107,8 +107,7 @@ def find_studies(results_dir: str | Path, studies: Sequence[str] | None = None) 
     problems = []
     for study in dict.fromkeys(studies):
         if study not in found:
-            near = difflib.get_close_matches(study, found, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(found)}"
+            hint = nearest_or(study, found, f"there are: {', '.join(found)}")
             problems.append(f"{root}: there is no study {study!r}; {hint}")
     if problems:
         raise InputError(problems)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from search_spaces.config import SECTIONS, RunConfig
-from search_spaces.wording import did_you_mean, either, not_allowed, show
+from search_spaces.wording import did_you_mean, either, nearest, not_allowed, show
 
 Problem = tuple[str, str]
 """A dotted path and what is wrong there."""
@@ -62,12 +61,8 @@ def _nearest_path(path: str) -> str:
     section, _, key = path.rpartition(".")
     in_section = [p for p in all_paths() if p.startswith(f"{section}.")]
     same_key = [p for p in all_paths() if p.endswith(f".{key}")]
-    near = (
-        difflib.get_close_matches(path, in_section, n=1, cutoff=0.7)
-        or same_key
-        or difflib.get_close_matches(path, all_paths(), n=1, cutoff=0.6)
-    )
-    return f"did you mean {near[0]}?" if near else ""
+    near = nearest(path, in_section, cutoff=0.7) or next(iter(same_key), None) or nearest(path, all_paths())
+    return f"did you mean {near}?" if near else ""
 
 
 @cache

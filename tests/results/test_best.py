@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from results.best import best, short_headers, t95, varying
+from results.best import best, short_headers, varying
 from search_spaces.errors import InputError
 
 
@@ -132,7 +132,7 @@ def test_seeds_give_an_interval(tmp_path: Path, studies: Any) -> None:
     draws = [0.20, 0.22, 0.21, 0.23]
     studies.write_log(tmp_path / "a", seeded(studies, {0.01: draws, 0.02: [0.4]}))
     rows = best(tmp_path).table.to_pylist()
-    half = 3.182 * statistics.stdev(draws) / math.sqrt(4)
+    half = 3.182446 * statistics.stdev(draws) / math.sqrt(4)
     for row in rows[:4]:
         assert row["seeds"] == 4
         assert row["mean"] == pytest.approx(0.215)
@@ -236,21 +236,3 @@ def test_short_headers_stay_unambiguous() -> None:
         "schedule_peak_lr": "peak_lr",
         "data_seed": "data_seed",
     }
-
-
-def test_student_t() -> None:
-    """The 97.5% point of Student's t agrees with published tables within 0.003."""
-    table = {
-        1: 12.706,
-        2: 4.303,
-        4: 2.776,
-        10: 2.228,
-        15: 2.131,
-        16: 2.120,
-        20: 2.086,
-        30: 2.042,
-        60: 2.000,
-        10**6: 1.960,
-    }
-    for degrees, value in table.items():
-        assert t95(degrees) == pytest.approx(value, abs=0.003)

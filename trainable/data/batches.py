@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from search_spaces.config import RunConfig
-from trainable.data.dataset import Split
+from trainable.data.dataset import Split, bins_needed
 
 PASS, CUT, STEP, AUGMENT, WEIGHTS = range(5)
 """What random numbers are for: streams of one seed."""
@@ -49,14 +49,6 @@ def room_on_card(device: torch.device) -> float:
 def derive_seed(seed: int, stream: int, number: int) -> int:
     """A 63-bit seed for item `number` of a stream; streams and items are independent of one another."""
     return int(np.random.SeedSequence([seed, stream, number]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def bins_needed(split: Split, kernel: int, stride: int) -> np.ndarray:
-    """Fewest bins in which CTC can align each utterance's label: int64 [n], `kernel` for an empty label."""
-    same = np.concatenate([[0, 0], np.cumsum(split.labels[1:] == split.labels[:-1])])
-    first, last = split.label_start[:-1], split.label_start[1:]
-    repeats = np.where(last > first, same[last] - same[np.minimum(first + 1, len(split.labels))], 0)
-    return np.asarray(kernel + stride * np.maximum(last - first + repeats - 1, 0))
 
 
 def plan_pass(bins: np.ndarray, batch_size: int, bucket_batches: int, seed: int, number: int) -> list[np.ndarray]:

@@ -40,6 +40,7 @@ __all__ = [
     "Dataset",
     "DatasetWriter",
     "Split",
+    "bins_needed",
     "check_features",
     "check_trainable",
     "infeasible",
@@ -271,17 +272,21 @@ def _split(table: pa.Table, matrix: np.ndarray, name: str) -> Split:
 
 
 def infeasible(split: Split, kernel: int, stride: int) -> np.ndarray:
-    """Which utterances CTC cannot align: bool [n].
+    """Which utterances CTC cannot align: bool [n]."""
+    return np.asarray(split.bins < bins_needed(split, kernel, stride))
+
+
+def bins_needed(split: Split, kernel: int, stride: int) -> np.ndarray:
+    """Fewest bins in which CTC can align each utterance's label: int64 [n], `kernel` for an empty label.
 
     The decoder makes `(bins - kernel) // stride + 1` frames, none where an utterance is shorter than `kernel` bins. CTC
     needs a frame for each label and a blank between two equal neighbours (Graves et al. 2006).
     """
-    frames = np.where(split.bins < kernel, 0, (split.bins - kernel) // stride + 1)
     # same[j]: equal neighbours among the first j labels; a pair that spans two utterances must not count.
     same = np.concatenate([[0, 0], np.cumsum(split.labels[1:] == split.labels[:-1])])
     first, last = split.label_start[:-1], split.label_start[1:]
     repeats = np.where(last > first, same[last] - same[np.minimum(first + 1, len(split.labels))], 0)
-    return np.asarray((frames < split.label_lengths + repeats) | (frames == 0))
+    return np.asarray(kernel + stride * np.maximum(last - first + repeats - 1, 0))
 
 
 def check_trainable(config: RunConfig, dataset: Dataset) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from search_spaces.common.processes import is_alive
 from search_spaces.errors import InputError
 from trainable.data.phonemes import CLASSES
 from trainable.data.stamps import remember, stamp_of
@@ -261,18 +262,8 @@ def _remove_abandoned(path: Path) -> None:
     ours = re.compile(re.escape(f".{path.name}.{socket.gethostname()}.") + r"(\d+)\.partial")
     for folder in path.parent.glob(".*.partial"):
         match = ours.fullmatch(folder.name)
-        if match and not _alive(int(match[1])):
+        if match and not is_alive(int(match[1])):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 @contextmanager

@@ -7,7 +7,6 @@ that).
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from results.store.replay import schema
 from results.store.tables import load_tables
 from results.trials import find_space
 from search_spaces import InputError, Space
+from search_spaces.wording import nearest
 
 Row = dict[str, Any]
 
@@ -109,8 +109,8 @@ def _column(name: str, columns: Sequence[str], study: str) -> str:
     if column in settings:
         return column
     ends = [other for other in settings if other.split("_", 1)[-1] == column]
-    near = ends or difflib.get_close_matches(column, settings, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0].replace('_', '.', 1)}?" if near else "tuner importance lists what was searched"
+    near = ends[0] if ends else nearest(column, settings, cutoff=0.5)
+    hint = f"did you mean {near.replace('_', '.', 1)}?" if near else "tuner importance lists what was searched"
     raise InputError(f"{study}: there is no setting {name!r}; {hint}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from results.store.paths import StudyPaths
 from results.store.tables import load_tables
 from search_spaces import InputError, RunConfig, diff, flatten, load_run, to_dict
 from search_spaces.lineage import LINEAGE, shrink
+from search_spaces.wording import nearest_or
 from trainable.data.dataset import check_trainable
 
 FOR_PROGRAMS = ("from", "last_per", "batches", "status")
@@ -80,10 +80,8 @@ def _names(names: list[str]) -> str:
 def _chosen(only: Sequence[str]) -> list[str]:
     unknown = [name for name in only if name not in LINEAGE]
     if unknown:
-        near = {name: difflib.get_close_matches(name, LINEAGE, 1) for name in unknown}
         raise InputError(
-            f"--only: {name} is not one of the recorded runs; "
-            + (f"did you mean {near[name][0]}?" if near[name] else "'tuner runs' lists them")
+            f"--only: {name} is not one of the recorded runs; " + nearest_or(name, LINEAGE, "'tuner runs' lists them")
             for name in unknown
         )
     return [name for name in LINEAGE if not only or name in only]

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from trainable.bootstrap import interval, resamples
 from tuner.simulation.curves import Bank, Row, Run, check_rule
 from tuner.simulation.simulate import MemoryLog, TableStudy, plan_entry, study_settings
 from tuner.study.study import Job
@@ -216,8 +217,7 @@ def _spearman(values: Sequence[Value], ends: Sequence[Value]) -> dict[str, float
     # Lexicographic pairs to numbers: only their order matters.
     places, last = _places(values), _places(ends)
     pair = np.array([[places[value] for value in values], [last[end] for end in ends]])
-    picks = np.random.default_rng(0).integers(len(values), size=(_DRAWS, len(values)))
-    picks = np.vstack([np.arange(len(values)), picks])
+    picks = np.vstack([np.arange(len(values)), resamples(len(values), draws=_DRAWS)])
     left, right = (np.array([_ranks(drawn) for drawn in side[picks]]) for side in pair)
     left, right = left - left.mean(axis=1, keepdims=True), right - right.mean(axis=1, keepdims=True)
     scale = np.sqrt((left**2).sum(axis=1) * (right**2).sum(axis=1))
@@ -226,8 +226,8 @@ def _spearman(values: Sequence[Value], ends: Sequence[Value]) -> dict[str, float
     if not math.isfinite(found[0]):
         return nothing
     drawn = found[1:][np.isfinite(found[1:])]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {"spearman": float(found[0]), "low": float(low), "high": float(high)}
+    low, high = interval(drawn)
+    return {"spearman": float(found[0]), "low": low, "high": high}
 
 
 def _ranks(places: np.ndarray) -> np.ndarray:

@@ -12,27 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from trainable.bootstrap import band, interval, resamples
 from tuner.simulation.curves import Bank
 from tuner.simulation.simulate import BATCHES, BEST, Search
 
 WITHIN = (0.02, 0.05)
 """How near to the bank's best PER is near enough, as a share of it."""
-_DRAWS = 2000
 
 
 def bootstrap(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval of the mean over repeats; deterministic."""
     sample = np.asarray(values, dtype=np.float64)
-    low, high = np.quantile(sample[_picks(len(sample))].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
+    return interval(sample[resamples(len(sample))].mean(axis=1))
 
 
 def bootstrap_ratio(values: Sequence[float] | np.ndarray, base: Sequence[float] | np.ndarray) -> tuple[float, float]:
     """The 95 % percentile interval of mean(values) / mean(base), the repeats drawn in pairs; deterministic."""
     over, under = np.asarray(values, dtype=np.float64), np.asarray(base, dtype=np.float64)
-    picks = _picks(len(over))
-    low, high = np.quantile(over[picks].mean(axis=1) / under[picks].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
+    picks = resamples(len(over))
+    return interval(over[picks].mean(axis=1) / under[picks].mean(axis=1))
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
@@ -91,16 +89,10 @@ def regret_curve(bank: Bank, searches: Sequence[Search], base: Sequence[Search],
     for index, (search, whole) in enumerate(zip(searches, base, strict=True)):
         at = np.searchsorted(search.trace[:, BATCHES], shares * whole.spent, side="right") - 1
         curves[index] = search.trace[np.maximum(at, 0), BEST] - bank.best_per
-    means = curves[_picks(len(searches))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975], axis=0)
+    low, high = band(curves[resamples(len(searches))].mean(axis=1))
     return np.column_stack([shares, curves.mean(axis=0), low, high])
 
 
 def _mean(name: str, values: np.ndarray) -> dict[str, float]:
     low, high = bootstrap(values)
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
-
-
-def _picks(count: int) -> np.ndarray:
-    """int [draws, count]: the repeats of each bootstrap sample, the same for all that have as many."""
-    return np.random.default_rng(0).integers(count, size=(_DRAWS, count))

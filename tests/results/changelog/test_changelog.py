@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from results.changelog.effects import _quantile, effects
+from results.changelog.effects import effects
 from results.changelog.findings import findings
 from results.changelog.history import History
 from results.changelog.page import changelog, md, write_page
@@ -330,15 +330,6 @@ def test_settings_that_do_nothing_are_rarely_anything_but_ties(history):
         assert len(found) == 4
         wrong += any(effect.verdict != "tie" for effect in found)
     assert wrong <= 4
-
-
-@pytest.mark.parametrize(
-    ("p", "degrees", "quantile"),
-    [(0.975, 5, 2.5706), (0.975, 30, 2.0423), (0.995, 10, 3.1693), (0.9975, 5, 4.7733), (0.999, 20, 3.5518)],
-)
-def test_students_t(p, degrees, quantile):
-    """The quantiles agree with the tables to 3%."""
-    assert _quantile(p, degrees) == pytest.approx(quantile, rel=0.03)
 
 
 def test_settings_that_change_together_are_one_contrast(history):
