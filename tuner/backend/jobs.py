@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.redact import redacted, secrets_of
 from tuner.backend import cluster
 
 FOLLOW_SECONDS = 1.0
@@ -28,11 +29,12 @@ PATHS = ("--data", "--results")
 """Options whose values are folders that the cluster sees."""
 
 
-def command_line(arguments: Sequence[str], options: Sequence[str], results: Path) -> tuple[list[str], Path | None]:
+def command_line(arguments: Sequence[str], options: Sequence[str], results: str) -> tuple[list[str], Path | None]:
     """The arguments for the cluster, and the folder whose YAML files must travel along (None if there are none).
 
-    Folders become absolute; `results` is added where no --results was given, "--address auto" if the command knows
-    --address, as its `options` say. Raises InputError for files of several folders, and for an --address.
+    Folders become absolute, URIs (s3://..., file://...) stay as they are; `results` is added where no --results was
+    given, "--address auto" if the command knows --address, as its `options` say. Raises InputError for files of several
+    folders, for an --address, and for a URI with a key in it.
     """
     done: list[str] = []
     folders: set[Path] = set()
@@ -43,7 +45,7 @@ def command_line(arguments: Sequence[str], options: Sequence[str], results: Path
             raise InputError("--address after '--': the job runs on the cluster it is sent to; leave it out there")
         if name in PATHS:
             value = value if equals else next(given, "")
-            done += [name, str(Path(value).absolute())]
+            done += [name, _there(name, value)]
         elif argument.endswith((".yaml", ".yml")) and Path(argument).is_file():
             folders.add(Path(argument).absolute().parent)
             done.append(Path(argument).name)
@@ -52,10 +54,22 @@ def command_line(arguments: Sequence[str], options: Sequence[str], results: Path
     if len(folders) > 1:
         raise InputError(f"{', '.join(map(str, sorted(folders)))}: put the files of one search into one folder")
     if "--results" not in done and "--results" in options:
-        done += ["--results", str(results.absolute())]
+        done += ["--results", _there("--results", results)]
     if "--address" in options:
         done += ["--address", "auto"]
     return done, next(iter(folders), None)
+
+
+def _there(option: str, value: str) -> str:
+    """A folder or URI as the cluster is to read it."""
+    if "://" not in value:
+        return str(Path(value).absolute())
+    if secrets_of(value):
+        raise InputError(
+            f"{option} {redacted(value)}: a job's command line can be read by everybody on the cluster; leave the key "
+            "out, and give it to the head by its SDK's environment variables or files (~/.aws/credentials)"
+        )
+    return value
 
 
 def connect(address: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 import click
 
@@ -34,7 +33,7 @@ def submit(context: click.Context, address: str, python: str, no_wait: bool, arg
     allowed = sorted(name for name, options in runs.items() if "--address" in options)
     if arguments[0] not in allowed:
         raise click.UsageError(f"{arguments[0]!r} is not allowed after '--'; give {', '.join(allowed)}")
-    line, files = jobs.command_line(arguments, sorted(runs[arguments[0]]), Path(_results()))
+    line, files = jobs.command_line(arguments, sorted(runs[arguments[0]]), _results())
     client = jobs.connect(address)
     job = jobs.send(client, line, files, python)
     name = line[line.index("--study") + 1] if "--study" in line else line[1] if line[0] == "resume" else "STUDY"

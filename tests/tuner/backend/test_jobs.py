@@ -23,14 +23,31 @@ SEARCH = ["--address", "--data", "--results", "--trials", "--study"]
 def test_folders_are_made_absolute_and_the_cluster_is_joined(tmp_path, monkeypatch):
     """What is relative here is meant as here; results and address are added; other arguments stay as they are."""
     monkeypatch.chdir(tmp_path)
-    line, files = jobs.command_line(["search", "small", "--data", "an4", "--trials", "3"], SEARCH, Path("results"))
+    line, files = jobs.command_line(["search", "small", "--data", "an4", "--trials", "3"], SEARCH, "results")
     assert line == [
         "search", "small", "--data", f"{tmp_path}/an4", "--trials", "3", "--results", f"{tmp_path}/results",
         "--address", "auto",
     ]  # fmt: skip
     assert files is None
-    line, _ = jobs.command_line(["search", "small", "--data=/d", "--results=r"], SEARCH, Path("results"))
+    line, _ = jobs.command_line(["search", "small", "--data=/d", "--results=r"], SEARCH, "results")
     assert line == ["search", "small", "--data", "/d", "--results", f"{tmp_path}/r", "--address", "auto"]
+
+
+@pytest.mark.parametrize("uri", ["s3://b/p", "gs://b/p?scheme=http", "file:///shared/studies", "abfss://c@a/p"])
+def test_stores_are_left_alone(uri):
+    """A URI is no path of this machine, however it is given: --results, --results=, --data, or TUNER_RESULTS."""
+    for given in (["--results", uri], [f"--results={uri}"], []):
+        line, _ = jobs.command_line(["search", "small", "--data", uri, *given], SEARCH, uri)
+        assert line[:4] == ["search", "small", "--data", uri]
+        assert line[line.index("--results") + 1] == uri
+    assert (line.count("--results"), line.count(uri)) == (1, 2)
+
+
+def test_a_key_in_a_uri_is_not_sent():
+    """Everybody on a cluster reads a job's command line: a key in it is refused, and not said again."""
+    with pytest.raises(InputError, match="give it to the head by its SDK's environment") as error:
+        jobs.command_line(["search", "small"], SEARCH, "s3://AKIAKEY:topsecret@bucket/p")
+    assert "topsecret" not in str(error.value)
 
 
 def test_a_space_file_travels_with_those_beside_it(tmp_path):
@@ -38,7 +55,7 @@ def test_a_space_file_travels_with_those_beside_it(tmp_path):
     for name in ("a/space.yaml", "a/base.yaml", "a/data.npy", "b/other.yaml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
-    line, files = jobs.command_line(["search", f"{tmp_path}/a/space.yaml"], SEARCH, Path("r"))
+    line, files = jobs.command_line(["search", f"{tmp_path}/a/space.yaml"], SEARCH, "r")
     assert line[:2] == ["search", "space.yaml"] and files == tmp_path / "a"
     sent = {}
 
@@ -50,7 +67,7 @@ def test_a_space_file_travels_with_those_beside_it(tmp_path):
     assert sent["files"] == ["base.yaml", "space.yaml"]
     assert sent["entrypoint"].startswith("/venv/bin/python -m tuner search space.yaml ")
     with pytest.raises(InputError, match="into one folder"):
-        jobs.command_line(["search", f"{tmp_path}/a/space.yaml", f"{tmp_path}/b/other.yaml"], SEARCH, Path("r"))
+        jobs.command_line(["search", f"{tmp_path}/a/space.yaml", f"{tmp_path}/b/other.yaml"], SEARCH, "r")
 
 
 def test_the_log_is_shown_as_it_grows():
