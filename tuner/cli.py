@@ -7,6 +7,7 @@ Exit status: 0 done, 1 a job failed, 2 usage or input, 130 Ctrl-C.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -107,8 +108,9 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as leave:
         status = leave.exit_code
     except click.ClickException as error:
-        error.message = redacted(error.message)
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        print(redacted(said.getvalue()), end="", file=sys.stderr)
         status = error.exit_code
     except InputError as error:
         _fail(error.problems, debug)
