@@ -100,11 +100,11 @@ def render(
 def write(table: pa.Table | Sheet, path: str | Path, format: str | None = None) -> None:
     """Write the table to a file, made beside it and renamed, so that no half file is ever seen.
 
-    The format is one of `FILE_FORMATS`; without it, the file's ending decides. Raises `InputError` for an unknown one
-    and for a place that cannot be written.
+    The format is one of `FILE_FORMATS`; without it, the file's ending decides (a device that has none gets a table).
+    Raises `InputError` for an unknown one and for a place that cannot be written.
     """
     path = Path(path)
-    chosen = format or _SUFFIXES.get(path.suffix.lower())
+    chosen = format or _SUFFIXES.get(path.suffix.lower()) or ("table" if atomic.is_stream(path) else None)
     if chosen not in FILE_FORMATS:
         given = repr(format) if format else f"the ending of {path.name!r}"
         raise InputError(f"format: {given} is not allowed; choose {', '.join(FILE_FORMATS)}")

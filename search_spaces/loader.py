@@ -19,6 +19,7 @@ from search_spaces.errors import InputError
 from search_spaces.parsing.fields import problems_of, unknown_path
 from search_spaces.parsing.settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate
 from search_spaces.parsing.yaml_file import find_file, parse_value, read_yaml, shipped_names
+from search_spaces.wording import show
 
 RUNS = Path(__file__).parent / "runs"
 
@@ -190,7 +191,7 @@ def _parse_overrides(overrides: Iterable[str]) -> tuple[dict[str, tuple[Any, str
     changes, problems = {}, []
     for text in overrides:
         path, equals, raw = text.partition("=")
-        label, path = f"--set {text}", path.strip()
+        label, path = f"--set {show(text)}", path.strip()
         if not equals or not raw.strip():
             problems.append(f"{label}: has no value; write it as section.key=value, null for none")
         elif reason := unknown_path(path):

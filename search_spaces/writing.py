@@ -91,9 +91,11 @@ def write_text(path: Path, text: str, *, force: bool = False) -> None:
     atomic.write(path, text, advice="choose another --out")
 
 
-def refuse_existing(path: Path, force: bool = False) -> None:
-    """InputError if `path` is taken, or its folder does not exist."""
+def refuse_existing(path: Path, force: bool = False, option: str = "--out") -> None:
+    """InputError if `path` is taken (a device or a pipe is not: it is written to), or its folder does not exist."""
     if (path.exists() or path.is_symlink()) and not (force or atomic.is_stream(path)):
-        raise InputError(f"{path}: exists; choose another --out, or replace it by --force")
+        raise InputError(f"{path}: exists; choose another {option}, or replace it by --force")
     if not path.resolve().parent.is_dir():
-        raise InputError(f"{path}: the folder {path.resolve().parent} does not exist; make it, or choose another --out")
+        raise InputError(
+            f"{path}: the folder {path.resolve().parent} does not exist; make it, or choose another {option}"
+        )

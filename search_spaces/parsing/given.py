@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError, create_model
 from search_spaces.errors import InputError
 from search_spaces.parsing.fields import problems_of
 from search_spaces.parsing.yaml_file import parse_value
+from search_spaces.wording import show
 
 
 def parse_settings(text: str, union: Any, name: str) -> dict[str, Any]:
@@ -32,7 +33,9 @@ def parse_settings(text: str, union: Any, name: str) -> dict[str, Any]:
     except InputError:
         raise
     except ValueError:
-        raise InputError(f"--{name} {text}: cannot be read; give a kind, then key=value, with spaces between") from None
+        raise InputError(
+            f"--{name} {show(text)}: cannot be read; give a kind, then key=value, with spaces between"
+        ) from None
     fields: dict[str, Any] = {name: (union, ...)}
     model = create_model("_Given", **fields)
     try:

@@ -228,7 +228,7 @@ def write_dataset(
     """
     path = Path(path).resolve()
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise InputError(f"{path}: exists already; give another folder, or remove this one first")
+        raise InputError(f"{path}: exists already; choose another --out")
     if not (np.isfinite(bin_ms) and bin_ms > 0):
         raise InputError(f"bin_ms: {bin_ms} is not allowed; give the width of a bin in milliseconds, above 0")
     new_parents = [parent for parent in path.parents if not parent.exists()]

@@ -27,10 +27,8 @@ def plot_data(dataset: Dataset, out: Path, session: str | None = None, utterance
     `session` defaults to that of the utterance, or the first; `utterance` is its number in the data folder and defaults
     to the session's first labelled one. Raises `InputError` where they do not exist or do not belong together.
     """
-    if out.suffix.removeprefix(".").lower() not in ENDINGS:
+    if _ending(out) not in ENDINGS:
         raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .png, .svg or .pdf")
-    if not out.resolve().parent.is_dir():
-        raise InputError(f"{out}: the folder {out.resolve().parent} does not exist; make it, or choose another --out")
     split, row = _choose(dataset, session, utterance)
     session = dataset.days[int(split.day[row])]
     figure = Figure(figsize=(13, 10.5), layout="constrained")
@@ -177,7 +175,11 @@ def _draw_lengths(axes: Axes, dataset: Dataset, session: str, what: str, scale: 
     axes.legend(frameon=False, fontsize=8.5)
 
 
+def _ending(out: Path) -> str:
+    return out.suffix.removeprefix(".").lower() or ("png" if atomic.is_stream(out) else "")
+
+
 def _write(figure: Figure, out: Path) -> None:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=out.suffix.removeprefix(".").lower(), dpi=130)
+    figure.savefig(buffer, format=_ending(out), dpi=130)
     atomic.write(out, buffer.getvalue(), advice="choose another --out")

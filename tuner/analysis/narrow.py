@@ -16,6 +16,7 @@ Whatever exists only under a dropped choice goes with it.
 from __future__ import annotations
 
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 
 from results.trials import read_log
 from search_spaces import InputError, Space, flatten, load_run, load_space
+from search_spaces.common import atomic
 from search_spaces.parsing.fields import refusal
 from search_spaces.parsing.settings import merge, nested, same, value_at
 from search_spaces.space import Dimension
@@ -239,6 +241,11 @@ def write_space(
     Its start point is the study's best trial. A base run that is no longer found where the study had it is written
     beside `out`. Raises `InputError` as `narrow` does, and for an `out` that is taken or out of reach.
     """
+    if atomic.is_stream(out):  # nothing can be read back from there, or lie beside it
+        with tempfile.TemporaryDirectory() as folder:
+            space, changes, (made, *_) = write_space(results_dir, study, Path(folder) / f"{study}-narrow.yaml", keep)
+            atomic.write(out, made.read_bytes(), advice="choose another --out")
+        return space, changes, [out]
     refuse_existing(out, force)
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .yaml")

@@ -29,12 +29,10 @@ POINTS = 2000
 
 
 def check_out(out: Path) -> str:
-    """The ending of a picture's file; raises InputError if it is none of `ENDINGS` or the folder does not exist."""
-    ending = out.suffix.removeprefix(".").lower()
+    """The ending of a picture's file, png for a device or a pipe; raises InputError if it is none of `ENDINGS`."""
+    ending = out.suffix.removeprefix(".").lower() or ("png" if atomic.is_stream(out) else "")
     if ending not in ENDINGS:
         raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .png, .svg or .html")
-    if not out.resolve().parent.is_dir():
-        raise InputError(f"{out}: the folder {out.resolve().parent} does not exist; make it, or choose another --out")
     return ending
 
 

@@ -227,11 +227,9 @@ def _distribution(values: list[Any]) -> BaseDistribution:
 def save(folder: Path, path: Path) -> int:
     """Write the study in `folder` as an Optuna SQLite file, whole or not at all; returns the number of trials.
 
-    `optuna.load_study(study_name=..., storage="sqlite:///PATH")` opens it. Raises InputError if the file exists or
-    cannot be written.
+    `optuna.load_study(study_name=..., storage="sqlite:///PATH")` opens it. Raises InputError if the file cannot be
+    written.
     """
-    if path.exists():
-        raise InputError(f"{path}: exists; choose another name, or remove it first")
     memory = optuna.storages.InMemoryStorage()
     mirror = Mirror(memory, scan_events(StudyPaths(folder).log, []))
     with atomic.file(path, advice="choose another place") as temporary:

@@ -8,12 +8,12 @@ import click
 
 from results.changelog.page import changelog as page_of
 from results.changelog.page import write_page
-from tuner.commands.options import results_option
+from tuner.commands.options import out_option, results_option
 
 
 @click.command(epilog="Example: tuner changelog an4 --out changelog.md")
 @click.argument("study")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the page (Markdown) to this file.")
+@out_option("Write the page (Markdown) to this file.")
 @results_option
 def changelog(study: str, out: Path | None, results_dir: Path) -> None:
     """Write the changelog of STUDY: phases, what changed and what came of it, and what a hand-kept page misses."""

@@ -13,7 +13,7 @@ from trainable.data.dataset import open_dataset, summary
 from trainable.data.importers import import_dataset
 from trainable.data.synthetic import make_synthetic
 from tuner.analysis.data_picture import plot_data
-from tuner.commands.options import FiniteRange, json_option
+from tuner.commands.options import FiniteRange, json_option, out_option
 from tuner.commands.sections import NearestNames
 
 
@@ -185,13 +185,7 @@ def check(folder: Path, kernel: int, stride: int, form: str) -> None:
     type=click.IntRange(min=0),
     help="The utterance to draw, by its number [default: the session's first].",
 )
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("session.png"),
-    show_default=True,
-    help="File to write: .png, .svg or .pdf.",
-)
+@out_option("File to write: .png, .svg or .pdf.", default=Path("session.png"))
 def plot(folder: Path, session: str | None, utterance: int | None, out: Path) -> None:
     """Draw a session's features, an utterance with its phonemes, and the lengths of everything."""
     drawn = plot_data(open_dataset(folder), out, session, utterance)

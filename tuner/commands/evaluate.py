@@ -15,7 +15,7 @@ from results.output import Sheet, render
 from search_spaces import InputError
 from search_spaces.common import atomic
 from trainable.data.intact import open_intact
-from tuner.commands.options import data_option, json_option
+from tuner.commands.options import data_option, json_option, out_option
 
 TOP = 10
 
@@ -41,9 +41,7 @@ Examples:
 )
 @click.option("--beam", "width", type=click.IntRange(1, 1000), default=10, show_default=True, help="Prefixes kept.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Write the hypotheses here: .jsonl or .csv."
-)
+@out_option("Write the hypotheses here: .jsonl or .csv.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
 @json_option
 def evaluate(
@@ -104,10 +102,8 @@ def evaluate(
 
 
 def _check_out(out: Path) -> None:
-    if out.suffix not in (".jsonl", ".csv"):
+    if out.suffix not in (".jsonl", ".csv") and not atomic.is_stream(out):
         raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .jsonl or .csv")
-    if not out.resolve().parent.is_dir():
-        raise InputError(f"{out}: the folder {out.resolve().parent} does not exist; make it, or choose another --out")
 
 
 def _scores(
@@ -200,7 +196,7 @@ def _rows(part: Any, days: list[str], references: Any, hypotheses: Any, names: t
 
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:
-    if out.suffix == ".jsonl":
+    if out.suffix != ".csv":
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     else:
         buffer = io.StringIO()

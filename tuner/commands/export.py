@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from tuner.analysis.export import best_trial, export_tables, export_trial
-from tuner.commands.options import results_option
+from tuner.commands.options import out_option, results_option
 
 
 @click.command(
@@ -36,8 +36,7 @@ Examples:
     show_default=True,
     help="How --tables writes them: one DuckDB file, or a folder of three files.",
 )
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="File or folder to write.")
-@click.option("--force", is_flag=True, help="Replace an earlier export.")
+@out_option("File or folder to write.", required=True, folder=True, with_force=True)
 @results_option
 def export(
     studies: tuple[str, ...],

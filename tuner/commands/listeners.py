@@ -11,7 +11,7 @@ from tuner.callbacks.dashboard import serve
 from tuner.callbacks.loggers import replay
 from tuner.callbacks.mirror import save as write
 from tuner.commands.options import LOGGERS as KINDS
-from tuner.commands.options import results_option
+from tuner.commands.options import out_option, results_option
 
 
 @click.command("log", epilog="Example: tuner log an4 --to tensorboard --out /tmp/an4; tensorboard --logdir /tmp/an4")
@@ -41,20 +41,19 @@ def log(study: str, kind: str, out: Path, results_dir: Path) -> None:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 for any free one."
 )
-@click.option(
+@out_option(
+    "Serve nothing; write the study as an Optuna SQLite file, for the dashboard elsewhere or for Optuna itself.",
     "--save",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Serve nothing; write the study as an Optuna SQLite file, for the dashboard elsewhere or for Optuna itself.",
 )
 @results_option
-def dashboard(study: str, port: int, save: Path | None, results_dir: Path) -> None:
+def dashboard(study: str, port: int, out: Path | None, results_dir: Path) -> None:
     """Show STUDY in optuna-dashboard, on this machine; it follows a search that is running.
 
     The pages show a copy made from the study's log, so they cannot change the study. Needs the extra 'dashboard'.
     """
     (folder,) = find_studies(results_dir, [study])
-    if save is not None:
-        trials = write(folder, save)
-        click.echo(f"wrote {trials} trials to {save}; look at them with: optuna-dashboard sqlite:///{save}")
+    if out is not None:
+        trials = write(folder, out)
+        click.echo(f"wrote {trials} trials to {out}; look at them with: optuna-dashboard sqlite:///{out}")
         return
     serve(folder, port, lambda address: click.echo(f"{study} is at {address} (Ctrl-C ends it)"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from results.store.remote import working_folder
 from search_spaces import checkpoints
 from search_spaces.parsing.given import parse_settings
 from search_spaces.stopping import Stopping
+from search_spaces.writing import refuse_existing
 
 LOGGERS = ("tensorboard", "mlflow", "wandb")
 """Tools that runs can be written to (`tuner/callbacks/loggers.py`)."""
@@ -58,6 +60,58 @@ def results_option(function: Any) -> Any:
         show_envvar=True,
         help="Folder that holds the studies, or a store: s3://BUCKET/PREFIX, gs://...",
     )(function)
+
+
+def out_option(
+    text: str,
+    flag: str = "--out",
+    *,
+    default: Path | None = None,
+    required: bool = False,
+    folder: bool = False,
+    with_force: bool = False,
+) -> Callable[[Any], Any]:
+    """`flag` FILE with the help `text`, and --force: a file that exists is refused without it, before anything is done.
+
+    A device or a pipe (/dev/null, /dev/stdout) is no file to replace: it is written to. With `folder` a folder may be
+    given too; a command that replaces more than that one file gets `force`, by `with_force`.
+    """
+
+    def given(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+        if path is not None:
+            refuse_existing(path, context.meta[_FORCE], flag)
+        return path
+
+    def forced(context: click.Context, parameter: click.Parameter, force: bool) -> bool:
+        context.meta[_FORCE] = force
+        return force
+
+    def decorate(function: Any) -> Any:
+        out = click.option(
+            flag,
+            "out",
+            type=click.Path(path_type=Path, dir_okay=folder),
+            default=default,
+            show_default=default is not None,
+            required=required,
+            callback=given,
+            help=text,
+        )
+        replace = f"Replace what {flag} names if it exists."
+        force = click.option(
+            "--force", is_flag=True, is_eager=True, expose_value=with_force, callback=forced, help=replace
+        )
+        return out(force(function))
+
+    return decorate
+
+
+_FORCE = "tuner.force"
+
+
+def refuse_taken(path: Path) -> None:
+    """For a command that names its --out itself: what its `out_option` would have said of `path`."""
+    refuse_existing(path, click.get_current_context().meta[_FORCE])
 
 
 def format_option(function: Any) -> Any:

@@ -12,7 +12,7 @@ from results.query import query as run_query
 from results.schema import schema_rows
 from results.store.paths import find_studies
 from search_spaces import InputError
-from tuner.commands.options import results_option
+from tuner.commands.options import out_option, results_option
 
 
 @click.command(
@@ -36,10 +36,9 @@ Examples:
     type=click.Choice(FILE_FORMATS),
     help="How the rows are written [default: table, or as the ending of --out says]. Parquet needs --out.",
 )
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file, whole or not at all.")
-@click.option("--force", is_flag=True, help="Replace the file of --out if it exists.")
+@out_option("Write to this file, whole or not at all.")
 @results_option
-def query(sql: str | None, schema: bool, form: str | None, out: Path | None, force: bool, results_dir: Path) -> None:
+def query(sql: str | None, schema: bool, form: str | None, out: Path | None, results_dir: Path) -> None:
     """Run SQL (DuckDB's, read-only) over the tables studies, trials and epochs of every study.
 
     A search that is running is included up to its last event. docs/tables.md tells how to open the same tables with
@@ -49,8 +48,6 @@ def query(sql: str | None, schema: bool, form: str | None, out: Path | None, for
         raise click.UsageError('give a query, such as tuner query "select * from trials", or --schema')
     if form == "parquet" and out is None:
         raise click.UsageError("--format parquet needs --out FILE")
-    if out is not None and out.exists() and not force:
-        raise InputError(f"{out}: exists; choose another name, or replace it with --force")
     problems: list[str] = []
     found: Any = _schema(results_dir) if sql is None else run_query(results_dir, sql, problems=problems)
     for problem in problems:

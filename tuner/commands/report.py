@@ -8,7 +8,7 @@ import click
 
 from results.report import write
 from tuner.analysis.report import make_page, make_server
-from tuner.commands.options import results_option
+from tuner.commands.options import out_option, refuse_taken, results_option
 
 
 @click.command(
@@ -20,19 +20,13 @@ Examples:
 """
 )
 @click.argument("studies", nargs=-1, required=True)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("report.html"),
-    show_default=True,
-    help="File to write.",
-)
+@out_option("File to write [default: report.html].")
 @click.option("--serve", is_flag=True, help="Serve the page on this machine instead; it follows a running search.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8777, show_default=True, help="Port; 0 for any free one."
 )
 @results_option
-def report(studies: tuple[str, ...], out: Path, serve: bool, port: int, results_dir: Path) -> None:
+def report(studies: tuple[str, ...], out: Path | None, serve: bool, port: int, results_dir: Path) -> None:
     """Write one HTML page about STUDIES that opens offline, in any browser.
 
     It shows the best configurations, progress, learning curves with rungs and stops, what mattered, the schedules, the
@@ -44,5 +38,7 @@ def report(studies: tuple[str, ...], out: Path, serve: bool, port: int, results_
             click.echo(f"http://127.0.0.1:{server.server_port}/ shows {', '.join(names)}; Ctrl-C ends it")
             server.serve_forever()
         return
+    if out is None:
+        refuse_taken(out := Path("report.html"))
     size = write(out, make_page(results_dir, names))
     click.echo(f"wrote {out} ({size / 1e6:.1f} MB); open it in a browser")

@@ -15,7 +15,7 @@ from search_spaces import InputError, diff, load_run, run_names, to_dict
 from search_spaces.lineage import LINEAGE
 from search_spaces.writing import refuse_existing, write_text
 from tuner.analysis.pictures import plot_schedules
-from tuner.commands.options import format_option, results_option
+from tuner.commands.options import format_option, out_option, results_option
 from tuner.commands.sections import NearestNames
 
 
@@ -153,13 +153,7 @@ def diff_runs(a: str, b: str, form: str) -> None:
     "plot", epilog="Example: tuner runs plot run13_onecycle_safe run16_5 run18_long_sgdr_swa --out schedules.svg"
 )
 @click.argument("names", nargs=-1)
-@click.option(
-    "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("schedules.png"),
-    show_default=True,
-    help="Picture to write: .png, .svg or .html.",
-)
+@out_option("Picture to write: .png, .svg or .html.", default=Path("schedules.png"))
 def plot(names: tuple[str, ...], out: Path) -> None:
     """Draw the learning rate over the batches of runs NAMES (all recorded runs if none is named)."""
     configs = {name: load_run(name).config for name in names or LINEAGE}

@@ -16,7 +16,7 @@ from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import rule_text
 from tuner.analysis.pictures import check_out, plot_regret
-from tuner.commands.options import curves_options, format_option, parse_rule, results_option
+from tuner.commands.options import curves_options, format_option, out_option, parse_rule, results_option
 from tuner.simulation.curves import Bank, check_rule, read_curves
 from tuner.simulation.regret import regret_curve, summary
 from tuner.simulation.simulate import TABLE, Search, TablePoints
@@ -66,27 +66,27 @@ Examples:
 @click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Trials at once.")
 @click.option("--repeats", type=click.IntRange(min=2), default=50, show_default=True, help="Searches for each rule.")
 @click.option("--trials", type=click.IntRange(min=1), help="Trials of a search [default: all recorded runs].")
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Draw regret to .png, .svg or .html too.")
+@out_option("Draw regret to .png, .svg or .html too.", "--plot")
 @curves_options
 @format_option
 @results_option
-def simulate(source: str, form: str, picture: Path | None, **given: Any) -> None:
+def simulate(source: str, form: str, out: Path | None, **given: Any) -> None:
     """Run whole searches in virtual time over recorded curves, under the same loop as the real thing.
 
     The curves are those of a STUDY, or of a .csv or .parquet FILE (docs/curves.md). Every rule sees the same random
     orders of the same runs; "none" runs them all in full and is the measure. Batches count, those of probes too.
     """
-    if picture is not None:
-        check_out(picture)
+    if out is not None:
+        check_out(out)
     bank, rows, curves = _run(source, **given)
     if form in ("csv", "json"):
         click.echo(render(Sheet.of(rows), form), nl=False)
     else:
         click.echo(render(Sheet.of(map(_shown, rows)), form), nl=False)
     drawn = {name: regret_curve(bank, searches, base) for name, searches, base in curves}
-    if picture is not None:
-        plot_regret(drawn, picture, f"{bank.name}: regret of {given['repeats']} searches, mean and 95 % interval")
-        click.echo(f"wrote {picture}", err=True)
+    if out is not None:
+        plot_regret(drawn, out, f"{bank.name}: regret of {given['repeats']} searches, mean and 95 % interval")
+        click.echo(f"wrote {out}", err=True)
     if form == "table":
         click.echo(_terminal(drawn))
         best = min(rows, key=lambda row: row["to_2"])["rule"]

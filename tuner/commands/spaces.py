@@ -12,7 +12,7 @@ from search_spaces import InputError, load_space, space_names
 from search_spaces.stopping import STOPPING_KINDS, rule_text
 from search_spaces.wording import did_you_mean, either, show
 from tuner.analysis.narrow import write_space
-from tuner.commands.options import FiniteRange, format_option, results_option
+from tuner.commands.options import FiniteRange, format_option, out_option, results_option
 from tuner.commands.sections import NearestNames
 from tuner.study import budgets
 
@@ -118,10 +118,7 @@ def show_rules(kind: str | None, form: str) -> None:
     show_default=True,
     help="Share of the trials that counts as what worked.",
 )
-@click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Space file to write [default: STUDY-narrow.yaml]."
-)
-@click.option("--force", is_flag=True, help="Replace the file if it exists.")
+@out_option("Space file to write [default: STUDY-narrow.yaml].", with_force=True)
 @results_option
 def narrow_space(study: str, keep: float, out: Path | None, force: bool, results_dir: Path) -> None:
     """Propose the next, narrower space around what worked in STUDY, as a space file.

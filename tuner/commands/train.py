@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from results.trials import load_run_or_trial
-from search_spaces import InputError
 from trainable import train as epochs_of
 from trainable.data.intact import open_intact
-from tuner.commands.options import data_option, results_option, set_option
+from tuner.commands.options import data_option, out_option, results_option, set_option
 
 COLUMNS = (
     # heading, field of the epoch's row, format
@@ -39,7 +38,7 @@ Examples:
 @click.argument("run")
 @data_option
 @set_option
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="Keep the best weights in this file.")
+@out_option("Keep the best weights in this file.")
 @click.option(
     "--best-weights",
     type=click.Choice(["full", "half"]),
@@ -63,8 +62,6 @@ def train(
     RUN is a shipped run, a file, or a trial as STUDY/TRIAL, which gives the trial's PERs again on the same CPU.
     """
     config = load_run_or_trial(run, results_dir, overrides).config
-    if out is not None and not out.resolve().parent.is_dir():
-        raise InputError(f"{out}: the folder {out.resolve().parent} does not exist; make it, or choose another --out")
     import torch
 
     from trainable.checkpoint import for_evaluation, save

@@ -134,7 +134,7 @@ def test_the_picture_shows_the_features_the_phonemes_and_the_lengths(tiny_data, 
     ("options", "says"),
     [
         ({"out": "a.gif"}, "the ending '.gif' is not allowed"),
-        ({"out": "nowhere/a.png"}, "does not exist"),
+        ({"out": "nowhere/a.png"}, "cannot be written: No such file"),
         ({"utterance": 10**6}, "utterance 1000000 is not there; give 0 to"),
         ({"session": "synthetic.02", "utterance": 0}, "utterance 0 is of session synthetic.01, not of synthetic.02"),
     ],
