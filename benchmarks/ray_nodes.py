@@ -70,7 +70,7 @@ class Nodes:
                 start_new_session=True,
             )
         self.processes.append(process)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 300
         while "Ray runtime started" not in (said := (self.folder / f"node{number}.log").read_text()):
             assert process.poll() is None and time.monotonic() < end, said
             time.sleep(0.1)

@@ -1,9 +1,13 @@
 """For every test."""
 
+import contextlib
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,7 +56,39 @@ def wait_for(done: Callable[[], Any], moved: Callable[[], Any] = lambda: None, p
     return found
 
 
+def sizes(folder: Path) -> dict[str, int]:
+    """Every file below a folder with its size: what grows while a search goes on."""
+    found = {}
+    for above, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # removed in this moment
+                found[name] = found.get(name, 0) + Path(above, name).stat().st_size
+    return found
+
+
+def end_of(process: subprocess.Popen[str], folder: Path, patience: float = 300) -> SimpleNamespace:
+    """Wait for a process that writes below `folder`, as long as something grows there: its status, out and err."""
+
+    def ended() -> tuple[str, str] | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=1)
+        return None
+
+    try:
+        out, err = wait_for(ended, lambda: sizes(folder), patience)
+    except AssertionError as error:
+        process.kill()
+        raise AssertionError(f"{error}\n{process.communicate()}") from None
+    return SimpleNamespace(status=process.returncode, out=out, err=err)
+
+
 @pytest.fixture(scope="session")
 def wait() -> Callable[..., Any]:
     """`wait_for`, which waits as long as something moves."""
     return wait_for
+
+
+@pytest.fixture(scope="session")
+def end() -> Callable[..., SimpleNamespace]:
+    """`end_of`, which waits for a process as long as the files in its folder grow."""
+    return end_of

@@ -38,7 +38,6 @@ def run(script: str, *arguments: str, cwd: Path, without: str = "") -> str:
         [sys.executable, *program, *arguments],
         capture_output=True,
         text=True,
-        timeout=300,
         cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'benchmarks'}"},
     )

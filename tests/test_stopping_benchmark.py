@@ -85,25 +85,26 @@ def test_the_shipped_banks_hold_whole_runs_of_horizons_that_differ_eightfold():
         assert found.has("probe_per") and all(run.params for run in found.runs)
 
 
-def test_the_comparison_prints_a_table_for_each_bank_and_part(tmp_path):
+def test_the_comparison_prints_a_table_for_each_bank_and_part(tmp_path, end):
     """Every rule and rival has a row with its cost; random search with full runs costs 1, and nobody is killed."""
     bank(tmp_path / "made_up.parquet")
-    done = subprocess.run(
+    program = subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "benchmarks" / "stopping.py"), "--banks", "made_up.parquet"),
             *("--repeats", "2", "--rules", "asha grace=1", "median", "--json", "rows.json"),
         ],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=200,
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr
+    done = end(program, tmp_path)
+    assert done.status == 0, done.err
     parts = json.loads((tmp_path / "rows.json").read_text())
     assert [title.split(":")[0] for title in parts] == ["made_up, whole", "made_up, halves"]
     for title, rows in parts.items():
-        assert title in done.stdout
+        assert title in done.out
         by_rule = {row["rule"]: row for row in rows}
         assert {"none", "asha grace=1", "median", "ray ASHA", "optuna MedianPruner"} <= set(by_rule)
         assert by_rule["none"]["cost"] == 1 and by_rule["none"]["killed"] == 0

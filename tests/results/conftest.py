@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -129,12 +130,12 @@ def studies() -> type[Studies]:
     return Studies
 
 
-@pytest.fixture
-def results_dir(tmp_path: Path) -> Path:
-    """Two studies: `alpha`, ended and compacted, and `beta`, whose driver was killed before it compacted."""
+@pytest.fixture(scope="session")
+def finished_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `results_dir` is a copy of: for tests that only read."""
     from results.store.tables import compact
 
-    root = tmp_path / "results"
+    root = tmp_path_factory.mktemp("made") / "results"
     events = [
         started(),
         *trial(0, [0.9, 0.5, 0.4]),
@@ -146,6 +147,12 @@ def results_dir(tmp_path: Path) -> Path:
     compact(write_log(root / "alpha", events))
     write_log(root / "beta", [started(space={"name": "tiny"}), *trial(0, [0.6, 0.55], ended=False)])
     return root
+
+
+@pytest.fixture
+def results_dir(finished_results: Path, tmp_path: Path) -> Path:
+    """Two studies: `alpha`, ended and compacted, and `beta`, whose driver was killed before it compacted."""
+    return shutil.copytree(finished_results, tmp_path / "results")
 
 
 Make = Callable[..., Path]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
@@ -252,27 +253,32 @@ def start(*arguments, cwd, **options) -> subprocess.Popen:
     )
 
 
-def run(*arguments, cwd) -> SimpleNamespace:
-    """Runs `tuner` to its end: status, out, err."""
-    process = start(*arguments, cwd=cwd)
-    out, err = process.communicate(timeout=300)
-    return SimpleNamespace(status=process.returncode, out=out, err=err)
-
-
 @pytest.fixture(scope="session")
-def tuner():
-    """The command line: `tuner.run(...)` to the end, `tuner.start(...)` in the background."""
-    return SimpleNamespace(run=run, start=start, decisions=decisions)
+def tuner(wait, end):
+    """The command line in a process: `tuner.run(...)` to the end (status, out, err), `tuner.start(...)` in the
+    background, `tuner.wait_for_epochs(process, log, count)`.
+    """
+
+    def run(*arguments, cwd):
+        return end(start(*arguments, cwd=cwd), cwd)
+
+    def wait_for_epochs(process, log, count):
+        def there():
+            assert process.poll() is None, process.communicate()
+            return log.exists() and sum(e["event"] == "epoch" for e in read_events(log)[0]) >= count
+
+        wait(there, lambda: log.exists() and log.stat().st_size)
+
+    return SimpleNamespace(run=run, start=start, decisions=decisions, wait_for_epochs=wait_for_epochs)
 
 
 @pytest.fixture
 def cli(capsys):
-    """The command line within this process, for many quick calls: `cli(...)` -> status, out, err."""
-    from tuner.cli import main
+    """The command line within this process, for many quick calls: `cli(..., cwd=folder)` -> status, out, err."""
 
-    def call(*arguments):
+    def call(*arguments, cwd="."):
         capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
+        with contextlib.chdir(cwd), pytest.raises(SystemExit) as left:
             main([str(argument) for argument in arguments])
         return SimpleNamespace(status=left.value.code, **dict(zip(("out", "err"), capsys.readouterr(), strict=True)))
 

@@ -16,6 +16,7 @@ from results.changelog.findings import findings
 from results.changelog.history import History
 from results.changelog.page import changelog, md, write_page
 from search_spaces.errors import InputError
+from tuner.cli import main
 
 BASE = {
     "model": {"hidden": 128, "layer_norm": False},
@@ -415,15 +416,16 @@ def test_the_page_needs_no_torch_or_ray(recorded):
     assert done.stdout.strip() == "[]"
 
 
-def test_the_command(recorded, tmp_path):
+def test_the_command(recorded, tmp_path, capsys):
     """`tuner changelog` prints the page, or writes it to --out and says so; a wrong study has status 2."""
 
-    def tuner(*arguments: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tuner", "changelog", *map(str, arguments), "--results", str(recorded)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
+    def tuner(*arguments: Any) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main(["changelog", *map(str, arguments), "--results", str(recorded)])
+        return left.value.code, *capsys.readouterr()
 
     page = tmp_path / "page.md"
-    assert tuner("recorded", "--out", page).stdout.startswith(f"wrote {page}: 23 trials, ")
-    assert tuner("recorded").stdout == page.read_text(encoding="utf-8")
-    wrong = tuner("nothing")
-    assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+    assert tuner("recorded", "--out", page)[1].startswith(f"wrote {page}: 23 trials, ")
+    assert tuner("recorded")[1] == page.read_text(encoding="utf-8")
+    status, _, error = tuner("nothing")
+    assert (status, error.count("\n")) == (2, 1)

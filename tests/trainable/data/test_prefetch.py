@@ -96,7 +96,7 @@ def test_the_thread_goes_with_its_run(tiny: Dataset, config: Make) -> None:
     assert thread.is_alive()
     del prefetch
     gc.collect()
-    thread.join(timeout=10)
+    thread.join(timeout=300)
     assert not thread.is_alive()
 
 

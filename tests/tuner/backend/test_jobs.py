@@ -111,7 +111,7 @@ def test_a_missing_job_client_is_one_line(monkeypatch):
 @pytest.mark.skipif(
     importlib.util.find_spec("aiohttp_cors") is None, reason="needs ray[default]: pip install 'b2t-tuner[cluster]'"
 )
-def test_a_submitted_search_runs_on_the_cluster(tmp_path, tiny_data, real_space):
+def test_a_submitted_search_runs_on_the_cluster(tmp_path, tiny_data, real_space, end):
     """A head with its dashboard, a search sent to it: its log is shown, its study is in the results folder."""
     nodes = Nodes(dashboard=True)
     root = str(Path(__file__).parents[3])
@@ -121,13 +121,14 @@ def test_a_submitted_search_runs_on_the_cluster(tmp_path, tiny_data, real_space)
         nodes.environment["PYTHONPATH"] = extra
         nodes.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         nodes.start(1)
-        done = subprocess.run(
+        program = subprocess.Popen(
             [sys.executable, "-m", "tuner", "submit", "--address", nodes.dashboard, "--", "search", str(real_space),
              "--data", str(tiny_data), "--results", "r", "--study", "sent", "--trials", "2"],
-            cwd=tmp_path, env=environment, text=True, capture_output=True, timeout=200,
+            cwd=tmp_path, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        done = end(program, tmp_path)
     finally:
         nodes.close()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 of 2 ended" in done.stdout and "tuner stop sent --results" in done.stderr
+    assert done.status == 0, done.out + done.err
+    assert "2 of 2 ended" in done.out and "tuner stop sent --results" in done.err
     assert read_events(tmp_path / "r" / "sent" / "events.jsonl")[0][-1]["event"] == "study_ended"

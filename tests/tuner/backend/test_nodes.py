@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,31 +58,30 @@ def start(cluster, *arguments):
     )
 
 
-def nodes_of_trials(process, log, cluster, seconds=120):
+def nodes_of_trials(process, log, cluster, wait):
     """The node number of each trial, once trials run on both nodes; fails if the search ends before."""
     seen = {}
-    end = time.monotonic() + seconds
-    while True:
+
+    def on_both():
         events = read_events(log)[0] if log.exists() else []
         for event in events:
             if event["event"] == "epoch" and event["trial"] not in seen and psutil.pid_exists(event["pid"]):
                 above = {parent.pid for parent in psutil.Process(event["pid"]).parents()}
                 seen[event["trial"]] = next(n for n, node in enumerate(cluster.nodes.processes) if node.pid in above)
-        if set(seen.values()) == {0, 1}:
-            return seen
         assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.05)
+        return set(seen.values()) == {0, 1}
+
+    wait(on_both, lambda: log.exists() and log.stat().st_size)
+    return seen
 
 
-def test_a_node_that_cannot_see_the_data_is_named_before_the_first_trial(cluster, real_space):
+def test_a_node_that_cannot_see_the_data_is_named_before_the_first_trial(cluster, real_space, end):
     """One line with the node, the path and both remedies; exit status 2; no study is made."""
     if not cluster.hides:
         pytest.skip("mounting needs rights that this machine does not give")
-    process = start(cluster, "search", real_space, "--data", cluster.data, "--study", "none")
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
-    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    done = end(start(cluster, "search", real_space, "--data", cluster.data, "--study", "none"), cluster.root)
+    assert done.status == 2, done.err
+    lines = [line for line in done.err.splitlines() if line.startswith("error:")]
     assert lines == [
         f"error: node 127.0.0.2: {cluster.data} is not there; share it with all nodes, or add --stage-data"
     ]
@@ -120,22 +118,23 @@ ray_backend.stop_ray()
 """
 
 
-def test_trials_run_only_where_their_kind_of_card_is(cluster, toy):
+def test_trials_run_only_where_their_kind_of_card_is(cluster, toy, end):
     """Half an H200 for each trial: all run on the node that says it has one, on its card, never more than two at once;
     the other node is not even looked at.
     """
     toy.create("cards", budget={"trials": 5, "hours": None}, stopping={"kind": "none"}).close()
     folder = toy.folder / "cards"
     custom = {"accelerator_type:H200": 0.001}
-    done = subprocess.run(
+    program = subprocess.Popen(
         [sys.executable, "-c", PLACED, cluster.nodes.address, str(folder), json.dumps(custom), "0.5"],
         env=environment(cluster),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    done = end(program, folder)
+    assert done.status == 0, done.err
+    said = json.loads(done.out)
     assert (said["limit"], said["reason"], len(said["nodes"])) == (2, "budget", 1)
     placed = [json.loads((folder / f"placed-{trial}.json").read_text()) for trial in range(5)]
     assert {node for node, _, _ in placed} == set(said["nodes"])
@@ -144,7 +143,7 @@ def test_trials_run_only_where_their_kind_of_card_is(cluster, toy):
     assert ends == dict.fromkeys(range(5), "completed")
 
 
-def test_a_search_survives_the_loss_of_a_node(cluster, real_space, tuner, tmp_path):
+def test_a_search_survives_the_loss_of_a_node(cluster, real_space, tuner, tmp_path, wait, end):
     """The data are sent to both nodes, one node is killed while it trains: its trial goes on elsewhere, no epoch is
     lost or doubled, every trial ends, and the copies are removed.
     """
@@ -155,12 +154,12 @@ def test_a_search_survives_the_loss_of_a_node(cluster, real_space, tuner, tmp_pa
                     "--stopping", "none", "--stage-data")  # fmt: skip
     study = cluster.root / "results" / "studies" / "lost"
     log = study / "events.jsonl"
-    where = nodes_of_trials(process, log, cluster)
+    where = nodes_of_trials(process, log, cluster, wait)
     cluster.nodes.kill(1)
     before = {(e["trial"], e["epoch"]): e["per"] for e in read_events(log)[0] if e["event"] == "epoch"}
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
-    assert "sending the data" in err and "to be tried again" in err
+    done = end(process, cluster.root)
+    assert done.status == 0, done.err
+    assert "sending the data" in done.err and "to be tried again" in done.err
     _, epochs, ends = tuner.decisions(study)
     assert ends == dict.fromkeys(range(4), "completed")
     assert {key: epochs[key][0] for key in before} == before

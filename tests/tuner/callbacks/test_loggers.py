@@ -222,7 +222,7 @@ def test_a_logger_that_breaks_does_not_stop_a_search(toy, monkeypatch, capfd):
     assert lines[0].startswith("warning: --log tensorboard: OSError: [Errno 28]")
 
 
-def test_a_package_that_is_missing_is_one_line(monkeypatch, tuner, tmp_path):
+def test_a_package_that_is_missing_is_one_line(monkeypatch):
     """The extra that brings it is named, for each that is missing, before anything starts."""
     monkeypatch.setattr(loggers, "PACKAGES", {"tensorboard": "tensorboardX", "mlflow": "no_ml", "wandb": "no_wb"})
     with pytest.raises(InputError) as caught:
@@ -235,17 +235,17 @@ def test_the_command_line_offers_every_logger():
     assert set(LOGGERS) == set(loggers.PACKAGES)
 
 
-def test_tuner_log_refuses_a_folder_that_holds_something(finished, toy, tuner):
+def test_tuner_log_refuses_a_folder_that_holds_something(finished, toy, cli):
     """`tuner log` writes to a new folder, says how to look at it, and mixes with nothing that is there."""
     arguments = ("log", "s", "--to", "tensorboard", "--out", "tb", "--results", toy.folder)
-    done = tuner.run(*arguments, cwd=toy.folder)
+    done = cli(*arguments, cwd=toy.folder)
     assert done.status == 0, done.err
     assert done.out.strip() == "wrote 12 trials to tb; look at them with: tensorboard --logdir tb"
     check_tensorboard(finished, toy.folder / "tb")
-    again = tuner.run(*arguments, cwd=toy.folder)
+    again = cli(*arguments, cwd=toy.folder)
     assert again.status == 2
     assert again.err.strip() == "error: tb: holds something already; give a new or empty folder"
-    missing = tuner.run("log", "x", "--to", "tensorboard", "--out", "new", "--results", toy.folder, cwd=toy.folder)
+    missing = cli("log", "x", "--to", "tensorboard", "--out", "new", "--results", toy.folder, cwd=toy.folder)
     assert missing.status == 2
     assert not (toy.folder / "new").exists()
 

@@ -212,7 +212,7 @@ def test_looking_imports_nothing_heavy(toy):
     assert done.stdout.strip() == "[]"
 
 
-def test_ctrl_c_ends_the_view_quietly(toy, tuner):
+def test_ctrl_c_ends_the_view_quietly(toy, tuner, end):
     """SIGINT: status 130 and not a word of it; the study is untouched."""
     study = toy.create("s")
     toy.drive(study, events=10)
@@ -221,20 +221,19 @@ def test_ctrl_c_ends_the_view_quietly(toy, tuner):
         process = tuner.start("watch", "s", "--results", toy.folder, cwd=toy.folder)
         assert process.stdout.readline().startswith("study s: ")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err == ""
+        done = end(process, toy.folder)
+    assert (done.status, done.err) == (130, "")
     assert (toy.folder / "s" / "events.jsonl").read_bytes() == before
 
 
-def test_status_and_watch_once_from_the_command_line(toy, tuner):
+def test_status_and_watch_once_from_the_command_line(toy, cli):
     """Both show the study and leave; status also as JSON; an unknown study is one line."""
     toy.drive(toy.create("s"), events=10)
-    once = tuner.run("watch", "s", "--once", "--results", toy.folder, cwd=toy.folder)
+    once = cli("watch", "s", "--once", "--results", toy.folder, cwd=toy.folder)
     assert once.status == 0
     assert once.out.startswith("study s: space toy")
-    facts = tuner.run("status", "s", "--format", "json", "--results", toy.folder, cwd=toy.folder)
+    facts = cli("status", "s", "--format", "json", "--results", toy.folder, cwd=toy.folder)
     assert json.loads(facts.out)["trials"] >= 1
-    missing = tuner.run("status", "nothing", "--results", toy.folder, cwd=toy.folder)
+    missing = cli("status", "nothing", "--results", toy.folder, cwd=toy.folder)
     assert missing.status == 2
     assert len(missing.err.splitlines()) == 1

@@ -53,25 +53,25 @@ def refused(done, *words):
     assert "Traceback" not in done.err
 
 
-def test_a_missing_data_folder_is_one_line(tuner, tmp_path, real_space):
+def test_a_missing_data_folder_is_one_line(cli, tmp_path, real_space):
     """A data folder that does not exist is named; nothing is made."""
-    refused(tuner.run("search", real_space, "--data", "nowhere", cwd=tmp_path), "nowhere")
+    refused(cli("search", real_space, "--data", "nowhere", cwd=tmp_path), "nowhere")
     (tmp_path / "empty").mkdir()
-    refused(tuner.run("search", real_space, "--data", "empty", cwd=tmp_path), "empty")
+    refused(cli("search", real_space, "--data", "empty", cwd=tmp_path), "empty")
     assert [p.name for p in tmp_path.iterdir()] == ["empty"]
 
 
-def test_an_unknown_space_names_the_nearest(tuner, tmp_path, tiny_data):
+def test_an_unknown_space_names_the_nearest(cli, tmp_path, tiny_data):
     """A misspelt space name is answered with the right one."""
-    refused(tuner.run("search", "quickstrat", "--data", tiny_data, cwd=tmp_path), "quickstrat", "quickstart")
+    refused(cli("search", "quickstrat", "--data", tiny_data, cwd=tmp_path), "quickstrat", "quickstart")
 
 
-def test_every_error_of_a_space_file_is_shown_at_once(tuner, tmp_path, tiny_data, real_space):
+def test_every_error_of_a_space_file_is_shown_at_once(cli, tmp_path, tiny_data, real_space):
     """An unknown key and an inverted range are two lines, each with file, path and what is allowed."""
     text = real_space.read_text().replace("[1.0e-4, 5.0e-2]", "[5.0e-2, 1.0e-4]")
     (tmp_path / "real.yaml").write_text((real_space.parent / "real.yaml").read_text())
     (tmp_path / "bad.yaml").write_text(text + "sercher: {kind: tpe}\n")
-    done = tuner.run("search", "bad.yaml", "--data", tiny_data, cwd=tmp_path)
+    done = cli("search", "bad.yaml", "--data", tiny_data, cwd=tmp_path)
     assert done.status == 2
     lines = [line for line in done.err.splitlines() if line.startswith("error:")]
     assert len(lines) == 2
@@ -80,40 +80,40 @@ def test_every_error_of_a_space_file_is_shown_at_once(tuner, tmp_path, tiny_data
     assert all("bad.yaml" in line for line in lines)
 
 
-def test_a_study_that_exists_is_refused(tuner, tmp_path, tiny_data, real_space):
+def test_a_study_that_exists_is_refused(cli, tmp_path, tiny_data, real_space):
     """A name that is taken is answered with --resume and with choosing another."""
     (tmp_path / "results" / "studies" / "taken").mkdir(parents=True)
-    done = tuner.run("search", real_space, "--data", tiny_data, "--study", "taken", cwd=tmp_path)
+    done = cli("search", real_space, "--data", tiny_data, "--study", "taken", cwd=tmp_path)
     refused(done, "taken", "--resume", "another name")
 
 
 @pytest.mark.parametrize("name", ["../up", "a b", "", ".hidden", "x" * 200])
-def test_a_study_name_must_be_a_plain_file_name(tuner, tmp_path, tiny_data, real_space, name):
+def test_a_study_name_must_be_a_plain_file_name(cli, tmp_path, tiny_data, real_space, name):
     """Names that are paths, empty or too long are refused with what is allowed."""
-    done = tuner.run("search", real_space, "--data", tiny_data, f"--study={name}", cwd=tmp_path)
+    done = cli("search", real_space, "--data", tiny_data, f"--study={name}", cwd=tmp_path)
     refused(done, "letters, digits")
     assert not list(tmp_path.iterdir())
 
 
-def test_an_unwritable_results_folder_is_one_line(tuner, tmp_path, tiny_data, real_space):
+def test_an_unwritable_results_folder_is_one_line(cli, tmp_path, tiny_data, real_space):
     """Results that would have to lie below a file are refused before anything starts."""
     (tmp_path / "file").write_text("")
-    done = tuner.run("search", real_space, "--data", tiny_data, "--results", "file/studies", cwd=tmp_path)
+    done = cli("search", real_space, "--data", tiny_data, "--results", "file/studies", cwd=tmp_path)
     refused(done, "file", "--results")
 
 
-def test_more_cores_than_there_are_is_one_line(tuner, tmp_path, tiny_data, real_space):
+def test_more_cores_than_there_are_is_one_line(cli, tmp_path, tiny_data, real_space):
     """A trial that needs more cores than the machine has is refused with the number there is."""
-    done = tuner.run("search", real_space, "--data", tiny_data, "--cpus-per-trial", 4096, cwd=tmp_path)
+    done = cli("search", real_space, "--data", tiny_data, "--cpus-per-trial", 4096, cwd=tmp_path)
     refused(done, "--cpus-per-trial 4096", "cores")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("option", ["--hours", "--cpus-per-trial", "--gpus-per-trial"])
 @pytest.mark.parametrize("value", ["nan", "inf", "-1"])
-def test_a_number_that_is_none_is_a_usage_error(tuner, tmp_path, tiny_data, real_space, option, value):
+def test_a_number_that_is_none_is_a_usage_error(cli, tmp_path, tiny_data, real_space, option, value):
     """nan, infinity and negative numbers are refused before anything starts."""
-    refused(tuner.run("search", real_space, "--data", tiny_data, f"{option}={value}", cwd=tmp_path), option)
+    refused(cli("search", real_space, "--data", tiny_data, f"{option}={value}", cwd=tmp_path), option)
     assert not list(tmp_path.iterdir())
 
 
@@ -125,9 +125,9 @@ def test_more_cards_than_there_are_is_one_line(tuner, tmp_path, tiny_data, real_
     assert not list(tmp_path.rglob("events.jsonl"))
 
 
-def test_a_kernel_that_makes_labels_infeasible_is_one_line(tuner, tmp_path, tiny_data):
+def test_a_kernel_that_makes_labels_infeasible_is_one_line(cli, tmp_path, tiny_data):
     """A stride so long that most labels do not fit is refused before training, with the numbers."""
-    done = tuner.run("train", "quickstart", "--data", tiny_data, "--set", "model.stride=40", cwd=tmp_path)
+    done = cli("train", "quickstart", "--data", tiny_data, "--set", "model.stride=40", cwd=tmp_path)
     assert done.status == 2
     assert [("stride" in line, "labels" in line) for line in done.err.splitlines()] == [(True, True)] * 2
     assert done.out == ""
@@ -149,13 +149,13 @@ def spoilt(tiny_data, tmp_path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_features_that_are_not_numbers_are_refused(tuner, tmp_path, spoilt, value):
+def test_features_that_are_not_numbers_are_refused(cli, tmp_path, spoilt, value):
     """NaN or infinity in the features is found before training starts, with its place."""
 
     def change(features):
         features[100, 3] = value
 
-    refused(tuner.run("train", "quickstart", "--data", spoilt(change), cwd=tmp_path), "features")
+    refused(cli("train", "quickstart", "--data", spoilt(change), cwd=tmp_path), "features")
 
 
 @pytest.mark.parametrize(
@@ -168,14 +168,14 @@ def test_features_that_are_not_numbers_are_refused(tuner, tmp_path, spoilt, valu
         ("schedule.end_lr=1", ("schedule.end_lr", "peak_lr")),
     ],
 )
-def test_a_wrong_override_is_one_line(tuner, tmp_path, tiny_data, override, words):
+def test_a_wrong_override_is_one_line(cli, tmp_path, tiny_data, override, words):
     """--set with a misspelt key, a wrong type, no value or a value out of range."""
-    refused(tuner.run("train", "quickstart", "--data", tiny_data, "--set", override, cwd=tmp_path), *words)
+    refused(cli("train", "quickstart", "--data", tiny_data, "--set", override, cwd=tmp_path), *words)
 
 
-def test_train_prints_an_epoch_table_and_keeps_the_best(tuner, tmp_path, tiny_data):
+def test_train_prints_an_epoch_table_and_keeps_the_best(cli, tmp_path, tiny_data):
     """One line an epoch; the file holds the best epoch's weights."""
-    done = tuner.run(
+    done = cli(
         "train", "quickstart", "--data", tiny_data, "--out", "best.pt",
         "--set", "training.batches=30", "--set", "training.batches_per_epoch=10", "--set", "model.hidden=12",
         cwd=tmp_path,
@@ -192,33 +192,33 @@ def test_train_prints_an_epoch_table_and_keeps_the_best(tuner, tmp_path, tiny_da
     assert f"best PER {min(pers):.4f}" in done.out
 
 
-def test_data_show_counts_infeasible_labels(tuner, tmp_path, tiny_data):
+def test_data_show_counts_infeasible_labels(cli, tmp_path, tiny_data):
     """`tuner data show` gives the utterances whose labels do not fit a stride; a longer stride has more."""
     found = []
     for stride in (4, 12):
-        done = tuner.run("data", "show", tiny_data, "--kernel", 8, "--stride", stride, "--format", "json", cwd=tmp_path)
+        done = cli("data", "show", tiny_data, "--kernel", 8, "--stride", stride, "--format", "json", cwd=tmp_path)
         facts = json.loads(done.out)
         found.append(facts["splits"]["train"]["infeasible"])
     assert found[0] < found[1]
 
 
-def test_queries_and_best_without_studies_are_one_line(tuner, tmp_path):
+def test_queries_and_best_without_studies_are_one_line(cli, tmp_path):
     """Asking an empty results folder says that there are no studies and what to do."""
-    refused(tuner.run("best", cwd=tmp_path), "results/studies")
-    refused(tuner.run("query", "select 1 from trials", cwd=tmp_path), "results/studies")
-    refused(tuner.run("resume", "nothing", cwd=tmp_path), "nothing")
+    refused(cli("best", cwd=tmp_path), "results/studies")
+    refused(cli("query", "select 1 from trials", cwd=tmp_path), "results/studies")
+    refused(cli("resume", "nothing", cwd=tmp_path), "nothing")
 
 
-def test_a_wrong_option_is_a_usage_error(tuner, tmp_path):
+def test_a_wrong_option_is_a_usage_error(cli, tmp_path):
     """Unknown options and missing arguments exit with 2 and name themselves."""
-    done = tuner.run("search", "small", "--dta", "x", cwd=tmp_path)
+    done = cli("search", "small", "--dta", "x", cwd=tmp_path)
     assert done.status == 2
     assert "--dta" in done.err
-    assert tuner.run("query", cwd=tmp_path).status == 2
+    assert cli("query", cwd=tmp_path).status == 2
 
 
-def test_the_version_is_the_package_s(tuner, tmp_path):
+def test_the_version_is_the_package_s(cli, tmp_path):
     """`tuner --version` prints the version that pyproject.toml gives."""
     text = (Path(__file__).parents[3] / "pyproject.toml").read_text()
     version = next(line.split('"')[1] for line in text.splitlines() if line.startswith("version"))
-    assert version in tuner.run("--version", cwd=tmp_path).out
+    assert version in cli("--version", cwd=tmp_path).out

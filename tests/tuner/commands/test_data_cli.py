@@ -36,33 +36,33 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def test_an_import_prints_what_it_left_out_and_how_to_go_on(tuner, source, tmp_path):
+def test_an_import_prints_what_it_left_out_and_how_to_go_on(cli, source, tmp_path):
     """One line on stderr for what was skipped, the counts on stdout, status 0; the same again is refused."""
-    done = tuner.run("data", "import", "arrays", source, "--out", "packed", "--bin-ms", 10, cwd=tmp_path)
+    done = cli("data", "import", "arrays", source, "--out", "packed", "--bin-ms", 10, cwd=tmp_path)
     assert done.status == 0, done.err
     assert done.err == f"skipped: {source / 'tuesday.npz'}: utterance 3: 'XX' is not an ARPABET phoneme or SIL\n"
     assert "train 17, val 6, test 0" in done.out
     assert "unknown phoneme" in done.out
     assert "tuner data check packed" in done.out
     assert open_dataset(tmp_path / "packed").bin_ms == 10
-    again = tuner.run("data", "import", "arrays", source, "--out", "packed", cwd=tmp_path)
+    again = cli("data", "import", "arrays", source, "--out", "packed", cwd=tmp_path)
     assert again.status == 2
     assert again.err.count("\n") == 1
     assert "exists already" in again.err
 
 
-def test_a_strict_import_fails_on_what_it_would_leave_out(tuner, source, tmp_path):
+def test_a_strict_import_fails_on_what_it_would_leave_out(cli, source, tmp_path):
     """Status 2, the line as an error, and no folder."""
-    done = tuner.run("data", "import", "arrays", source, "--out", "packed", "--strict", cwd=tmp_path)
+    done = cli("data", "import", "arrays", source, "--out", "packed", "--strict", cwd=tmp_path)
     assert done.status == 2
     assert done.err == f"error: {source / 'tuesday.npz'}: utterance 3: 'XX' is not an ARPABET phoneme or SIL\n"
     assert not (tmp_path / "packed").exists()
 
 
-def test_the_options_of_an_import_reach_it(tuner, source, tmp_path):
+def test_the_options_of_an_import_reach_it(cli, source, tmp_path):
     """--dev-split, --seed, --sessions and --name; an option of another format is refused by name."""
     (tmp_path / "some.txt").write_text("monday\n")
-    done = tuner.run(
+    done = cli(
         "data", "import", "arrays", source, "--out", "packed", "--dev-split", 0.25, "--seed", 3,
         "--sessions", "some.txt", "--name", "mine", cwd=tmp_path,
     )  # fmt: skip
@@ -71,24 +71,24 @@ def test_the_options_of_an_import_reach_it(tuner, source, tmp_path):
     assert (dataset.name, dataset.days) == ("mine", ("monday",))
     assert [len(split) for split in dataset.splits.values()] == [7, 2, 3]
     assert dataset.source["options"]["seed"] == 3
-    refused = tuner.run("data", "import", "arrays", source, "--out", "b", "--areas", "44", cwd=tmp_path)
+    refused = cli("data", "import", "arrays", source, "--out", "b", "--areas", "44", cwd=tmp_path)
     assert refused.status == 2
     assert "option areas is not allowed" in refused.err
 
 
-def test_check_exits_1_on_errors_and_0_on_warnings(tuner, source, tmp_path, tiny_data):
+def test_check_exits_1_on_errors_and_0_on_warnings(cli, source, tmp_path, tiny_data):
     """In a table and in JSON; the counts are in both."""
-    done = tuner.run("data", "check", tiny_data, "--kernel", 8, "--format", "json", cwd=tmp_path)
+    done = cli("data", "check", tiny_data, "--kernel", 8, "--format", "json", cwd=tmp_path)
     assert done.status == 0, done.err
     facts = json.loads(done.out)
     assert facts["error"] == 0
     assert facts["note"] == sum(row["level"] == "note" for row in facts["findings"])
-    tuner.run("data", "import", "arrays", source, "--out", "packed", cwd=tmp_path)
+    cli("data", "import", "arrays", source, "--out", "packed", cwd=tmp_path)
     features = np.load(tmp_path / "packed" / "features.npy")
     features[60:120] = features[-60:]
     features[5, 2] = np.inf
     np.save(tmp_path / "packed" / "features.npy", features)
-    done = tuner.run("data", "check", "packed", cwd=tmp_path)
+    done = cli("data", "check", "packed", cwd=tmp_path)
     assert done.status == 1
     assert "error   not finite [train] (1): NaN or infinite features" in done.out
     assert "first: utterance 0 (monday), bin 5" in done.out
@@ -96,16 +96,16 @@ def test_check_exits_1_on_errors_and_0_on_warnings(tuner, source, tmp_path, tiny
     assert "packed: 2 errors, 0 warnings, 1 note in 23 utterances" in done.out
 
 
-def test_plot_draws_the_session_that_is_asked_for(tuner, source, tmp_path):
+def test_plot_draws_the_session_that_is_asked_for(cli, source, tmp_path):
     """A PNG of some size with colours in it; without --session it is that of the utterance."""
-    tuner.run("data", "import", "arrays", source, "--out", "packed", cwd=tmp_path)
-    done = tuner.run("data", "plot", "packed", "--utterance", 14, "--out", "a.png", cwd=tmp_path)
+    cli("data", "import", "arrays", source, "--out", "packed", cwd=tmp_path)
+    done = cli("data", "plot", "packed", "--utterance", 14, "--out", "a.png", cwd=tmp_path)
     assert done.status == 0, done.err
     assert done.out == "wrote a.png: session tuesday, utterance 14\n"
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size[0] > 1000
         assert len(picture.convert("RGB").getcolors(2**24)) > 100
-    done = tuner.run("data", "plot", "packed", "--session", "wednesday", "--out", "b.png", cwd=tmp_path)
+    done = cli("data", "plot", "packed", "--session", "wednesday", "--out", "b.png", cwd=tmp_path)
     assert done.status == 2
     assert "session wednesday is not there; there are monday, tuesday" in done.err
 

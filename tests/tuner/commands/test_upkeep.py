@@ -15,7 +15,7 @@ from results.store.tables import compact
 
 
 @pytest.fixture
-def store(toy, tuner):
+def store(toy, cli):
     """A results folder with the studies `a` (ended, compacted) and `b` (its driver was killed); `store(*arguments)`."""
     root = toy.folder / "studies"
     for name, events in (("a", None), ("b", 10)):
@@ -26,7 +26,7 @@ def store(toy, tuner):
         study.close()
 
     def call(*arguments):
-        return tuner.run(*arguments, "--results", root, cwd=toy.folder)
+        return cli(*arguments, "--results", root, cwd=toy.folder)
 
     call.root = root
     call.cwd = toy.folder
@@ -91,7 +91,7 @@ def test_a_query_that_is_none_is_one_line(store):
     one_line(store("query", "select bst_per from trials"), "did you mean best_per?")
 
 
-def test_the_schema_has_every_column_with_its_meaning(store, tuner, tmp_path):
+def test_the_schema_has_every_column_with_its_meaning(store, cli, tmp_path):
     """--schema lists the fixed columns and the configuration's, as found; before the first search, all there can be."""
     rows = json.loads(store("query", "--schema", "--format", "json").out)
     listed = {(row["table"], row["column"]): row for row in rows}
@@ -99,7 +99,7 @@ def test_the_schema_has_every_column_with_its_meaning(store, tuner, tmp_path):
     assert all(row["meaning"] and row["type"] for row in rows)
     assert listed["trials", "training_batches"]["unit"] == "batches"
     assert ("trials", "schedule_gamma") not in listed
-    empty = tuner.run("query", "--schema", "--format", "json", "--results", tmp_path / "none", cwd=tmp_path)
+    empty = cli("query", "--schema", "--format", "json", "--results", tmp_path / "none", cwd=tmp_path)
     assert ("trials", "schedule_gamma") in {(row["table"], row["column"]) for row in json.loads(empty.out)}
 
 
@@ -139,7 +139,7 @@ def test_compact_makes_the_tables_of_a_killed_search(store):
     assert store("results", "check").status == 0
 
 
-def test_merge_brings_studies_in(store, tuner):
+def test_merge_brings_studies_in(store):
     """A folder from elsewhere is added, under another name if asked; what is no study is one line."""
     there = store.cwd / "there"
     shutil.copytree(store.root / "a", there / "c")

@@ -156,7 +156,8 @@ def test_a_changed_stopping_rule_decides_from_then_on(toy):
     assert {n for n, t in again.state.trials.items() if t.status == "stopped"} == stopped
 
 
-def test_the_command_line_names_each_change(tmp_path, tiny_data, real_space, tuner):
+@pytest.mark.ray
+def test_the_command_line_names_each_change(tmp_path, tiny_data, real_space, tuner, cli):
     """`tuner resume` with another space, searcher, rule and budget: a line for each, and the log and tables have it."""
     first = ("search", real_space, "--data", tiny_data, "--study", "c", "--concurrent", 1, "--trials", 2)
     assert tuner.run(*first, cwd=tmp_path).status == 0
@@ -173,9 +174,9 @@ def test_the_command_line_names_each_change(tmp_path, tiny_data, real_space, tun
         "budget: trials 2 -> 3",
     ):
         assert f"changed from now on: {line}" in done.err
-    row = json.loads(tuner.run("query", "select * from studies", "--format", "json", cwd=tmp_path).out)[0]
+    row = json.loads(cli("query", "select * from studies", "--format", "json", cwd=tmp_path).out)[0]
     assert (row["searcher"], row["stopping"], row["budget_trials"], row["space"]) == ("random", "none", 3, "narrow")
-    refused = tuner.run("resume", "c", "--space", "nowhere.yaml", cwd=tmp_path)
+    refused = cli("resume", "c", "--space", "nowhere.yaml", cwd=tmp_path)
     assert refused.status == 2
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import time
 
 import pyarrow.parquet as pq
 import pytest
@@ -24,17 +23,6 @@ def finished(tmp_path_factory, tiny_data, real_space, tuner):
 
 def study_folder(folder, name):
     return folder / "results" / "studies" / name
-
-
-def wait_for_epochs(process, log, count, seconds=120):
-    """Waits until the log has `count` epochs; fails if the process ends or takes too long."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if log.exists() and sum(e["event"] == "epoch" for e in read_events(log)[0]) >= count:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    raise AssertionError("no epochs in time")
 
 
 def test_a_search_fills_the_tables_and_prints_the_best(finished):
@@ -62,14 +50,14 @@ def test_a_search_leaves_only_its_own_files(finished):
     assert [p.name for p in study.parent.iterdir()] == ["whole"]
 
 
-def test_best_and_query_answer_from_the_tables(finished, tuner):
+def test_best_and_query_answer_from_the_tables(finished, cli):
     """`best` and `query` on the finished study, in several formats."""
     folder, _ = finished
-    rows = json.loads(tuner.run("best", "whole", "--top", 3, "--format", "json", cwd=folder).out)
+    rows = json.loads(cli("best", "whole", "--top", 3, "--format", "json", cwd=folder).out)
     assert len(rows) == 3
     assert [r["best_per"] for r in rows] == sorted(r["best_per"] for r in rows)
     sql = "select averaging_kind, min(best_per) as best, count(*) as n from trials group by 1 order by 2"
-    rows = json.loads(tuner.run("query", sql, "--format", "json", cwd=folder).out)
+    rows = json.loads(cli("query", sql, "--format", "json", cwd=folder).out)
     assert sum(r["n"] for r in rows) == 6
     assert {r["averaging_kind"] for r in rows} <= {"none", "ema"}
 
@@ -102,7 +90,7 @@ def test_a_killed_driver_resumes_exactly(finished, tmp_path, tiny_data, real_spa
     arguments += ("--checkpoint-every", every)
     process = tuner.start(*arguments, cwd=tmp_path, start_new_session=True)
     study = study_folder(tmp_path, "killed")
-    wait_for_epochs(process, study / "events.jsonl", epochs)
+    tuner.wait_for_epochs(process, study / "events.jsonl", epochs)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     acknowledged = [e for e in read_events(study / "events.jsonl")[0] if e["event"] == "epoch"]
@@ -115,17 +103,17 @@ def test_a_killed_driver_resumes_exactly(finished, tmp_path, tiny_data, real_spa
     assert {(e["trial"], e["epoch"]) for e in acknowledged} <= set(keys)
 
 
-def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path, tiny_data, real_space, tuner):
+def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path, tiny_data, real_space, tuner, end):
     """One Ctrl-C: exit 130, the table, running trials interrupted in the tables, the command that goes on."""
     arguments = ("search", real_space, "--data", tiny_data, "--study", "c", "--concurrent", 2)
     process = tuner.start(*arguments, cwd=tmp_path)
     study = study_folder(tmp_path, "c")
-    wait_for_epochs(process, study / "events.jsonl", 3)
+    tuner.wait_for_epochs(process, study / "events.jsonl", 3)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "tuner resume c" in out
-    assert "Traceback" not in err
+    done = end(process, tmp_path)
+    assert done.status == 130, done.err
+    assert "tuner resume c" in done.out
+    assert "Traceback" not in done.err
     trials = pq.read_table(study / "trials.parquet").to_pylist()
     assert "interrupted" in {t["status"] for t in trials}
     assert "running" not in {t["status"] for t in trials}
@@ -133,17 +121,17 @@ def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path, tiny_data, real
     assert pq.read_table(study / "epochs.parquet").num_rows == len(events)
 
 
-def test_a_killed_worker_is_replaced_and_its_trial_goes_on(finished, tmp_path, tiny_data, real_space, tuner):
+def test_a_killed_worker_is_replaced_and_its_trial_goes_on(finished, tmp_path, tiny_data, real_space, tuner, end):
     """SIGKILL on a trial's process: the trial goes on under attempt 2, and the study ends as it would have."""
     arguments = ("search", real_space, "--data", tiny_data, "--study", "w", "--concurrent", 1)
     process = tuner.start(*arguments, cwd=tmp_path)
     study = study_folder(tmp_path, "w")
-    wait_for_epochs(process, study / "events.jsonl", 2)
+    tuner.wait_for_epochs(process, study / "events.jsonl", 2)
     pid = [e for e in read_events(study / "events.jsonl")[0] if e["event"] == "epoch"][-1]["pid"]
     os.kill(pid, signal.SIGKILL)
-    _, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
-    assert "to be tried again" in err
+    done = end(process, tmp_path)
+    assert done.status == 0, done.err
+    assert "to be tried again" in done.err
     assert tuner.decisions(study)[0] == tuner.decisions(study_folder(finished[0], "whole"))[0]
     trials = pq.read_table(study / "trials.parquet").to_pylist()
     assert {t["status"] for t in trials} <= {"completed", "stopped"}

@@ -7,7 +7,6 @@ import itertools
 import json
 import math
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -257,31 +256,28 @@ def test_a_decoder_that_says_nothing_is_marked(tiny, tiny_data, tmp_path):
 
 
 @pytest.mark.ray
-def test_three_runs_on_ray_stopped_and_resumed(tiny_data, tmp_path, tuner):
+def test_three_runs_on_ray_stopped_and_resumed(tiny_data, tmp_path, tuner, cli, end):
     """Ctrl-C in the middle, --resume, and the table has all three to their end; nothing ran twice, none was stopped."""
     names = ("speechBaseline4", "run15_warmup_cosine_safe", "run18_long_sgdr_swa")
     arguments = ("lineage", "--scale", 0.004, "--results", tmp_path)
     begun = tuner.start(*arguments, "--data", tiny_data, "--only", ",".join(names), "--concurrent", 1, cwd=tmp_path)
     log = tmp_path / "lineage" / "events.jsonl"
-    end = time.monotonic() + 120
-    while not (log.exists() and sum(e["event"] == "epoch" for e in read_events(log)[0]) >= 4):
-        assert time.monotonic() < end and begun.poll() is None, begun.communicate()
-        time.sleep(0.05)
+    tuner.wait_for_epochs(begun, log, 4)
     begun.send_signal(signal.SIGINT)
-    out, error = begun.communicate(timeout=120)
-    assert begun.returncode == 130, error
-    assert "tuner resume lineage" in out and "run18_long_sgdr_swa" in out
+    stopped = end(begun, tmp_path)
+    assert stopped.status == 130, stopped.err
+    assert "tuner resume lineage" in stopped.out and "run18_long_sgdr_swa" in stopped.out
 
-    again = tuner.run(*arguments, "--data", tiny_data, cwd=tmp_path)
+    again = cli(*arguments, "--data", tiny_data, cwd=tmp_path)
     assert again.status == 2 and "go on with it by --resume" in again.err
-    other = tuner.run("lineage", "--resume", "--scale", 0.1, "--results", tmp_path, cwd=tmp_path)
+    other = cli("lineage", "--resume", "--scale", 0.1, "--results", tmp_path, cwd=tmp_path)
     assert other.status == 2 and "--scale 0.1: the study 'lineage' was begun with 0.004" in other.err
-    wrong = tuner.run("resume", "lineage", "--results", tmp_path, "--trials", 7, cwd=tmp_path)
+    wrong = cli("resume", "lineage", "--results", tmp_path, "--trials", 7, cwd=tmp_path)
     assert wrong.status == 2 and "a plan of 3 runs" in wrong.err
 
     done = tuner.run(*arguments, "--resume", "--concurrent", 2, cwd=tmp_path)
     assert done.status == 0, done.err
-    table = tuner.run("lineage", "--table", "--results", tmp_path, "--format", "json", cwd=tmp_path)
+    table = cli("lineage", "--table", "--results", tmp_path, "--format", "json", cwd=tmp_path)
     rows = json.loads(table.out)
     assert [row["run"] for row in rows] == list(names)
     assert [row["status"] for row in rows] == ["completed"] * 3
@@ -291,7 +287,7 @@ def test_three_runs_on_ray_stopped_and_resumed(tiny_data, tmp_path, tuner):
     assert len(epochs) == len(set(epochs))
 
 
-def test_bad_options_are_one_line(tiny_data, tmp_path, tuner):
+def test_bad_options_are_one_line(tiny_data, tmp_path, cli):
     """A study that is no lineage, an unknown run, no data."""
     for arguments, line in (
         (("--table", "--study", "none"), "there is no such study"),
@@ -300,6 +296,6 @@ def test_bad_options_are_one_line(tiny_data, tmp_path, tuner):
         ((), "give --data"),
         (("--data", tiny_data, "--scale", 0), "--scale"),
     ):
-        done = tuner.run("lineage", *arguments, "--results", tmp_path / "r", cwd=tmp_path)
+        done = cli("lineage", *arguments, "--results", tmp_path / "r", cwd=tmp_path)
         assert done.status == 2 and line in done.err and "Traceback" not in done.err
         assert not (tmp_path / "r").exists()

@@ -349,17 +349,17 @@ def test_a_torn_line_of_metrics_is_left_out(tmp_path):
     assert "line 3" in found.problems[0]
 
 
-def test_the_commands(tmp_path, tuner):
+def test_the_commands(tmp_path, cli):
     """`results add-recorded` and `results import` say what was added, and refuse in one line with status 2."""
-    assert "added 23 recorded runs" in tuner.run("results", "add-recorded", cwd=tmp_path).out
+    assert "added 23 recorded runs" in cli("results", "add-recorded", cwd=tmp_path).out
     folder(tmp_path / "lab", "one", args=FORK, pers=[0.5, 0.25])
-    done = tuner.run("results", "import", "lab", cwd=tmp_path)
+    done = cli("results", "import", "lab", cwd=tmp_path)
     assert "added 1 runs with 2 evaluations" in done.out
     assert "no counterpart here: time_mask_prob (one)" in done.out
-    again = tuner.run("results", "import", "lab", cwd=tmp_path)
+    again = cli("results", "import", "lab", cwd=tmp_path)
     assert again.status == 2
     assert again.err.count("\n") == 1
-    assert "recorded, not run here" in tuner.run("best", "lab", cwd=tmp_path).out
+    assert "recorded, not run here" in cli("best", "lab", cwd=tmp_path).out
 
 
 def test_the_baseline_file_agrees_with_the_reference(tmp_path):

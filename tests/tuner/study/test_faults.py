@@ -322,20 +322,21 @@ ray_backend.stop_ray()
 
 
 @pytest.mark.ray
-def test_hung_killed_and_raising_trials_are_tried_again(toy):
+def test_hung_killed_and_raising_trials_are_tried_again(toy, end):
     """Real worker processes that stop, run out of memory, are killed and raise: each trial's second attempt goes on
     after the epoch that was reported, and the log says what had happened.
     """
     toy.create("s", retries=1, budget={"trials": 4, "hours": None}, stopping={"kind": "none"}).close()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    done = subprocess.run(
+    program = subprocess.Popen(
         [sys.executable, "-c", SICK, str(toy.folder / "s")],
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=240,
     )
-    assert done.returncode == 0, done.stderr
+    done = end(program, toy.folder)
+    assert done.status == 0, done.err
     events, problems = read_events(toy.folder / "s" / "events.jsonl")
     assert not problems
     faults = {e["trial"]: (e["fault"], e["error"]) for e in events if e["event"] == "trial_ended" and e.get("retry")}
