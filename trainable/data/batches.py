@@ -48,7 +48,7 @@ def room_on_card(device: torch.device) -> float:
 
 def derive_seed(seed: int, stream: int, number: int) -> int:
     """A 63-bit seed for item `number` of a stream; streams and items are independent of one another."""
-    return int(np.random.SeedSequence([seed, stream, number]).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence([seed, stream, number]).generate_state(1, np.uint64)[0]) >> 1
 
 
 def plan_pass(bins: np.ndarray, batch_size: int, bucket_batches: int, seed: int, number: int) -> list[np.ndarray]:
