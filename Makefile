@@ -6,15 +6,23 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
 VENV := .venv
-BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+BIN = $(VENV)/bin
+CONSTRAINTS := constraints.txt
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet $(CONSTRAINTS:%=-c %)
 STUDY ?=
 JOBS ?= auto
 PYTEST = -m pytest -n $(JOBS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder --durations 15
 
-.PHONY: help search test lint format types clean
+# What a version can break. Left out: what starts clusters or browsers, the benchmarks, and what looks at the checkout.
+CORE = --ignore tests/test_chaos.py --ignore tests/test_benchmarks.py --ignore tests/test_stopping_benchmark.py \
+	--ignore tests/test_rivals.py --ignore tests/test_deploy.py --ignore tests/test_package.py --ignore tests/test_docs.py \
+	--ignore tests/test_architecture.py --ignore tests/results/test_report_browser.py \
+	--ignore tests/tuner/backend/test_nodes.py --ignore tests/tuner/backend/test_jobs.py
+OTHER = $(MAKE) --no-print-directory test ARGS="$(CORE) $(ARGS)"
+
+.PHONY: help search test test-oldest test-python lint format types lock clean
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer with the venv module was found; install one or give PYTHON=..." >&2; exit 2; }
@@ -22,19 +30,21 @@ $(BIN)/python:
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # A stamp for each set of extras: made again only when the dependencies change.
-$(VENV)/.run: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.run: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "installing the program (the first time takes a minute or two: torch and ray are large)"
 	@$(PIP) -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "installing the program, the tests' and the developers' tools"
 	@$(PIP) -e '.[dev]'
 	@touch $(VENV)/.run $(VENV)/.test $@
 
-$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.test: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "installing the program and the tests' tools (the first time takes a minute or two)"
-	@$(PIP) -e '.[test]'
+	@if [ "$(TORCH)" = no ]; then \
+		$(BIN)/python .ci/lock.py --without torch > $(VENV)/asked.txt && $(PIP) -r $(VENV)/asked.txt && $(PIP) --no-deps -e .; \
+	else $(PIP) -e '.[test]'; fi
 	@touch $(VENV)/.run $@
 
 data/small/dataset.json: | $(VENV)/.run
@@ -46,6 +56,13 @@ search: $(VENV)/.run data/small/dataset.json ## set up, make synthetic data, run
 test: $(VENV)/.test ## set up and run the whole test suite
 	@$(BIN)/python $(PYTEST) $(ARGS)
 
+test-oldest: ## the core of the suite with the oldest versions that pyproject.toml allows (torch apart: constraints-oldest.txt says why)
+	@$(OTHER) VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+
+test-python: ## the core with another Python, PYTHON=python3.13; TORCH=no goes without what needs torch (a download of 3 GB)
+	@$(OTHER) VENV=.venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')$(TORCH:%=-torch-%) \
+		PYTHON=$(PYTHON) TORCH=$(TORCH)
+
 lint: $(VENV)/.dev ## ruff: lint and format check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
@@ -55,5 +72,8 @@ format: $(VENV)/.dev ## ruff: mend what it can
 types: $(VENV)/.dev ## mypy on the four rooms
 	@$(BIN)/mypy
 
+lock: $(VENV)/.dev ## renew constraints.txt and constraints-oldest.txt (CONSTRAINTS= for the newest of everything)
+	@$(BIN)/python .ci/lock.py $(CONSTRAINTS)
+
 clean: ## remove the environment and caches (data and studies stay)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,21 +1,24 @@
 """For every test."""
 
 import contextlib
+import importlib.util
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from hypothesis import HealthCheck, settings
+
+NO_TORCH = importlib.util.find_spec("torch") is None
+
 # Before anything imports torch: at these sizes more threads cost more than they bring, and threads that wait for a core
 # of a busy machine spin.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import pytest
-from hypothesis import HealthCheck, settings
 
 # The tests' own Ray asks nobody for a token, also where this user has one; clusters of a test have one of their own.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
@@ -42,6 +45,28 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         group = "ray" if item.get_closest_marker("ray") else item.location[0]
         item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Where torch is not installed (`make test-python TORCH=no`), a file that needs it is skipped, and says so."""
+    report = yield
+    if NO_TORCH and report.failed and "No module named 'torch'" in str(report.longrepr):
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, "needs torch")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The same for a test that needs torch in a file that does not."""
+    report = yield
+    if NO_TORCH and call.excinfo is not None and getattr(call.excinfo.value, "name", None) == "torch":
+        report.outcome = "skipped"
+        report.longrepr = (str(report.fspath), 0, "needs torch")
+    return report
 
 
 def wait_for(done: Callable[[], Any], moved: Callable[[], Any] = lambda: None, patience: float = 300) -> Any:
