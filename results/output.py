@@ -232,8 +232,16 @@ def _terminal(sheet: Sheet, width: int, color: bool, headers: Mapping[str, str])
         return "\n"
     sizes = [min(_CELL, max(map(cell_len, (head, *cells)))) + 2 for head, _, cells in columns]
     text = io.StringIO()
+    # force_jupyter: in a notebook rich would show the table itself and leave the text empty.
     console = Console(
-        file=text, width=width, force_terminal=color, no_color=not color, highlight=False, markup=False, emoji=False
+        file=text,
+        width=width,
+        force_terminal=color,
+        force_jupyter=False,
+        no_color=not color,
+        highlight=False,
+        markup=False,
+        emoji=False,
     )
     for number, block in enumerate(_blocks(sizes, width)):
         grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import csv
 import io
 import json
@@ -173,3 +174,9 @@ def test_write_refuses_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="cannot be written"):
             write(table, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_in_a_notebook_a_table_is_text_too(monkeypatch):
+    """Where rich finds a notebook it shows what it prints; `render` still returns the text and shows nothing."""
+    monkeypatch.setattr(builtins, "get_ipython", type("ZMQInteractiveShell", (), {}), raising=False)
+    assert "best_per" in render(Sheet.of([{"trial": 1, "best_per": 0.25}]))

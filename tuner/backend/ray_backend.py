@@ -247,6 +247,8 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
     global _scratch
     _scratch = make_scratch()
     if not ray.is_initialized():
+        # Else each search in a notebook begins with two lines on packages for Ray's own displays.
+        logging.getLogger("ray.widgets").setLevel(logging.ERROR)
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address is None:
             # Ray's memory monitor makes Tune raise when it kills a worker (a fresh Tuner goes on, at the cost of the
@@ -309,6 +311,17 @@ def _fit(session: Session, request: Mapping[str, float]) -> None:
             print(f"Ray Tune ended with an error and is started again: {fault_of(text).text}", file=sys.stderr)
 
 
+class _Silent(tune.ProgressReporter):
+    """Tune's own reporter for notebooks clears what the cell has printed."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        """Never: `tuner.callbacks.progress` shows the search."""
+        return False
+
+    def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:
+        """Nothing."""
+
+
 def _make_tuner(request: Mapping[str, float], scratch: Path) -> tune.Tuner:
     return tune.Tuner(
         tune.with_resources(TrialActor, dict(request)),
@@ -324,6 +337,7 @@ def _make_tuner(request: Mapping[str, float], scratch: Path) -> tune.Tuner:
             name="tune",
             stop=_Leave(),
             verbose=0,
+            progress_reporter=_Silent(),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),
         ),

@@ -202,10 +202,10 @@ def _running() -> Iterator[None]:
                 "Ray is running in this process, and a search starts its own; end it with ray.shutdown(), "
                 "or search from another process"
             )
-        if threading.current_thread() is not threading.main_thread():
-            print("note: not in the main thread, where Ctrl-C arrives; 'tuner stop STUDY' stops it", file=sys.stderr)
         # A notebook shows standard error on red, as if all were errors.
         with contextlib.redirect_stderr(sys.stdout) if Console().is_jupyter else contextlib.nullcontext():
+            if threading.current_thread() is not threading.main_thread():
+                print("note: Ctrl-C arrives in the main thread; 'tuner stop STUDY' stops this one", file=sys.stderr)
             yield
     finally:
         _busy.release()

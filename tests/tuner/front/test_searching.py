@@ -15,8 +15,29 @@ import tuner
 pytestmark = pytest.mark.ray
 PAGE = Path(__file__).parents[3] / "docs" / "python.md"
 
+IPYTHON = """
+from types import SimpleNamespace
+
+class ZMQInteractiveShell:
+    events = SimpleNamespace(register=lambda event, call: None)
+
+def get_ipython():
+    return ZMQInteractiveShell()
+"""
+DISPLAY = """
+def clear_output(wait=False):
+    print("DISPLAY: cleared")
+
+def HTML(text):
+    return text
+
+def display(*what, **more):
+    print("DISPLAY:", what)
+"""
 CELL = """
-import asyncio, os, signal, sys, threading, time
+import asyncio, builtins, os, signal, sys, threading, time
+import IPython
+builtins.get_ipython = IPython.get_ipython
 import tuner
 
 assert not hasattr(sys.modules["__main__"], "__file__")
@@ -92,9 +113,13 @@ def test_the_page_runs_as_a_script_without_a_guard(tmp_path, tiny_data):
 
 
 def test_a_cell_under_a_running_loop_searches_stops_and_goes_on(tmp_path, tiny_data, real_space):
-    """Without a file for `__main__` and under a running event loop a search runs; Ctrl-C ends it with what was reported
-    kept; `resume` goes on; in threads one search runs at a time and the other is refused in a line.
+    """Without a file for `__main__`, in what rich and Ray take for a notebook, and under a running event loop a search
+    runs; Ctrl-C ends it with what was reported kept; `resume` goes on; in threads one search runs at a time and the
+    other is refused in a line. All is plain lines on standard output, and nothing clears the cell.
     """
+    (tmp_path / "IPython").mkdir()
+    (tmp_path / "IPython" / "__init__.py").write_text(IPYTHON)
+    (tmp_path / "IPython" / "display.py").write_text(DISPLAY)
     code = CELL.format(space=str(real_space), data=str(tiny_data))
     done = python("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -103,7 +128,10 @@ def test_a_cell_under_a_running_loop_searches_stops_and_goes_on(tmp_path, tiny_d
     answers = done.stdout.split("answers: ")[1]
     assert re.search(r"<study (second|third): completed, 2 trials", answers)
     assert "a search is running in this process; wait until it has ended" in answers
-    assert "note: not in the main thread" in done.stderr
+    assert "DISPLAY" not in done.stdout
+    assert done.stdout.count("starting Ray ...") == 3
+    assert "1 of 3 ended" in done.stdout and "rank  trial  best_per" in done.stdout
+    assert "note: Ctrl-C arrives in the main thread; 'tuner stop STUDY' stops this one" in done.stdout
 
 
 ALONE = """
