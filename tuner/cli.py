@@ -26,36 +26,36 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Search": {
         "spaces": ("spaces:spaces", "List and show search spaces; make a narrower one."),
         "runs": ("runs:runs", "List, show, compare and plot single configurations."),
-        "plan": ("plan:plan", "Say what a search will cost, before anything is spent."),
-        "search": ("search:search", "Search a space: start a study."),
-        "resume": ("search:resume", "Go on with a study where its log ends."),
-        "train": ("train:train", "Train one configuration."),
-        "confirm": ("confirm:confirm", "Train the leaders of a study again with fresh seeds."),
+        "plan": ("plan:plan", "Show what a search will cost, before it is run."),
+        "search": ("search:search", "Search a space; this starts a study."),
+        "resume": ("search:resume", "Continue a study from where its log ends."),
+        "train": ("train:train", "Train one configuration, outside any study."),
+        "confirm": ("confirm:confirm", "Train the best configurations again with new seeds."),
         "lineage": ("lineage:lineage", "Train the 23 recorded runs again, as one study."),
-        "simulate": ("simulate:simulate", "Try a stopping rule in simulated searches over recorded curves."),
-        "audit": ("audit:audit", "Check whether a stopping rule would have stopped the winner."),
+        "simulate": ("simulate:simulate", "Simulate whole searches over recorded learning curves."),
+        "audit": ("audit:audit", "Check if a stopping rule would have stopped the best run."),
     },
     "Ask": {
-        "best": ("results:best", "Show the best configurations, and whether the lead is luck."),
+        "best": ("results:best", "Show the best configurations, and which of them are a tie."),
         "show": ("trials:show", "Show one trial: result, settings, curve, checkpoints."),
-        "compare": ("trials:compare", "Compare trials and runs, side by side."),
+        "compare": ("trials:compare", "Compare trials and runs side by side."),
         "importance": ("importance:importance", "Show how much each searched setting mattered."),
         "query": ("query:query", "Run SQL over the tables (read-only)."),
     },
     "Share": {
-        "report": ("report:report", "Write one HTML page about one or several studies."),
-        "changelog": ("changelog:changelog", "Write the history of a study in words."),
+        "report": ("report:report", "Write one HTML page about one or more studies."),
+        "changelog": ("changelog:changelog", "Write the history of a study as text."),
         "export": ("export:export", "Write a trained decoder, or the tables, for other programs."),
         "log": ("listeners:log", "Write a study's trials to TensorBoard, MLflow or W&B."),
     },
     "Cluster": {
         "submit": ("submit:submit", "Run a command on a Ray cluster, as a Ray job."),
-        "sync": ("sync:sync", "Bring a study and its copy in an object store to the same state."),
+        "sync": ("sync:sync", "Synchronize a study with its copy in an object store."),
     },
     "Upkeep": {
-        "status": ("watch:status", "Say where a study stands."),
+        "status": ("watch:status", "Show the state of a study: trials, best PER, rungs."),
         "watch": ("watch:watch", "Follow a running study from any shell or machine."),
-        "dashboard": ("listeners:dashboard", "Show a study in optuna-dashboard."),
+        "dashboard": ("listeners:dashboard", "Show a study in optuna-dashboard, in a browser."),
         "stop": ("stop:stop", "Stop a running study, or one of its trials."),
         "results": ("maintain:results_group", "Check, merge, clean and delete studies; import past runs."),
     },
@@ -64,7 +64,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 
 
 class LazyGroup(NearestNames):
-    """The commands of `SECTIONS`, each imported when it is first asked for, listed under their headings."""
+    """The commands of `SECTIONS`, listed under their headings; a command is imported when it is first needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the headings."""
@@ -95,7 +95,10 @@ class LazyGroup(NearestNames):
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="b2t-tuner", prog_name="tuner")
 def tuner(debug: bool) -> None:
-    """Search the training settings of a GRU-CTC phoneme decoder, stop weak trials early, ask which was best."""
+    """Search the training settings of a GRU-CTC phoneme decoder, and compare the results.
+
+    A study is one search: many trials, of which weak ones are stopped early. Everything is in its folder.
+    """
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -122,7 +125,10 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except Exception as error:
-        _fail([f"{type(error).__name__}: {error}", "this should not happen; --debug shows where it did"], debug)
+        _fail(
+            [f"{type(error).__name__}: {error}", "this is a bug; run the same command with --debug for the traceback"],
+            debug,
+        )
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
 

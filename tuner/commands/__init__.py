@@ -1,1 +1,1 @@
-"""The `tuner` commands, one module a topic; heavy imports happen inside the commands."""
+"""The `tuner` commands, one module for each topic, imported when a command is called."""

@@ -1,4 +1,4 @@
-"""`tuner audit`: what a stopping rule would have done to runs that are known."""
+"""`tuner audit`: what a stopping rule would have done to recorded runs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,19 @@ Examples:
     multiple=True,
     metavar="RULE",
     help='A rule with its settings, such as "asha at=horizon grace=0.25"; may be given several times '
-    "[default: the study's own and the other kinds].",
+    "[default: the study's own rule and one of each other kind].",
 )
 @click.option(
-    "--repeats", type=click.IntRange(min=0), default=0, show_default=True, help="Replay in so many random orders too."
+    "--repeats",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Replay in this many random orders as well.",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Trials at once in those.")
-@click.option("--correlation", is_flag=True, help="Show the rank correlations alone.")
+@click.option(
+    "--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Trials at once in the random orders."
+)
+@click.option("--correlation", is_flag=True, help="Show only the rank correlations.")
 @curves_options
 @format_option
 @results_option
@@ -54,11 +60,11 @@ def audit(
     form: str,
     results_dir: Path,
 ) -> None:
-    """Would a stopping rule have stopped the winner, and what would it have saved?
+    """Check if a stopping rule would have stopped the best run, and how much it would have saved.
 
-    Replays a rule over the recorded curves of a STUDY, or of a .csv or .parquet FILE (docs/curves.md), in the order in
-    which their epochs came, and says how well the order of the runs at each point tells their order at the end
-    (Spearman's rank correlation, with the 95 % bootstrap interval, by horizon).
+    The rule is replayed over the recorded curves of a STUDY, or of a .csv or .parquet FILE (docs/curves.md), in the
+    order in which the epochs were reported. The second table shows how well the ranking at each point predicts the
+    ranking at the end: Spearman's rank correlation with a 95 % bootstrap interval, for each horizon.
     """
     bank = read_curves(source, results_dir, space=load_space(space) if space else None, every=every)
     if correlation:
@@ -77,7 +83,7 @@ def audit(
     for row in rows:
         if row["reason"]:
             click.echo(f"{row['rule']}: stops {row['winner']} at batch {row['stopped_at']}: {row['reason']}")
-    click.echo("\nrank correlation with the end, by horizon: at a share of the run, and at equal batches")
+    click.echo("\nrank correlation with the final PER, by horizon: at a fraction of the run, and at equal batches")
     click.echo(render(Sheet.of(_pivot(rank_correlations(bank))), form), nl=False)
     for line in _caution(bank, rows):
         click.echo(line)
@@ -105,7 +111,7 @@ def _audit(bank: Bank, name: str, rule: Mapping[str, Any], repeats: int, workers
 
 
 def _in_random_orders(bank: Bank, rule: Mapping[str, Any], repeats: int, workers: int) -> dict[str, Any]:
-    """Means over random orders of the runs that came to their end, with intervals."""
+    """Means over random orders of the runs that were trained to their end, with intervals."""
     whole = bank.whole()
     searches = list(search(whole, rule, repeats, workers=workers))
     measures = {
@@ -154,7 +160,7 @@ def _pivot(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _caution(bank: Bank, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What stopped runs do to the answer."""
+    """How stopped runs change the answer."""
     return [
         f"{note}. The best is the best of the others, a slow starter among the stopped would not show here, and the "
         f"correlations are those of runs that were let go on. A rule above lets up to "

@@ -16,7 +16,10 @@ from tuner.commands.options import out_option, results_option
 @out_option("Write the page (Markdown) to this file.")
 @results_option
 def changelog(study: str, out: Path | None, results_dir: Path) -> None:
-    """Write the changelog of STUDY: phases, what changed and what came of it, and what a hand-kept page misses."""
+    """Write the history of STUDY as text: its phases, what each trial changed, and what the change did.
+
+    The page also lists what a changelog kept by hand would miss, such as repeated configurations.
+    """
     page = page_of(results_dir, study)
     for problem in page.problems:
         click.echo(f"note: {problem}", err=True)

@@ -1,4 +1,4 @@
-"""`tuner confirm`: is the lead of the best trials more than luck?"""
+"""`tuner confirm`: train the best configurations again with new seeds."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ Examples:
 """
 )
 @click.argument("study")
-@click.option("--top", type=click.IntRange(min=1), help="Configurations to run again, the best ones. [default: 5]")
-@click.option("--seeds", type=click.IntRange(min=2), help="Fresh seeds of each. [default: 5]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another one gives other seeds.")
+@click.option("--top", type=click.IntRange(min=1), help="How many of the best configurations. [default: 5]")
+@click.option("--seeds", type=click.IntRange(min=2), help="New seeds for each. [default: 5]")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed from which the new seeds are drawn."
+)
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Data folder [default: the study's].")
-@click.option("--study", "name", help="Name of the study that is made [default: STUDY-confirm].")
-@click.option("--resume", "resume_", is_flag=True, help="Go on with it if it exists.")
-@click.option("--table", "table_only", is_flag=True, help="Run nothing, print the table of what has run.")
+@click.option("--study", "name", help="Name of the new study [default: STUDY-confirm].")
+@click.option("--resume", "resume_", is_flag=True, help="Continue the new study if it exists.")
+@click.option("--table", "table_only", is_flag=True, help="Train nothing; show the results so far.")
 @resource_options
 @observer_options
 @format_option
@@ -49,16 +51,17 @@ def confirm(
     results_dir: Path,
     **given: Any,
 ) -> None:
-    """Run the leaders of STUDY again with fresh seeds, none stopped early, and rank them by the mean.
+    """Train the best configurations of STUDY again with new seeds, and rank them by their mean PER.
 
-    A study of its own, STUDY-confirm; 'tuner best STUDY' then ranks by its means, with intervals and ties.
+    No trial is stopped early. The trials are a new study, STUDY-confirm. 'tuner best STUDY' then ranks by the means,
+    with confidence intervals and ties.
     """
     data_dir = data_dir or data_of(results_dir, study)
     name = name or f"{study}-confirm"
     if table_only:
         found = confirmed(results_dir, [study])
         if found is None:
-            raise InputError(f"{study}: no fresh seed has ended yet; run 'tuner confirm {study}' first")
+            raise InputError(f"{study}: no trial with a new seed has ended yet; run 'tuner confirm {study}' first")
         click.echo(found.render(form), nl=False)
         return
     if resume_ and (results_dir / name).exists():
@@ -67,7 +70,9 @@ def confirm(
     chosen = leaders(results_dir, study, top or 5)
     before, _ = read_log(results_dir / study)
     if len(chosen) < (top or 5):
-        click.echo(f"note: {study} has {len(chosen)} configurations with a PER; all are run again", err=True)
+        click.echo(
+            f"note: {study} has {len(chosen)} configurations with a PER; all of them are trained again", err=True
+        )
     if note := note_on_heirs(results_dir, study, chosen):
         click.echo(f"note: {note}", err=True)
     plan = make_plan(study, chosen, fresh_seeds(before["seed"], seeds or 5, seed))
@@ -78,7 +83,7 @@ def confirm(
         request,
         lambda dataset: _on_same_data(plan, dataset, before, data_dir),
         confirms=study,
-        origin_note=f"the {len(chosen)} best of {study} again, {seeds or 5} fresh seeds each",
+        origin_note=f"the {len(chosen)} best of {study} again, {seeds or 5} new seeds each",
     )
     raise click.exceptions.Exit(status)
 
@@ -86,7 +91,7 @@ def confirm(
 def _on_same_data(plan: list[Any], dataset: Any, before: dict[str, Any], folder: Path) -> list[Any]:
     if dataset.fingerprint != before["data"]["fingerprint"]:
         raise InputError(
-            f"{folder}: these are not the data that {before['study']} ran on, so PERs would not compare; "
-            "give the same data by --data"
+            f"{folder}: {before['study']} was trained on other data, so the PERs cannot be compared; "
+            "give the same data with --data"
         )
     return plan

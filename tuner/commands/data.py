@@ -1,4 +1,4 @@
-"""`tuner data`: bring recordings in, make synthetic ones, look at a data folder and for what is wrong with it."""
+"""`tuner data`: import recordings, make synthetic ones, show and check a data folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tuner.commands.sections import NearestNames
 
 @click.group(cls=NearestNames)
 def data() -> None:
-    """Import recordings, make synthetic data, show, check and draw a data folder."""
+    """Import recordings, make synthetic data, check a data folder and plot it."""
 
 
 def _progress_bar() -> tuple[Any, Any]:
@@ -66,19 +66,19 @@ Examples:
 @click.option(
     "--dev-split",
     type=FiniteRange(min=0, max=1, max_open=True),
-    help="Hold out this share of each session's training utterances as val; what the source evaluates on is then test.",
+    help="Hold out this fraction of each session's training utterances as val; the source's own val becomes test.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of --dev-split [default: 0].")
-@click.option("--strict", is_flag=True, help="Fail where a file or an utterance would be left out.")
+@click.option("--strict", is_flag=True, help="Fail instead of leaving out a file or an utterance.")
 @click.option(
     "--sessions",
     type=click.Path(path_type=Path),
-    help="File with one session a line: those to import, in that order (reference-pickle: the names of its days).",
+    help="File with one session per line: those to import, in this order (reference-pickle: the names of its days).",
 )
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
-    help="CSV with text,phonemes (or .jsonl) that labels are taken from (b2t24-mat, arrays) [default: g2p_en].",
+    help="CSV file with columns text,phonemes (or .jsonl): the labels (b2t24-mat, arrays) [default: g2p_en].",
 )
 @click.option("--features", metavar="A:B|NAMES", help="b2t25: columns A to B - 1, or tx, power, 6v-ventral, 4, ...")
 @click.option("--areas", type=click.Choice(["6v", "44", "all"]), help="b2t24-mat: the arrays to take [default: 6v].")
@@ -92,8 +92,8 @@ def import_(kind: str, source: Path, out: Path, **options: Any) -> None:
     """Pack recordings into a data folder.
 
     KIND is the layout of SOURCE: b2t25 (the Brain-to-Text '25 HDF5 files), b2t24-mat (the '24 MATLAB files),
-    reference-pickle (what neural_seq_decoder trains on), or arrays (a .npz file for each session). docs/data.md
-    describes them. What cannot be read is left out, one line each, and counted.
+    reference-pickle (the data file of neural_seq_decoder), or arrays (a .npz file for each session). docs/data.md
+    describes them. What cannot be read is left out; each case is printed and counted.
     """
     bar, advance = _progress_bar()
     with bar:
@@ -104,7 +104,7 @@ def import_(kind: str, source: Path, out: Path, **options: Any) -> None:
         click.echo(f"skipped: {line}", err=True)
     if len(lines) > SHOWN:
         left_out = sum(row["count"] for row in summary["skipped"])
-        click.echo(f"skipped: {left_out - SHOWN} more; --strict shows up to 200 and makes nothing", err=True)
+        click.echo(f"skipped: {left_out - SHOWN} more; --strict shows up to 200 and writes no data", err=True)
     for remark in summary.pop("remarks"):
         click.echo(f"note: {remark}", err=True)
     _print_summary(summary)
@@ -133,7 +133,7 @@ def synthetic(size: str, out: Path, seed: int) -> None:
 @click.option("--stride", type=click.IntRange(min=1), default=4, show_default=True, help="Bins between windows.")
 @json_option
 def show(folder: Path, kernel: int, stride: int, form: str) -> None:
-    """Show sessions, utterances, lengths, features, and the labels that do not fit a kernel and stride."""
+    """Show sessions, utterances, lengths, features, and labels that are too long for a kernel and stride."""
     facts = summary(open_dataset(folder), kernel, stride)
     if form == "json":
         import json
@@ -149,10 +149,11 @@ def show(folder: Path, kernel: int, stride: int, form: str) -> None:
 @click.option("--stride", type=click.IntRange(min=1), default=4, show_default=True, help="Bins between windows.")
 @json_option
 def check(folder: Path, kernel: int, stride: int, form: str) -> None:
-    """Look for what would spoil a training: exit status 1 if there are errors, 0 with warnings or none.
+    """Check FOLDER for errors that would spoil training.
 
-    Not-a-number, constant features, labels that do not fit a kernel and stride, the same utterance in two splits, the
-    words "held out" as labels, odd lengths, sessions without training data.
+    NaN, constant features, labels that are too long for a kernel and stride, the same utterance in two splits, the
+    words "held out" as labels, unusual lengths, sessions without training data. Exit status: 1 if there are errors, 0
+    if there are only warnings or nothing.
     """
     import json
 
@@ -179,15 +180,15 @@ def check(folder: Path, kernel: int, stride: int, form: str) -> None:
 
 @data.command(epilog="Example: tuner data plot data/t15 --session t15.2023.08.13 --out session.png")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--session", help="The session to draw [default: the first].")
+@click.option("--session", help="The session to plot [default: the first].")
 @click.option(
     "--utterance",
     type=click.IntRange(min=0),
-    help="The utterance to draw, by its number [default: the session's first].",
+    help="The utterance to plot, by its number [default: the session's first].",
 )
 @out_option("File to write: .png, .svg or .pdf.", default=Path("session.png"))
 def plot(folder: Path, session: str | None, utterance: int | None, out: Path) -> None:
-    """Draw a session's features, an utterance with its phonemes, and the lengths of everything."""
+    """Plot the features of a session, an utterance with its phonemes, and all lengths."""
     drawn = plot_data(open_dataset(folder), out, session, utterance)
     click.echo(f"wrote {out}: session {drawn['session']}, utterance {drawn['utterance']}")
 

@@ -30,7 +30,11 @@ Examples:
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @data_option
 @click.option(
-    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="What to decode."
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    default="val",
+    show_default=True,
+    help="The split to decode.",
 )
 @click.option(
     "--decoder",
@@ -55,9 +59,10 @@ def evaluate(
     threads: int,
     form: str,
 ) -> None:
-    """Decode a split of a data set with CHECKPOINT and say what is wrong with the result.
+    """Decode a split of a data set with CHECKPOINT, and list the errors.
 
-    Corpus PER is all errors over all reference phonemes; its interval is a bootstrap over utterances.
+    The corpus PER is the number of errors divided by the number of reference phonemes. Its confidence interval is a
+    bootstrap over utterances.
     """
     if out is not None:
         _check_out(out)
@@ -74,7 +79,7 @@ def evaluate(
     if not labelled and out is None:
         raise InputError(
             f"{data_dir}: the {split} utterances have no labels, so there is no PER; "
-            "give --out to write what is heard, or another --split"
+            "give --out to write the decoded phonemes, or choose another --split"
         )
     hypotheses, precision = decode(trained, part, decoder, width)
     names = dataset.classes
@@ -118,7 +123,7 @@ def _scores(
     if SILENCE in names:
         label = names.index(SILENCE)
         spoken = score(without(references, label), without(hypotheses, label))
-        # An utterance of silence alone has no phoneme left to get wrong.
+        # An utterance of silence alone has no phonemes to score.
         found["without_sil"] = _summary(spoken.part(spoken.lengths > 0), seed) if spoken.lengths.any() else None
     of_day = np.array(days)
     found["days"] = [
@@ -171,7 +176,10 @@ def _text(report: dict[str, Any]) -> str:
     ]
     lines += ["", render(Sheet.of(scores), "table"), "per day", render(Sheet.of(report["days"]), "table")]
     if confused:
-        lines += ["most frequent errors; share: of the times the phoneme was said", render(Sheet.of(confused), "table")]
+        lines += [
+            "most frequent errors; share: errors / occurrences of the phoneme",
+            render(Sheet.of(confused), "table"),
+        ]
     return "\n".join(lines)
 
 

@@ -27,7 +27,9 @@ Examples:
     type=click.Choice(["config", "checkpoint", "onnx", "torchscript", "bundle"]),
     help="What to write of the trial's best epoch: a run file, the checkpoint, the decoder, or all in a folder.",
 )
-@click.option("--tables", is_flag=True, help="Write the tables studies, trials and epochs of STUDIES (all if none).")
+@click.option(
+    "--tables", is_flag=True, help="Write the tables studies, trials and epochs of STUDIES [default: of all studies]."
+)
 @click.option(
     "--format",
     "form",
@@ -48,13 +50,13 @@ def export(
     force: bool,
     results_dir: Path,
 ) -> None:
-    """Write a trial of a study, or the tables of STUDIES, for other programs.
+    """Write a trained decoder, or the tables of STUDIES, for other programs.
 
     A bundle is a folder (or a .zip) with the configuration, the weights, the decoder as TorchScript, its facts and a
     model card; it loads with torch alone: torch.jit.load("decoder.ts").
     """
     if tables == bool(kind):
-        raise click.UsageError("give --best KIND for a trial, or --tables; one of the two")
+        raise click.UsageError("give either --best KIND (for a trial) or --tables")
     if tables:
         if trial is not None:
             raise click.UsageError("--trial goes with --best, not with --tables")

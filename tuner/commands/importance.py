@@ -27,15 +27,16 @@ Examples:
     "--partial", "name", metavar="SETTING", help="Show the mean best PER by the value of this setting instead."
 )
 @click.option(
-    "--bins", type=click.IntRange(2, 50), default=6, show_default=True, help="Ranges that --partial divides it into."
+    "--bins", type=click.IntRange(2, 50), default=6, show_default=True, help="Number of ranges for --partial."
 )
 @format_option
 @results_option
 def importance(study: str, name: str | None, bins: int, form: str, results_dir: Path) -> None:
     """Show how much each searched setting of STUDY mattered, by PED-ANOVA and fANOVA.
 
-    Stopped trials are compared with others where both have been. A setting that only exists under a condition is
-    judged among the trials that meet it. "chance" is what a setting without any effect would reach.
+    A stopped trial is compared with others at the last epoch that both reached. A setting that exists only under a
+    condition is judged among the trials that meet the condition. "chance" is the importance that a setting without
+    any effect would get.
     """
     if name is not None:
         click.echo(_partial(results_dir, study, name, bins, form), nl=False)
@@ -46,7 +47,7 @@ def importance(study: str, name: str | None, bins: int, form: str, results_dir: 
         mattered = [row["path"] for row in rows if row["ped_anova"] is not None and row["ped_anova"] > row["chance"]]
         click.echo("")
         if not mattered:
-            click.echo("no setting mattered more than chance explains; more trials would tell")
+            click.echo("no setting mattered more than chance explains; more trials may show more")
         best = mattered[0] if mattered else rows[0]["path"]
         click.echo(f"next: tuner importance {study} --partial {best}; tuner spaces narrow {study}")
 
@@ -86,9 +87,7 @@ def _partial(results_dir: Path, study: str, name: str, bins: int, form: str) -> 
     ]
     text = render(Sheet.of(shown), form)
     if form == "table" and any(row["stopped"] for row in rows):
-        text += (
-            "\nstopped trials count with the PER they had; what differs between the rows is not this setting alone\n"
-        )
+        text += "\nstopped trials count with the PER they had; the rows differ in other settings too\n"
     return text
 
 

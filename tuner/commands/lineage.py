@@ -1,4 +1,4 @@
-"""`tuner lineage`: the recorded runs again, small enough for this machine, and beside the record."""
+"""`tuner lineage`: train the recorded runs again, scaled down, and compare them with the record."""
 
 from __future__ import annotations
 
@@ -22,25 +22,28 @@ Examples:
   tuner lineage --study lineage --table --format markdown
 """
 )
-@click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Packed data folder; needed to begin.")
+@click.option(
+    "--data", "data_dir", type=click.Path(path_type=Path), help="Packed data folder; required for a new study."
+)
 @click.option(
     "--scale",
     type=FiniteRange(min=0, max=1, min_open=True),
     default=0.05,
     show_default=True,
-    help="How small: lengths in batches times this, widths and evaluations times its root; 1 = as recorded.",
+    help="Factor for the number of batches; layer widths and evaluations are scaled by its square root; 1 = as "
+    "recorded.",
 )
-@click.option("--only", multiple=True, metavar="RUN,RUN", help="Only these of the recorded runs.")
+@click.option("--only", multiple=True, metavar="RUN,RUN", help="Train only these of the recorded runs.")
 @click.option(
     "--precision",
     type=click.Choice(["auto", "recorded", "fp32", "bf16"]),
     default="auto",
     show_default=True,
-    help="auto = each run's own, but fp32 for what the CPU has no instructions for.",
+    help="auto = as recorded, but fp32 where the CPU does not support the recorded precision.",
 )
 @click.option("--study", default="lineage", show_default=True, help="Name of the study.")
-@click.option("--resume", "resume_", is_flag=True, help="Go on with the study if it exists.")
-@click.option("--table", "table_only", is_flag=True, help="Run nothing, print the table of what has run.")
+@click.option("--resume", "resume_", is_flag=True, help="Continue the study if it exists.")
+@click.option("--table", "table_only", is_flag=True, help="Train nothing; show the results so far.")
 @resource_options
 @observer_options
 @format_option
@@ -57,7 +60,10 @@ def lineage(
     results_dir: Path,
     **given: Any,
 ) -> None:
-    """Run the 23 recorded runs as one study, none stopped early, and compare their order with the record."""
+    """Train the 23 recorded runs again as one study, and compare their ranking with the recorded one.
+
+    No run is stopped early.
+    """
     if table_only:
         click.echo(lineage_table(results_dir, study).render(form))
         return

@@ -1,4 +1,4 @@
-"""`tuner log` and `tuner dashboard`: a study as other tools show one."""
+"""`tuner log` and `tuner dashboard`: a study in other tools."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tuner.commands.options import out_option, results_option
 
 @click.command("log", epilog="Example: tuner log an4 --to tensorboard --out /tmp/an4; tensorboard --logdir /tmp/an4")
 @click.argument("study")
-@click.option("--to", "kind", type=click.Choice(KINDS), required=True, help="What to write.")
+@click.option("--to", "kind", type=click.Choice(KINDS), required=True, help="The format.")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="A new or empty folder for it."
 )
 @results_option
 def log(study: str, kind: str, out: Path, results_dir: Path) -> None:
-    """Write STUDY's trials as TensorBoard files, an MLflow store or offline W&B runs.
+    """Write the trials of STUDY as TensorBoard files, an MLflow store or offline W&B runs.
 
-    The same as 'tuner search --log' writes while it runs, from the study's log.
+    These are the same files that 'tuner search --log' writes while it runs.
     """
     (folder,) = find_studies(results_dir, [study])
     trials = replay(kind, folder, out)
@@ -42,14 +42,14 @@ def log(study: str, kind: str, out: Path, results_dir: Path) -> None:
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 for any free one."
 )
 @out_option(
-    "Serve nothing; write the study as an Optuna SQLite file, for the dashboard elsewhere or for Optuna itself.",
+    "Write the study as an Optuna SQLite file instead, to open it elsewhere.",
     "--save",
 )
 @results_option
 def dashboard(study: str, port: int, out: Path | None, results_dir: Path) -> None:
-    """Show STUDY in optuna-dashboard, on this machine; it follows a search that is running.
+    """Show STUDY in optuna-dashboard, in a browser; a running search is followed.
 
-    The pages show a copy made from the study's log, so they cannot change the study. Needs the extra 'dashboard'.
+    The dashboard gets a copy made from the study's log, so it cannot change the study. It needs the extra 'dashboard'.
     """
     (folder,) = find_studies(results_dir, [study])
     if out is not None:

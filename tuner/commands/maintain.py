@@ -23,10 +23,10 @@ from tuner.study.upkeep import clean as tidy
 @click.argument("studies", nargs=-1)
 @results_option
 def check(studies: tuple[str, ...], results_dir: Path) -> None:
-    """Read every file of STUDIES (all of them if none is named) and say what is damaged.
+    """Check every file of STUDIES (default: all studies) for damage.
 
-    Logs, tables (checksums are verified, and that they say what the log says) and checkpoints. Exit status 1 if
-    anything is wrong.
+    Logs, checkpoints and tables are read; checksums are verified, and the tables are compared with the log. Exit status
+    1 if anything is damaged.
     """
     folders = find_studies(results_dir, list(studies) or None)
     problems = problems_of(results_dir, [folder.name for folder in folders])
@@ -42,15 +42,15 @@ def check(studies: tuple[str, ...], results_dir: Path) -> None:
 @click.argument("studies", nargs=-1)
 @results_option
 def compact(studies: tuple[str, ...], results_dir: Path) -> None:
-    """Write the Parquet tables of STUDIES (all of them if none is named) again from their logs.
+    """Write the Parquet tables of STUDIES (default: all studies) again from their logs.
 
-    A search does this itself when it ends; do it for other programs that are to read a search that is running or whose
-    driver was killed.
+    A search does this when it ends. Do it by hand when another program should read the tables of a search that is still
+    running or that was killed.
     """
     for folder in find_studies(results_dir, list(studies) or None):
         paths = StudyPaths(folder)
         if not paths.log.is_file():
-            click.echo(f"{folder.name}: has tables and no log; left as it is")
+            click.echo(f"{folder.name}: has tables and no log; not changed")
             continue
         for problem in write_tables(folder):
             click.echo(f"note: {problem}", err=True)
@@ -64,10 +64,10 @@ def compact(studies: tuple[str, ...], results_dir: Path) -> None:
 @click.option("--name", help="Name of the study here [default: the folder's].")
 @results_option
 def merge(sources: tuple[Path, ...], name: str | None, results_dir: Path) -> None:
-    """Bring study folders SOURCES, copied from other machines, into the results folder.
+    """Merge study folders SOURCES, copied from other machines, into the results folder.
 
-    A study that is here already is brought up to date if the other one went further, left alone if not, and refused
-    if the two differ.
+    A study that exists here already is updated if SOURCE has more events, not changed if it has fewer, and refused if
+    the two have different events.
     """
     if name is not None:
         check_name(name)
@@ -83,7 +83,7 @@ def merge(sources: tuple[Path, ...], name: str | None, results_dir: Path) -> Non
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @results_option
 def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
-    """Delete STUDIES with their checkpoints, for good. A study whose search is running is refused."""
+    """Delete STUDIES with their checkpoints. This cannot be undone. A study that is being searched is refused."""
     folders = find_studies(results_dir, studies)
     if live := [folder.name for folder in folders if is_held(folder)]:
         raise InputError(
@@ -92,7 +92,9 @@ def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
     for folder in folders:
         files = [path for path in folder.rglob("*") if path.is_file()]
         size = size_text(sum(path.stat().st_size for path in files))
-        if not yes and not click.confirm(f"delete {folder} ({_count(len(files), 'file')}, {size}) for good?", err=True):
+        if not yes and not click.confirm(
+            f"delete {folder} ({_count(len(files), 'file')}, {size})? This cannot be undone", err=True
+        ):
             click.echo(f"{folder.name}: kept")
             continue
         remove(results_dir, folder.name)
@@ -109,22 +111,23 @@ def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
 )
 @results_option
 def clean(studies: tuple[str, ...], checkpoint_budget: int | None, results_dir: Path) -> None:
-    """Remove checkpoints that nobody needs from STUDIES (all of them if none is named) and say what they take.
+    """Clean STUDIES (default: all studies): remove checkpoints that are no longer needed.
 
-    States of trials that have ended and files of killed writers go. Beyond the budget, so do second-last states and
-    the best weights of the worst trials that have ended; never those of the five best, nor what a trial needs to go on.
+    These are the training states of trials that have ended, and partly written files. If the rest is larger than the
+    checkpoint budget, older states and the best weights of the worst ended trials are removed too. The weights of the
+    five best trials, and what a trial needs to continue, are always kept.
     """
     for folder in find_studies(results_dir, list(studies) or None):
         if not StudyPaths(folder).log.is_file() or is_held(folder):
-            why = "a search is running it, and keeps it tidy" if is_held(folder) else "has tables and no log"
-            click.echo(f"{folder.name}: left as it is: {why}")
+            why = "a search is running and cleans it itself" if is_held(folder) else "has tables and no log"
+            click.echo(f"{folder.name}: not changed: {why}")
             continue
         freed, left = tidy(folder, checkpoint_budget)
         click.echo(f"{folder.name}: {size_text(left)} of checkpoints, {size_text(freed)} removed")
         if checkpoint_budget and left > checkpoint_budget:
             click.echo(
-                f"note: {folder.name}: the rest is needed by trials that may go on and by the five best: "
-                "give more, or 'tuner results delete' it",
+                f"note: {folder.name}: the rest is needed by trials that may continue and by the five best; "
+                "give a larger budget",
                 err=True,
             )
 

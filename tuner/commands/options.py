@@ -39,7 +39,7 @@ class CardShare(click.ParamType):
 
 
 class ResultsFolder(click.Path):
-    """A folder, or the URI of an object store: then its local working folder, brought up to date."""
+    """A folder, or the URI of an object store, which becomes its local working folder, brought up to date."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The local folder."""
@@ -58,7 +58,7 @@ def results_option(function: Any) -> Any:
         envvar="TUNER_RESULTS",
         show_default=True,
         show_envvar=True,
-        help="Folder that holds the studies, or a store: s3://BUCKET/PREFIX, gs://...",
+        help="Folder with the studies, or an object store: s3://BUCKET/PREFIX, gs://...",
     )(function)
 
 
@@ -122,19 +122,19 @@ def format_option(function: Any) -> Any:
         type=click.Choice(["table", "csv", "json", "markdown"]),
         default="table",
         show_default=True,
-        help="How the table is written.",
+        help="Format of the table.",
     )(function)
 
 
 def json_option(function: Any) -> Any:
-    """--format table|json: for what is not one table."""
+    """--format table|json: for output that is not a single table."""
     return click.option(
         "--format",
         "form",
         type=click.Choice(["table", "json"]),
         default="table",
         show_default=True,
-        help="For people, or for programs.",
+        help="Output for people, or for programs.",
     )(function)
 
 
@@ -163,9 +163,9 @@ def curves_options(function: Any) -> Any:
         click.option(
             "--every",
             type=click.IntRange(min=1),
-            help="Keep the epochs at multiples of so many batches (docs/curves.md).",
+            help="Keep only evaluations at multiples of this number of batches (docs/curves.md).",
         ),
-        click.option("--space", help="The space that the params of a file belong to; a study knows its own."),
+        click.option("--space", help="The search space of a file with params; a study has its own."),
     )
     for option in reversed(options):
         function = option(function)
@@ -179,7 +179,7 @@ def set_option(function: Any) -> Any:
         "overrides",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Change a value by its dotted path, such as schedule.peak_lr=3e-3; may be given several times.",
+        help="Change a value by its dotted path, such as schedule.peak_lr=3e-3; can be given several times.",
     )(function)
 
 
@@ -208,7 +208,7 @@ def _amounts(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
         if not name.strip() or name.strip() in ("CPU", "GPU"):
             raise click.BadParameter(
                 f"{text!r} is not allowed; give NAME=AMOUNT with an amount above 0, such as "
-                "accelerator_type:H200=0.001 (cores and cards have their own options)",
+                "accelerator_type:H200=0.001 (CPUs and GPUs have their own options)",
                 ctx,
                 param,
             )
@@ -226,33 +226,33 @@ def resource_options(function: Any) -> Any:
         click.option(
             "--cpus-per-trial",
             type=FiniteRange(min=0, min_open=True),
-            help="Cores, and torch threads, for each trial [default: 1, or as before].",
+            help="CPU cores, and torch threads, for each trial [default: 1; on resume: unchanged].",
         ),
         click.option(
             "--gpus-per-trial",
             type=CardShare(),
-            help="Cards, or the share of a card, for each trial; 0.25 puts four on one. auto (new searches only) "
-            "measures first how many trials a card should hold [default: 1 if there is a card].",
+            help="GPUs for each trial; 0.25 lets four trials share one. auto (new searches only) first measures how "
+            "many trials a GPU should hold [default: 1 if there is a GPU].",
         ),
         click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit]."),
-        click.option("--cpus", type=click.IntRange(min=1), help="Cores the local Ray may use [default: all]."),
+        click.option("--cpus", type=click.IntRange(min=1), help="CPU cores that the local Ray may use [default: all]."),
         click.option(
             "--retries",
             type=click.IntRange(min=0),
-            help="Further attempts at a trial that failed [default: 1, or as before].",
+            help="Further attempts at a trial that failed [default: 1; on resume: unchanged].",
         ),
         click.option(
             "--hung-after",
             type=FiniteRange(min=0),
             metavar="TIMES",
-            help="Kill and retry a trial that is silent for TIMES its usual epoch time, and two minutes at least; "
-            "0 = never [default: 20, or as before].",
+            help="Kill and retry a trial that reports nothing for TIMES its usual epoch time, but never before two "
+            "minutes; 0 = do not [default: 20; on resume: unchanged].",
         ),
-        click.option("--address", help="Join the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
+        click.option("--address", help="Use the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
         click.option(
             "--stage-data",
             is_flag=True,
-            help="Send the data to every node of the cluster, to TUNER_STAGE there [default: all nodes see --data].",
+            help="Copy the data to TUNER_STAGE on every node of the cluster [default: all nodes can read --data].",
         ),
         click.option(
             "--trial-resource",
@@ -260,8 +260,8 @@ def resource_options(function: Any) -> Any:
             multiple=True,
             callback=_amounts,
             metavar="NAME=AMOUNT",
-            help="Of a custom resource of Ray, for each trial: accelerator_type:H200=0.001 takes machines with "
-            "such cards only; may be given several times [default: none, or as before].",
+            help="Custom Ray resource for each trial: accelerator_type:H200=0.001 uses only machines with such "
+            "GPUs; can be given several times [default: none; on resume: unchanged].",
         ),
     )
     for option in reversed(options):
@@ -276,20 +276,20 @@ def budget_options(function: Any) -> Any:
         click.option(
             "--gpu-hours",
             type=FiniteRange(min=0, min_open=True),
-            help="Hours of a card, times the share of it that a trial holds, all trials and sessions together.",
+            help="GPU hours of all trials and sessions together; a trial on a quarter of a GPU counts a quarter.",
         ),
-        click.option("--target-per", type=FiniteRange(min=0, max=1), help="End when a trial has this PER."),
+        click.option("--target-per", type=FiniteRange(min=0, max=1), help="End when a trial reaches this PER."),
         click.option(
             "--no-improvement",
             type=click.IntRange(min=1),
             metavar="N",
-            help="End when N trials have ended since the best PER last fell.",
+            help="End when N trials in a row have not improved the best PER.",
         ),
         click.option(
             "--then",
             type=click.Choice(["finish", "stop"]),
-            help="What trials do that run when a limit is reached [default: stop, and go on when resumed, at --hours "
-            "and --gpu-hours; finish at --target-per and --no-improvement].",
+            help="What running trials do when a limit is reached [default: at --hours and --gpu-hours they stop, and "
+            "continue on resume; at --target-per and --no-improvement they finish].",
         ),
     )
     for option in reversed(options):
@@ -319,17 +319,17 @@ def checkpoint_options(function: Any) -> Any:
             "--checkpoint-every",
             metavar="WHEN",
             type=Parsed("when", "parse_every"),
-            help="When a trial's whole state is written: auto, rungs, '3 epochs' or '10 minutes'. auto is every epoch, "
-            "and for large models as often as takes a twentieth of the time. Epochs after it are trained again if the "
-            "trial is killed [default: the space's, or as before].",
+            help="When the full training state is saved: auto, rungs, '3 epochs' or '10 minutes'. auto = every epoch, "
+            "but in at most 5 % of the time. A killed trial repeats the epochs after the last one [default: from "
+            "the space; on resume: unchanged].",
         ),
         best_weights_option,
         click.option(
             "--checkpoint-budget",
             metavar="SIZE",
             type=Parsed("size", "parse_size"),
-            help="Room for all checkpoints of the study, such as 200GB: beyond it the second-last states go, then the "
-            "best weights of the worst trials that have ended [default: the space's, or as before].",
+            help="Disk space for all checkpoints of the study, such as 200GB. Above it, older states are removed, then "
+            "the best weights of the worst ended trials [default: from the space; on resume: unchanged].",
         ),
     )
     for option in reversed(options):
@@ -342,38 +342,38 @@ def best_weights_option(function: Any) -> Any:
     return click.option(
         "--best-weights",
         type=click.Choice(["full", "half", "none"]),
-        help="The weights of a trial's best epoch: kept as they are, in float16 (half the size), or not at all "
-        "[default: full, or as before].",
+        help="How the weights of a trial's best epoch are saved: full, half (float16, half the size) or none "
+        "[default: full; on resume: unchanged].",
     )(function)
 
 
 def observer_options(function: Any) -> Any:
-    """--log, --notify, --notify-on, --storage: who else hears of a search."""
+    """--log, --notify, --notify-on, --storage: other programs that follow a search."""
     options = (
         click.option(
             "--log",
             multiple=True,
             type=click.Choice(LOGGERS),
-            help="Write the trials there too: tensorboard to STUDY/tensorboard, mlflow to MLFLOW_TRACKING_URI or "
-            "mlflow.db beside the studies, wandb to STUDY/wandb (sent at once if WANDB_API_KEY is set).",
+            help="Write the trials to this tool too: tensorboard to STUDY/tensorboard, mlflow to MLFLOW_TRACKING_URI "
+            "or to mlflow.db beside the studies, wandb to STUDY/wandb (uploaded at once if WANDB_API_KEY is set).",
         ),
         click.option(
             "--notify",
             multiple=True,
             metavar="COMMAND|URL",
-            help="Tell a command (JSON on its standard input, no shell) or a webhook (JSON by POST).",
+            help="Notify a command (JSON on its standard input, no shell) or a webhook (JSON by POST).",
         ),
         click.option(
             "--notify-on",
             metavar="KIND,KIND",
-            help="What to tell: end, failure (of a trial), best (when a trial that lowered the best PER ends) "
+            help="Notify at: end (of the search), failure (of a trial), best (when a trial with a new best PER ends) "
             "[default: end,failure].",
         ),
         click.option(
             "--storage",
             metavar="URL|FILE",
-            help="Keep a copy as an Optuna study there while it runs: sqlite:///FILE.db, another database, or a "
-            "journal file. optuna-dashboard URL opens it.",
+            help="Keep a copy as an Optuna study while the search runs: sqlite:///FILE.db, another database, or a "
+            "journal file. 'optuna-dashboard URL' shows it.",
         ),
     )
     for option in reversed(options):

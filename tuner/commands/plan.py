@@ -1,4 +1,4 @@
-"""`tuner plan`: what a search will cost, before anything is spent."""
+"""`tuner plan`: what a search will cost, before it is run."""
 
 from __future__ import annotations
 
@@ -37,20 +37,22 @@ Examples:
 """
 )
 @click.argument("space")
-@click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Packed data folder to measure a batch on.")
+@click.option(
+    "--data", "data_dir", type=click.Path(path_type=Path), help="Packed data folder, to measure the time of a batch."
+)
 @click.option(
     "--seconds-per-batch",
     type=FiniteRange(min=0, min_open=True),
-    help="Wall seconds of a batch of one trial, evaluations included [default: measured with --data, else unknown].",
+    help="Seconds per batch of one trial, including evaluations [default: measured with --data, else unknown].",
 )
-@click.option("--stopping", metavar="KIND", help="Stopping rule, perhaps with settings [default: the space's].")
+@click.option("--stopping", metavar="KIND", help="Stopping rule, with settings if needed [default: from the space].")
 @budget_options
 @click.option("--hours", type=FiniteRange(min=0, min_open=True), help="Wall time in hours.")
-@click.option("--cpus-per-trial", type=FiniteRange(min=0, min_open=True), help="Cores for each trial. [default: 1]")
+@click.option("--cpus-per-trial", type=FiniteRange(min=0, min_open=True), help="CPU cores for each trial. [default: 1]")
 @click.option(
     "--gpus-per-trial",
     type=FiniteRange(min=0),
-    help="Cards, or the share of a card, for each trial [default: 1 if there is a card].",
+    help="GPUs for each trial; 0.25 lets four share one [default: 1 if there is a GPU].",
 )
 @click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit here].")
 @format_option
@@ -62,11 +64,11 @@ def plan(
     form: str,
     **given: Any,
 ) -> None:
-    """Show what a search of SPACE will cost: how many trials reach each rung, batches, hours, and when it is done.
+    """Show what a search of SPACE will cost: trials at each rung, batches, hours, and when it will end.
 
-    With --data a batch is measured first, with as many trials at once as the search would run here; nothing else is
-    trained. Lengths that differ are averaged over draws from the space. A trial's rank is taken to be luck: a searcher
-    that learns changes who is stopped, hardly how many.
+    With --data the time of a batch is measured first, with as many trials at once as the search would run here. Nothing
+    else is trained. Where the trials of a space differ in length, the mean over random configurations is used. The
+    ranks of the trials are random: which trials are stopped depends on the searcher, but hardly how many.
     """
     loaded = load_space(space)
     request = Request(results_dir=Path(), data=data_dir or Path(), **given)
@@ -93,7 +95,7 @@ def plan(
     click.echo(found.render(form), nl=False)
     if form == "table":
         if seconds_per_batch is None:
-            click.echo("no time is known: give --data FOLDER to measure a batch, or --seconds-per-batch")
+            click.echo("the time is unknown: give --data FOLDER to measure a batch, or --seconds-per-batch")
         options = {"stopping": stopping, **limits, **{key: given[key] for key in _RESOURCES}}
         click.echo(f"\nnext: {_search(space, data_dir, options)}")
 
@@ -111,20 +113,22 @@ def _search(space: str, data_dir: Path | None, options: dict[str, Any]) -> str:
 
 
 def _fitting(resources: dict[str, Any]) -> int:
-    """Trials at once on this machine. Raises InputError where a trial needs cards that it does not have."""
+    """Trials at once on this machine. Raises InputError where a trial needs GPUs that it does not have."""
     fits = int(len(os.sched_getaffinity(0)) / resources["cpus_per_trial"])
     if resources["gpus_per_trial"]:
         cards = len(list(Path("/dev").glob("nvidia[0-9]*")))
         fits = min(fits, int(cards / resources["gpus_per_trial"] + 1e-9))
     if not fits:
-        raise InputError("not one such trial fits on this machine; give --concurrent, the trials at once where it runs")
+        raise InputError(
+            "no such trial fits on this machine; give --concurrent, the number of trials at once where it will run"
+        )
     return fits
 
 
 def _measured(space: Space, config: RunConfig, data_dir: Path, resources: dict[str, Any], concurrent: int) -> float:
-    """Seconds of a batch of the space's first configuration, evaluations included, with as many at once as will run.
+    """Seconds per batch of the space's first configuration, evaluations included, with as many at once as will run.
 
-    On a card: as many as share one.
+    On a GPU: as many as share one.
     """
     dataset = open_intact(data_dir)
     check_trainable(config, dataset)
@@ -135,7 +139,7 @@ def _measured(space: Space, config: RunConfig, data_dir: Path, resources: dict[s
     found = packing.measure(config, data_dir, [count], cpus=resources["cpus_per_trial"])[0]
     assert found.trials_per_hour is not None  # noqa: S101  what does not train was refused
     seconds = 3600 * count / found.trials_per_hour / config.training.batches
-    print(f"measured: {seconds:.3g} s a batch of {_name(space)}, evaluations included", file=sys.stderr)
+    print(f"measured: {seconds:.3g} s per batch of {_name(space)}, including evaluations", file=sys.stderr)
     return seconds
 
 

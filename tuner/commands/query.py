@@ -29,20 +29,20 @@ Examples:
 """
 )
 @click.argument("sql", required=False)
-@click.option("--schema", is_flag=True, help="List every column with type, unit and meaning, instead.")
+@click.option("--schema", is_flag=True, help="List every column with its type, unit and meaning; no SQL is needed.")
 @click.option(
     "--format",
     "form",
     type=click.Choice(FILE_FORMATS),
-    help="How the rows are written [default: table, or as the ending of --out says]. Parquet needs --out.",
+    help="Format of the rows [default: table, or by the file name of --out]. Parquet needs --out.",
 )
-@out_option("Write to this file, whole or not at all.")
+@out_option("Write to this file. If writing fails, no partial file is left.")
 @results_option
 def query(sql: str | None, schema: bool, form: str | None, out: Path | None, results_dir: Path) -> None:
     """Run SQL (DuckDB's, read-only) over the tables studies, trials and epochs of every study.
 
-    A search that is running is included up to its last event. docs/tables.md tells how to open the same tables with
-    pandas, polars or DuckDB.
+    A running search is included up to its last event. docs/tables.md shows how to open the same tables with pandas,
+    polars or DuckDB.
     """
     if schema == bool(sql):
         raise click.UsageError('give a query, such as tuner query "select * from trials", or --schema')

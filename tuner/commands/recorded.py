@@ -1,4 +1,4 @@
-"""`tuner results`: the group, and past runs beside the new ones (`maintain.py` has its other commands)."""
+"""`tuner results`: the group, and the commands that add past runs (`maintain.py` has its other commands)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tuner.planned.reference import read_results
 
 @click.group("results", cls=NearestNames)
 def results_group() -> None:
-    """Look after the results folder, and bring in runs that were not made here."""
+    """Check, merge, clean and delete studies; import past runs."""
 
 
 @results_group.command("add-recorded", epilog="Example: tuner results add-recorded; tuner changelog recorded")
 @click.option("--study", default="recorded", show_default=True, help="Name of the study to make.")
 @results_option
 def add_recorded(study: str, results_dir: Path) -> None:
-    """Add the 23 recorded runs of the hand-kept changelog as a study."""
+    """Add the 23 recorded runs (from a changelog kept by hand) as a study."""
     runs = add(results_dir, study)
     known = [run.recorded["per"] for run in runs if run.recorded.get("per") is not None]
     click.echo(f"added {len(runs)} recorded runs as {results_dir / study}; {len(known)} have a PER")
@@ -34,10 +34,10 @@ def add_recorded(study: str, results_dir: Path) -> None:
 @click.option("--study", help="Name of the study to make [default: PATH's last part].")
 @results_option
 def import_(path: Path, study: str | None, results_dir: Path) -> None:
-    """Import past runs of the reference trainer or of a fork of it.
+    """Import past runs of the reference trainer (neural_seq_decoder) or a fork of it.
 
-    PATH is one result folder (args, trainingStats, metrics.jsonl), or a folder of them. The pickles are read without
-    running anything in them. Settings that have no counterpart here are listed.
+    PATH is one result folder (args, trainingStats, metrics.jsonl), or a folder of such folders. Pickles are read
+    without executing any code in them. Settings that do not exist here are listed.
     """
     found = read_results(path)
     name = study or path.resolve().name
@@ -47,7 +47,7 @@ def import_(path: Path, study: str | None, results_dir: Path) -> None:
     click.echo(f"added {len(found.trials)} runs with {epochs} evaluations as {results_dir / name}")
     for setting, runs in sorted(found.unmatched.items()):
         more = f" and {len(runs) - 3} more" if len(runs) > 3 else ""
-        click.echo(f"no counterpart here: {setting} ({', '.join(runs[:3])}{more})")
+        click.echo(f"setting does not exist here: {setting} ({', '.join(runs[:3])}{more})")
     for problem in found.problems:
         click.echo(f"left out: {problem}", err=True)
     click.echo(f"next: tuner best {name}; tuner changelog {name}")

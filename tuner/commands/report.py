@@ -1,4 +1,4 @@
-"""`tuner report`: one HTML file about studies, or the same page served while a search runs."""
+"""`tuner report`: one HTML file about studies, or the same page from a local web server."""
 
 from __future__ import annotations
 
@@ -21,21 +21,23 @@ Examples:
 )
 @click.argument("studies", nargs=-1, required=True)
 @out_option("File to write [default: report.html].")
-@click.option("--serve", is_flag=True, help="Serve the page on this machine instead; it follows a running search.")
+@click.option(
+    "--serve", is_flag=True, help="Serve the page on this machine instead, and update it while a search runs."
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8777, show_default=True, help="Port; 0 for any free one."
 )
 @results_option
 def report(studies: tuple[str, ...], out: Path | None, serve: bool, port: int, results_dir: Path) -> None:
-    """Write one HTML page about STUDIES that opens offline, in any browser.
+    """Write one HTML page about STUDIES; it opens offline, in any browser.
 
-    It shows the best configurations, progress, learning curves with rungs and stops, what mattered, the schedules, the
-    workers, failures, what was searched and with which versions.
+    It shows the best configurations, progress, learning curves with rungs and stops, the importance of settings, the
+    schedules, the workers, failures, the search space and the software versions.
     """
     names = list(dict.fromkeys(studies))
     if serve:
         with make_server(results_dir, names, port) as server:
-            click.echo(f"http://127.0.0.1:{server.server_port}/ shows {', '.join(names)}; Ctrl-C ends it")
+            click.echo(f"http://127.0.0.1:{server.server_port}/ shows {', '.join(names)}; press Ctrl-C to end")
             server.serve_forever()
         return
     if out is None:

@@ -27,20 +27,20 @@ Examples:
 @click.option("--where", help="Only trials that meet this SQL condition on the trials table.")
 @click.option(
     "--by",
-    help="Column to rank by, lowest first; 'NAME desc': highest first [default: best_per; the mean over fresh seeds "
-    "where 'tuner confirm' made some].",
+    help="Column to rank by, lowest first; 'NAME desc': highest first [default: best_per, or its mean over new seeds "
+    "after 'tuner confirm'].",
 )
-@click.option("--group-by", help="Show the best trial of each value of this column, or of several: a,b.")
+@click.option("--group-by", help="Show the best trial for each value of this column, or of several: a,b.")
 @click.option(
     "--pareto",
     is_flag=False,
     flag_value="",
     metavar="[COLUMNS]",
-    help="Show the trials that no other beats in all of these columns: best_per,train_seconds "
-    "[without a value, which comes last then: the study's own objectives].",
+    help="Show the Pareto front of these columns, such as best_per,train_seconds [without a value: the study's own "
+    "objectives; then --pareto must be the last word].",
 )
 @click.option(
-    "--columns", help="Configuration columns to show, such as schedule_*,model_hidden [default: what varies]."
+    "--columns", help="Configuration columns to show, such as schedule_*,model_hidden [default: those that vary]."
 )
 @format_option
 @results_option
@@ -55,7 +55,7 @@ def best(
     form: str,
     results_dir: Path,
 ) -> None:
-    """Show the best configurations of STUDIES (of all studies if none is named), and whether the leaders are a tie."""
+    """Show the best configurations of STUDIES (default: all studies), and which of them are a tie."""
     if pareto is not None and group_by:
         raise click.UsageError("give --pareto or --group-by, not both")
     shown = [name.strip() for name in columns.split(",") if name.strip()] if columns is not None else None

@@ -1,4 +1,4 @@
-"""`tuner runs`: the runs that come with the program."""
+"""`tuner runs`: single configurations, as files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tuner.commands.sections import NearestNames
 @click.group(cls=NearestNames, invoke_without_command=True, epilog="Example: tuner runs show run16_5")
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """List the shipped runs; show one, compare two, or plot their learning rates."""
+    """List the runs that come with the program; show, compare or plot some."""
     if context.invoked_subcommand:
         return
     rows = []
@@ -61,10 +61,10 @@ def runs(context: click.Context) -> None:
     help="yaml = a run file with comments; json = the same facts for programs.",
 )
 def show(name: str, form: str) -> None:
-    """Show the whole configuration of run NAME (shipped, or a file), and what is known about it.
+    """Show the whole configuration of run NAME (a name from 'tuner runs', or a file).
 
-    Comments say which values differ from the run it came from, which are assumed and why, what was recorded, and what
-    is doubtful about the record.
+    Comments say which values differ from its parent run, which are assumed and why, what was recorded, and where the
+    record is doubtful.
     """
     run = load_run(name)
     click.echo(json.dumps(_facts(run), indent=2) if form == "json" else _annotated(run), nl=form == "json")
@@ -111,7 +111,7 @@ def _annotated(run: Any) -> str:
 
 
 def _about(run: Any, facts: dict[str, Any], path: str) -> list[str]:
-    """What a comment says of one value."""
+    """The comment on one value."""
     remarks = []
     if path in facts["changed"]:
         before = facts["changed"][path]["from"]
@@ -137,7 +137,7 @@ def _yaml(value: Any) -> str:
 @click.argument("b")
 @format_option
 def diff_runs(a: str, b: str, form: str) -> None:
-    """Show where the configurations of runs A and B differ."""
+    """Show the settings in which runs A and B differ."""
     left, right = load_run(a), load_run(b)
     rows = [
         # As text, so that 0.02 and "absent" can stand in one column.
@@ -153,9 +153,9 @@ def diff_runs(a: str, b: str, form: str) -> None:
     "plot", epilog="Example: tuner runs plot run13_onecycle_safe run16_5 run18_long_sgdr_swa --out schedules.svg"
 )
 @click.argument("names", nargs=-1)
-@out_option("Picture to write: .png, .svg or .html.", default=Path("schedules.png"))
+@out_option("File to write: .png, .svg or .html.", default=Path("schedules.png"))
 def plot(names: tuple[str, ...], out: Path) -> None:
-    """Draw the learning rate over the batches of runs NAMES (all recorded runs if none is named)."""
+    """Plot the learning rates of runs NAMES over the batches (default: all recorded runs)."""
     configs = {name: load_run(name).config for name in names or LINEAGE}
     lines = plot_schedules(configs, out)
     same = f" ({len(configs)} runs, some with the same rates)" if lines < len(configs) else ""
@@ -180,9 +180,9 @@ def plot(names: tuple[str, ...], out: Path) -> None:
 @click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @results_option
 def save(study: str, trial: str, name: str, folder: Path, force: bool, results_dir: Path) -> None:
-    """Keep TRIAL (a number, or a run's name) of STUDY as the run file NAME.yaml, for others to start from.
+    """Save TRIAL (a number, or a run's name) of STUDY as the run file NAME.yaml.
 
-    The file holds the whole configuration, where it came from, and the PER it reached.
+    The file holds the whole configuration, its origin, and the PER that it reached. A space can start from it.
     """
     name = name.removesuffix(".yaml")
     try:

@@ -30,25 +30,26 @@ def _plan_options(function: Any) -> Any:
         click.option(
             "--searcher",
             metavar="KIND",
-            help="tpe, gp, cmaes, qmc, random or nsga2, perhaps with settings: 'gp startup_trials=20' "
-            "[default: the space's, or as before].",
+            help="tpe, gp, cmaes, qmc, random or nsga2, with settings if needed: 'gp startup_trials=20' "
+            "[default: from the space; on resume: unchanged].",
         ),
         click.option(
             "--stopping",
             metavar="KIND",
-            help="Stopping rule: asha, hyperband, median, one_epoch, extrapolation, pbt or none, with settings: "
-            "'asha at=horizon grace=0.25' ('tuner spaces rules' explains them) [default: the space's, or as before].",
+            help="Stopping rule: asha, hyperband, median, one_epoch, extrapolation, pbt or none, with settings if "
+            "needed: 'asha at=horizon grace=0.25' (see 'tuner spaces rules') [default: from the space; on resume: "
+            "unchanged].",
         ),
         click.option(
             "--start",
             multiple=True,
             metavar="WHAT",
-            help="Begin with this too: a run, STUDY/TRIAL, or STUDY for its three best trials, such as recorded ones.",
+            help="Try this first: a run, STUDY/TRIAL, or STUDY for its three best trials; can be given several times.",
         ),
         click.option(
             "--force-unlock",
             is_flag=True,
-            help="Take the study from another driver, if that is gone for good and still seems to hold it.",
+            help="Remove the lock of a driver that has died.",
         ),
     )
     for option in reversed(options):
@@ -65,27 +66,27 @@ Examples:
   tuner search small --data data/an4 --searcher "gp startup_trials=20" --warm-start an4 --storage sqlite:///an4.db
   tuner search small --data data/an4 --searcher nsga2 --objectives best_per,train_seconds --stopping none
 
-Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. For large models: --checkpoint-every '10 minutes'
---best-weights half --checkpoint-budget 200GB.
+Ctrl-C stops the search and keeps everything; 'tuner resume an4' continues it. For large models: --checkpoint-every
+'10 minutes' --best-weights half --checkpoint-budget 200GB.
 """,
 )
 @click.argument("space")
 @data_option
-@click.option("--study", help="Name of the study [default: the space's name, numbered].")
-@click.option("--resume", "resume_", is_flag=True, help="Go on with the study if it exists.")
+@click.option("--study", help="Name of the study [default: the space's name and a number].")
+@click.option("--resume", "resume_", is_flag=True, help="Continue the study if it exists.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
 @_plan_options
 @click.option(
     "--warm-start",
     multiple=True,
     metavar="STUDY",
-    help="Tell the searcher of the trials of an earlier study, which lie in this space; may be given several times.",
+    help="Give the searcher the trials of an earlier study that lie in this space; can be given several times.",
 )
 @click.option(
     "--objectives",
     metavar="PER,COST",
-    help="Minimise several numbers: best_per or last_per, then any of train_seconds, gpu_seconds, parameters "
-    "[default: the space's].",
+    help="Minimize several numbers: best_per or last_per, then any of train_seconds, gpu_seconds, parameters "
+    "[default: from the space].",
 )
 @budget_options
 @resource_options
@@ -93,7 +94,7 @@ Ctrl-C stops it and keeps everything; 'tuner resume an4' goes on. For large mode
 @observer_options
 @results_option
 def search(space: str, data_dir: Path, study: str | None, resume_: bool, results_dir: Path, **given: Any) -> None:
-    """Search SPACE: a shipped space ('tuner spaces' lists them) or a file."""
+    """Search SPACE, a name from 'tuner spaces' or a space file; this starts a study."""
     raise click.exceptions.Exit(start(space, data_dir, study, resume_, results_dir, **given)[1])
 
 
@@ -107,7 +108,7 @@ def start(
     if not (resume_ and (results_dir / name).exists()):
         return name, begin(loaded, name, request)
     if given["objectives"] or given["warm_start"]:
-        raise InputError("a study keeps the objectives and the warm start it began with; leave them out")
+        raise InputError("objectives and warm start cannot change on resume; leave --objectives and --warm-start out")
     return name, go_on(name, request, loaded)
 
 
@@ -120,18 +121,19 @@ Examples:
 """,
 )
 @click.argument("study")
-@click.option("--space", help="Search this space from now on: a shipped one or a file [default: as before].")
+@click.option("--space", help="Search this space from now on: a name or a file [default: unchanged].")
 @_plan_options
-@click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Data folder [default: where it was].")
+@click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Data folder [default: unchanged].")
 @budget_options
 @resource_options
 @checkpoint_options
 @observer_options
 @results_option
 def resume(study: str, space: str | None, data_dir: Path | None, results_dir: Path, **given: Any) -> None:
-    """Go on with STUDY from its log: same trials, same rungs, same searcher.
+    """Continue STUDY from where its log ends: same trials, same rungs, same searcher.
 
-    What is given anew (space, searcher, stopping rule, budget, resources) holds from now on, over all trials so far.
+    The space, searcher, stopping rule, budget and resources can change. A change applies from now on; the trials so far
+    are kept.
     """
     raise click.exceptions.Exit(restart(study, space, data_dir, results_dir, **given))
 

@@ -1,4 +1,4 @@
-"""Help in sections, and the nearest name where a command is not known."""
+"""Options of a command in sections, and a suggestion for an unknown command."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 
 
 class Sectioned(click.Command):
-    """A command whose options are listed by what they are for."""
+    """A command whose options are listed in sections."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write each section that has an option of this command."""
@@ -35,7 +35,7 @@ class Sectioned(click.Command):
 
 
 class NearestNames(click.Group):
-    """A group of commands that names the nearest one where there is none of that name."""
+    """A group of commands that suggests the nearest name for an unknown command."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -32,9 +32,9 @@ DEFAULT_RULES = (
     "one_epoch",
     "extrapolation",
 )
-"""What is tried where no rule is named, as far as the curves allow."""
+"""The rules that are tried when none is named, as far as the curves allow."""
 MOST_EXTRAPOLATED = 300
-"""With more runs, fitting curves takes minutes: the extrapolating rule is then tried only where it is named."""
+"""With more runs, fitting curves takes minutes; then `extrapolation` is tried only if it is named."""
 NONE = "none"
 _MARKS = "o+x*#@%&=~"
 
@@ -54,27 +54,29 @@ Examples:
     multiple=True,
     metavar="RULE",
     help='A rule with its settings, such as "asha at=horizon grace=0.25"; may be given several times '
-    "[default: the study's own and the other kinds].",
+    "[default: the study's own rule and one of each other kind].",
 )
 @click.option(
     "--searcher",
     default="random",
     show_default=True,
     metavar="SEARCHER",
-    help="Who chooses among the recorded runs: random, or a searcher whose proposals become the nearest unused run.",
+    help="How recorded runs are chosen: random, or by a searcher; its proposal is replaced by the nearest unused run.",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Trials at once.")
 @click.option("--repeats", type=click.IntRange(min=2), default=50, show_default=True, help="Searches for each rule.")
-@click.option("--trials", type=click.IntRange(min=1), help="Trials of a search [default: all recorded runs].")
-@out_option("Draw regret to .png, .svg or .html too.", "--plot")
+@click.option("--trials", type=click.IntRange(min=1), help="Trials in each search [default: all recorded runs].")
+@out_option("Plot the regret to this file as well: .png, .svg or .html.", "--plot")
 @curves_options
 @format_option
 @results_option
 def simulate(source: str, form: str, out: Path | None, **given: Any) -> None:
-    """Run whole searches in virtual time over recorded curves, under the same loop as the real thing.
+    """Simulate whole searches over recorded learning curves, for several stopping rules.
 
-    The curves are those of a STUDY, or of a .csv or .parquet FILE (docs/curves.md). Every rule sees the same random
-    orders of the same runs; "none" runs them all in full and is the measure. Batches count, those of probes too.
+    The curves are those of a STUDY, or of a .csv or .parquet FILE (docs/curves.md). Time is virtual, and nothing is
+    trained; the decisions are made by the same code as in a real search. Every rule sees the same random orders of the
+    same runs. "none" trains all runs in full; the other rules are compared with it. The cost is counted in batches,
+    including those of probes.
     """
     if out is not None:
         check_out(out)

@@ -26,7 +26,7 @@ def _rows(rows: list[dict[str, Any]], form: str) -> str:
 @click.group(cls=NearestNames, invoke_without_command=True, epilog="Example: tuner spaces show small")
 @click.pass_context
 def spaces(context: click.Context) -> None:
-    """List the shipped spaces, or show one."""
+    """List and show search spaces; make a narrower one."""
     if context.invoked_subcommand:
         return
     rows = []
@@ -50,7 +50,7 @@ def spaces(context: click.Context) -> None:
 @click.argument("name")
 @format_option
 def show_space(name: str, form: str) -> None:
-    """Show what space NAME (shipped, or a file) searches."""
+    """Show what a space searches: a NAME from 'tuner spaces', or a file."""
     space = load_space(name)
     rows = [
         {
@@ -87,7 +87,7 @@ def show_space(name: str, form: str) -> None:
 @click.argument("kind", required=False)
 @format_option
 def show_rules(kind: str | None, form: str) -> None:
-    """List the early-stopping rules, or the settings of KIND, as a space file or --stopping gives them."""
+    """List the early-stopping rules, or the settings of one KIND."""
     if kind is None:
         kinds = STOPPING_KINDS.items()
         click.echo(_rows([{"rule": n, "what it does": (m.__doc__ or "").splitlines()[0]} for n, m in kinds], form))
@@ -116,15 +116,15 @@ def show_rules(kind: str | None, form: str) -> None:
     type=FiniteRange(0, 0.5, min_open=True),
     default=0.25,
     show_default=True,
-    help="Share of the trials that counts as what worked.",
+    help="Fraction of the trials that counts as the best.",
 )
 @out_option("Space file to write [default: STUDY-narrow.yaml].", with_force=True)
 @results_option
 def narrow_space(study: str, keep: float, out: Path | None, force: bool, results_dir: Path) -> None:
-    """Propose the next, narrower space around what worked in STUDY, as a space file.
+    """Write a narrower space file around the best trials of STUDY.
 
-    Ranges shrink to where the best trials' values lie; a choice is dropped if it never made the best and chance does
-    not explain that. The best trial is the new space's start point.
+    Each range shrinks to the values of the best trials. A choice is dropped if it does not occur among the best trials
+    and chance does not explain that. The best trial becomes the start point of the new space.
     """
     out = out or Path(f"{study}-narrow.yaml")
     _, changes, written = write_space(results_dir, study, out, keep, force)

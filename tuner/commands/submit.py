@@ -17,17 +17,15 @@ from tuner.backend import jobs
     "--results /shared/studies --study an4 --trials 64",
 )
 @click.option("--address", required=True, help="The head's dashboard: http://HEAD:8265.")
-@click.option(
-    "--python", default="python", show_default=True, help="The cluster's Python: the one that its Ray runs with."
-)
+@click.option("--python", default="python", show_default=True, help="The Python on the cluster that Ray runs with.")
 @click.option("--no-wait", is_flag=True, help="Do not follow the job's log.")
 @click.argument("arguments", nargs=-1, required=True, metavar="-- COMMAND ...", type=click.UNPROCESSED)
 @click.pass_context
 def submit(context: click.Context, address: str, python: str, no_wait: bool, arguments: tuple[str, ...]) -> None:
-    """Run COMMAND (search, resume, ...) on a Ray cluster as a job, and follow its log.
+    """Run COMMAND (search, resume, ...) on a Ray cluster as a Ray job, and follow its log.
 
-    --data and --results are folders that the cluster sees. A space or run given as a file is sent along, with the other
-    YAML files beside it. Ctrl-C ends the view, never the search. Exit status: the job's.
+    --data and --results must be folders that the cluster can read. Space and run files are sent with the job, with the
+    other YAML files in the same folder. Ctrl-C stops following the log; the search continues. Exit status: the job's.
     """
     runs = _options(context)
     allowed = sorted(name for name, options in runs.items() if "--address" in options)
@@ -46,7 +44,7 @@ def submit(context: click.Context, address: str, python: str, no_wait: bool, arg
         if not no_wait:
             status = jobs.follow(client, job, _show)
     except KeyboardInterrupt:
-        click.echo("\nthe job goes on", err=True)
+        click.echo("\nthe job continues", err=True)
         status = 130
     click.echo(f"next: tuner watch {name} --results {results}", err=True)
     raise click.exceptions.Exit(status)

@@ -1,4 +1,4 @@
-"""`tuner sync`: a study and its copy in an object store, brought to the same state."""
+"""`tuner sync`: synchronize a study with its copy in an object store."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tuner.commands.options import results_option
 @click.argument("study")
 @results_option
 def sync(study: str, results_dir: Path) -> None:
-    """Bring STUDY and its copy in a store to the same state, checkpoints included.
+    """Synchronize STUDY with its copy in an object store, including checkpoints.
 
-    A search with --results s3://... mirrors itself, and other commands bring its log and tables here. This brings the
-    checkpoints too (for evaluate, export), and sends what a killed driver could not.
+    A search with --results s3://... uploads its own results, and every command downloads the log and the tables. This
+    command also downloads the checkpoints (for evaluate and export), and uploads what a killed driver did not.
     """
     read, put = bring(results_dir / study)
-    click.echo(f"{study}: {read} objects brought, {put} sent; it is in {results_dir / study}")
+    click.echo(f"{study}: {read} objects downloaded, {put} uploaded; the study is in {results_dir / study}")
     click.echo(f"next: tuner best {study} --results {results_dir}")

@@ -38,13 +38,13 @@ Examples:
 @click.argument("run")
 @data_option
 @set_option
-@out_option("Keep the best weights in this file.")
+@out_option("Write the best weights to this file.")
 @click.option(
     "--best-weights",
     type=click.Choice(["full", "half"]),
     default="full",
     show_default=True,
-    help="In --out: the weights as they are, or in float16 (half the size).",
+    help="How --out saves the weights: full, or half (float16, half the size).",
 )
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
 @results_option
@@ -57,9 +57,10 @@ def train(
     threads: int,
     results_dir: Path,
 ) -> None:
-    """Train RUN on a data folder and print a line for each epoch.
+    """Train one configuration, outside any study, and print a line for each epoch.
 
-    RUN is a shipped run, a file, or a trial as STUDY/TRIAL, which gives the trial's PERs again on the same CPU.
+    RUN is a name from 'tuner runs', a run file, or a trial STUDY/TRIAL. A trial gives the same PERs again on the same
+    CPU.
     """
     config = load_run_or_trial(run, results_dir, overrides).config
     import torch
@@ -91,7 +92,7 @@ def train(
         raise click.exceptions.Exit(130) from None
     _say_best(best, out)
     if diverged:
-        click.echo("error: the loss or the gradient is not a number any more; try a lower schedule.peak_lr", err=True)
+        click.echo("error: the loss or the gradient became NaN; try a lower schedule.peak_lr", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -1,4 +1,4 @@
-"""`tuner show` and `tuner compare`: single trials, looked at closely."""
+"""`tuner show` and `tuner compare`: single trials in detail."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ Examples:
 @json_option
 @results_option
 def show(study: str, trial: str | None, form: str, results_dir: Path) -> None:
-    """Show TRIAL (a number, or a run's name) of STUDY: result, curve, configuration, checkpoints, events.
+    """Show one TRIAL (a number, or a run's name) of STUDY: result, settings, curve, checkpoints, events.
 
-    The last lines are the commands that train it again and that keep it as a run file.
+    The last lines are the commands that train it again and that save it as a run file.
     """
     found = find_trial(results_dir, *_pair(study, trial))
     if form == "json":
@@ -71,7 +71,9 @@ def _headline(trial: Trial) -> str:
     done = inherited + (row["epochs"] or 0)
     lines = [f"trial {trial.name}: {row['status']} after {done} of {epochs} epochs, {row['origin']}"]
     if inherited:
-        lines += [f"its first {inherited} epochs were those of trial {row['from_trial']}, with that one's settings"]
+        lines += [
+            f"its first {inherited} epochs are those of trial {row['from_trial']}, with the settings of that trial"
+        ]
     if row["run"]:
         lines[0] += f", run {visible(row['run'])}"
     if row["best_per"] is not None:
@@ -164,7 +166,7 @@ def _short(value: Any) -> str:
 def _history(trial: Trial) -> str:
     lines = ["checkpoints:"]
     kept = trial.checkpoints
-    lines += [f"  {trial.folder / path}  {_size(size)}" for path, size in kept.items()] or ["  none are kept"]
+    lines += [f"  {trial.folder / path}  {_size(size)}" for path, size in kept.items()] or ["  none saved"]
     lines.append("events:")
     begun = trial.events[0]["time"]
     for event in trial.events:
@@ -199,7 +201,7 @@ def _size(size: int) -> str:
 
 
 def _again(trial: Trial, results_dir: Path) -> list[str]:
-    """The commands that train the trial again and keep it; the first gives its PERs again on the same CPU."""
+    """The commands that train the trial again and save it; the first gives the same PERs on the same CPU."""
     import shlex
 
     where = "" if results_dir == RESULTS else f" --results {shlex.quote(str(results_dir))}"
@@ -245,14 +247,15 @@ Examples:
 @click.argument("names", nargs=-1, required=True, metavar="A B ...")
 @results_option
 def compare(names: tuple[str, ...], results_dir: Path) -> None:
-    """Compare trials (STUDY/TRIAL each) and runs (shipped, or files): settings, curves, results, and ties.
+    """Compare trials and runs side by side: settings, curves, results, and ties.
 
-    A run has no curve; its PER is the recorded one, if there is one.
+    A trial is STUDY/TRIAL; a run is a name from 'tuner runs' or a file. A run has no curve; its PER is the recorded
+    one, if there is one.
     """
     if len(names) < 2:
         raise click.UsageError(f"give two or more, such as tuner compare {names[0]} small")
     if len(names) > 26:
-        raise click.UsageError("give 26 at most: each has a letter")
+        raise click.UsageError("give at most 26: each one is shown with a letter")
     compared = _load(names, results_dir)
     click.echo(_compared_settings(compared))
     click.echo(_compared_curves(compared), nl=False)
@@ -262,7 +265,7 @@ def compare(names: tuple[str, ...], results_dir: Path) -> None:
 
 
 def _load(names: Sequence[str], results_dir: Path) -> dict[str, tuple[str, RunConfig, Trial | None, Mapping[str, Any]]]:
-    """Letter -> (name, configuration, trial or None, recorded); every name that is wrong is told."""
+    """Letter -> (name, configuration, trial or None, recorded). Raises InputError, a line for each wrong name."""
     found: dict[str, tuple[str, RunConfig, Trial | None, Mapping[str, Any]]] = {}
     problems = []
     for letter, name in zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", names, strict=False):
@@ -335,7 +338,7 @@ def _verdict(compared: Mapping[str, Any], results_dir: Path) -> list[str]:
     notes = verdict(results_dir, [(trial.study, trial.number) for trial in trials]) if len(trials) > 1 else []
     stopped = [trial.name for trial in trials if trial.row["status"] != "completed"]
     if stopped:
-        notes.append(f"not trained to their end: {', '.join(stopped)}; their best PER might have fallen further")
+        notes.append(f"not trained to their end: {', '.join(stopped)}; their best PER could have become lower")
     if any(recorded.get("per") is not None for *_, recorded in compared.values()):
-        notes.append("a run's recorded PER is of another machine, and perhaps of other data: it decides nothing here")
+        notes.append("a recorded PER is from another machine, and perhaps other data; it is not used for ties")
     return notes

@@ -1,4 +1,4 @@
-"""`tuner watch` and `tuner status`: look at a study from any shell or machine that sees its folder."""
+"""`tuner watch` and `tuner status`: a study, seen from any shell or machine that can read its folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tuner.commands.options import results_option
 
 @click.command(epilog="Example: tuner watch an4")
 @click.argument("study")
-@click.option("--once", is_flag=True, help="Show it once and leave.")
+@click.option("--once", is_flag=True, help="Show the state once and exit.")
 @results_option
 def watch(study: str, once: bool, results_dir: Path) -> None:
-    """Follow STUDY until it ends, from another shell or machine.
+    """Follow a running STUDY until it ends, from any shell or machine.
 
-    It reads only the study's folder. Ctrl-C ends the view, never the search. Exit status: 0 when the study ended, 1 if
-    its driver went without ending it.
+    Only the study's folder is read. Ctrl-C stops following; the search continues. Exit status: 0 when the study ended,
+    1 if its driver died.
     """
     from rich.console import Console
 
@@ -44,11 +44,11 @@ def watch(study: str, once: bool, results_dir: Path) -> None:
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="How the facts are written.",
+    help="Output for people, or for programs.",
 )
 @results_option
 def status(study: str, form: str, results_dir: Path) -> None:
-    """Say where STUDY stands: whether it runs, trials, best so far, rungs."""
+    """Show the state of STUDY: whether it is running, trials, best PER, rungs."""
     watched = Watched(results_dir / study)
     watched.look()
     click.echo(json.dumps(summary(watched), indent=1) if form == "json" else describe(watched))

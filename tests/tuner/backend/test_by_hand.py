@@ -187,5 +187,5 @@ def test_a_driver_that_does_not_answer_is_said(study, cli):
     study, _ = study
     with StudyLock(study.folder):
         said = cli("stop", "s", "--wait", 0, "--results", study.folder.parent)
-    assert said.status == 1 and "has not yet" in said.out
+    assert said.status == 1 and "has not stopped yet" in said.out
     assert len(list((study.folder / "requests").iterdir())) == 1

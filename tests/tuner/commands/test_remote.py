@@ -221,7 +221,7 @@ def test_commands_take_a_store(toy, tmp_path, monkeypatch, cli):
     said = cli("best", "s", "--results", bucket)
     assert said.status == 0 and "best_per" in said.out
     assert "trials: " in cli("status", "s", "--results", bucket).out
-    assert "4 objects brought" in cli("sync", "s", "--results", bucket).out
+    assert "4 objects downloaded" in cli("sync", "s", "--results", bucket).out
     assert "is not the working folder of a store" in cli("sync", "s", "--results", tmp_path / "plain").err
     said = cli("best", "--results", "nonsense://x")
     assert said.status == 2 and "give s3://BUCKET/PREFIX" in said.err and said.err.count("\n") == 1

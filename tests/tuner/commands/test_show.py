@@ -41,7 +41,7 @@ def test_show_has_everything_about_a_trial(cli, study):
     assert "┊ rungs: epoch 1, 3" in done.out
     assert "schedule.peak_lr *" in done.out
     assert "model        hidden 8, layers 1" in " ".join(done.out.split("\n")) or "hidden 8, layers 1" in done.out
-    assert "none are kept" in done.out
+    assert "none saved" in done.out
     assert "attempt 1 started" in done.out
     assert f"tuner train toy/0 --data nowhere --results {study.folder}" in done.out
 

@@ -161,7 +161,7 @@ def test_delete_asks_and_refuses_a_live_study(store):
     command = [sys.executable, "-m", "tuner", "results", "delete", "a", "--results", str(store.root)]
     asked = subprocess.run(command, input="n\n", capture_output=True, text=True, check=False)
     assert asked.stdout == "a: kept\n"
-    assert "for good? [y/N]" in asked.stderr
+    assert "? This cannot be undone [y/N]" in asked.stderr
     nobody = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert nobody.returncode == 130
     assert (store.root / "a").is_dir()

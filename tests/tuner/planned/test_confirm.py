@@ -101,7 +101,7 @@ def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):
         (("tooy",), "there is no study 'tooy'; did you mean toy?"),
         (("toy-confirm",), "runs leaders of toy again itself"),
         (("empty",), "no trial that was trained here has a PER"),
-        (("toy", "--table"), "no fresh seed has ended yet"),
+        (("toy", "--table"), "no trial with a new seed has ended yet"),
         (("toy", "--data", tiny_data), "the study 'toy-confirm' exists"),
         (("toy", "--data", tiny_data, "--study", "t2"), "these are not the data that toy ran on"),
         (("toy", "--resume", "--top", 5), "--top: the study toy-confirm was begun with 3"),

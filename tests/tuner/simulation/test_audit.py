@@ -98,7 +98,12 @@ def test_audit_prints_the_verdict_the_correlations_and_what_is_unknown(cli: Any,
     study.close()
     done = cli("audit", "s", "--rule", "asha grace=1 reduction=2", "--results", toy.folder)
     assert done.status == 0, done.err
-    for part in ("batches saved", "rank correlation with the end", "how they would have ended is unknown", "next: "):
+    for part in (
+        "batches saved",
+        "rank correlation with the final PER",
+        "how they would have ended is unknown",
+        "next: ",
+    ):
         assert part in done.out
     full = toy.create("full", searcher={"kind": "random"}, stopping=NONE)
     toy.drive(full)

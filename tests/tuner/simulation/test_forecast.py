@@ -177,7 +177,7 @@ def test_the_command_prints_a_table_and_the_next_command(cli, space_file):
     [
         (("--gpu-hours", 2, "--gpus-per-trial", 0), "--gpu-hours 2: trials get no card here"),
         (("--hours", 1e-4, "--seconds-per-batch", 1), "--hours 0.0001: is under one trial"),
-        (("--cpus-per-trial", 4096), "not one such trial fits on this machine; give --concurrent"),
+        (("--cpus-per-trial", 4096), "no such trial fits on this machine; give --concurrent"),
         (("--stopping", "ashaa"), "ashaa"),
         (("--data", "nowhere"), "nowhere"),
     ],
