@@ -1,7 +1,7 @@
 """What to run: run configurations and search spaces, as YAML files and as validated objects.
 
-The names below are loaded when they are first used: pydantic takes a tenth of a second, and `tuner best` needs none
-of it.
+The names below are imported when they are first used: pydantic takes a tenth of a second, and `tuner best` does not
+need it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Which checkpoints a search keeps: when a trial's state is written, which weights stay, and how much room they have.
+"""Which checkpoints a search keeps: when a trial's state is saved, which weights are kept, how much space they use.
 
-One set of settings for space files (`checkpoints:`), for the flags, and for the study's log.
+The same settings are used in space files (`checkpoints:`), in the command-line options, and in the study's log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORDS |= {"minute": "minutes", "minutes": "minutes"}
 
 
 def parse_every(text: str) -> str:
-    """The one way to write how often a state is written: auto, rungs, `3 epochs` or `10 minutes`. Else ValueError."""
+    """The normal form of how often a state is saved: auto, rungs, `3 epochs` or `10 minutes`. Raises ValueError."""
     words = str(text).strip().lower()
     if words in ("auto", "rungs"):
         return words
@@ -31,7 +31,7 @@ def parse_every(text: str) -> str:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of a size with its unit. Else ValueError."""
+    """Bytes of a size with its unit. Raises ValueError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)", str(text).strip())
     units = {unit.lower(): size for unit, size in _UNITS.items()}
     size = int(float(found[1]) * units.get(found[2].lower(), 0)) if found else 0
@@ -56,13 +56,15 @@ class Checkpoints(BaseModel):
 
     every: str = Field(
         "auto",
-        description=f"when a trial's whole state is written: {EVERY}; auto is every epoch, and for a large state as "
-        "often as keeps the writing under a twentieth of the time; rungs is where the rule may stop or pause",
+        description=f"when a trial's full state is saved: {EVERY}; auto = every epoch, but in at most 5 % of the "
+        "time; rungs = where the rule may stop or pause the trial",
     )
     best_weights: Literal["full", "half", "none"] = Field(
-        "full", description="the evaluated weights of a trial's best epoch: as they are, in float16, or not kept"
+        "full", description="the weights of a trial's best epoch: full, half (float16), or none = not kept"
     )
-    budget: int | None = Field(None, description=f"room for all checkpoints of the study, in bytes or as {SIZE}", gt=0)
+    budget: int | None = Field(
+        None, description=f"disk space for all checkpoints of the study, in bytes or as {SIZE}", gt=0
+    )
 
     @field_validator("every", mode="before")
     @classmethod

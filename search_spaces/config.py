@@ -1,10 +1,10 @@
 """`RunConfig`: everything that defines one training run.
 
-It is what a run file holds, what a space searches over by dotted path (`schedule.peak_lr`), what a trial receives,
-what a checkpoint carries and, flattened with `_` (`schedule_peak_lr`), the configuration columns of the trials table.
+A run file holds one. A space searches over its dotted paths (`schedule.peak_lr`). A trial receives one, and a
+checkpoint contains it. Flattened with `_` (`schedule_peak_lr`), it is the configuration columns of the trials table.
 
-Words. A *batch* is one optimizer step: with `accumulation` k it consumes k micro-batches of `batch_size` utterances.
-Rates, warm-up, horizons and SWA positions are all counted in batches, never in micro-batches.
+A *batch* is one optimizer step: with `accumulation` k it consumes k micro-batches of `batch_size` utterances. Warm-up,
+horizons and SWA positions are counted in batches, never in micro-batches.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Section(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
+    """A group of settings. It is frozen and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
-    """Which utterances train, and how they are put into batches."""
+    """Which utterances are used for training, and how they are put into batches."""
 
     max_bins: int | None = Field(None, ge=1, description="training utterances longer than this many bins are left out")
     bucket_batches: int = Field(
         16,
         ge=1,
-        description="batches whose utterances are sorted by length together; 1 = plain random batches (the reference)",
+        description="number of batches that are sorted by length together; 1 = random batches (the reference)",
     )
 
 
@@ -50,10 +50,12 @@ class ModelConfig(Section):
 
 
 class AdamConfig(Section):
-    """Adam, weight decay as an L2 term of the gradient (Kingma & Ba 2015)."""
+    """Adam; weight decay is an L2 term in the gradient (Kingma & Ba 2015)."""
 
     kind: Literal["adam"] = "adam"
-    eps: float = Field(0.1, gt=0, le=1, description="added to the root of the second moment; the reference uses 0.1")
+    eps: float = Field(
+        0.1, gt=0, le=1, description="added to the square root of the second moment; the reference uses 0.1"
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="decay of the first moment")
     beta2: float = Field(0.999, ge=0, lt=1, description="decay of the second moment")
     weight_decay: float = Field(1e-5, ge=0, le=1, description="weight decay")
@@ -65,7 +67,7 @@ class AdamWConfig(AdamConfig):
     """AdamW: decoupled weight decay (Loshchilov & Hutter 2019)."""
 
     kind: Literal["adamw"] = "adamw"  # type: ignore[assignment]
-    eps: float = Field(1e-8, gt=0, le=1, description="added to the root of the second moment")
+    eps: float = Field(1e-8, gt=0, le=1, description="added to the square root of the second moment")
     decay_biases: bool = Field(False, description="whether biases and layer norms decay too")
     decay_day_layers: bool = Field(False, description="whether the day layers decay too")
 
@@ -91,11 +93,11 @@ class ScheduleConfig(Section):
     """What every schedule has. The formulas are in `trainable/schedules.py`."""
 
     peak_lr: Rate = Field(description="highest learning rate")
-    horizon: int | None = Field(None, ge=1, description="batches the schedule is laid out for; null = training.batches")
+    horizon: int | None = Field(None, ge=1, description="length of the schedule in batches; null = training.batches")
 
 
 class ConstantSchedule(ScheduleConfig):
-    """The same rate throughout."""
+    """A constant rate."""
 
     kind: Literal["constant"] = "constant"
 
@@ -145,13 +147,13 @@ class SGDRSchedule(ScheduleConfig):
     kind: Literal["sgdr"] = "sgdr"
     end_lr: float = Field(ge=0, description="rate at the end of each cycle")
     period_batches: int = Field(ge=1, description="batches of the first cycle")
-    period_multiplier: float = Field(2.0, ge=1, le=10, description="each cycle is this much longer than the last")
-    peak_decay: float = Field(1.0, gt=0, le=1, description="each restart's peak is this share of the last one's")
+    period_multiplier: float = Field(2.0, ge=1, le=10, description="factor between the lengths of successive cycles")
+    peak_decay: float = Field(1.0, gt=0, le=1, description="factor between the peaks of successive cycles")
     warmup_batches: int = Field(0, ge=0, description="batches of linear warm-up from 0 before the first cycle")
 
 
 class NoAveraging(Section):
-    """The weights as they are."""
+    """No averaging: the raw weights are used."""
 
     kind: Literal["none"] = "none"
 
@@ -160,8 +162,10 @@ class EMAConfig(Section):
     """Exponential moving average of the weights, updated every batch."""
 
     kind: Literal["ema"] = "ema"
-    decay: float = Field(0.999, gt=0, lt=1, description="share of the average that is kept at each batch")
-    warmup: bool = Field(True, description="decay min(decay, (1 + batch) / (10 + batch)), so that early weights fade")
+    decay: float = Field(0.999, gt=0, lt=1, description="fraction of the average that is kept at each batch")
+    warmup: bool = Field(
+        True, description="use decay min(decay, (1 + batch) / (10 + batch)), so that early weights are forgotten"
+    )
 
 
 class SWAConfig(Section):
@@ -174,13 +178,13 @@ class SWAConfig(Section):
 
 
 class AugmentationConfig(Section):
-    """What is done to the features [batch, time, features] of a training batch; smoothing also in evaluation."""
+    """Augmentation of the features [batch, time, features] of a training batch; smoothing also in evaluation."""
 
     white_noise: float = Field(0.0, ge=0, le=10, description="s.d. of the noise on every bin and feature")
     constant_offset: float = Field(0.0, ge=0, le=10, description="s.d. of a per-utterance offset of every feature")
     smoothing_sd: float = Field(2.0, ge=0, le=50, description="s.d. in bins of the Gaussian over time; 0 = off")
     smoothing_kernel: int = Field(20, ge=1, le=200, description="bins in the smoothing kernel")
-    time_masks: int = Field(0, ge=0, le=200, description="stretches of time set to 0 in each utterance")
+    time_masks: int = Field(0, ge=0, le=200, description="time intervals set to 0 in each utterance")
     time_mask_width: Share = Field(0.05, description="longest time mask as a fraction of the utterance")
     feature_masks: int = Field(0, ge=0, le=200, description="bands of features set to 0 in each utterance")
     feature_mask_width: Share = Field(0.05, description="widest feature mask as a fraction of the features")
@@ -190,7 +194,7 @@ class AugmentationConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How long and in what arithmetic."""
+    """Length of the training, batch size, precision, device, seed."""
 
     batches: int = Field(10_000, ge=1, description="optimizer steps in all")
     batches_per_epoch: int = Field(100, ge=1, description="optimizer steps between two evaluations")
@@ -204,7 +208,7 @@ class TrainingConfig(Section):
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the forward pass")
     tf32: bool = Field(False, description="allow TF32 in CUDA matrix products")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is a card")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA if there is a GPU")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of weights, batches, augmentation and dropout")
 
 
@@ -229,7 +233,7 @@ class RunConfig(Section):
 
     @property
     def horizon(self) -> int:
-        """Batches the schedule is laid out for."""
+        """Length of the schedule in batches."""
         return self.schedule.horizon or self.training.batches
 
     @property
@@ -248,7 +252,7 @@ class RunConfig(Section):
         warmup = getattr(self.schedule, "warmup_batches", 0)
         if warmup and warmup >= self.horizon:
             problems.append(
-                f"schedule.warmup_batches: {warmup} is no shorter than the horizon of {self.horizon} batches; "
+                f"schedule.warmup_batches: {warmup} is not shorter than the horizon of {self.horizon} batches; "
                 f"give {self.horizon - 1} or less, or a longer training.batches"
             )
         if isinstance(self.averaging, SWAConfig) and self.averaging.start_batch >= self.training.batches:

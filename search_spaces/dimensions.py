@@ -1,4 +1,4 @@
-"""Reads the `dimensions` of a space file, with everything that is wrong with them."""
+"""Reads the `dimensions` of a space file, and collects all errors in them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Findings:
         self.lines: list[str] = []
 
     def add(self, where: str, what: str) -> None:
-        """Notes a problem at a place in the file."""
+        """Add a problem at a place in the file."""
         self.lines.append(f"{self.label}: {where}: {what}")
 
     def raise_any(self) -> None:
-        """Raises InputError if there are problems."""
+        """Raise InputError if there are problems."""
         if self.lines:
             raise InputError(dict.fromkeys(self.lines))
 
@@ -37,14 +37,14 @@ class Findings:
 def parse_dimensions(
     entries: Mapping[str, Any], settings: Settings, fixed: Mapping[str, Any], found: Findings
 ) -> list[Dimension]:
-    """The dimensions of a file, checked against RunConfig, each other, and the base `settings` they go on top of."""
+    """The dimensions of a file, checked against RunConfig, against each other, and against the base `settings`."""
     by_path: dict[str, list[Dimension]] = {}
     for path, entry in entries.items():
         where = f"dimensions.{path}"
         if reason := unknown_path(path):
             found.add(where, reason)
         elif path == "training.seed":
-            found.add(where, "is given by the search to each trial; take it out")
+            found.add(where, "is set by the search for each trial; remove it")
         else:
             by_path[path] = _parse_path(path, entry, found)
     _check_fixed_kinds(fixed, by_path, settings, found)
@@ -66,7 +66,7 @@ def parse_dimensions(
 def _check_fixed_kinds(
     fixed: Mapping[str, Any], by_path: Mapping[str, list[Dimension]], settings: Settings, found: Findings
 ) -> None:
-    """A fixed key must be one that every kind has which its section can be of here."""
+    """A fixed key must exist in every kind that its section can have in this space."""
     for path in fixed:
         section, key = path.split(".")
         lacking = [k for k in _possible_kinds(section, by_path, settings) if k not in kinds_with(section, key)]
@@ -80,7 +80,7 @@ def _check_fixed_kinds(
 
 
 def order(dimensions: list[Dimension], found: Findings) -> tuple[Dimension, ...]:
-    """The dimensions with each after all those it depends on, otherwise as they stand in the file."""
+    """The dimensions, each after those that it depends on, otherwise in the order of the file."""
     paths = {dimension.path for dimension in dimensions}
     needs: dict[str, set[str]] = {path: set() for path in paths}
     for dimension in dimensions:
@@ -93,7 +93,7 @@ def order(dimensions: list[Dimension], found: Findings) -> tuple[Dimension, ...]
         ready = next((d.path for d in dimensions if d.path not in done and needs[d.path] <= done), None)
         if ready is None:
             circle = sorted(paths - done)
-            found.add("dimensions", f"{either(circle)} depend on each other in a circle; take a `when` or `of` out")
+            found.add("dimensions", f"{either(circle)} depend on each other in a circle; remove a `when` or `of`")
             return ()
         ordered += [dimension for dimension in dimensions if dimension.path == ready]
         done.add(ready)
@@ -145,7 +145,7 @@ def _parse_one(path: str, entry: Any, tagged: bool, where: str, found: Findings)
     _check_options(path, kind, content, entry, where, found)
     if len(found.lines) > before and not reason:
         return None
-    # With a wrong range or wrong choices, a dimension without any goes on to the other checks.
+    # With a wrong range or wrong choices, the dimension is checked further without them.
     low: float | None = None
     high: float | None = None
     choices: tuple[Any, ...] = ()
@@ -165,7 +165,7 @@ def _bad_range(kind: str, content: Any) -> str | None:
         return "give [low, high], two numbers"
     low, high = content
     if not low < high:
-        return f"low {show(low)} is not below high {show(high)}; give [low, high] with low < high"
+        return f"low {show(low)} is not less than high {show(high)}; give [low, high] with low < high"
     if kind.startswith("log") and low <= 0:
         return f"a log range needs low above 0; give a low above 0 or use {kind.removeprefix('log_')}"
     if kind in ("int", "log_int") and not all(float(end).is_integer() for end in content):
@@ -185,7 +185,7 @@ def _bad_choices(kind: str, content: Any) -> str | None:
     if any(isinstance(item, list | dict) for item in content):
         return "give a list of text, numbers, true, false or null"
     if any(same(a, b) for a, b in itertools.combinations(content, 2)):
-        return "a value is there twice; give each once"
+        return "a value occurs twice; give each value once"
     return None
 
 
@@ -194,16 +194,16 @@ def _check_options(path: str, kind: str, content: Any, entry: Mapping[str, Any],
     if not isinstance(complement, bool):
         found.add(f"{where}.complement", f"{show(complement)} is not allowed; give true or false")
     elif complement and (of is not None or kind not in ("uniform", "log_uniform")):
-        found.add(f"{where}.complement", "goes with uniform or log_uniform, and not with `of`")
+        found.add(f"{where}.complement", "can only be used with uniform or log_uniform, and not with `of`")
     if of is None:
         return
-    numbers = content if isinstance(content, list) else [content]
+    numbers = [content] if kind == "value" or not isinstance(content, list) else content
     if reason := unknown_path(str(of)):
         found.add(f"{where}.of", f"{show(of)}: {reason}")
     elif not is_number(of) or not is_number(path):
         found.add(f"{where}.of", f"{show(of)} is not allowed; {path} and the path it is relative to must be numbers")
     elif kind in ("int", "log_int") or not all(map(_is_number, numbers)):
-        found.add(f"{where}.of", "goes with uniform, log_uniform, and a choice or value of numbers")
+        found.add(f"{where}.of", "can only be used with uniform, log_uniform, and a choice or value of numbers")
     elif of == path:
         found.add(f"{where}.of", f"{of} is not allowed; a path cannot be relative to itself")
 
@@ -241,16 +241,19 @@ def _check_when(
     settings: Settings,
     found: Findings,
 ) -> None:
-    """Each value of a condition must be one its path can have; the condition must allow only kinds with the key."""
+    """Each value of a condition must be possible for its path; a condition must allow only kinds with the key."""
     for path, values in dimension.when.items():
         place = f"{where}.when.{path}"
         if path == dimension.path:
-            found.add(place, "is the dimension itself; a condition is on another path")
+            found.add(place, "is the dimension itself; a condition must be on another path")
             continue
         for value in values:
             if not _reachable(path, value, by_path, settings):
                 options = _options(path, by_path, settings)
-                found.add(place, f"{show(value)} can never be; {did_you_mean(str(value), options)}{_takes(options)}")
+                found.add(
+                    place,
+                    f"can never have the value {show(value)}; {did_you_mean(str(value), options)}{_takes(options)}",
+                )
     section, key = dimension.path.split(".")
     kind_path = f"{section}.kind"
     allowed = [k for k in kinds_with(section, key) if k]
@@ -279,7 +282,7 @@ def _options(path: str, by_path: Mapping[str, list[Dimension]], settings: Settin
 
 
 def _base_values(path: str, by_path: Mapping[str, list[Dimension]], settings: Settings) -> list[Any]:
-    """The values a path can have without a dimension of its own: the base's, or the default of a kind that has it."""
+    """The values that a path without a dimension can have: that of the base, or the default of a kind that has it."""
     section, key = path.split(".")
     if key == "kind" or None in kinds(section):
         return [value_at(settings, path)]
@@ -316,7 +319,7 @@ def _check_values(
     settings: Settings,
     found: Findings,
 ) -> None:
-    """Choices and the ends of a range must be values that RunConfig allows; relative ones are found by drawing."""
+    """Choices and the ends of a range must be allowed by RunConfig; relative values are checked by sampling."""
     if dimension.of is not None:
         return
     section, key = dimension.path.split(".")

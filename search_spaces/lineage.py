@@ -1,14 +1,13 @@
-"""The 23 recorded runs in the order in which they were made, and how such a run is made small.
+"""The 23 recorded runs in the order in which they were made, and how such a run is scaled down.
 
-`shrink` keeps what a schedule and an average mean: every length in batches is multiplied by the scale, so that warm-up,
-peak, restarts and averaging windows stay at the same share of the run; rates, eps, noise, masks and smoothing, which
-are no lengths, stay as they are.
+`shrink` multiplies every length in batches by the scale, so that warm-up, peak, restarts and averaging windows stay at
+the same fraction of the run. Rates, eps, noise, masks and smoothing are not lengths and do not change.
 
     batches, horizon, warm-up, period, SWA start and steps    x scale
-    batches per epoch, units per layer (to a multiple of 16, 32 at least)    x sqrt(scale)
-    layers (2 at least, where there were 2)    x scale ** (1/4)
-    EMA decay d    1 - d' = min((1 - d) / scale, 0.5): its window is the same share of the run
-    batch size    halved until a pass over the training data has `BATCHES_PER_PASS` batches, 8 utterances at least
+    batches per epoch, units per layer (to a multiple of 16, at least 32)    x sqrt(scale)
+    layers (at least 2, where there were 2)    x scale ** (1/4)
+    EMA decay d    1 - d' = min((1 - d) / scale, 0.5): its window is the same fraction of the run
+    batch size    halved until a pass over the training data has `BATCHES_PER_PASS` batches, at least 8 utterances
 """
 
 from __future__ import annotations
@@ -41,20 +40,20 @@ LINEAGE = (
 """The names of the recorded runs, oldest first."""
 
 BATCHES_PER_PASS = 50
-"""Batches that a pass over the training data keeps; the reference had 137."""
+"""Least number of batches in a pass over the training data; the reference had 137."""
 
 LEAST_BATCH = 8
 LEAST_HIDDEN = 32
 
 
 def shrink(config: RunConfig, scale: float, train_utterances: int | None = None) -> RunConfig:
-    """`config` made small by `scale`, above 0 and up to 1; at 1 only the batch size can change.
+    """`config` scaled down by `scale`, above 0 and at most 1; at 1 only the batch size can change.
 
     `train_utterances` is the size of the training split; without it the batch size stays. Raises InputError for a
     scale out of range.
     """
     if not 0 < scale <= 1:
-        raise InputError(f"scale: {scale:g} is not allowed; give a number above 0, and 1 at most")
+        raise InputError(f"scale: {scale:g} is not allowed; give a number above 0 and at most 1")
     sections = to_dict(config)
     model, schedule, averaging, training = (sections[k] for k in ("model", "schedule", "averaging", "training"))
     training["batches"] = batches = _times(training["batches"], scale)
@@ -84,7 +83,7 @@ def _times(count: int, factor: float) -> int:
 
 
 def _shorter_window(decay: float, scale: float) -> float:
-    # Rounded, or 0.999 would come out as 0.98000000000000001776.
+    # Rounded: without it, 0.999 would become 0.98000000000000001776.
     return min(decay, round(1 - min((1 - decay) / scale, 0.5), 12))
 
 

@@ -1,7 +1,7 @@
 """Run files: YAML that becomes a validated `RunConfig` with the history that belongs to it.
 
-A run may say `from: OTHER` and then only what it changes. Every value remembers which file or override gave it, so that
-an error names the place to correct.
+A run may say `from: OTHER` and then only what it changes. For every value, the file or override that gave it is known,
+so that an error names the place to correct.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class _Recorded(_Strict):
 
 
 class _RunFile(_Strict):
-    """What a run file may hold; the sections are checked after merging, against RunConfig."""
+    """The keys of a run file; the sections are checked against RunConfig after merging."""
 
     parent: str | None = Field(None, alias="from")
     purpose: str = ""
@@ -65,7 +65,7 @@ class _RunFile(_Strict):
 
 @dataclass(frozen=True)
 class Run:
-    """A run file, resolved.
+    """A run file with its parents and overrides applied.
 
     `settings` is what the file, its parents and the overrides give, without defaults; `changed` maps the dotted paths
     whose value differs from the parent's to the value here; `assumed` maps the paths whose value is a guess, here or in
@@ -95,9 +95,9 @@ def run_names() -> list[str]:
 
 
 def load_run(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Run:
-    """Reads a run by path or by the name of a shipped one, with `section.key=value` overrides on top.
+    """Read a run by path, or by the name of one that comes with the program, and apply `section.key=value` overrides.
 
-    The overrides apply together, so their order does not matter; of two for one path the later counts. Raises
+    The overrides apply together, so their order does not matter; of two for the same path the later one counts. Raises
     InputError with every problem of the file, its parents and the overrides, one line each.
     """
     chain = _chain(find_file("run", RUNS, name_or_path))
@@ -114,7 +114,7 @@ def diff(left: RunConfig, right: RunConfig) -> dict[str, tuple[Any, Any]]:
 
 @dataclass(frozen=True)
 class _Document:
-    """One file of a chain: its own changes (sections and assumptions) and its own problems."""
+    """One file in the chain of parents: its own changes (sections and assumptions) and its own problems."""
 
     path: Path
     label: str
@@ -130,7 +130,9 @@ def _chain(path: Path) -> list[_Document]:
     while True:
         if path.resolve() in seen:
             names = " -> ".join(document.path.stem for document in chain) + f" -> {path.stem}"
-            raise InputError(f"{chain[-1].label}: from: {path.stem} is not allowed; it closes a circle: {names}")
+            raise InputError(
+                f"{chain[-1].label}: from: {path.stem} is not allowed; the runs would form a circle: {names}"
+            )
         seen.append(path.resolve())
         chain.append(_read(path))
         parent = chain[-1].file.parent
@@ -152,7 +154,7 @@ def _read(path: Path) -> _Document:
 
 @lru_cache(maxsize=256)
 def _read_cached(path: Path, _modified: int, _size: int) -> _Document:
-    """Listing the runs reads each parent many times, hence the cache; a changed file has another key."""
+    """Listing the runs reads each parent many times, so files are cached; a changed file has another key."""
     label = path.name if path.parent == RUNS else str(path)
     data = read_yaml(path, label)
     problems: list[str] = []
@@ -169,14 +171,14 @@ def _read_cached(path: Path, _modified: int, _size: int) -> _Document:
         if reason := unknown_path(dotted):
             problems.append(f"{label}: assumed.{dotted}: {reason}")
         elif key in changes.get(section, {}):
-            problems.append(f"{label}: assumed.{dotted}: is also given under {section}; take one of the two out")
+            problems.append(f"{label}: assumed.{dotted}: is also given under {section}; remove one of the two")
         else:
             changes.setdefault(section, {})[key] = assumption.value
     return _Document(path, label, file, changes, tuple(problems))
 
 
 def _without(data: dict[str, Any], error: ValidationError) -> dict[str, Any]:
-    """`data` less what is wrong with it, so that reading goes on and shows all that is wrong."""
+    """`data` without the keys that are wrong, so that reading can continue and find all errors."""
     for item in error.errors():
         top, *rest = item["loc"]
         if top == "assumed" and rest and isinstance(data.get("assumed"), dict):

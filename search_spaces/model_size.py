@@ -1,4 +1,4 @@
-"""How many weights a configuration's decoder has, by formula: known before anything is trained, and without torch."""
+"""The number of weights of a configuration's decoder, by formula: known before training, and without torch."""
 
 from __future__ import annotations
 

@@ -15,30 +15,32 @@ class _Plan(BaseModel):
 
 
 class Budget(_Plan):
-    """When the search ends: whichever comes first."""
+    """When the search ends: at the first limit that is reached."""
 
     trials: int | None = Field(None, ge=1, description="trials in all")
     hours: float | None = Field(None, gt=0, description="hours of wall time")
-    gpu_hours: float | None = Field(None, gt=0, description="card share times hours, over all trials and attempts")
-    target_per: float | None = Field(None, ge=0, description="end when a trial has this PER")
+    gpu_hours: float | None = Field(
+        None, gt=0, description="GPU hours (fraction of a GPU times hours) of all trials and attempts"
+    )
+    target_per: float | None = Field(None, ge=0, description="end when a trial reaches this PER")
     no_improvement: int | None = Field(
-        None, ge=1, description="end when this many trials have not lowered the best PER"
+        None, ge=1, description="end when this many trials in a row have not improved the best PER"
     )
     then: Literal["finish", "stop"] | None = Field(
         None,
-        description="what trials do that run when a limit is reached; null = stop at hours and gpu_hours, else finish",
+        description="what running trials do when a limit is reached; null = stop at hours and gpu_hours, else finish",
     )
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Budget:
         if not any((self.trials, self.hours, self.gpu_hours, self.no_improvement)):
-            raise ValueError("give trials, hours, gpu_hours or no_improvement, or the search has no end")
+            raise ValueError("the search would never end; give trials, hours, gpu_hours or no_improvement")
         return self
 
 
 Objective = Literal["best_per", "last_per"]
 Cost = Literal["train_seconds", "gpu_seconds", "parameters"]
-"""What may be minimised beside the PER."""
+"""What can be minimised besides the PER."""
 PERS: tuple[Objective, ...] = get_args(Objective)
 COSTS: tuple[Cost, ...] = get_args(Cost)
 

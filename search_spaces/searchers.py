@@ -1,4 +1,4 @@
-"""The searchers a space or `--searcher` can name, with their settings."""
+"""The searchers that a space or `--searcher` can name, with their settings."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ class RandomSearcher(_Searcher):
 
 
 class GPSearcher(_Searcher):
-    """Gaussian process with expected improvement (Snoek et al. 2012): the best where trials are few and dear."""
+    """Gaussian process with expected improvement (Snoek et al. 2012): for few and expensive trials."""
 
     kind: Literal["gp"] = "gp"
     startup_trials: int = Field(10, ge=1, description=_STARTUP)
-    most: int = Field(200, ge=10, description="trials the model is fitted to at most: the best half and the latest")
+    most: int = Field(200, ge=10, description="most trials that the model is fitted to: the best half and the latest")
 
 
 class CMAESSearcher(_Searcher):
-    """CMA-ES (Hansen 2016) over the unconditional numbers: for many trials that interact smoothly."""
+    """CMA-ES (Hansen 2016) over the numbers without conditions: for many trials and settings that interact smoothly."""
 
     kind: Literal["cmaes"] = "cmaes"
     startup_trials: int = Field(10, ge=1, description=_STARTUP)
     population: int | None = Field(None, ge=4, description="trials of a generation; null = 4 + 3 ln(dimensions)")
-    sigma: float = Field(0.2, gt=0, le=1, description="first step size, as a share of each range")
+    sigma: float = Field(0.2, gt=0, le=1, description="first step size, as a fraction of each range")
 
 
 class QMCSearcher(_Searcher):
-    """Scrambled Sobol points: random search that leaves no gaps (Bergstra and Bengio 2012)."""
+    """Scrambled Sobol points: like random search, but evenly spread (Bergstra and Bengio 2012)."""
 
     kind: Literal["qmc"] = "qmc"
 
@@ -55,7 +55,9 @@ class NSGA2Searcher(_Searcher):
     kind: Literal["nsga2"] = "nsga2"
     population: int = Field(20, ge=4, description="trials of a generation; the first is drawn at random")
     crossover: float = Field(0.9, ge=0, le=1, description="chance that a trial has two parents")
-    mutation: float | None = Field(None, ge=0, le=1, description="chance of a new draw of each; null = 1 / dimensions")
+    mutation: float | None = Field(
+        None, ge=0, le=1, description="chance that a setting is drawn anew; null = 1 / dimensions"
+    )
 
 
 Searcher = Annotated[

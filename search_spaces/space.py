@@ -1,9 +1,9 @@
 """A search space: which settings vary, how, and under which conditions.
 
-A space is used define-by-run: `suggest` asks anything with Optuna's `suggest_*` methods for the dimensions that are
-active, in an order in which every condition is known. A condition tests the value the configuration really has: where
-the dimension of a path is not active, the value of the base run, of `fixed`, or the default counts; where the chosen
-kind has no such key, the condition is false.
+A space is used define-by-run: `suggest` calls the `suggest_*` methods of an Optuna trial (or of any object that has
+them) for the active dimensions, in an order in which every condition is known. A condition tests the value that the
+configuration has: where the dimension of a path is not active, this is the value of the base run, of `fixed`, or the
+default; where the chosen kind has no such key, the condition is false.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from search_spaces.stopping import DEFAULT_STOPPING, Stopping
 from search_spaces.wording import show
 
 KINDS = ("choice", "uniform", "log_uniform", "int", "log_int", "value")
-"""What a dimension can be. `value` is a constant that holds under a condition; it is not sampled."""
+"""The kinds of dimension. `value` is a constant under a condition; it is not sampled."""
 
 
 class TrialLike(Protocol):
@@ -48,9 +48,10 @@ class TrialLike(Protocol):
 class Dimension:
     """One way in which the value at `path` is chosen.
 
-    `name` is unique and is the Optuna parameter's. `low` and `high` bound a range, both included; `choices` are the
-    values of a choice, or the one value of kind `value`. `when` maps paths to the values under which the dimension is
-    active. With `of`, the value is the sample times the value at that path; with `complement`, it is 1 - sample.
+    `name` is unique; it is the name of the Optuna parameter. `low` and `high` bound a range, both included; `choices`
+    are the values of a choice, or the one value of kind `value`. `when` maps paths to the values under which the
+    dimension is active. With `of`, the value is the sample times the value at that path; with `complement`, it is
+    1 - sample.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Dimension:
         return self.kind != "value"
 
     def suggest(self, trial: TrialLike) -> Any:
-        """Asks a trial for a sample."""
+        """Ask a trial for a sample."""
         if self.kind == "choice":
             return trial.suggest_categorical(self.name, self.choices)
         if self.kind in ("int", "log_int"):
@@ -98,7 +99,7 @@ class Dimension:
         return value
 
     def nearest(self, sample: Any) -> Any:
-        """The allowed sample nearest to a given one; ABSENT where none is near."""
+        """The allowed sample that is nearest to a given one; ABSENT where there is none."""
         if self.kind in ("choice", "value"):
             if _is_one_of(sample, self.choices):
                 return sample
@@ -112,7 +113,7 @@ class Dimension:
         return round(inside) if self.kind in ("int", "log_int") else inside
 
     def middle(self) -> Any:
-        """A sample for where nothing better is known: the middle of the range, geometric for a log range."""
+        """The middle of the range (geometric for a log range), for where nothing better is known."""
         if self.kind in ("choice", "value"):
             return self.choices[0]
         low, high = float(self.low or 0), float(self.high or 0)
@@ -120,7 +121,7 @@ class Dimension:
         return round(centre) if self.kind in ("int", "log_int") else centre
 
     def words(self) -> str:
-        """The range or the choices, for people: `0.001..0.01`."""
+        """The range or the choices as text: `0.001..0.01`."""
         if self.kind in ("choice", "value"):
             return ", ".join(map(show, self.choices))
         return f"{show(self.low)}..{show(self.high)}"
@@ -137,9 +138,9 @@ Draw = Callable[[Dimension, Settings], Any]
 class Space:
     """A validated space; read one with `load_space`.
 
-    `config_base` is what the base run gives, without defaults; `fixed` goes on top of it. `dimensions` are in an order
-    in which each comes after those it depends on. `start_points` are runs by name or path, each perhaps followed by
-    overrides: `run16_5 optimizer.kind=adamw`.
+    `config_base` has the settings of the base run, without defaults; `fixed` overrides them. Each of `dimensions` comes
+    after those that it depends on. `start_points` are runs by name or path, with overrides if needed:
+    `run16_5 optimizer.kind=adamw`.
     """
 
     name: str
@@ -172,7 +173,7 @@ class Space:
     def config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
         """The run that samples describe, with its seed.
 
-        Raises InputError where a sample is missing, or one belongs to no active dimension, or the values make no run.
+        Raises InputError where a sample is missing, belongs to no active dimension, or gives an invalid run.
         """
         try:
             return validate(merge(self.settings(params), {"training": {"seed": seed}}))
@@ -196,15 +197,15 @@ class Space:
         return [line for line in lines if line]
 
     def start_params(self, start_point: str) -> tuple[dict[str, Any], list[str]]:
-        """A run expressed in this space: (parameter name -> sample, notes on what had to move).
+        """A run expressed in this space: (parameter name -> sample, notes on values that had to change).
 
-        A value outside a range moves to its nearest edge; a choice the space lacks becomes the base run's, else the
-        first. Raises InputError for an unknown run.
+        A value outside a range becomes the nearest end of the range; a choice that the space does not have becomes that
+        of the base run, or else the first. Raises InputError for an unknown run.
         """
         return self.params_of(load_start_point(start_point).config)
 
     def params_of(self, config: RunConfig) -> tuple[dict[str, Any], list[str]]:
-        """`start_params` of a configuration that is at hand, such as an earlier trial's."""
+        """`start_params` of a configuration, such as that of an earlier trial."""
         wanted = flatten(config)
         params: dict[str, Any] = {}
         notes: list[str] = []
@@ -223,7 +224,7 @@ class Space:
         return params, notes + self.broken_constraints(settings)
 
     def _not_searched(self, settings: Settings, wanted: Mapping[str, Any], moved: set[str]) -> list[str]:
-        """One note for all values of the run that the space does not vary and has otherwise."""
+        """One note on all values of the run that differ from those that the space does not vary."""
         differs = []
         for path, value in wanted.items():
             here = value_at(settings, path)
@@ -231,7 +232,7 @@ class Space:
             here = tuple(here) if isinstance(here, list) else here
             if path not in moved and path != "training.seed" and here != ABSENT and not close and not same(here, value):
                 differs.append(f"{path} {show(value)} -> {show(here)}")
-        return [f"not searched here, so the space's own value stands: {', '.join(differs)}"] if differs else []
+        return [f"not searched here, so the value of the space is used: {', '.join(differs)}"] if differs else []
 
     def settings(self, params: Mapping[str, Any]) -> Settings:
         """The settings that samples describe, before validation. Raises InputError for missing or surplus samples."""
@@ -245,7 +246,7 @@ class Space:
 
         settings = self._assemble(draw)
         if surplus := [name for name in params if name not in used]:
-            raise InputError(f"{self.name}: {name}: is no active dimension here; take it out" for name in surplus)
+            raise InputError(f"{self.name}: {name}: is not an active dimension here; remove it" for name in surplus)
         return settings
 
     def _assemble(self, draw: Draw) -> Settings:
@@ -262,7 +263,7 @@ class Space:
         return settings
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole space as plain JSON types, what the event log stores; `from_dict` gives it back."""
+        """The whole space as plain JSON types, as the event log stores it; `from_dict` reads it back."""
         return {
             "name": self.name,
             "path": self.path,
@@ -298,7 +299,7 @@ class Space:
                 checkpoints=Checkpoints.model_validate(stored.get("checkpoints", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"stored space: {error!r} makes it unreadable; search from its file again") from None
+            raise InputError(f"the stored space cannot be read ({error!r}); start a new search from its file") from None
 
 
 def load_start_point(text: str) -> Run:
@@ -306,7 +307,7 @@ def load_start_point(text: str) -> Run:
     try:
         name, *overrides = shlex.split(text)
     except ValueError:
-        raise InputError(f"{show(text)} is not allowed; give a run, perhaps with section.key=value after it") from None
+        raise InputError(f"{show(text)} is not allowed; give a run, followed by section.key=value if needed") from None
     return load_run(name, overrides)
 
 
@@ -326,14 +327,14 @@ def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
 
 
 def _closest(dimension: Dimension, value: Any, settings: Settings) -> tuple[Any, str | None]:
-    """The sample of a dimension that comes nearest to a run's value, and a note if it is not the same."""
+    """The sample of a dimension that is nearest to a run's value, and a note if it is not the same."""
     other = value_at(settings, dimension.of) if dimension.of else None
     exact = ABSENT if value == ABSENT else dimension.sample(value, other)
     sample = dimension.nearest(exact)
     if sample == ABSENT:
         sample = dimension.nearest(dimension.sample(value_at(settings, dimension.path), other))
         sample = dimension.middle() if sample == ABSENT else sample
-        lacks = "the run has none" if value == ABSENT else f"{show(value)} is not in this space"
+        lacks = "the run has no value" if value == ABSENT else f"{show(value)} is not in this space"
         return sample, f"{lacks}; {show(dimension.value(sample, other))} is used"
     if same(sample, exact):
         return sample, None

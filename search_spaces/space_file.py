@@ -1,4 +1,4 @@
-"""Space files: YAML that becomes a validated `Space`, or every reason why not, one line each."""
+"""Space files: YAML that becomes a validated `Space`, or a list of all errors, one line each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SAMPLES = 300
 
 
 class _SpaceFile(BaseModel):
-    """What a space file may hold; dimensions and fixed values are checked by hand."""
+    """The keys of a space file; dimensions and fixed values are checked below."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -53,10 +53,10 @@ def space_names() -> list[str]:
 
 
 def load_space(name_or_path: str | Path) -> Space:
-    """Reads a space by path or by the name of a shipped one.
+    """Read a space by path, or by the name of one that comes with the program.
 
-    Besides checking each line, it draws 300 configurations, always the same, and makes sure that each is a valid run
-    or breaks a declared constraint. Raises InputError with every problem of the file, one line each.
+    Besides checking each line, it draws 300 configurations (always the same) and checks that each is a valid run or
+    violates a declared constraint. Raises InputError with every problem of the file, one line each.
     """
     path = find_file("space", SPACES, name_or_path)
     label = path.name if path.parent == SPACES else str(path)
@@ -100,7 +100,7 @@ def load_space(name_or_path: str | Path) -> Space:
 
 
 def _parse_top(data: dict[str, Any], found: Findings) -> _SpaceFile | None:
-    """The file, less what is wrong with it, so that reading goes on; None where the base or all dimensions are."""
+    """The file without the keys that are wrong, so that reading continues; None if base or dimensions are wrong."""
     try:
         return _SpaceFile.model_validate(data)
     except ValidationError as error:
@@ -113,7 +113,7 @@ def _parse_top(data: dict[str, Any], found: Findings) -> _SpaceFile | None:
 
 
 def _beside(start_point: str, folder: Path) -> str:
-    """A start point whose run is a file beside the space, with that file's whole path; others as they are."""
+    """A start point; if its run is a file in the folder of the space, with the full path of that file."""
     name, *rest = start_point.split(maxsplit=1) or [""]
     sibling = folder / name
     return " ".join([shlex.quote(str(sibling)), *rest]) if name and sibling.is_file() else start_point
@@ -135,9 +135,9 @@ def _check_fixed(file: _SpaceFile, found: Findings) -> None:
         if reason := unknown_path(path):
             found.add(where, reason)
         elif path == "training.seed":
-            found.add(where, "is given by the search to each trial; take it out")
+            found.add(where, "is set by the search for each trial; remove it")
         elif path in file.dimensions:
-            found.add(where, f"{show(value)} is also a dimension; take one of the two out")
+            found.add(where, f"{show(value)} is also a dimension; remove one of the two")
         elif reason := refusal(path, value):
             found.add(where, reason)
 
@@ -154,7 +154,7 @@ def _check_constraints(file: _SpaceFile, found: Findings) -> None:
             if reason := unknown_path(path):
                 found.add(where, f"{path}: {reason}")
             elif not is_number(path):
-                found.add(where, f"{path}: is not a number; constraints compare numbers")
+                found.add(where, f"{path}: is not a number; constraints can compare only numbers")
 
 
 def _check_objectives(file: _SpaceFile, found: Findings) -> None:
@@ -164,7 +164,7 @@ def _check_objectives(file: _SpaceFile, found: Findings) -> None:
         found.add("objectives", str(error))
         return
     if file.objectives and "objective" in file.model_fields_set:
-        found.add("objective", f"{file.objective} is given beside objectives; take one of the two out")
+        found.add("objective", f"{file.objective} is given together with objectives; remove one of the two")
 
 
 def _check_start_points(file: _SpaceFile, found: Findings) -> None:
@@ -177,13 +177,13 @@ def _check_start_points(file: _SpaceFile, found: Findings) -> None:
 
 
 class _RandomTrial:
-    """Draws as an Optuna trial would, from Python's own generator."""
+    """Samples like an Optuna trial, from Python's random generator."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        # The ends themselves are where limits break, so they come up often.
+        # Limits are violated at the ends of ranges, so the ends are drawn often.
         share = self.random.choice([0.0, 1.0]) if self.random.random() < 0.2 else self.random.random()
         value = low * (high / low) ** share if log else low + (high - low) * share
         return min(max(value, low), high)
@@ -196,7 +196,7 @@ class _RandomTrial:
 
 
 def _check_samples(space: Space, found: Findings) -> None:
-    """Draws configurations and reports, once for each path, those that are no valid run."""
+    """Draw configurations and report, once for each path, those that are not a valid run."""
     random, feasible, seen = Random(0), 0, set()
     for _ in range(SAMPLES):
         try:
@@ -215,6 +215,11 @@ def _check_samples(space: Space, found: Findings) -> None:
                 if path not in seen:
                     seen.add(path)
                     sample = ", ".join(f"{name}={show(value)}" for name, value in params.items())
-                    found.add("dimensions", f"{path}: {message}; drawn: {sample}; narrow a range or add a constraint")
+                    found.add(
+                        "dimensions",
+                        f"{path}: {message}; random configuration: {sample}; narrow a range or add a constraint",
+                    )
     if not feasible and not seen:
-        found.add("constraints", f"none of {SAMPLES} drawn configurations meets them all; loosen one or narrow a range")
+        found.add(
+            "constraints", f"none of {SAMPLES} random configurations meets all of them; relax one or narrow a range"
+        )

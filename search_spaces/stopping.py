@@ -1,4 +1,4 @@
-"""The early-stopping rules and their settings, as a space file or `--stopping` gives them.
+"""The early-stopping rules and their settings, as in a space file or `--stopping`.
 
 What each rule does with its settings is in `tuner/study/rules/stopping.py`.
 """
@@ -13,35 +13,38 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from search_spaces.wording import not_allowed, show
 
 HORIZON_GRACE = 0.25
-"""The first rung where rungs are fractions of the horizon: before it, a rank says little of the end (RESEARCH, 1)."""
+"""The default first rung as a fraction of the horizon: earlier ranks predict little of the end."""
 
 Metric = Literal["per", "per_raw", "probe"]
 Among = Literal["all", "horizon", "annealed"]
 
 
 class Rule(BaseModel):
-    """What every stopping rule has."""
+    """The settings of every stopping rule."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     compares_averages: ClassVar[bool] = False
-    """Whether a rung holds the mean of each trial's values so far, in place of its value there."""
+    """Whether a rung holds the mean of a trial's values so far, instead of its value at the rung."""
 
 
 class ComparingRule(Rule):
-    """What rules have that compare a trial with others at the same place."""
+    """The settings of rules that compare a trial with others at the same point."""
 
     at: Literal["epochs", "horizon"] = Field(
-        "epochs", description="rungs are at epochs, or at fractions of each trial's own horizon"
+        "epochs",
+        description="rungs are at epochs, or at fractions of each trial's own horizon (length of its schedule)",
     )
     grace: int | float = Field(
-        1, description="the first rung: an epoch, or with at: horizon a fraction (default there 0.25)"
+        1, description="the first rung: an epoch, or with at: horizon a fraction (then the default is 0.25)"
     )
     among: Among = Field(
         "all",
-        description="compare with all; with trials of a similar horizon; or with those annealed about as far there",
+        description="compare with all trials, with those of similar horizon, or with those annealed about as far",
     )
-    min_curves: int = Field(1, ge=1, description="nobody is stopped where fewer trials than this have come")
+    min_curves: int = Field(
+        1, ge=1, description="no trial is stopped at a rung that fewer trials than this have reached"
+    )
     patience: int = Field(1, ge=1, description="rungs in a row that a trial must fail before it is stopped")
     protect: int = Field(0, ge=0, description="this many of the study's best trials so far are never stopped")
 
@@ -67,13 +70,13 @@ class ComparingRule(Rule):
 
 
 class HalvingRule(ComparingRule):
-    """What the rules have that keep one in `reduction` at each rung."""
+    """The settings of rules that keep the best 1 / `reduction` of the trials at each rung."""
 
     metric: Metric = Field(
         "per", description="what is compared: per (of averaged weights), per_raw, or a cooldown probe's"
     )
-    reduction: int | float = Field(3, description="a rung keeps one in this many, and the next is this much later")
-    max_rungs: int | None = Field(None, ge=1, description="rungs at most; null = as many as fit in the run")
+    reduction: int | float = Field(3, description="the best 1 / reduction continue; the next rung is at this multiple")
+    max_rungs: int | None = Field(None, ge=1, description="largest number of rungs; null = as many as fit in the run")
     probe_share: float = Field(
         0.25, gt=0, le=1, description="metric probe: length of a probe, as a share of the batches done before it"
     )
@@ -87,76 +90,85 @@ class HalvingRule(ComparingRule):
 
 
 class ASHAStopping(HalvingRule):
-    """Asynchronous successive halving (Li et al. 2020): the stopping kind, or pause and promote."""
+    """Asynchronous successive halving (Li et al. 2020): stops trials, or pauses and promotes them."""
 
     kind: Literal["asha"] = "asha"
-    promote: bool = Field(False, description="pause a trial in place of stopping it, and go on with it if it qualifies")
+    promote: bool = Field(
+        False, description="pause trials instead of stopping them; a paused trial continues if it qualifies later"
+    )
 
 
 class HyperbandStopping(HalvingRule):
-    """Hyperband's brackets (Li et al. 2018), asynchronous: each bracket is an ASHA with a later first rung."""
+    """Asynchronous Hyperband (Li et al. 2018): several ASHA brackets, with first rungs at different epochs."""
 
     kind: Literal["hyperband"] = "hyperband"
-    brackets: int = Field(3, ge=2, le=10, description="brackets; the first rung of the k-th is grace x reduction^k")
+    brackets: int = Field(
+        3, ge=2, le=10, description="number of brackets; the first rung of bracket k is at grace x reduction^k"
+    )
 
 
 class MedianStopping(ComparingRule):
-    """Stop a trial whose best is worse than the median of the others' running averages (Golovin et al. 2017)."""
+    """Stops a trial whose best PER is above the median of the others' running means (Golovin et al. 2017)."""
 
     compares_averages: ClassVar[bool] = True
     kind: Literal["median"] = "median"
     metric: Literal["per", "per_raw"] = Field("per", description="what is compared: per (of averaged weights), per_raw")
-    min_curves: int = Field(5, ge=1, description="nobody is stopped where fewer trials than this have come")
+    min_curves: int = Field(
+        5, ge=1, description="no trial is stopped at a rung that fewer trials than this have reached"
+    )
     interval: int | float | None = Field(
         None,
         gt=0,
-        description="epochs between two looks, or share of the horizon; null = 1 epoch, 0.05 of it",
+        description="interval between comparisons: epochs, or a fraction of the horizon; null = 1 epoch, or 0.05",
     )
 
 
 class OneEpochStopping(Rule):
-    """After one epoch only the best `keep` trials go on, to their end (Egele et al. 2023, arXiv 2307.15422)."""
+    """After one epoch only the best `keep` trials continue, to their end (Egele et al. 2023, arXiv 2307.15422)."""
 
     kind: Literal["one_epoch"] = "one_epoch"
     metric: Metric = Field(
         "per", description="what is compared: per (of averaged weights), per_raw, or a cooldown probe's"
     )
-    keep: int = Field(3, ge=1, description="trials that go on")
+    keep: int = Field(3, ge=1, description="number of trials that continue")
     probe_share: float = Field(
         0.25, gt=0, le=1, description="metric probe: length of a probe, as a share of the batches done before it"
     )
 
 
 class ExtrapolationStopping(Rule):
-    """Stop a trial with little chance of ending among the best, by a learning-curve model that knows the schedule."""
+    """Stops a trial that is unlikely to end among the best, by a learning-curve model that knows the schedule."""
 
     kind: Literal["extrapolation"] = "extrapolation"
-    top: int = Field(1, ge=1, description="a trial must have a chance of ending among this many best of the study")
-    chance: float = Field(0.02, gt=0, lt=0.5, description="a trial is stopped where its chance of that is lower")
-    min_curves: int = Field(5, ge=2, description="nobody is stopped before this many trials have come to their end")
-    grace: int = Field(1, ge=1, description="nobody is stopped before this epoch")
+    top: int = Field(1, ge=1, description="a trial must have a chance to end among this many best of the study")
+    chance: float = Field(0.02, gt=0, lt=0.5, description="a trial is stopped if that chance is lower than this")
+    min_curves: int = Field(5, ge=2, description="no trial is stopped before this many trials have run to their end")
+    grace: int = Field(1, ge=1, description="no trial is stopped before this epoch")
     grace_fraction: float = Field(
-        0.25, ge=0, lt=1, description="nor before this fraction of its own horizon: a slow start misleads the model"
+        0.25,
+        ge=0,
+        lt=1,
+        description="no trial is stopped before this fraction of its own horizon: a slow start misleads the model",
     )
-    every: int = Field(1, ge=1, description="epochs from one look at a trial to the next")
+    every: int = Field(1, ge=1, description="epochs between two decisions on a trial")
     protect: int = Field(1, ge=0, description="this many of the study's best trials so far are never stopped")
 
 
 class PBTStopping(Rule):
-    """Population Based Training (Jaderberg et al. 2017): the worst go on from the best, with changed settings."""
+    """Population Based Training (Jaderberg et al. 2017): the worst become changed copies of the best."""
 
     kind: Literal["pbt"] = "pbt"
-    population: int = Field(8, ge=2, description="trials that run side by side, from the searcher")
-    interval: int = Field(2, ge=1, description="epochs from one comparison to the next")
+    population: int = Field(8, ge=2, description="number of trials in the population, proposed by the searcher")
+    interval: int = Field(2, ge=1, description="epochs between two comparisons")
     quantile: float = Field(
-        0.25, gt=0, le=0.5, description="share of the worst that is replaced, and of the best that is copied"
+        0.25, gt=0, le=0.5, description="fraction of the worst trials that is replaced, and of the best that is copied"
     )
     metric: Literal["per", "per_raw"] = Field("per", description="what is compared: per (of averaged weights), per_raw")
-    resample: float = Field(0.25, ge=0, le=1, description="chance that a setting is drawn anew in place of a step")
-    shrink: float = Field(
-        0.8, gt=0, lt=1, description="a step down multiplies by this; a choice moves to one beside it"
+    resample: float = Field(
+        0.25, ge=0, le=1, description="chance that a setting is drawn anew instead of changed by a step"
     )
-    grow: float = Field(1.2, gt=1, le=100, description="a step up multiplies by this")
+    shrink: float = Field(0.8, gt=0, lt=1, description="factor of a step down; a choice moves to a neighbouring one")
+    grow: float = Field(1.2, gt=1, le=100, description="factor of a step up")
 
 
 class NoStopping(Rule):
@@ -176,7 +188,7 @@ Stopping = Annotated[
     Field(discriminator="kind"),
 ]
 DEFAULT_STOPPING: Stopping = ASHAStopping(at="horizon", grace=0.25, reduction=1.5)
-"""The rule of a space that names none: of those that hardly ever stop the winner on recorded runs, the cheapest
+"""The default rule: the cheapest of those that hardly ever stop the best of the recorded runs
 (docs/early-stopping.md)."""
 STOPPING_KINDS: dict[str, type[Rule]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Stopping)[0])
@@ -184,7 +196,7 @@ STOPPING_KINDS: dict[str, type[Rule]] = {
 
 
 def rule_text(rule: Mapping[str, Any]) -> str:
-    """A rule in words that `--stopping` takes back: its kind, and its settings that are not the kind's defaults."""
+    """A rule as text for `--stopping`: its kind, and its settings that are not the defaults of the kind."""
     model = STOPPING_KINDS.get(rule["kind"])
     if model is None:
         return str(rule["kind"])

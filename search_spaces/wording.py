@@ -1,4 +1,4 @@
-"""Small pieces of error lines."""
+"""Parts of error lines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def nearest(word: str, options: Iterable[str], cutoff: float = 0.6) -> str | Non
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
-    """`did you mean X? ` for the nearest option, or nothing where none is near."""
+    """`did you mean X? ` for the nearest option, or an empty text where none is near."""
     near = nearest(word, options)
     return f"did you mean {near}? " if near else ""
 
@@ -29,7 +29,7 @@ def nearest_or(word: str, options: Iterable[str], otherwise: str, cutoff: float 
 
 
 def show(value: Any) -> str:
-    """A value as a person would write it in YAML, shortened."""
+    """A value as it is written in YAML, shortened."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, list | tuple):
@@ -47,5 +47,5 @@ def either(options: Sequence[str]) -> str:
 
 
 def not_allowed(value: Any, allowed: str) -> str:
-    """The middle of every error line: the value, and what to give in its place."""
+    """The middle of every error line: the value, and what to give instead."""
     return f"{show(value)} is not allowed; give {allowed}"

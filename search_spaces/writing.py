@@ -1,4 +1,4 @@
-"""Run and space files as text: what `load_run` and `load_space` read back to the same objects."""
+"""Run and space files as text; `load_run` and `load_space` read them back to the same objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from search_spaces.wording import show
 def run_text(
     config: RunConfig, *, purpose: str = "", notes: str = "", recorded: Mapping[str, Any] | None = None
 ) -> str:
-    """A run file that gives `config`, every value written out, with what else is known about the run."""
+    """A run file of `config` with every value written out, and what else is known about the run."""
     lines = [f"{key}: {flow(value)}" for key, value in (("purpose", purpose), ("notes", notes)) if value]
     for section, values in to_dict(config).items():
         lines.append(f"{section}:")
@@ -30,7 +30,7 @@ def run_text(
 
 
 def dimensions_text(dimensions: Sequence[Dimension], remarks: Mapping[str, str] | None = None) -> str:
-    """The `dimensions` of a space file, two spaces in; `remarks` maps a dimension's name to a comment behind it."""
+    """The `dimensions` of a space file, indented by two spaces; `remarks` maps a name to a comment after it."""
     lines = []
     by_path: dict[str, list[Dimension]] = {}
     for dimension in dimensions:
@@ -64,11 +64,11 @@ def _entry(dimension: Dimension) -> dict[str, Any]:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what the loader of this package, which follows YAML 1.2, would not read back as the same text."""
+    """Quotes text that the loader of this package, which follows YAML 1.2, would otherwise read as another type."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    # A line break in single quotes would take lines of its own.
+    # A line break in single quotes would be written on several lines.
     quoted = show(value).startswith('"') or not value.isprintable()
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style='"' if quoted else None)
 
@@ -86,13 +86,13 @@ def flow(value: Any) -> str:
 
 
 def write_text(path: Path, text: str, *, force: bool = False) -> None:
-    """Write a file whole or not at all; InputError if it exists (and not `force`) or cannot be written."""
+    """Write a file in one step. Raises InputError if it exists (without `force`) or cannot be written."""
     refuse_existing(path, force)
     atomic.write(path, text, advice="choose another --out")
 
 
 def refuse_existing(path: Path, force: bool = False, option: str = "--out") -> None:
-    """InputError if `path` is taken (a device or a pipe is not: it is written to), or its folder does not exist."""
+    """Raise InputError if `path` exists (a device or a pipe is allowed: it is written to), or its folder does not."""
     if (path.exists() or path.is_symlink()) and not (force or atomic.is_stream(path)):
         raise InputError(f"{path}: exists; choose another {option}, or replace it by --force")
     if not path.resolve().parent.is_dir():

@@ -1,7 +1,7 @@
 """Constraints between values, such as `augmentation.time_masks * augmentation.time_mask_width <= 1.6`.
 
-Sums, differences and products of dotted paths and numbers, brackets, and one comparison. Read by the parser below;
-nothing is ever evaluated as code.
+Sums, differences and products of dotted paths and numbers, brackets, and one comparison. They are read by the parser
+below and never evaluated as code.
 """
 
 from __future__ import annotations

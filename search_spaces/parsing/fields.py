@@ -1,4 +1,4 @@
-"""What a configuration may hold, read off the pydantic models: kinds, keys, limits, and errors as plain lines."""
+"""The kinds, keys and limits of a configuration, taken from the pydantic models, and their errors as plain lines."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def kinds_with(section: str, key: str) -> list[str | None]:
 
 @cache
 def all_paths() -> tuple[str, ...]:
-    """Every dotted path that some configuration has."""
+    """Every dotted path that exists in some configuration."""
     return tuple(
         dict.fromkeys(f"{s}.{key}" for s in SECTIONS for model in kinds(s).values() for key in model.model_fields)
     )
 
 
 def unknown_path(path: str) -> str | None:
-    """Why no configuration has this path, with its nearest neighbour; None if one has it."""
+    """Why this path does not exist in any configuration, with the nearest name; None if it exists."""
     if path in all_paths():
         return None
     hint = _nearest_path(path) or f"write section.key; the sections are {', '.join(SECTIONS)}"
@@ -118,7 +118,7 @@ def is_integer(path: str) -> bool:
 
 
 def is_number(path: str) -> bool:
-    """Whether a path takes numbers (perhaps null besides)."""
+    """Whether a path takes numbers (and possibly null)."""
     return _types(path) <= {"integer", "number", "null"}
 
 
@@ -149,7 +149,7 @@ def _bad_kind(value: Any, options: list[str]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """YAML values as the strict models want them: lists as tuples, 1e4 as a whole number."""
+    """YAML values as the strict models need them: lists as tuples, 1e4 as a whole number."""
     if isinstance(value, list | tuple):
         return tuple(plain(item) for item in value)
     if isinstance(value, float) and value.is_integer():
@@ -194,7 +194,7 @@ def _unknown_key(path: str, owner: type[BaseModel], key: str, kind: str | None, 
     elsewhere = [k for k in kinds_with(section, key) if k] if kind and section in SECTIONS else []
     if elsewhere:
         return f"{given}{section}.kind {kind} does not have it, {either([str(k) for k in elsewhere])} does; " + (
-            f"take it out or change {section}.kind"
+            f"remove it or change {section}.kind"
         )
     hint = did_you_mean(key, allowed)
     if not hint and section in SECTIONS:

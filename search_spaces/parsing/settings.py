@@ -1,7 +1,7 @@
 """Settings as written, `{section: {key: value}}`, before defaults: how they are merged, looked up and validated.
 
-Only what somebody wrote is kept, because a default belongs to a kind: AdamW's eps must not become Adam's by way of a
-merge.
+Only values that were written are kept. Defaults are not, because a default belongs to a kind: AdamW's eps must not
+become Adam's in a merge.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from search_spaces.parsing.fields import Problem, default_kind, kinds, plain, pr
 Settings = dict[str, dict[str, Any]]
 
 ABSENT = "absent"
-"""Stands for the value of a path that a configuration does not have."""
+"""Marks the value of a path that does not exist in a configuration."""
 
 
 class InvalidSettings(ValueError):
-    """Settings that make no RunConfig; `problems` holds every (dotted path, message)."""
+    """Settings that are not a valid RunConfig; `problems` holds every (dotted path, message)."""
 
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("\n".join(f"{path}: {message}" for path, message in problems))
@@ -80,7 +80,7 @@ def same(left: Any, right: Any) -> bool:
 
 
 def validate(settings: Mapping[str, Mapping[str, Any]]) -> RunConfig:
-    """The RunConfig these settings make. Strict: text is no number, true is no 1. Raises InvalidSettings."""
+    """The RunConfig of these settings. Strict: text is not a number, true is not 1. Raises InvalidSettings."""
     complete = {section: {key: plain(v) for key, v in values.items()} for section, values in settings.items()}
     for section in SECTIONS:
         kind = default_kind(section)

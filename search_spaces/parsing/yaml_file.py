@@ -1,4 +1,4 @@
-"""Reads YAML the way a person means it: `3e-3` is a number, `off` is a word, and a key given twice is refused."""
+"""Reads YAML 1.2: `3e-3` is a number, `off` is text, and a key that is given twice is refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ class _Loader(_Base):
             if key_node.tag == _MERGE:
                 continue
             if not isinstance(self.construct_object(key_node), str):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is no name", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} is not a name (a key must be text)", key_node.start_mark
+                )
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return mapping
 
@@ -154,9 +156,9 @@ def shipped_names(folder: Path) -> list[str]:
 
 
 def find_file(what: str, folder: Path, name_or_path: str | Path, beside: Path | None = None) -> Path:
-    """The file that `name_or_path` means: an existing file (relative to `beside`), else a shipped one by its name.
+    """The file that `name_or_path` means: an existing file (relative to `beside`), or one that comes with the program.
 
-    `what` ("run", "space") is the word used in the error. Raises InputError that names the nearest neighbour.
+    `what` ("run", "space") is the word used in the error. Raises InputError, with the nearest name.
     """
     path = Path(beside or ".", name_or_path)
     if path.is_file():

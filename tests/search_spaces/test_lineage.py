@@ -73,5 +73,5 @@ def test_small_data_get_small_batches(name: str, utterances: int) -> None:
 @pytest.mark.parametrize("scale", [0.0, -1.0, 1.5, float("nan")])
 def test_a_scale_out_of_range_is_one_line(scale: float) -> None:
     """The value and what is allowed."""
-    with pytest.raises(InputError, match="above 0, and 1 at most"):
+    with pytest.raises(InputError, match="above 0 and at most 1"):
         shrink(CONFIGS["run16_5"], scale)

@@ -76,7 +76,7 @@ recorded: {per: -1}
         "a.yaml: training.precision: fp8 is not allowed; give fp32, bf16 or fp16",
         "a.yaml: training.btch_size: unknown key (value 3); did you mean batch_size? ",
         "a.yaml: training.batches_per_epoch: 2.5 is not allowed; give a whole number of 1 or more",
-        "a.yaml: assumed.schedule.end_lr: is also given under schedule; take one of the two out",
+        "a.yaml: assumed.schedule.end_lr: is also given under schedule; remove one of the two",
         "a.yaml: assumed.data.bins: there is no such setting; did you mean data.max_bins?",
         "a.yaml: assumed.model.layers.reason: is missing; give text",
         "a.yaml: recorded.per: -1 is not allowed; give a number of 0 or more or null",
@@ -97,7 +97,7 @@ recorded: {per: -1}
         ("schedule: {kind: constant\n", "a.yaml: line 2, column 1: "),
         ("- 1\n", "a.yaml: holds a list; write settings as `key: value`"),
         ("", "a.yaml: is empty; write the settings in it"),
-        ("1: 2\n" + ROOT, "a.yaml: line 1, column 1: '1' is no name; correct the YAML there"),
+        ("1: 2\n" + ROOT, "a.yaml: line 1, column 1: '1' is not a name (a key must be text); correct the YAML there"),
         (ROOT + "training: {batches: 10}\naveraging: {kind: swa, start_batch: 10}\n",
          "a.yaml: averaging.start_batch: 10 is at or after the end of the run (10 batches); give 9 or less"),
         ("schedule: {kind: multistep, peak_lr: 1, milestones: [0.5, 2]}\n",
@@ -187,7 +187,7 @@ def test_a_circle_of_parents(tmp_path: Path) -> None:
     """A run that comes from itself is one line that shows the way round."""
     write(tmp_path, "a.yaml", "from: b.yaml\n" + ROOT)
     lines = problems(write(tmp_path, "b.yaml", "from: a.yaml\n"))
-    assert lines == ["a.yaml: from: b is not allowed; it closes a circle: b -> a -> b"]
+    assert lines == ["a.yaml: from: b is not allowed; the runs would form a circle: b -> a -> b"]
 
 
 def test_an_unknown_parent_or_run(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_stored_space_is_the_same_space(name: str) -> None:
     assert Space.from_dict(stored) == SPACES[name]
     params = again.suggest(Fixed())
     assert again.config(params, 1) == SPACES[name].config(params, 1)
-    with pytest.raises(InputError, match="search from its file again"):
+    with pytest.raises(InputError, match="start a new search from its file"):
         Space.from_dict({**stored, "dimensions": [{"name": "x"}]})
 
 
@@ -219,7 +219,7 @@ def test_missing_and_surplus_samples(tmp_path: Path) -> None:
     space = make(tmp_path, "  model.dropout: {uniform: [0, 0.5]}\n")
     with pytest.raises(InputError, match=r"s: model.dropout: has no value; give one, 0..0.5"):
         space.config({}, 0)
-    with pytest.raises(InputError, match=r"s: model.x: is no active dimension here; take it out"):
+    with pytest.raises(InputError, match=r"s: model.x: is not an active dimension here; remove it"):
         space.violations({"model.dropout": 0.1, "model.x": 1})
 
 
@@ -239,7 +239,7 @@ def test_start_points_outside_the_space_move_and_are_noted(tmp_path: Path) -> No
     }  # fmt: skip
     assert "schedule.kind: constant is not in this space; one_cycle is used" in notes
     assert "schedule.peak_lr: 0.02 is outside schedule.peak_lr 0.001..0.01; moved to 0.01, the nearest edge" in notes
-    assert "schedule.peak_fraction: the run has none; 0.4 is used" in notes
+    assert "schedule.peak_fraction: the run has no value; 0.4 is used" in notes
     assert "training.clip: null is not in this space; 4 is used" in notes
     assert "model.hidden 1024 -> 128" in notes[-1]
     moved, notes = space.start_params("small training.clip=3")
@@ -275,7 +275,8 @@ BAD = [
     ("model.hidden: 3", "dimensions.model.hidden: 3 is not allowed; give one of choice, uniform"),
     ("model.hidden: {when: {model.layers: 2}}", "dimensions.model.hidden: has 0 of choice, uniform, "),
     ("model.hidden: {int: [1, 2], value: 3}", "dimensions.model.hidden: has 2 of choice, uniform, "),
-    ("model.hidden: {int: [9, 2]}", "dimensions.model.hidden.int: [9, 2] is not allowed; low 9 is not below high 2; "),
+    ("model.hidden: {int: [9, 2]}",
+     "dimensions.model.hidden.int: [9, 2] is not allowed; low 9 is not less than high 2; "),
     ("model.hidden: {int: [1.5, 2]}", "dimensions.model.hidden.int: [1.5, 2] is not allowed; give two whole numbers"),
     ("model.hidden: {int: [a, 2]}", "dimensions.model.hidden.int: [a, 2] is not allowed; give [low, high], two "),
     ("model.hidden: {uniform: [1, 2]}", "dimensions.model.hidden.uniform: model.hidden takes whole numbers; use int"),
@@ -284,26 +285,29 @@ BAD = [
     ("model.dropout: {uniform: [0, .inf]}", "dimensions.model.dropout.uniform: [0, inf] is not allowed; give [low, hi"),
     ("model.layers: {choice: [1, 99]}", "dimensions.model.layers.choice: 99 is not allowed; give a whole number from "),
     ("model.layers: {choice: []}", "dimensions.model.layers.choice: [] is not allowed; give a list of values"),
-    ("model.layers: {choice: [1, 1.0]}", "dimensions.model.layers.choice: [1, 1] is not allowed; a value is there tw"),
+    ("model.layers: {choice: [1, 1.0]}", "dimensions.model.layers.choice: [1, 1] is not allowed; a value occurs tw"),
     ("schedule.kind: {choice: [one_cycle, cosine]}", "dimensions.schedule.kind.choice: cosine is not allowed; "),
     ("schedule.warmup_batches: {int: [0, 9]}",
      "dimensions.schedule.warmup_batches: schedule.kind one_cycle does not have warmup_batches, warmup_cosine or sgdr "
      "does; add `when: {schedule.kind: [warmup_cosine, sgdr]}`"),
     ("model.dropout: {uniform: [0, .5], when: {schedule.kind: constant}}",
-     "dimensions.model.dropout.when.schedule.kind: constant can never be; here it is one_cycle"),
+     "dimensions.model.dropout.when.schedule.kind: can never have the value constant; here it is one_cycle"),
     ("model.dropout: {uniform: [0, .5], when: {averaging.decay: 0.9}}",
-     "dimensions.model.dropout.when.averaging.decay: 0.9 can never be; no configuration of this space has it"),
+     "dimensions.model.dropout.when.averaging.decay: can never have the value 0.9; "
+     "no configuration of this space has it"),
     ("model.dropout: {uniform: [0, .5], when: {model.layer: 2}}",
      "dimensions.model.dropout.when.model.layer: there is no such setting; did you mean model.layers?"),
     ("model.dropout: {uniform: [0, .5], when: {model.dropout: 0.3}}",
-     "dimensions.model.dropout.when.model.dropout: is the dimension itself; a condition is on another path"),
+     "dimensions.model.dropout.when.model.dropout: is the dimension itself; a condition must be on another path"),
     ("model.dropout: [{uniform: [0, .5], when: {model.layers: 2}}, {value: .1}]",
      "dimensions.model.dropout: alternatives model.dropout[model.layers=2] and model.dropout can be active together; "),
     ("model.dropout: {uniform: [0, .5], of: schedule.kind}",
      "dimensions.model.dropout.of: schedule.kind is not allowed; model.dropout and the path it is relative to must "),
     ("model.dropout: {uniform: [0, .5], of: model.layers, complement: true}",
-     "dimensions.model.dropout.complement: goes with uniform or log_uniform, and not with `of`"),
-    ("training.seed: {int: [0, 9]}", "dimensions.training.seed: is given by the search to each trial; take it out"),
+     "dimensions.model.dropout.complement: can only be used with uniform or log_uniform, and not with `of`"),
+    ("model.dropout: {value: [], of: model.layers}",
+     "dimensions.model.dropout.of: can only be used with uniform, log_uniform, and a choice or value of numbers"),
+    ("training.seed: {int: [0, 9]}", "dimensions.training.seed: is set by the search for each trial; remove it"),
     ("model.dropout: {uniform: [0, .5], of: augmentation.speckle}\n  augmentation.speckle: {uniform: [0, 1], of: "
      "model.dropout}", "dimensions: augmentation.speckle or model.dropout depend on each other in a circle; "),
     ("schedule.peak_lr: {log_uniform: [1e-6, 1e-3]}", "dimensions: schedule.start_lr: 0.00012 is above sched"),
@@ -327,8 +331,8 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
             "fixed: {training.batchs: 9}",
             "fixed.training.batchs: there is no such setting; did you mean training.batches",
         ),
-        ("fixed: {model.dropout: 0}", "fixed.model.dropout: 0 is also a dimension; take one of the two out"),
-        ("fixed: {training.seed: 0}", "fixed.training.seed: is given by the search to each trial; take it out"),
+        ("fixed: {model.dropout: 0}", "fixed.model.dropout: 0 is also a dimension; remove one of the two"),
+        ("fixed: {training.seed: 0}", "fixed.training.seed: is set by the search for each trial; remove it"),
         (
             "fixed: {schedule.gamma: .1}",
             "fixed.schedule.gamma: schedule.kind one_cycle does not have it, multistep does;",
@@ -336,7 +340,7 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
         ("constraints: [model.dropout < a.b]", "constraints: model.dropout < a.b: a.b: there is no such setting; "),
         ("constraints: [schedule.kind < 1]", "constraints: schedule.kind < 1: schedule.kind: is not a number; "),
         ("constraints: [model.dropout < ]", "constraints: model.dropout <: expected a path or a number at the end"),
-        ("constraints: [model.dropout > 0.5]", "constraints: none of 300 drawn configurations meets them all; "),
+        ("constraints: [model.dropout > 0.5]", "constraints: none of 300 random configurations meets all of them; "),
         (
             "start_points: [smal]",
             "start_points: smal: there is no run of this name and no such file; did you mean small",
@@ -354,7 +358,7 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
         ("stopping: {kind: asha, grace: 0}", "stopping.grace: 0 is not allowed; give a whole number of 1 or more"),
         ("stopping: {kind: asha, reducton: 4}", "stopping.reducton: unknown key (value 4); did you mean reduction? "),
         ("budget: {trials: 0}", "budget.trials: 0 is not allowed; give a whole number of 1 or more or null"),
-        ("budget: {}", "budget: give trials, hours, gpu_hours or no_improvement, or the search has no end"),
+        ("budget: {}", "budget: the search would never end; give trials, hours, gpu_hours or no_improvement"),
     ],
 )
 def test_a_wrong_setting_of_a_space(tmp_path: Path, rest: str, line: str) -> None:

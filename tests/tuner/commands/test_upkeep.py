@@ -75,7 +75,7 @@ def test_a_file_is_replaced_only_by_force(store):
     assert path.read_text() == "mine\n"
     assert store("query", "select 1 as x", "--out", "kept.csv", "--force").status == 0
     assert path.read_text() == "x\n1\n"
-    one_line(store("query", "select 1", "--out", "no/such/folder.csv"), "cannot be written")
+    one_line(store("query", "select 1", "--out", "no/such/folder.csv"), "does not exist")
 
 
 def test_parquet_needs_a_file(store):

@@ -103,7 +103,7 @@ def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):
         (("empty",), "no trial that was trained here has a PER"),
         (("toy", "--table"), "no trial with a new seed has ended yet"),
         (("toy", "--data", tiny_data), "the study 'toy-confirm' exists"),
-        (("toy", "--data", tiny_data, "--study", "t2"), "these are not the data that toy ran on"),
+        (("toy", "--data", tiny_data, "--study", "t2"), "toy was trained on other data"),
         (("toy", "--resume", "--top", 5), "--top: the study toy-confirm was begun with 3"),
     ):
         done = cli("confirm", *arguments, *options)

@@ -106,7 +106,7 @@ def test_a_space_file_may_name_objectives(space_file):
     with pytest.raises(InputError, match="objectives: parameters is not allowed; give best_per or last_per first"):
         load_space(space_file)
     space_file.write_text(text + "objectives: [best_per, parameters]\n")
-    with pytest.raises(InputError, match="is given beside objectives; take one of the two out"):
+    with pytest.raises(InputError, match="is given together with objectives; remove one of the two"):
         load_space(space_file)
 
 
