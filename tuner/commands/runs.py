@@ -22,7 +22,7 @@ from tuner.commands.sections import NearestNames
 @click.group(cls=NearestNames, invoke_without_command=True, epilog="Example: tuner runs show run16_5")
 @click.pass_context
 def runs(context: click.Context) -> None:
-    """List the runs that come with the program; show, compare or plot some."""
+    """List, show, compare and plot single configurations; save a trial as one."""
     if context.invoked_subcommand:
         return
     rows = []

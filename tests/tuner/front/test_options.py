@@ -132,7 +132,7 @@ def test_a_name_that_is_taken_and_one_that_is_none_are_one_line(toy, tiny_data):
 def test_what_a_study_keeps_is_refused_when_it_goes_on(toy, tiny_data):
     """Objectives are those the study began with, also through `resume=True`."""
     toy.create("toy")
-    with pytest.raises(tuner.InputError, match="keeps the objectives"):
+    with pytest.raises(tuner.InputError, match="objectives and warm start cannot change"):
         tuner.search(
             toy.space, data=tiny_data, study="toy", results=toy.folder, resume=True, objectives="best_per,parameters"
         )
