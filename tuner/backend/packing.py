@@ -12,11 +12,13 @@ import contextlib
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from threading import BrokenBarrierError
+from types import ModuleType
 from typing import Any
 
 from search_spaces import InputError, RunConfig
@@ -135,7 +137,8 @@ def _measure_one(config: RunConfig, data: Path, count: int, batches: int, cpus: 
         for _ in range(count):
             reader, writer = context.Pipe(duplex=False)
             process = context.Process(target=_train, args=(short, data, 1 / count, cpus, barrier, writer), daemon=True)
-            process.start()
+            with _no_script():
+                process.start()
             writer.close()  # so that the end of the process ends the pipe
             readers.append(reader)
             processes.append(process)
@@ -154,6 +157,19 @@ def _measure_one(config: RunConfig, data: Path, count: int, batches: int, cpus: 
     run = epoch * config.training.batches / config.training.batches_per_epoch
     memory = max(answer["peak_memory_mb"] for answer in answers)
     return Packing(count, True, count * batches / training, 3600 * count / run, memory)
+
+
+@contextlib.contextmanager
+def _no_script() -> Iterator[None]:
+    """A spawned process runs the program's script, which may have no guard and would search again. `_train` needs
+    nothing of it: meanwhile there is none.
+    """
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _answers(readers: list[Any], barrier: Any) -> list[dict[str, Any]]:

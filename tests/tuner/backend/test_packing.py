@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import multiprocessing
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -278,3 +280,25 @@ def test_half_cards_hold_four_trials_on_two(toy):
     _, _, ends = toy.decisions("cards")
     assert ends == dict.fromkeys(range(4), "completed")
     assert sorted(p.name[:5] for p in (toy.folder / "cards").glob("card*")) == ["card0", "card0", "card1", "card1"]
+
+
+SCRIPT = """
+print("begun")
+from pathlib import Path
+from search_spaces import load_run
+from tuner.backend.packing import measure
+
+config = load_run({run!r}, ["training.device=cpu"]).config
+print("fits:", measure(config, Path({data!r}), (1,), batches=3)[0].fits)
+"""
+
+
+def test_a_script_without_a_guard_measures(tmp_path, tiny_data, real_space):
+    """`tuner.search(..., gpus_per_trial="auto")` works in a script without `if __name__ == "__main__"`: the processes
+    that train do not run the script again.
+    """
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(run=str(real_space.parent / "real.yaml"), data=str(tiny_data)))
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.stdout.split("\n")[:2] == ["begun", "fits: True"], done.stderr
+    assert done.stdout.count("begun") == 1
