@@ -190,7 +190,6 @@ def left_out(recipe: Recipe, dataset: Dataset, device: str, precision: str, comp
     without("edit distance in Python", swap(evaluation, "error_counts", _python_distances))
     if device == "cpu":
         without("torch's GRU", swap(model, "gru", lambda layer, packed: layer(packed)[0]))
-        without("torch's dropout", swap(model.Decoder, "_dropout", _torch_dropout))
     else:
         streamed = swap(batches, "RESIDENT_SHARE", 0.0)
         without("data not on the card, one batch ahead", streamed)
@@ -201,14 +200,10 @@ def left_out(recipe: Recipe, dataset: Dataset, device: str, precision: str, comp
     return contestants
 
 
-def _torch_dropout(decoder: model.Decoder, x: torch.Tensor, p: float) -> torch.Tensor:
-    return F.dropout(x, p, training=decoder.training)
-
-
 def _copied_windows(decoder: model.Decoder, x: torch.Tensor, frames: torch.Tensor) -> PackedSequence:
     windows = x.unfold(1, decoder.kernel, decoder.stride).permute(1, 0, 3, 2).flatten(2).contiguous()
     packed = pack_padded_sequence(windows, frames, enforce_sorted=bool((frames[:-1] >= frames[1:]).all()))
-    return packed._replace(data=decoder._dropout(packed.data, decoder.input_dropout))
+    return packed._replace(data=F.dropout(packed.data, decoder.input_dropout, decoder.training))
 
 
 def _conv1d(x: torch.Tensor, taps: tuple[float, ...]) -> torch.Tensor:

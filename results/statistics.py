@@ -1,10 +1,11 @@
-"""Statistics that a command needs at once: scipy alone takes longer to import than `tuner best` to answer."""
+"""Statistics in plain Python: to import scipy takes longer than `tuner best` takes to answer."""
 
 from __future__ import annotations
 
 import math
 from functools import cache
 from statistics import NormalDist
+from typing import Any
 
 
 @cache
@@ -29,3 +30,10 @@ def _within(angle: float, degrees: int) -> float:
         term *= math.cos(angle) ** 2 * (k - 1) / k
     total *= math.sin(angle)
     return 2 / math.pi * (angle + total) if odd else total
+
+
+def setting_apart(a: Any, b: Any) -> float:
+    """How far two values of a setting are apart, 0 to 1: places on its axis by their difference, else same or not."""
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b)
+    return 0.0 if a == b else 1.0

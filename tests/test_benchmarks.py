@@ -115,7 +115,6 @@ def raises(*_: Any, **__: Any) -> Any:
     ("owner", "name", "part"),
     [
         (model.Decoder, "_windows", "step"),
-        (model.Decoder, "_dropout", "step"),
         (model, "_convolve", "step"),
         (model, "gru", "step"),
         (evaluation, "error_counts", "evaluate"),
@@ -138,7 +137,6 @@ def test_without_a_measure_the_numbers_are_the_same(tiny_data: Dataset, config: 
         expected, _ = decoder(batch.features, batch.bins, batch.day)
         stand_ins: list[tuple[Any, str, Callable[..., Any]]] = [
             (model.Decoder, "_windows", training._copied_windows),
-            (model.Decoder, "_dropout", training._torch_dropout),
             (model, "_convolve", training._conv1d),
             (model, "gru", lambda layer, packed: layer(packed)[0]),
         ]

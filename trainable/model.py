@@ -74,7 +74,7 @@ class Decoder(nn.Module):
         packed = self._windows(F.softsign(x), frames.clamp(min=1))
         for i, layer in enumerate(self.layers):
             if i > 0:
-                packed = packed._replace(data=self._dropout(packed.data, self.dropout))
+                packed = packed._replace(data=F.dropout(packed.data, self.dropout, self.training))
             packed = gru(cast(nn.GRU, layer), packed)
             if self.norms is not None:
                 packed = packed._replace(data=self.norms[i](packed.data))
@@ -92,14 +92,7 @@ class Decoder(nn.Module):
         windows = x.unfold(1, self.kernel, self.stride).permute(1, 0, 3, 2).flatten(2)
         falling = bool((frames[:-1] >= frames[1:]).all())
         packed = pack_padded_sequence(windows, frames, enforce_sorted=falling)
-        return packed._replace(data=self._dropout(packed.data, self.input_dropout))
-
-    def _dropout(self, x: Tensor, p: float) -> Tensor:
-        if not self.training or p == 0:
-            return x
-        if x.device.type == "cpu":  # torch's CPU dropout draws its mask serially, three times as slow as this
-            return x * torch.rand_like(x).ge_(p).div_(1 - p)
-        return F.dropout(x, p)
+        return packed._replace(data=F.dropout(packed.data, self.input_dropout, self.training))
 
 
 def output_frames(bins: Tensor, kernel: int, stride: int) -> Tensor:

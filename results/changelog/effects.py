@@ -18,7 +18,7 @@ from statistics import fmean, median, stdev
 from typing import Any
 
 from results.changelog.history import History, Row, dotted, shown
-from results.statistics import student_t
+from results.statistics import setting_apart, student_t
 
 LEAST_PAIRS = 6
 _MOST_TRIALS = 200  # pairing is quadratic
@@ -115,7 +115,7 @@ def _paired(
 ) -> list[float]:
     """The differences of the nearest pairs, each trial in one at most."""
     apart: Callable[[Row, Row], float] = lambda a, b: sum(  # noqa: E731
-        _apart(place[a["trial"]], place[b["trial"]]) for place in rest
+        setting_apart(place[a["trial"]], place[b["trial"]]) for place in rest
     )
     pairs = sorted((apart(a, b), a["trial"], b["trial"]) for a in mine for b in others)
     taken: set[int] = set()
@@ -127,9 +127,3 @@ def _paired(
             if math.isfinite(best[a][epoch]) and math.isfinite(best[b][epoch]):
                 differences.append(best[a][epoch] - best[b][epoch])
     return differences
-
-
-def _apart(a: Any, b: Any) -> float:
-    if isinstance(a, float) and isinstance(b, float):
-        return abs(a - b)
-    return 0.0 if a == b else 1.0

@@ -160,9 +160,9 @@ def test_dropout_acts_in_training_only(config: Make, section: dict[str, dict[str
 
 def test_dropout_keeps_the_mean_and_its_rate(config: Make) -> None:
     """The share of zeros is the rate, and what is left is scaled up so that the mean stays."""
-    model = Decoder(config(), 6, 6, 2).train()
+    model = Decoder(config(augmentation={"input_dropout": 0.3}), 6, 6, 2).train()
     torch.manual_seed(0)
-    y = model._dropout(torch.ones(100_000), 0.3)
+    y = model._windows(torch.ones(20, 250, 6), torch.full((20,), 120)).data
     assert float((y == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
     assert y.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
 

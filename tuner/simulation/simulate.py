@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from results.statistics import setting_apart
 from search_spaces import InputError, Space
 from search_spaces.config import to_dict
 from tuner.simulation.curves import Bank, Row, Run, check_rule
@@ -342,7 +343,7 @@ class TablePoints:
         """The index of the nearest run that is not used; the first of equally near ones."""
         point = self._coordinates(params)
         left = [index for index in range(len(self.numbers)) if index not in used]
-        return min(left, key=lambda index: sum(map(_apart, point, self.numbers[index])))
+        return min(left, key=lambda index: sum(map(setting_apart, point, self.numbers[index])))
 
     def _coordinates(self, params: Mapping[str, Any]) -> list[Any]:
         """Each dimension's value: a share of its range, a category in a tuple, None where it is not active."""
@@ -358,9 +359,3 @@ class TablePoints:
                 low, high, at = map(math.log, ends) if dimension.kind.startswith("log_") else ends
                 found.append((at - low) / (high - low) if high > low else 0.0)
         return found
-
-
-def _apart(a: Any, b: Any) -> float:
-    if isinstance(a, float) and isinstance(b, float):
-        return abs(a - b)
-    return 0.0 if a == b else 1.0
