@@ -6,6 +6,7 @@ Exit status: 0 done, 1 a job failed, 2 usage or input, 130 Ctrl-C.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
@@ -16,6 +17,7 @@ import click
 
 from search_spaces.errors import InputError
 from search_spaces.redact import redacted
+from search_spaces.wording import show
 from tuner.commands.sections import NearestNames
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -124,6 +126,9 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    except OSError as error:
+        _fail([_of_the_system(error)], debug)
+        status = 2 if error.errno == errno.ENAMETOOLONG else 1
     except Exception as error:
         _fail(
             [f"{type(error).__name__}: {error}", "this is a bug; run the same command with --debug for the traceback"],
@@ -131,6 +136,14 @@ def main(arguments: list[str] | None = None) -> None:
         )
         status = 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _of_the_system(error: OSError) -> str:
+    """One line on what the operating system refused: its words, and the file."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{show(str(error.filename))}: is too long for a file's name; give a shorter one"
+    words = error.strerror or str(error).strip() or type(error).__name__
+    return f"{error.filename}: {words}" if error.filename is not None else words
 
 
 def _fail(lines: list[str], debug: bool) -> None:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.store.lock import StudyLock, is_held
-from results.store.paths import StudyPaths, find_studies
+from results.store.paths import StudyPaths, find_studies, leads_out, refuse_links_out
 from results.store.tables import compact, open_parquet, open_sources, replay_log
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
@@ -55,7 +55,11 @@ def merge(results_dir: str | Path, source: str | Path, name: str | None = None) 
     target = root / study
     if target.exists() and target.samefile(source):
         raise InputError(f"{source}: is already the study {study} of {root}")
-    if not target.exists():
+    if new.is_symlink():
+        raise InputError(f"{new}: is a link; give the folder of the study that it points to")
+    if target.is_symlink() or target.exists():
+        refuse_links_out(target)
+    else:
         _copy_study(source, target)
         return [f"{study}: added", *compact(target)]
     with StudyLock(target):
@@ -76,8 +80,14 @@ def merge(results_dir: str | Path, source: str | Path, name: str | None = None) 
 
 
 def delete(results_dir: str | Path, study: str) -> None:
-    """Remove a study and its checkpoints for good. Raises `InputError` if there is none or a live driver holds it."""
+    """Remove a study and its checkpoints for good; of a symbolic link, in its place or inside, the link alone.
+
+    Raises `InputError` if there is none or a live driver holds it.
+    """
     (folder,) = find_studies(results_dir, [study])
+    if folder.is_symlink():
+        folder.unlink()
+        return
     with StudyLock(folder):
         # Renamed first, so that nobody sees half a study, and a delete that is killed leaves nothing that counts.
         doomed = folder.with_name(f".deleted-{study}-{os.getpid()}")
@@ -168,7 +178,12 @@ def _copy_files(source: Path, target: Path, skip: Collection[str] = ()) -> None:
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)
         left_out = inside.parts[0] in skip or path.suffix == ".parquet" or path.name.startswith(hidden)
-        if path.is_file() and not path.is_symlink() and not left_out:
+        if (
+            path.is_file()
+            and not path.is_symlink()
+            and not left_out
+            and not leads_out((target / inside).parent, target)
+        ):
             (target / inside).parent.mkdir(parents=True, exist_ok=True)
             _copy_file(path, target / inside)
 

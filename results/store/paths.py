@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from results.store.columns import TABLES
 from search_spaces.common.trial_paths import TrialPaths
 from search_spaces.errors import InputError
-from search_spaces.wording import nearest_or
+from search_spaces.wording import nearest_or, show
 
 RESULTS = Path("results") / "studies"
 """Where studies lie unless --results or TUNER_RESULTS says otherwise."""
@@ -63,10 +64,11 @@ class StudyPaths:
 
     @property
     def trials(self) -> dict[int, TrialPaths]:
-        """The trials that have a folder of checkpoints, by their number."""
+        """The trials that have a folder of checkpoints, by their number; links are none of ours."""
         found = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
         return {
-            number: self.trial(number) for number in sorted(int(path.name) for path in found if path.name.isdigit())
+            number: self.trial(number)
+            for number in sorted(int(path.name) for path in found if path.name.isdigit() and not path.is_symlink())
         }
 
 
@@ -86,6 +88,43 @@ def check_name(name: str) -> None:
             f"study {name!r}: is not allowed as a name; give letters, digits, '.', '_' and '-', "
             "beginning with a letter or digit, 100 at most"
         )
+
+
+def is_name(name: str) -> bool:
+    """Whether a folder in a results folder may have the name at all: one step down, not hidden, not too long."""
+    return 0 < len(os.fsencode(name)) <= 255 and not name.startswith(".") and not {"/", "\0"} & set(name)
+
+
+def study_folder(results_dir: Path, study: str) -> Path:
+    """The folder of the study in the results folder, whether it exists or not.
+
+    Raises InputError for what would lie elsewhere (`../other`, `/etc`) or can be no folder's name.
+    """
+    if not is_name(study):
+        raise InputError(
+            f"study {show(study)}: is no study's name; give the name of a folder in {results_dir}, without '/' and "
+            "no leading dot ('tuner best' lists the studies)"
+        )
+    return results_dir / study
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a path, its symbolic links followed, lies outside of a folder."""
+    return not path.resolve().is_relative_to(folder.resolve())
+
+
+def refuse_links_out(study: Path) -> None:
+    """Raises InputError if a study's folder, log or checkpoints are links to a place outside of the results folder.
+
+    Whoever changes or removes files there would do so to something that nobody handed over.
+    """
+    paths = StudyPaths(study)
+    for path in (study, paths.log, paths.checkpoints):
+        if leads_out(path, study.parent):
+            raise InputError(
+                f"{path}: is a link out of the results folder, to {path.resolve()}; nothing is changed there: "
+                "give the results folder that it lies in by --results"
+            )
 
 
 def find_studies(results_dir: str | Path, studies: Sequence[str] | None = None) -> list[Path]:

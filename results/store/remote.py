@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from results.store.lock import is_held
-from results.store.paths import StudyPaths
+from results.store.paths import StudyPaths, is_name, leads_out, refuse_links_out
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
 from search_spaces.redact import HIDDEN, public, redacted, secrets_of
@@ -190,14 +190,14 @@ def pull(store: Store, folder: Path, study: str | None = None, *, ours: bool = F
     (folder / MARKER / "uri").write_text(store.uri)
     try:
         objects = store.list("" if study is None else study)
-        names = sorted({path.split("/")[0] for path in objects if "/" in path})
+        names = sorted({name for path in objects if "/" in path and is_name(name := path.split("/")[0])})
         count = 0
         for name in names:
             mine = {
                 key: stamp
                 for path, stamp in objects.items()
                 for where, _, key in [path.partition("/")]
-                if where == name
+                if where == name and not {"", ".", ".."} & set(key.split("/"))
             }
             if ours or not is_held(folder / name):
                 try:
@@ -224,6 +224,8 @@ def _pull_study(store: Store, folder: Path, objects: Mapping[str, Stamp], whole:
         target = folder / key
         if not target.exists() or known.there.get(key) != objects[key]:
             target.parent.mkdir(parents=True, exist_ok=True)
+            if leads_out(target.parent, folder):  # a link that someone put there
+                continue
             atomic.write(target, store.read(f"{folder.name}/{key}"))
             known.here[key], known.there[key] = _stamp(target), objects[key]
             count += 1
@@ -247,7 +249,7 @@ def _pull_log(store: Store, folder: Path, parts: Sequence[str], objects: Mapping
             if not there.startswith(have):
                 raise InputError(
                     f"{folder.name}: the study in {store.uri} went on from an earlier state than {folder} is in, or is "
-                    "another one; remove that folder to take the store's"
+                    "another one; move that folder away to take the store's"
                 )
             file.write(there[len(have) :])
             file.flush()
@@ -265,7 +267,8 @@ class Mirror:
 
     def push(self) -> int:
         """Put what has changed; returns the number of objects. Raises OSError where the store cannot be written."""
-        count = sum(self._put_file(p) for p in sorted(StudyPaths(self.folder).checkpoints.rglob("*")) if p.is_file())
+        found = sorted(StudyPaths(self.folder).checkpoints.rglob("*"))
+        count = sum(self._put_file(path) for path in found if path.is_file() and not path.is_symlink())
         count += self._put_log()
         count += sum(self._put_file(path) for path in StudyPaths(self.folder).tables.values())
         for key in [key for key in self.known.here if not (self.folder / key).exists()]:
@@ -394,6 +397,7 @@ def sync(folder: Path) -> tuple[int, int]:
     uri = uri_of(folder.parent)
     if uri is None:
         raise InputError(f"{folder.parent}: is not the working folder of a store; give --results s3://BUCKET/PREFIX")
+    refuse_links_out(folder)
     if is_held(folder):
         raise InputError(f"{folder.name}: its driver runs here and mirrors it; nothing is to be done")
     store = open_store(uri)

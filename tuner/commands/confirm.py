@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from results.confirmed import confirmed
+from results.store.paths import study_folder
 from results.trials import read_log
 from search_spaces import InputError
 from tuner.commands.options import format_option, observer_options, resource_options, results_option
@@ -56,15 +57,16 @@ def confirm(
     No trial is stopped early. The trials are a new study, STUDY-confirm. 'tuner best STUDY' then ranks by the means,
     with confidence intervals and ties.
     """
+    name = f"{study}-confirm" if name is None else name
+    folder = study_folder(results_dir, name)
     data_dir = data_dir or data_of(results_dir, study)
-    name = name or f"{study}-confirm"
     if table_only:
         found = confirmed(results_dir, [study])
         if found is None:
             raise InputError(f"{study}: no trial with a new seed has ended yet; run 'tuner confirm {study}' first")
         click.echo(found.render(form), nl=False)
         return
-    if resume_ and (results_dir / name).exists():
+    if resume_ and folder.exists():
         check_resumed(results_dir, name, study, top, seeds)
         raise click.exceptions.Exit(resume(name, Request(results_dir=results_dir, data=data_dir, **given)))
     chosen = leaders(results_dir, study, top or 5)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from results.store.paths import study_folder
 from tuner.commands.options import FiniteRange, format_option, observer_options, resource_options, results_option
 from tuner.launch.search import data_of, resume, run_plan
 from tuner.launch.settings import trial_resources
@@ -69,7 +70,7 @@ def lineage(
         return
     names = [name.strip() for part in only for name in part.split(",") if name.strip()]
     asked = {"scale": scale, "precision": precision, "only": names}
-    if resume_ and (results_dir / study).exists():
+    if resume_ and study_folder(results_dir, study).exists():
         source = click.get_current_context().get_parameter_source
         default = click.core.ParameterSource.DEFAULT
         check_resumed(results_dir, study, {key: value for key, value in asked.items() if source(key) is not default})

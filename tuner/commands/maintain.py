@@ -10,7 +10,7 @@ from results.store.lock import is_held
 from results.store.maintain import check as problems_of
 from results.store.maintain import delete as remove
 from results.store.maintain import merge as bring_in
-from results.store.paths import StudyPaths, check_name, find_studies
+from results.store.paths import StudyPaths, check_name, find_studies, refuse_links_out
 from results.store.tables import compact as write_tables
 from search_spaces import InputError
 from search_spaces.checkpoints import size_text
@@ -52,6 +52,7 @@ def compact(studies: tuple[str, ...], results_dir: Path) -> None:
         if not paths.log.is_file():
             click.echo(f"{folder.name}: has tables and no log; not changed")
             continue
+        refuse_links_out(folder)
         for problem in write_tables(folder):
             click.echo(f"note: {problem}", err=True)
         size = sum(path.stat().st_size for path in paths.tables.values())
@@ -83,14 +84,26 @@ def merge(sources: tuple[Path, ...], name: str | None, results_dir: Path) -> Non
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @results_option
 def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
+<<<<<<< HEAD
     """Delete STUDIES with their checkpoints. This cannot be undone. A study that is being searched is refused."""
+=======
+    """Delete STUDIES with their checkpoints, for good. A study whose search is running is refused.
+
+    Symbolic links are removed, never what they point to.
+    """
+>>>>>>> 86216ed (Nothing leads out of the results folder: names are one step down, and links are not followed by clean, compact, delete, merge and sync)
     folders = find_studies(results_dir, studies)
     if live := [folder.name for folder in folders if is_held(folder)]:
         raise InputError(
             [f"{name}: a search is running this study; stop it first; nothing was deleted" for name in live]
         )
     for folder in folders:
-        files = [path for path in folder.rglob("*") if path.is_file()]
+        if folder.is_symlink():
+            target = folder.resolve()
+            remove(results_dir, folder.name)
+            click.echo(f"{folder.name}: was a link to {target}; the link is gone, what it points to is kept")
+            continue
+        files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
         size = size_text(sum(path.stat().st_size for path in files))
         if not yes and not click.confirm(
             f"delete {folder} ({_count(len(files), 'file')}, {size})? This cannot be undone", err=True

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from results.store.paths import free_name
+from results.store.paths import free_name, study_folder
 from search_spaces import InputError, Space, load_space
 from tuner.commands.options import (
     budget_options,
@@ -105,7 +105,7 @@ def start(
     loaded = space if isinstance(space, Space) else load_space(space)
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
-    if not (resume_ and (results_dir / name).exists()):
+    if not (resume_ and study_folder(results_dir, name).exists()):
         return name, begin(loaded, name, request)
     if given["objectives"] or given["warm_start"]:
         raise InputError("objectives and warm start cannot change on resume; leave --objectives and --warm-start out")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from results.store.paths import RESULTS
+from results.store.paths import RESULTS, study_folder
 from tuner.backend import by_hand
 from tuner.commands.options import FiniteRange, results_option
 
@@ -30,7 +30,7 @@ def stop(study: str, trial: int | None, wait: float, results_dir: Path) -> None:
     file in the study's folder, so it works from another machine. With --trial, this trial ends as "stopped" at its next
     epoch. Exit status: 0 when it stopped, 1 if it had not stopped after --wait seconds.
     """
-    outcome = by_hand.stop(results_dir / study, trial, wait)
+    outcome = by_hand.stop(study_folder(results_dir, study), trial, wait)
     where = "" if results_dir == RESULTS else f" --results {results_dir}"
     what = f"{study}" if trial is None else f"trial {trial}"
     if outcome == "waits":

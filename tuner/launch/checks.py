@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.store.paths import StudyPaths
+from results.store.paths import StudyPaths, is_name
 from results.store.tables import load_tables
 from results.trials import load_run_or_trial
 from search_spaces import InputError, RunConfig, Space
@@ -27,7 +27,7 @@ def start_points(
     found = [(name, space.start_params(name)) for name in space.start_points if own]
     for name in wanted:
         names = [name]
-        if StudyPaths(results_dir / name).log.exists():
+        if is_name(name) and StudyPaths(results_dir / name).log.exists():
             trials = load_tables(results_dir, [name], ("trials",))[0]["trials"].to_pylist()
             ranked = sorted((t["best_per"], t["trial"]) for t in trials if t["best_per"] is not None)
             names = [f"{name}/{trial}" for _, trial in ranked[:STARTS_FROM_A_STUDY]]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from results.confirmed import confirms
+from results.store.paths import study_folder
 from results.store.tables import load_tables
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, flatten, to_dict
@@ -91,7 +92,7 @@ def make_plan(study: str, chosen: Sequence[tuple[int, dict[str, Any]]], seeds: S
 
 def check_resumed(results_dir: Path, name: str, study: str, top: int | None, seeds: int | None) -> None:
     """Raises InputError if the study `name` does not confirm what is asked for."""
-    settings, _ = read_log(results_dir / name)
+    settings, _ = read_log(study_folder(results_dir, name))
     if settings.get("confirms") != study:
         raise InputError(f"--study {name}: that study does not run leaders of {study} again; choose another name")
     plan = settings["plan"]

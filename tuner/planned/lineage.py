@@ -12,7 +12,7 @@ import numpy as np
 
 from results.output import Sheet, render
 from results.store.events import read_events
-from results.store.paths import StudyPaths
+from results.store.paths import StudyPaths, study_folder
 from results.store.tables import load_tables
 from search_spaces import InputError, RunConfig, diff, flatten, load_run, to_dict
 from search_spaces.lineage import LINEAGE, shrink
@@ -159,7 +159,7 @@ class LineageTable:
 
 def lineage_table(results_dir: Path, study: str) -> LineageTable:
     """The runs of a planned study beside what is recorded of them; raises InputError for any other study."""
-    folder = results_dir / study
+    folder = study_folder(results_dir, study)
     if not StudyPaths(folder).log.exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
     events, _ = read_events(StudyPaths(folder).log)

@@ -66,11 +66,16 @@ def remove_states(study: Path, trial: int) -> None:
 
 
 def files_of(study: Path) -> dict[str, int]:
-    """Every file under the study's checkpoints, by its path in the study's folder, with its size in bytes."""
+    """Every file under the study's checkpoints, by its path in the study's folder, with its size in bytes.
+
+    A trial's folder that is a link is none of ours.
+    """
     found = {}
     for path in StudyPaths(study).checkpoints.glob("*/*"):
+        if path.parent.is_symlink():
+            continue
         try:
-            found[str(path.relative_to(study))] = path.stat().st_size
+            found[str(path.relative_to(study))] = path.lstat().st_size
         except FileNotFoundError:  # a worker has just renamed it
             continue
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from results.store.events import EventLog, read_events
 from results.store.lock import StudyLock
-from results.store.paths import StudyPaths
+from results.store.paths import StudyPaths, refuse_links_out
 from results.store.tables import compact
 from tuner.study.checkpoints import files_of, remove, remove_states
 from tuner.study.state import StudyState
@@ -97,8 +97,9 @@ def clean(study: Path, budget: int | None) -> tuple[int, int]:
     """Tidy the checkpoints of a study that no search runs; returns bytes (freed, left).
 
     With `budget` bytes, and else with the study's own, what does not fit is dropped as a search would. Raises
-    InputError if a search runs the study.
+    InputError if a search runs the study, or it lies behind a link out of the results folder.
     """
+    refuse_links_out(study)
     with StudyLock(study):
         state = StudyState(searching=False)
         for event in read_events(StudyPaths(study).log)[0]:
