@@ -84,14 +84,10 @@ def merge(sources: tuple[Path, ...], name: str | None, results_dir: Path) -> Non
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @results_option
 def delete(studies: tuple[str, ...], yes: bool, results_dir: Path) -> None:
-<<<<<<< HEAD
-    """Delete STUDIES with their checkpoints. This cannot be undone. A study that is being searched is refused."""
-=======
-    """Delete STUDIES with their checkpoints, for good. A study whose search is running is refused.
+    """Delete STUDIES with their checkpoints. This cannot be undone. A study that is being searched is refused.
 
     Symbolic links are removed, never what they point to.
     """
->>>>>>> 86216ed (Nothing leads out of the results folder: names are one step down, and links are not followed by clean, compact, delete, merge and sync)
     folders = find_studies(results_dir, studies)
     if live := [folder.name for folder in folders if is_held(folder)]:
         raise InputError(

@@ -20,11 +20,6 @@ def sync(study: str, results_dir: Path) -> None:
     A search with --results s3://... uploads its own results, and every command downloads the log and the tables. This
     command also downloads the checkpoints (for evaluate and export), and uploads what a killed driver did not.
     """
-<<<<<<< HEAD
-    read, put = bring(results_dir / study)
-    click.echo(f"{study}: {read} objects downloaded, {put} uploaded; the study is in {results_dir / study}")
-=======
     read, put = bring(study_folder(results_dir, study))
-    click.echo(f"{study}: {read} objects brought, {put} sent; it is in {results_dir / study}")
->>>>>>> 86216ed (Nothing leads out of the results folder: names are one step down, and links are not followed by clean, compact, delete, merge and sync)
+    click.echo(f"{study}: {read} objects downloaded, {put} uploaded; the study is in {results_dir / study}")
     click.echo(f"next: tuner best {study} --results {results_dir}")

@@ -49,12 +49,7 @@ def watch(study: str, once: bool, results_dir: Path) -> None:
 )
 @results_option
 def status(study: str, form: str, results_dir: Path) -> None:
-<<<<<<< HEAD
     """Show the state of STUDY: whether it is running, trials, best PER, rungs."""
-    watched = Watched(results_dir / study)
-=======
-    """Say where STUDY stands: whether it runs, trials, best so far, rungs."""
     watched = Watched(study_folder(results_dir, study))
->>>>>>> 86216ed (Nothing leads out of the results folder: names are one step down, and links are not followed by clean, compact, delete, merge and sync)
     watched.look()
     click.echo(json.dumps(summary(watched), indent=1) if form == "json" else describe(watched))
