@@ -54,6 +54,11 @@ class StudyPaths:
         return self.folder / "requests"
 
     @property
+    def ray_words(self) -> Path:
+        """What Ray said of itself while the study ran, if anything."""
+        return self.folder / "ray.log"
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of the trials' folders."""
         return self.folder / "checkpoints"

@@ -353,6 +353,7 @@ def run(
     hurry: threading.Event | None = None,
     watchdog: Watchdog | None = None,
     check_data: Callable[[], None] = lambda: None,
+    look: Callable[[], None] = lambda: None,
 ) -> str:
     """Run a study until its budget is used up; returns why it ended: "interrupted", "budget" (all trials
     ended), or the other limit that was reached (`budgets.REASONS`).
@@ -360,7 +361,8 @@ def run(
     Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
     constraints, the log cannot be written). Ctrl-C, SIGTERM, SIGHUP or `tuner stop` ends it at once; what was
     reported is kept. `hurry` is set when a signal comes, for whoever waits for a disk meanwhile. `check_data` is called
-    when a worker has died; like the workers, it raises `DataChanged` where the data are no longer the study's.
+    when a worker has died; like the workers, it raises `DataChanged` where the data are no longer the study's. What
+    `look` raises, which is called in every round of the loop, ends the run.
     """
     global _session
     interrupted = False
@@ -368,6 +370,7 @@ def run(
 
     @_guarded
     def leave() -> bool:
+        look()
         return inbox.look() or interrupted or study.leaves
 
     def on_signal(number: int, frame: FrameType | None) -> None:

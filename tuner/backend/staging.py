@@ -241,7 +241,9 @@ class Ready:
 
 
 def check(request: Request) -> None:
-    """Raises InputError if data are to be sent and there is no cluster to send them to."""
+    """Raises InputError if something is asked of a cluster and there is none."""
+    if request.give_up_after is not None and request.address is None:
+        raise InputError("--give-up-after: a local Ray has no nodes to lose; leave it out, or give --address")
     if request.stage_data and request.address is None:
         raise InputError("--stage-data: a local Ray reads --data where it is; leave it out, or give --address")
 

@@ -217,7 +217,7 @@ def _amounts(ctx: click.Context, param: click.Parameter, given: tuple[str, ...])
 
 def resource_options(function: Any) -> Any:
     """--hours, --cpus-per-trial, --gpus-per-trial, --trial-resource, --concurrent, --cpus, --retries, --address,
-    --stage-data: where trials run.
+    --give-up-after, --stage-data: where trials run.
     """
     options = (
         click.option(
@@ -249,6 +249,13 @@ def resource_options(function: Any) -> Any:
             "minutes; 0 = do not [default: 20; on resume: unchanged].",
         ),
         click.option("--address", help="Use the Ray cluster at HOST:PORT, or auto [default: a local Ray]."),
+        click.option(
+            "--give-up-after",
+            type=FiniteRange(min=0, min_open=True),
+            metavar="MINUTES",
+            help="Leave with exit status 1 when for so long no node of the cluster could hold a trial; what was "
+            "reported is kept, and resume goes on [default: wait for one].",
+        ),
         click.option(
             "--stage-data",
             is_flag=True,

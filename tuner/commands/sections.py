@@ -12,7 +12,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "When it ends": ("trials", "hours", "gpu_hours", "target_per", "no_improvement", "then"),
     "Machines": (
         *("cpus_per_trial", "gpus_per_trial", "concurrent", "cpus", "address", "stage_data", "custom"),
-        *("retries", "hung_after"),
+        *("retries", "hung_after", "give_up_after"),
     ),
     "Checkpoints": ("checkpoint_every", "best_weights", "checkpoint_budget"),
     "While it runs": ("log", "notify", "notify_on", "storage"),

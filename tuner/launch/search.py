@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.stopping import rule_text
 from trainable.data.intact import Watched, open_intact
-from tuner.backend import packing, staging
+from tuner.backend import cluster, packing, staging
+from tuner.backend.nodewatch import NodeWatch
+from tuner.backend.raywords import RayWords
 from tuner.callbacks import observers
 from tuner.callbacks.progress import Progress
 from tuner.launch import changes
@@ -150,12 +152,15 @@ def _run(
         )
         stack.callback(ray_backend.stop_ray)
         concurrent = ray_backend.start_ray(request.address, request.cpus, resources)
+        words = RayWords()
+        words.catch()
         ready = staging.prepare(request, settings["data"]["fingerprint"], folder, resources.request())
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
         if lock is None:  # a new study's folder is not made before Ray is there
             lock = stack.enter_context(StudyLock(folder))
+        words.to(StudyPaths(folder).ray_words)
         stack.enter_context(remote.mirrored(folder))
         hearers = observers.start(folder, request.log, request.notify, request.notify_on, request.storage)
         for hearer in hearers:
@@ -179,8 +184,9 @@ def _run(
         with progress:
             watchdog = Watchdog(study.settings.get("hung_after", Watchdog.factor), slept=lambda s: _slept(study, s))
             data = Watched(request.data, study.settings["data"]["fingerprint"])
+            look = stack.enter_context(_node_watch(study, request, resources.request()))
             reason = ray_backend.run(
-                study, request.data, resources, concurrent, ready.work, log.hurry, watchdog, data.check
+                study, request.data, resources, concurrent, ready.work, log.hurry, watchdog, data.check, look
             )
         ready.finish(reason)
         try:
@@ -188,6 +194,18 @@ def _run(
         except InputError as error:  # every table can be made from the log, which is whole
             print(f"warning: {error}", file=sys.stderr)
     return finish(study, reason, request.results_dir)
+
+
+@contextlib.contextmanager
+def _node_watch(study: Study, request: Request, trial: Mapping[str, float]) -> Iterator[Callable[[], None]]:
+    """What the driver's loop is to look at on a cluster; a local Ray has no nodes to lose."""
+    if request.address is None:
+        yield lambda: None
+        return
+    asks = ", ".join(f"{need:g} {name}" for name, need in trial.items() if need)
+    seconds = None if request.give_up_after is None else request.give_up_after * 60
+    with NodeWatch(study.folder.name, request.address, asks, lambda: cluster.nodes(trial), seconds) as watch:
+        yield watch.look
 
 
 def _slept(study: Study, seconds: float) -> None:

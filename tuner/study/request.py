@@ -37,6 +37,8 @@ class Request:
     """Of Ray's custom resources, for each trial."""
     force_unlock: bool = False
     hung_after: float | None = None
+    give_up_after: float | None = None
+    """Minutes without a node of the cluster that can hold a trial after which the search leaves."""
     stage_data: bool = False
     """Send the data to every node of the cluster."""
     checkpoint_every: str | None = None

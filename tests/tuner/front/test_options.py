@@ -38,6 +38,7 @@ GIVEN = {
     "stage_data": (True, ["--stage-data"]),
     "retries": (0, ["--retries", "0"]),
     "hung_after": (0, ["--hung-after", "0"]),
+    "give_up_after": (12.5, ["--give-up-after", "12.5"]),
     "checkpoint_every": ("10 minutes", ["--checkpoint-every", "10 minutes"]),
     "best_weights": ("half", ["--best-weights", "half"]),
     "checkpoint_budget": ("2GB", ["--checkpoint-budget", "2GB"]),

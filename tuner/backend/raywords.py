@@ -1,0 +1,56 @@
+"""What Ray says of itself (a lost node, a raylet's stack trace) goes to a file: the user gets a line, not fifty."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+
+class RayWords:
+    """Takes Ray's messages to the driver: kept until there is a file for them, then appended to it."""
+
+    def __init__(self, say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)) -> None:
+        self._path: Path | None = None
+        self._waiting: list[str] = []
+        self._told = False
+        self._say = say
+        self._mutex = threading.Lock()
+
+    def catch(self) -> None:
+        """From now on; to be called when Ray has been started."""
+        import ray._private.worker as worker
+
+        # Ray prints them to stdout, whatever `log_to_driver` says, and has no public way to change that.
+        if hasattr(worker, "print_to_stdstream"):
+            worker.print_to_stdstream = self
+
+    def __call__(self, data: Mapping[str, Any], *arguments: Any, **named: Any) -> None:
+        """A message, as Ray hands it on."""
+        now = datetime.now().astimezone().isoformat(" ", "seconds")
+        lines = [f"{now} {data.get('pid', 'ray')}: {line}" for line in data.get("lines", ())]
+        with self._mutex:
+            self._waiting += lines
+            self._write()
+
+    def to(self, path: Path) -> None:
+        """The file for them; made when there is something to write."""
+        with self._mutex:
+            self._path = path
+            self._write()
+
+    def _write(self) -> None:
+        if self._path is None or not self._waiting:
+            return
+        try:
+            with self._path.open("a", encoding="utf-8", errors="replace") as file:
+                file.writelines(f"{line}\n" for line in self._waiting)
+        except OSError:  # the results disk is full or away, of which the log tells
+            return
+        self._waiting.clear()
+        if not self._told:
+            self._told = True
+            self._say(f"note: Ray has something to say of its nodes and workers: {self._path}")
