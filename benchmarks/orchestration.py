@@ -29,6 +29,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from tuner.study.settings import StudySettings
+
 SPACE = """
 purpose: a space whose trials cost nothing
 base: small
@@ -91,7 +93,7 @@ def ours(
                 first.extend((time.perf_counter(), time.process_time()))
 
         with StudyLock(Path(folder) / "trivial"):
-            study = Study.create(Path(folder) / "trivial", settings, [note])
+            study = Study.create(Path(folder) / "trivial", StudySettings.read(settings), [note])
             memory, cpu = _memory(), time.process_time()
             ray_backend.run(study, Path(folder), resources, limit, functools.partial(no_work, sleep=sleep))
             seconds, ended = time.perf_counter() - first[0], time.process_time()

@@ -16,6 +16,7 @@ import pytest
 from results.store.events import read_events
 from search_spaces import load_space
 from tuner.cli import main
+from tuner.study.settings import StudySettings
 from tuner.study.study import Study
 
 RUN = """
@@ -150,7 +151,7 @@ def toy(space_file, tmp_path):
     space = load_space(space_file)
 
     def create(name, **changes):
-        return Study.create(tmp_path / name, settings_for(space, **changes), [])
+        return Study.create(tmp_path / name, StudySettings.read(settings_for(space, **changes)), [])
 
     def resume(name, changed=None):
         return Study.resume(tmp_path / name, changed or {}, [])

@@ -22,6 +22,7 @@ from search_spaces import InputError, load_run
 from search_spaces.common import atomic
 from search_spaces.writing import refuse_existing
 from tuner.analysis.model_card import decoder_facts, model_card
+from tuner.study.settings import StudySettings
 
 KINDS = ("config", "checkpoint", "onnx", "torchscript", "bundle")
 TABLE_FORMATS = ("duckdb", "csv", "parquet")
@@ -111,7 +112,7 @@ def _checkpoint(trial: Trial) -> tuple[bytes, dict[str, Any]]:
         except InputError as error:
             raise InputError(line.replace(str(copy), str(path)) for line in error.problems) from None
     problems = []
-    expected = (trial.settings.get("data") or {}).get("fingerprint")
+    expected = StudySettings.read(trial.settings).data.fingerprint
     if expected and state["data"]["fingerprint"] != expected:
         problems.append(f"{path}: was trained on other data than the study ({state['data']['fingerprint'][:12]})")
     per = state["report"].get("per")

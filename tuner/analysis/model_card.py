@@ -7,14 +7,14 @@ from typing import Any
 
 from results.output import visible
 from results.trials import Trial
+from tuner.study.settings import StudySettings
 
 
 def decoder_facts(
     trial: Trial, state: Mapping[str, Any], files: Mapping[str, str], difference: float
 ) -> dict[str, Any]:
     """The content of decoder.json. `files` maps the other files to their sha256; `difference` is of the logits."""
-    config, settings, row = trial.config, trial.settings, trial.row
-    data = settings.get("data") or {}
+    config, settings, row = trial.config, StudySettings.read(trial.settings), trial.row
     return {
         "format": 1,
         "inputs": {
@@ -43,10 +43,10 @@ def decoder_facts(
             "epoch": state["epoch"],
             "batch": state["batch"],
             "split": "val",
-            "phonemes": data.get("val_phonemes"),
+            "phonemes": settings.data.val_phonemes,
             "decoder": "greedy",
         },
-        "data": {"name": data.get("name"), "fingerprint": state["data"]["fingerprint"]},
+        "data": {"name": settings.data.name or None, "fingerprint": state["data"]["fingerprint"]},
         "provenance": {
             "study": trial.study,
             "trial": trial.number,
@@ -55,8 +55,8 @@ def decoder_facts(
             "seed": row["seed"],
             "host": row["host"],
             "trained": None if row["ended"] is None else row["ended"].isoformat(timespec="seconds"),
-            "code": settings.get("code"),
-            "packages": settings.get("packages"),
+            "code": settings.code.as_dict() or None,
+            "packages": settings.packages or None,
         },
         "files": dict(files),
     }

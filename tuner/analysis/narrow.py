@@ -33,6 +33,7 @@ from search_spaces.space import Dimension
 from search_spaces.wording import show
 from search_spaces.writing import dimensions_text, flow, refuse_existing, write_text
 from tuner.analysis.importance import scored
+from tuner.study.settings import StudySettings
 
 LEAST_TRIALS = 12
 """Fewer ranked trials say nothing about a space."""
@@ -250,7 +251,7 @@ def write_space(
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .yaml")
     space, changes, best = narrow(results_dir, study, keep)
-    settings, _ = read_log(results_dir / study)
+    settings = StudySettings.read(read_log(results_dir / study)[0])
     written = []
     base, missing = _base(space, out)
     if missing is not None:
@@ -298,9 +299,9 @@ def _base_text(space: Space) -> str:
 
 
 def _space_text(
-    space: Space, settings: Mapping[str, Any], changes: Sequence[Change], keep: float, base: str, best: Sample
+    space: Space, settings: StudySettings, changes: Sequence[Change], keep: float, base: str, best: Sample
 ) -> str:
-    study = settings["study"]
+    study = settings.study
     kept = [change.new for change in changes if change.new is not None]
     remarks = {
         change.new.name: f"was {change.old.words()}"
@@ -319,8 +320,10 @@ def _space_text(
     # The best trial again, with another seed: what is searched starts from it, and it gets a second opinion.
     lines += ["start_points:", f"  - {flow(_start_point(space, base, best))}"]
     lines.append(f"objective: {space.objective}")
-    for name in ("searcher", "stopping", "budget"):  # as the study had them, which may not be as its space says
-        lines.append(f"{name}: {flow({key: v for key, v in settings[name].items() if v is not None})}")
+    # As the study had them, which may not be as its space says.
+    had = {"searcher": settings.searcher, "stopping": settings.stopping, "budget": settings.budget}
+    for name, values in had.items():
+        lines.append(f"{name}: {flow({key: v for key, v in values.as_dict().items() if v is not None})}")
     return "\n".join(lines) + "\n"
 
 

@@ -386,8 +386,8 @@ def run(
         str(study.folder.resolve()),
         resources.cpus_per_trial,
         resources.gpus_per_trial,
-        study.settings.get("checkpoints") or {},
-        study.settings["data"]["fingerprint"],
+        study.settings.checkpoints.as_dict(),
+        study.settings.data.fingerprint,
     )
     assert _scratch is not None  # noqa: S101  made by start_ray
     session = Session(study, work, place, concurrent, leave, watchdog or Watchdog(), _scratch, check_data)

@@ -35,7 +35,7 @@ class Follower:
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Apply an event, and before the first one whatever the log has before it."""
-        if not self.state.settings and event["seq"] > 1:
+        if not self.state.begun and event["seq"] > 1:
             for earlier in scan_events(StudyPaths(self._folder).log, []):
                 if earlier["seq"] >= event["seq"]:
                     break

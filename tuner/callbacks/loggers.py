@@ -108,9 +108,9 @@ def _open(kind: str, out: Path, follower: Follower, server: str | None, patient:
     if kind == "tensorboard":
         return TensorBoard(out)
     if kind == "mlflow":
-        return MLflow(server or f"sqlite:///{out / 'mlflow.db'}", out / "mlflow-artifacts", settings["study"], patient)
-    identity = f"{settings['study']} {follower.created} {settings.get('host')}"
-    return WandB(out, settings["study"], hashlib.sha256(identity.encode()).hexdigest()[:12])
+        return MLflow(server or f"sqlite:///{out / 'mlflow.db'}", out / "mlflow-artifacts", settings.study, patient)
+    identity = f"{settings.study} {follower.created} {settings.host}"
+    return WandB(out, settings.study, hashlib.sha256(identity.encode()).hexdigest()[:12])
 
 
 class _Teller:
@@ -143,7 +143,7 @@ class _Teller:
     def _begin(self, trial: TrialState, epochs_done: int, when: float) -> None:
         params = {name.replace(".", "_"): _plain(value) for name, value in flatten(trial.config).items()}
         known = {name: value for name, value in params.items() if value is not None}
-        study = self._follower.state.settings["study"]
+        study = self._follower.state.settings.study
         tags = {"study": study, "trial": trial.number, "origin": trial.origin, "seed": trial.seed}
         self._begun.add(trial.number)
         self.sink.begin(trial.number, known, tags, epochs_done, when)

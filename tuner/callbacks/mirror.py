@@ -54,14 +54,14 @@ class Mirror:
         self._identity = ""
         for event in events:
             self._apply(event)
-        if not self.state.settings:
+        if not self.state.begun:
             raise InputError("the log does not begin with the study's settings; it cannot be shown")
         self._storage = storage
         self._described = self._describe()
         settings = self.state.settings
         names = objectives.names(settings)
         self.study = optuna.create_study(
-            storage=storage, study_name=settings["study"], directions=["minimize"] * len(names), load_if_exists=True
+            storage=storage, study_name=settings.study, directions=["minimize"] * len(names), load_if_exists=True
         )
         if len(names) > 1:
             with warnings.catch_warnings():
@@ -69,12 +69,12 @@ class Mirror:
                 self.study.set_metric_names(names)
         known = {trial.user_attrs.get("trial"): trial for trial in self.study.get_trials(deepcopy=False)}
         if self.study.user_attrs.get("begun", None if known else self._identity) != self._identity:
-            raise InputError(f"there is another study named {settings['study']} in it; choose another place")
+            raise InputError(f"there is another study named {settings.study} in it; choose another place")
         self.study.set_user_attr("begun", self._identity)
         for key in ("objective", "host", "origin_note"):
-            if settings.get(key):
-                self.study.set_user_attr(key, settings[key])
-        self.study.set_user_attr("data", settings["data"]["name"])
+            if value := getattr(settings, key):
+                self.study.set_user_attr(key, value)
+        self.study.set_user_attr("data", settings.data.name)
         for trial in sorted(self.state.trials.values(), key=lambda trial: trial.number):
             if trial.number in known:
                 self._ids[trial.number] = known[trial.number]._trial_id
@@ -164,7 +164,7 @@ class Mirror:
             return OptunaState.RUNNING, None
         value = objectives.values(trial, self.state.settings)
         if value is None and not trial.pers:  # recorded runs have a result and no epochs
-            value = self._ends[trial.number].get(self.state.settings["objective"])
+            value = self._ends[trial.number].get(self.state.settings.objective)
         values = value if isinstance(value, list) or value is None else [value]
         if trial.status == "completed" and values is not None:
             return OptunaState.COMPLETE, values
@@ -192,7 +192,7 @@ class Mirror:
         self._kinds: dict[str, BaseDistribution] = {}
         if self.state.space is not None:
             return {}
-        plan = self.state.settings.get("plan")
+        plan = self.state.settings.plan
         configs = (
             {number: flatten(entry["config"]) for number, entry in enumerate(plan)}
             if plan

@@ -127,8 +127,8 @@ class Notices:
         leader = state.leader
         return {
             "kind": kind,
-            "text": f"{state.settings['study']}: {text}",
-            "study": state.settings["study"],
+            "text": f"{state.settings.study}: {text}",
+            "study": state.settings.study,
             "time": event["time"],
             "host": event.get("host"),
             "trials": len(state.trials),

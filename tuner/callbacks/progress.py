@@ -95,31 +95,31 @@ class Progress:
     def remaining(self, state: StudyState) -> float | None:
         """Expected seconds to the end, from the mean time of the trials that have ended; None while none has."""
         ended = [t for t in state.trials.values() if t.status not in OPEN]
-        budget = state.settings["budget"]
+        budget = state.settings.budget
         left: list[float] = []
-        if ended and budget["trials"]:
+        if ended and budget.trials:
             mean = sum(t.seconds for t in ended) / len(ended)
-            open_trials = budget["trials"] - len(ended)
+            open_trials = budget.trials - len(ended)
             done = sum(min(t.seconds, mean) for t in state.running)
             left.append(max(0.0, mean * open_trials - done) / self.concurrent)
-        if budget["hours"]:
-            left.append(max(0.0, budget["hours"] * 3600 - state.driver_seconds - self._elapsed()))
-        if budget.get("gpu_hours"):
-            cards = state.settings["resources"]["gpus_per_trial"] * self.concurrent
-            left.append(max(0.0, 3600 * budget["gpu_hours"] - state.spent.gpu_seconds) / cards)
+        if budget.hours:
+            left.append(max(0.0, budget.hours * 3600 - state.driver_seconds - self._elapsed()))
+        if budget.gpu_hours:
+            cards = state.settings.resources.gpus_per_trial * self.concurrent
+            left.append(max(0.0, 3600 * budget.gpu_hours - state.spent.gpu_seconds) / cards)
         return min(left) if left else None
 
     def render(self) -> Group | Text:
         """The live view."""
         state = self._get_state()
-        if state is None or not state.settings:
+        if state is None or not state.begun:
             return Text("starting ...")
         counts = Counter(t.status for t in state.trials.values())
-        budget = state.settings["budget"]["trials"]
+        budget = state.settings.budget.trials
         ended = len(state.trials) - sum(counts[status] for status in OPEN)
         remaining = self.remaining(state)
         head = Text()
-        head.append(f"{state.settings['study']}", style="bold")
+        head.append(state.settings.study, style="bold")
         head.append(f"  {ended}" + (f" of {budget}" if budget else "") + " trials ended")
         head.append(f" ({counts['stopped']} stopped, {counts['diverged']} diverged, {counts['failed']} failed)")
         head.append(f"   elapsed {clock(self._elapsed())}")
@@ -163,7 +163,7 @@ def describe_end(event: Mapping[str, Any], state: StudyState) -> str:
     leader = state.leader
     if leader and leader.best:
         text += f" | best so far {leader.best[0]:.4f} (trial {leader.number})"
-    budget = state.settings["budget"]["trials"]
+    budget = state.settings.budget.trials
     ended = sum(t.status not in OPEN for t in state.trials.values())
     return text + (f" | {ended} of {budget} ended" if budget else f" | {ended} ended")
 

@@ -93,7 +93,7 @@ class Watched:
                 self._restarts, self.state = self._tail.restarts, StudyState(searching=False)
             if event["event"] in ("study_started", "study_resumed"):
                 self.busiest = 1
-            elif not self.state.settings:
+            elif not self.state.begun:
                 raise InputError(f"{self._tail.path}: the log does not begin with the study's settings")
             self.state.apply(event)
             self.last_event = event["time"]
@@ -101,7 +101,7 @@ class Watched:
                 self.busiest = max(self.busiest, len(self.state.running))
             if observer is not None:
                 observer(event)
-        if not self.state.settings:
+        if not self.state.begun:
             raise InputError(f"{self._tail.path}: the log has no whole event yet; look again when the search runs")
 
     @property
@@ -121,7 +121,7 @@ class Watched:
         if self.state.ended:
             return f"ended ({self.state.ended}) {ago} ago"
         if self.held:
-            return f"running on {self.state.settings.get('host')}, last event {ago} ago"
+            return f"running on {self.state.settings.host}, last event {ago} ago"
         return (
             f"none; the last one went {ago} ago without ending the study; go on with: tuner resume {self.folder.name}"
         )
@@ -132,22 +132,22 @@ def summary(watched: Watched) -> dict[str, Any]:
     state = watched.state
     settings, leader = state.settings, state.leader
     files = checkpoints.files_of(watched.folder)
-    space, plan = settings.get("space"), settings.get("plan")
+    space, plan = settings.space, settings.plan
     # Without a driver nothing runs, whatever the log's last words were.
     statuses = [t.status if watched.held or t.status != "running" else "interrupted" for t in state.trials.values()]
     return {
         "study": watched.folder.name,
         "what": f"space {space['name']}" if space else f"{len(plan)} planned runs" if plan else "recorded runs",
-        "data": settings["data"]["name"],
-        "searcher": settings["searcher"]["kind"],
-        "stopping": settings["stopping"]["kind"],
+        "data": settings.data.name,
+        "searcher": settings.searcher.kind,
+        "stopping": settings.stopping.kind,
         "driver": "ended" if state.ended else "running" if watched.held else "gone",
         "reason": state.ended,
-        "host": settings.get("host"),
+        "host": settings.host,
         "last_event": watched.last_event,
         "seconds": state.driver_seconds + watched.elapsed,
         "trials": len(state.trials),
-        "budget": settings["budget"],
+        "budget": settings.budget.as_dict(),
         "statuses": dict(Counter(statuses)),
         "epochs": sum(len(t.pers) for t in state.trials.values()),
         "best_per": leader.best[0] if leader and leader.best else None,
@@ -157,7 +157,7 @@ def summary(watched: Watched) -> dict[str, Any]:
             {"trial": t.number, "epoch": t.epoch, "epochs": t.config.epochs, "per": t.last_row.get("per")}
             for t in (state.running if watched.held else ())
         ],
-        "checkpoints": {"files": len(files), "bytes": sum(files.values()), **(settings.get("checkpoints") or {})},
+        "checkpoints": {"files": len(files), "bytes": sum(files.values()), **settings.checkpoints.as_dict()},
         "rungs": {key.name: len(came) for key, came in sorted(state.history.rungs.items())},
     }
 
@@ -165,11 +165,11 @@ def summary(watched: Watched) -> dict[str, Any]:
 def describe(watched: Watched) -> str:
     """The summary as a few lines of text."""
     state, facts = watched.state, summary(watched)
-    budget = budgets.text(facts["budget"])
+    budget = budgets.text(state.settings.budget)
     counts = ", ".join(f"{count} {status}" for status, count in sorted(facts["statuses"].items()))
     lines = [
         f"study {facts['study']}: {facts['what']}, data {facts['data']}, searcher {facts['searcher']}, "
-        f"stopping {rule_text(state.settings['stopping'])}" + (f", budget {budget}" if budget != "-" else ""),
+        f"stopping {rule_text(state.settings.stopping.as_dict())}" + (f", budget {budget}" if budget != "-" else ""),
         f"driver: {watched.driver()}",
         f"trials: {facts['trials']} started ({counts or 'none'}), {facts['epochs']} epochs, "
         f"{clock(facts['seconds'])} of wall time",

@@ -15,6 +15,7 @@ from tuner.commands.options import format_option, observer_options, resource_opt
 from tuner.launch.search import data_of, resume, run_plan
 from tuner.planned.confirm import check_resumed, fresh_seeds, leaders, make_plan, note_on_heirs
 from tuner.study.request import Request
+from tuner.study.settings import StudySettings
 
 
 @click.command(
@@ -70,15 +71,17 @@ def confirm(
         check_resumed(results_dir, name, study, top, seeds)
         raise click.exceptions.Exit(resume(name, Request(results_dir=results_dir, data=data_dir, **given)))
     chosen = leaders(results_dir, study, top or 5)
-    before, _ = read_log(results_dir / study)
+    before = StudySettings.read(read_log(results_dir / study)[0])
     if len(chosen) < (top or 5):
         click.echo(
             f"note: {study} has {len(chosen)} configurations with a PER; all of them are trained again", err=True
         )
     if note := note_on_heirs(results_dir, study, chosen):
         click.echo(f"note: {note}", err=True)
-    plan = make_plan(study, chosen, fresh_seeds(before["seed"], seeds or 5, seed))
-    resources = {key: before["resources"][key] for key in ("cpus_per_trial", "gpus_per_trial") if given[key] is None}
+    plan = make_plan(study, chosen, fresh_seeds(before.seed, seeds or 5, seed))
+    resources = {
+        key: getattr(before.resources, key) for key in ("cpus_per_trial", "gpus_per_trial") if given[key] is None
+    }
     request = Request(results_dir=results_dir, data=data_dir, **{**given, **resources})
     status = run_plan(
         name,
@@ -90,10 +93,10 @@ def confirm(
     raise click.exceptions.Exit(status)
 
 
-def _on_same_data(plan: list[Any], dataset: Any, before: dict[str, Any], folder: Path) -> list[Any]:
-    if dataset.fingerprint != before["data"]["fingerprint"]:
+def _on_same_data(plan: list[Any], dataset: Any, before: StudySettings, folder: Path) -> list[Any]:
+    if dataset.fingerprint != before.data.fingerprint:
         raise InputError(
-            f"{folder}: {before['study']} was trained on other data, so the PERs cannot be compared; "
+            f"{folder}: {before.study} was trained on other data, so the PERs cannot be compared; "
             "give the same data with --data"
         )
     return plan

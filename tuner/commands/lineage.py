@@ -79,7 +79,7 @@ def lineage(
     if data_dir is None:
         raise click.UsageError("give --data, a packed data folder, such as --data data/small")
     request = Request(results_dir=results_dir, data=data_dir, **given)
-    gpu = trial_resources(request)["gpus_per_trial"] > 0
+    gpu = trial_resources(request).gpus_per_trial > 0
     status = run_plan(
         study,
         request,

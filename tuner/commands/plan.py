@@ -23,6 +23,7 @@ from tuner.simulation.rule_fit import check_fit
 from tuner.simulation.virtual import draws
 from tuner.study import budgets
 from tuner.study.request import Request
+from tuner.study.settings import StudyResources, StudySettings
 
 DRAWN = 128
 """Configurations drawn from the space, over which its lengths are averaged."""
@@ -75,17 +76,17 @@ def plan(
     resources = trial_resources(request)
     limits = budgets.given(request)
     budget = budgets.merged(loaded.budget.model_dump(), limits)
-    settings = {
-        "stopping": chosen("stopping", Stopping, loaded.stopping, stopping),
-        "budget": budgets.check(budget, limits, resources["gpus_per_trial"], loaded.name),
-        "resources": resources,
-    }
-    check_fit(settings["stopping"], loaded, budget, "--stopping" if stopping else f"{loaded.name}: stopping")
-    check_fit(
-        settings["stopping"], loaded, settings["budget"], "--stopping" if stopping else f"{loaded.name}: stopping"
+    rule = chosen("stopping", Stopping, loaded.stopping, stopping)
+    check_fit(rule, loaded, budget, "--stopping" if stopping else f"{loaded.name}: stopping")
+    settings = StudySettings.read(
+        {
+            "stopping": rule,
+            "budget": budgets.check(budget, limits, resources.gpus_per_trial, loaded.name),
+            "resources": resources,
+        }
     )
     concurrent = given["concurrent"] or _fitting(resources)
-    concurrent = min(concurrent, settings["budget"]["trials"] or concurrent)
+    concurrent = min(concurrent, settings.budget.trials or concurrent)
     configs = [loaded.config(loaded.start_params(name)[0], 0) for name in loaded.start_points]
     configs += draws(loaded, DRAWN)
     if data_dir is not None:
@@ -112,12 +113,12 @@ def _search(space: str, data_dir: Path | None, options: dict[str, Any]) -> str:
     return shlex.join(map(str, words))
 
 
-def _fitting(resources: dict[str, Any]) -> int:
+def _fitting(resources: StudyResources) -> int:
     """Trials at once on this machine. Raises InputError where a trial needs GPUs that it does not have."""
-    fits = int(len(os.sched_getaffinity(0)) / resources["cpus_per_trial"])
-    if resources["gpus_per_trial"]:
+    fits = int(len(os.sched_getaffinity(0)) / resources.cpus_per_trial)
+    if resources.gpus_per_trial:
         cards = len(list(Path("/dev").glob("nvidia[0-9]*")))
-        fits = min(fits, int(cards / resources["gpus_per_trial"] + 1e-9))
+        fits = min(fits, int(cards / resources.gpus_per_trial + 1e-9))
     if not fits:
         raise InputError(
             "no such trial fits on this machine; give --concurrent, the number of trials at once where it will run"
@@ -125,18 +126,18 @@ def _fitting(resources: dict[str, Any]) -> int:
     return fits
 
 
-def _measured(space: Space, config: RunConfig, data_dir: Path, resources: dict[str, Any], concurrent: int) -> float:
+def _measured(space: Space, config: RunConfig, data_dir: Path, resources: StudyResources, concurrent: int) -> float:
     """Seconds per batch of the space's first configuration, evaluations included, with as many at once as will run.
 
     On a GPU: as many as share one.
     """
     dataset = open_intact(data_dir)
     check_trainable(config, dataset)
-    share, cores = resources["gpus_per_trial"], len(os.sched_getaffinity(0))
-    count = max(1, int(1 / share + 1e-9)) if share else max(1, int(cores / resources["cpus_per_trial"]))
+    share, cores = resources.gpus_per_trial, len(os.sched_getaffinity(0))
+    count = max(1, int(1 / share + 1e-9)) if share else max(1, int(cores / resources.cpus_per_trial))
     count = min(count, concurrent)
     print(f"measuring {packing.BATCHES} batches, {count} at once ...", file=sys.stderr)
-    found = packing.measure(config, data_dir, [count], cpus=resources["cpus_per_trial"])[0]
+    found = packing.measure(config, data_dir, [count], cpus=resources.cpus_per_trial)[0]
     assert found.trials_per_hour is not None  # noqa: S101  what does not train was refused
     seconds = 3600 * count / found.trials_per_hour / config.training.batches
     print(f"measured: {seconds:.3g} s per batch of {_name(space)}, including evaluations", file=sys.stderr)

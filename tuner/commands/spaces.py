@@ -74,7 +74,7 @@ def show_space(name: str, form: str) -> None:
         "objective": space.objective,
         "searcher": _settings(space.searcher.model_dump(exclude_none=True)),
         "stopping": rule_text(space.stopping.model_dump()),
-        "budget": budgets.text(space.budget.model_dump()),
+        "budget": budgets.text(budgets.merged(space.budget.model_dump(), {})),
     }
     for key, value in facts.items():
         click.echo(f"{key:<14}{value}")

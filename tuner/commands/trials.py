@@ -21,6 +21,7 @@ from search_spaces.parsing.fields import kinds
 from search_spaces.parsing.settings import same
 from search_spaces.writing import flow
 from tuner.commands.options import json_option, results_option
+from tuner.study.settings import StudySettings
 
 _NUMBERS = ("status", "origin", "best_per", "best_epoch", "last_per", "epochs", "cpu_seconds", "gpu_seconds", "seed")
 
@@ -129,7 +130,7 @@ def _configuration(trial: Trial) -> str:
 
 def _searched(trial: Trial) -> set[str]:
     """The paths that the searcher gave a value."""
-    space = trial.settings.get("space") or {"dimensions": []}
+    space = StudySettings.read(trial.settings).space or {"dimensions": []}
     return {d["path"] for d in space["dimensions"] if d["name"] in trial.params}
 
 
@@ -207,9 +208,10 @@ def _again(trial: Trial, results_dir: Path) -> list[str]:
     where = "" if results_dir == RESULTS else f" --results {shlex.quote(str(results_dir))}"
     name = shlex.quote(f"{trial.study}/{trial.number}")
     study = shlex.quote(trial.study)
-    path = (trial.settings.get("data") or {}).get("path")
+    settings = StudySettings.read(trial.settings)
+    path = settings.data.path
     data = shlex.quote(path) if path and path != "not here" else "FOLDER"
-    cores = (trial.settings.get("resources") or {}).get("cpus_per_trial") or 1
+    cores = settings.resources.cpus_per_trial
     threads = f" --threads {int(cores)}" if cores >= 2 else ""
     lines = [
         "again:",

@@ -26,6 +26,7 @@ from tuner.launch.settings import chosen, merged_resources
 from tuner.simulation.rule_fit import check_fit
 from tuner.study import budgets, checkpoints, objectives
 from tuner.study.request import Request
+from tuner.study.settings import StudyBudget, StudySettings
 from tuner.study.state import StudyState
 from tuner.study.telling import params_in
 
@@ -34,45 +35,46 @@ SEARCHED = ("config_base", "fixed", "dimensions", "constraints")
 SHOWN = 6
 
 
-def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
+def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySettings, dict[str, Any], list[str]]:
     """The settings of a study that goes on, those of them that change as key -> [old, new], and notes.
 
     `space` is searched from now on; None = as before. Hold the study's lock. Raises InputError for what cannot be.
     """
-    old, events = read_log(folder)
+    written, events = read_log(folder)
+    old = StudySettings.read(written)
     refuse_for_plan(
         old, {"space": space, "searcher": request.searcher, "stopping": request.stopping, "start": request.start}
     )
-    if old.get("plan") and request.trials not in (None, len(old["plan"])):
-        raise InputError(
-            f"--trials {request.trials}: the study follows a plan of {len(old['plan'])} runs; leave it out"
-        )
+    if old.plan and request.trials not in (None, len(old.plan)):
+        raise InputError(f"--trials {request.trials}: the study follows a plan of {len(old.plan)} runs; leave it out")
     dataset = open_dataset(request.data)
-    if dataset.fingerprint != old["data"]["fingerprint"]:
+    if dataset.fingerprint != old.data.fingerprint:
         raise InputError(
             f"{request.data}: these are not the data the study ran on (fingerprint {dataset.fingerprint[:12]}, "
-            f"then {old['data']['fingerprint'][:12]}); give the same data, or start another study"
+            f"then {old.data.fingerprint[:12]}); give the same data, or start another study"
         )
     check_intact(dataset)
-    new: dict[str, Any] = {"resources": merged_resources(request, old["resources"])}
-    new["budget"] = raised_budget(folder, old["budget"], budgets.given(request), new["resources"]["gpus_per_trial"])
+    resources = merged_resources(request, old.resources)
+    budget = raised_budget(folder, old.budget, budgets.given(request), resources.gpus_per_trial)
+    new: dict[str, Any] = {"resources": resources.as_dict(), "budget": budget.as_dict()}
     for key in ("retries", "hung_after"):
         if (value := getattr(request, key)) is not None:
             new[key] = value
     if checkpoints.asked(request):
-        new["checkpoints"] = checkpoints.chosen(old.get("checkpoints") or {}, request)
-    if str(request.data.resolve()) != old["data"]["path"]:
-        new["data"] = {**old["data"], "path": str(request.data.resolve())}
+        new["checkpoints"] = checkpoints.chosen(old.checkpoints.as_dict(), request)
+    if str(request.data.resolve()) != old.data.path:
+        new["data"] = {**old.data.as_dict(), "path": str(request.data.resolve())}
     notes: list[str] = []
-    if not old.get("plan"):
+    if old.space is not None:
         kinds: dict[str, Any] = {"searcher": Searcher, "stopping": Stopping}
         for key, kind in kinds.items():
             if (asked := getattr(request, key)) is not None:
-                new[key] = chosen(key, kind, TypeAdapter(kind).validate_python(old[key]), asked)
-        now = space or Space.from_dict(old["space"])
+                new[key] = chosen(key, kind, TypeAdapter(kind).validate_python(getattr(old, key).as_dict()), asked)
+        now = space or Space.from_dict(old.space)
         if space is not None or "stopping" in new:
-            check_fit(new.get("stopping", old["stopping"]), now, new["budget"], "--stopping")
-            objectives.check_rule(new.get("stopping", old["stopping"]), {**old, **new})
+            rule = new.get("stopping", old.stopping.as_dict())
+            check_fit(rule, now, budget, "--stopping")
+            objectives.check_rule(rule["kind"], old)
         starts, notes = start_points(now, request.results_dir, request.start, own=space is not None)
         started = [event for event in events if event["event"] == "trial_started"]
         new.update(space_changes(old, started, space, starts))
@@ -80,12 +82,12 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[dict[st
             check_data(now, starts, dataset)
         else:
             notes = [note for note in notes if new.get("start_points")]
-    changed = {key: [old.get(key), value] for key, value in new.items() if old.get(key) != value}
-    return {**old, **new}, changed, notes
+    changed = {key: [written.get(key), value] for key, value in new.items() if written.get(key) != value}
+    return old.changed(new), changed, notes
 
 
 def space_changes(
-    old: Mapping[str, Any],
+    old: StudySettings,
     started: Sequence[Mapping[str, Any]],
     space: Space | None,
     starts: Sequence[Mapping[str, Any]],
@@ -95,18 +97,19 @@ def space_changes(
     `old` are the settings in force, `started` the `trial_started` events, `starts` further start points as parameters
     of the space in force from now on. Start points of before that have not been started come along, each only once.
     """
-    before = Space.from_dict(old["space"])
+    assert old.space is not None  # noqa: S101  a planned study is searched in no space
+    before = Space.from_dict(old.space)
     new: dict[str, Any] = {}
-    if space is not None and any(space.as_dict()[key] != old["space"][key] for key in SEARCHED):
+    if space is not None and any(space.as_dict()[key] != old.space[key] for key in SEARCHED):
         new["space"] = space.as_dict()
-        if space.objective != old["objective"]:
+        if space.objective != old.objective:
             new["objective"] = space.objective
         if space.costs != before.costs:
             new["costs"] = list(space.costs)
     now = space if "space" in new and space is not None else before
     begun = {event["trial"]: event for event in started}
-    from_trial = old.get("starts_from", 0)
-    pending = [dict(params) for params in old.get("start_points", [])[max(0, len(begun) - from_trial) :]]
+    from_trial = old.starts_from
+    pending = [dict(params) for params in old.start_points[max(0, len(begun) - from_trial) :]]
     if "space" in new:
         pending = [now.params_of(before.config(params, 0))[0] for params in pending]
     known = [params_in(now, RunConfig.model_validate(event["config"])) for event in begun.values()]
@@ -117,13 +120,13 @@ def space_changes(
     return new
 
 
-def refuse_for_plan(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def refuse_for_plan(settings: StudySettings, asked: Mapping[str, Any]) -> None:
     """Raises InputError where something that a planned study does not have is to be changed."""
-    if settings.get("plan"):
+    if settings.plan:
         wrong = [f"--{key}" for key, value in asked.items() if value]
         if wrong:
             raise InputError(
-                f"{', '.join(wrong)}: the study follows a plan of {len(settings['plan'])} runs and searches nothing; "
+                f"{', '.join(wrong)}: the study follows a plan of {len(settings.plan)} runs and searches nothing; "
                 "leave it out"
             )
 
@@ -162,19 +165,17 @@ def _show(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def raised_budget(
-    folder: Path, before: Mapping[str, Any], new: Mapping[str, Any], gpus_per_trial: float
-) -> dict[str, Any]:
+def raised_budget(folder: Path, before: StudyBudget, new: Mapping[str, Any], gpus_per_trial: float) -> StudyBudget:
     """The budget of the study in `folder` that goes on with the options `new`.
 
     Raises InputError for options that the study has used up already: nothing could be started under them.
     """
     if not new:
-        return dict(before)
+        return before
     state = StudyState(searching=False)
     for event in read_events(StudyPaths(folder).log)[0]:
         state.apply(event)
-    budget = budgets.check({**before, **new}, new, gpus_per_trial, folder.name)
+    budget = budgets.check(before.changed(new), new, gpus_per_trial, folder.name)
     if problems := _used_up(new, state, folder.name):
         raise InputError(problems)
     return budget

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,22 @@ from results.store.paths import RESULTS, StudyPaths
 from search_spaces.checkpoints import size_text
 from tuner.planned.lineage import lineage_table
 from tuner.study import budgets, checkpoints
+from tuner.study.settings import StudySettings
 from tuner.study.study import Study
 from tuner.study.trial_state import TrialState
 
 
 def finish(study: Study, reason: str, results_dir: Path) -> int:
     """Print the table, why the search ended and what to do next; returns the exit status."""
-    name = study.settings["study"]
+    name = study.settings.study
     trials = study.state.trials.values()
     failed = [t for t in trials if t.status == "failed"]
     print()
-    if study.settings.get("lineage"):
+    if study.settings.lineage:
         print(lineage_table(results_dir, name).render("table"))
     else:
-        fresh = confirmed(results_dir, [name]) if study.settings.get("confirms") else None
-        several = front(results_dir, [name]) if study.settings.get("costs") else None
+        fresh = confirmed(results_dir, [name]) if study.settings.confirms else None
+        several = front(results_dir, [name]) if study.settings.costs else None
         print((fresh or several or best(results_dir, [name], top=10)).render("table"))
     if used := sum(checkpoints.files_of(study.folder).values()):
         print(f"\ncheckpoints: {size_text(used)} in {StudyPaths(study.folder).checkpoints}")
@@ -38,9 +39,9 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
         return 130
     for line in advice(study, reason, where):
         print(f"\n{line}")
-    how = "--pareto" if study.settings.get("costs") else "--top 5"
-    print(f"\nnext: tuner best {study.settings.get('confirms') or name} {how}{where}")
-    if study.settings["space"] and study.state.leader:
+    how = "--pareto" if study.settings.costs else "--top 5"
+    print(f"\nnext: tuner best {study.settings.confirms or name} {how}{where}")
+    if study.settings.space and study.state.leader:
         print(f"      tuner confirm {name} --top 5 --seeds 5{where}   (does the lead stay with fresh seeds?)")
     print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')
     if failed and len(failed) == len(trials):
@@ -54,7 +55,7 @@ def advice(study: Any, reason: str, where: str) -> list[str]:
     if reason not in budgets.REASONS:
         return []
     state, limit = study.state, budgets.REASONS[reason]
-    value, spent = study.settings["budget"][limit], state.spent
+    value, spent = getattr(study.settings.budget, limit), state.spent
     said = {
         "wall_time": ("the time is used up", "--hours H"),
         "gpu_hours": (f"{spent.gpu_seconds / 3600:.3g} of {value:g} GPU-hours are used", "--gpu-hours H"),
@@ -65,7 +66,7 @@ def advice(study: Any, reason: str, where: str) -> list[str]:
         ),
     }
     what, option = said[reason]
-    name = study.settings["study"]
+    name = study.settings.study
     waiting, paused = len(state.waiting), len(state.paused)
     kept = f" ({waiting} interrupted trial{'s go' if waiting > 1 else ' goes'} on then)" if waiting else ""
     kept += f" ({paused} paused may)" if paused else ""
@@ -75,18 +76,18 @@ def advice(study: Any, reason: str, where: str) -> list[str]:
     return lines
 
 
-def _under_one_trial(settings: Mapping[str, Any], trials: Iterable[TrialState], reason: str) -> list[str]:
+def _under_one_trial(settings: StudySettings, trials: Iterable[TrialState], reason: str) -> list[str]:
     """Where not one trial could end: what one takes, from the epochs that there are."""
     if reason not in ("wall_time", "gpu_hours"):
         return []
     furthest = max(trials, key=lambda trial: trial.epoch / trial.config.epochs, default=None)
     limit = budgets.REASONS[reason]
-    budget = f"{settings['budget'][limit]:g} {'GPU-hours' if limit == 'gpu_hours' else 'hours'}"
+    budget = f"{getattr(settings.budget, limit):g} {'GPU-hours' if limit == 'gpu_hours' else 'hours'}"
     if furthest is None or not furthest.epoch:
         return [f"{budget} are under one trial, and under one epoch: give more"]
     if furthest.status in ("stopped", "diverged", "failed"):
         return []
-    share = settings["resources"]["gpus_per_trial"] if limit == "gpu_hours" else 1.0
+    share = settings.resources.gpus_per_trial if limit == "gpu_hours" else 1.0
     whole = furthest.seconds / furthest.epoch * furthest.config.epochs * share / 3600
     return [
         f"{budget} are under one trial: trial {furthest.number} came to epoch {furthest.epoch} of "

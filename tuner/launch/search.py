@@ -33,8 +33,9 @@ from tuner.launch.settings import new_settings, notes_on, planned_settings
 from tuner.simulation.forecast import in_short
 from tuner.study import budgets
 from tuner.study.faults import PatientLog, Watchdog
-from tuner.study.request import RESOURCES, Request
+from tuner.study.request import Request
 from tuner.study.searchers import warm_start
+from tuner.study.settings import StudySettings
 from tuner.study.study import Study
 from tuner.study.trial_state import OPEN
 from tuner.study.upkeep import Upkeep
@@ -51,14 +52,14 @@ def search(space: Space, study_name: str, request: Request) -> int:
         new_settings(space, study_name, replace(request, gpus_per_trial=1.0), dataset)  # what is wrong is said first
         share, packing = measured_share(first_config(space, starts), request)
         request = replace(request, gpus_per_trial=share)
-    settings = {**new_settings(space, study_name, request, dataset), "start_points": starts}
+    settings = new_settings(space, study_name, request, dataset).changed({"start_points": starts})
     if packing:
-        settings["resources"]["packing"] = packing
+        settings = settings.changed({"resources": settings.resources.changed({"packing": packing})})
         best = next(each for each in packing if each["count"] == round(1 / share))
-        budgets.check_fits(settings["budget"], best["count"] / best["trials_per_hour"], share)
+        budgets.check_fits(settings.budget, best["count"] / best["trials_per_hour"], share)
     if request.warm_start:
-        settings["warm_start"], more = warm_start.gather(space, request.results_dir, request.warm_start, settings)
-        notes += more
+        told, more = warm_start.gather(space, request.results_dir, request.warm_start, settings)
+        settings, notes = settings.changed({"warm_start": told}), notes + more
     notes += notes_on(settings)
     return _run(folder, request, settings, notes)
 
@@ -122,13 +123,13 @@ def resume(study_name: str, request: Request, space: Space | None = None) -> int
 
 def data_of(results_dir: Path, study_name: str) -> Path:
     """The data folder a study ran on. Raises InputError, with the nearest name, for a study that there is not."""
-    return Path(read_log(find_studies(results_dir, [study_name])[0])[0]["data"]["path"])
+    return Path(StudySettings.read(read_log(find_studies(results_dir, [study_name])[0])[0]).data.path or "")
 
 
 def _run(
     folder: Path,
     request: Request,
-    settings: Mapping[str, Any],
+    settings: StudySettings,
     notes: list[str],
     changed: Mapping[str, Any] | None = None,
     lock: StudyLock | None = None,
@@ -139,8 +140,9 @@ def _run(
     check_writable(request.results_dir)
     staging.check(request)
     observers.check(request.log, request.notify, request.notify_on, request.storage)
+    wanted = settings.resources
     resources = ray_backend.Resources(
-        **{key: settings["resources"][key] for key in RESOURCES if key in settings["resources"]}
+        wanted.cpus_per_trial, wanted.gpus_per_trial, wanted.concurrent, wanted.custom or {}
     )
     cores = request.cpus or len(os.sched_getaffinity(0))
     if request.address is None and resources.cpus_per_trial > cores:
@@ -154,7 +156,7 @@ def _run(
         concurrent = ray_backend.start_ray(request.address, request.cpus, resources)
         words = RayWords()
         words.catch()
-        ready = staging.prepare(request, settings["data"]["fingerprint"], folder, resources.request())
+        ready = staging.prepare(request, settings.data.fingerprint, folder, resources.request())
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
@@ -182,8 +184,8 @@ def _run(
         study.observers.append(upkeep.event)
         stack.callback(upkeep.close)
         with progress:
-            watchdog = Watchdog(study.settings.get("hung_after", Watchdog.factor), slept=lambda s: _slept(study, s))
-            data = Watched(request.data, study.settings["data"]["fingerprint"])
+            watchdog = Watchdog(study.settings.hung_after, slept=lambda s: _slept(study, s))
+            data = Watched(request.data, study.settings.data.fingerprint)
             look = stack.enter_context(_node_watch(study, request, resources.request()))
             reason = ray_backend.run(
                 study, request.data, resources, concurrent, ready.work, log.hurry, watchdog, data.check, look
@@ -214,18 +216,18 @@ def _slept(study: Study, seconds: float) -> None:
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
-def _announce(study: Any, concurrent: int) -> None:
+def _announce(study: Study, concurrent: int) -> None:
     settings = study.settings
-    what = f"space {settings['space']['name']}" if settings["space"] else f"{len(settings['plan'])} planned runs"
+    what = f"space {settings.space['name']}" if settings.space else f"{len(settings.plan or ())} planned runs"
     print(
-        f"study {settings['study']}: {what}, data {settings['data']['name']}, "
-        f"budget {budgets.text(settings['budget'])}, searcher {settings['searcher']['kind']}, "
-        f"stopping {rule_text(settings['stopping'])}, {concurrent} at once",
+        f"study {settings.study}: {what}, data {settings.data.name}, "
+        f"budget {budgets.text(settings.budget)}, searcher {settings.searcher.kind}, "
+        f"stopping {rule_text(settings.stopping.as_dict())}, {concurrent} at once",
         file=sys.stderr,
     )
     if study.state.trials:
         ended = sum(t.status not in OPEN for t in study.state.trials.values())
         waiting = len(study.state.trials) - ended
         print(f"resuming: {ended} trials had ended, {waiting} go on from their checkpoints", file=sys.stderr)
-    elif settings["space"] and (text := in_short(settings, concurrent)):
+    elif settings.space and (text := in_short(settings, concurrent)):
         print(f"plan: {text}; 'tuner plan' has more", file=sys.stderr)

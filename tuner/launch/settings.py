@@ -1,4 +1,4 @@
-"""The settings of a study, from a space or a plan and what was asked for: the fields of its `study_started` event."""
+"""The settings of a study, from a space or a plan and what was asked for."""
 
 from __future__ import annotations
 
@@ -15,37 +15,38 @@ from tuner.study import budgets, checkpoints, objectives, provenance
 from tuner.study.faults import Watchdog
 from tuner.study.request import RESOURCES, RETRIES, Request
 from tuner.study.searchers.samplers import apart
+from tuner.study.settings import StudyResources, StudySettings
 
 
-def new_settings(space: Space, study: str, request: Request, dataset: Any) -> dict[str, Any]:
-    """The fields of a `study_started` event of a search."""
+def new_settings(space: Space, study: str, request: Request, dataset: Any) -> StudySettings:
+    """The settings of a search, its start points apart."""
     common = _common_settings(study, request, dataset)
     budget = budgets.merged(space.budget.model_dump(), budgets.given(request))
     searcher = chosen("searcher", Searcher, space.searcher, request.searcher)
     stopping = chosen("stopping", Stopping, space.stopping, request.stopping)
     check_fit(stopping, space, budget, "--stopping" if request.stopping else f"{space.name}: stopping")
-    goals = objectives.chosen(space, request.objectives, searcher["kind"], common["resources"]["gpus_per_trial"])
-    objectives.check_rule(stopping, goals)
-    return {
-        **common,
-        "space": space.as_dict(),
-        "searcher": searcher,
-        "stopping": stopping,
-        "checkpoints": checkpoints.chosen(space.checkpoints, request),
-        **goals,
-        "budget": budgets.check(budget, budgets.given(request), common["resources"]["gpus_per_trial"], space.name),
-    }
+    gpus = common.resources.gpus_per_trial
+    settings = common.changed(
+        {
+            "space": space.as_dict(),
+            "searcher": searcher,
+            "stopping": stopping,
+            "checkpoints": checkpoints.chosen(space.checkpoints, request),
+            **objectives.chosen(space, request.objectives, searcher["kind"], gpus),
+        }
+    )
+    objectives.check_rule(stopping["kind"], settings)
+    return settings.changed({"budget": budgets.check(budget, budgets.given(request), gpus, space.name)})
 
 
 def planned_settings(
     plan: Sequence[Mapping[str, Any]], study: str, request: Request, dataset: Any, **more: Any
-) -> dict[str, Any]:
-    """The fields of a `study_started` event of a plan: a list of {run, parent, origin, config}, each run to its end.
+) -> StudySettings:
+    """The settings of a plan: a list of {run, parent, origin, config}, each run to its end.
 
     `more` are further fields, such as `origin_note`.
     """
-    return {
-        **_common_settings(study, request, dataset),
+    given = {
         "space": None,
         "plan": list(plan),
         "searcher": {"kind": "plan"},
@@ -55,10 +56,11 @@ def planned_settings(
         "budget": budgets.merged({"trials": len(plan)}, {"hours": request.hours}),
         **more,
     }
+    return _common_settings(study, request, dataset).changed(given)
 
 
-def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, Any]:
-    return {
+def _common_settings(study: str, request: Request, dataset: Any) -> StudySettings:
+    given = {
         "study": study,
         "data": {
             "path": str(request.data.resolve()),
@@ -78,6 +80,7 @@ def _common_settings(study: str, request: Request, dataset: Any) -> dict[str, An
         "resources": trial_resources(request),
         "checkpoints": checkpoints.chosen({}, request),
     }
+    return StudySettings.read(given)
 
 
 def chosen(name: str, kinds: Any, default: Any, given: str | None) -> dict[str, Any]:
@@ -91,36 +94,37 @@ def chosen(name: str, kinds: Any, default: Any, given: str | None) -> dict[str, 
     return parse_settings(given, kinds, name)
 
 
-def default_resources(request: Request) -> dict[str, Any]:
+def default_resources(request: Request) -> StudyResources:
     """What a trial gets where nobody says otherwise: a core, and a whole card where this machine has one.
 
     `concurrent` None is as many at once as fit. On a cluster the driver's own machine says nothing about cards.
     """
     card = request.address is None and any(Path("/dev").glob("nvidia[0-9]*"))
-    return {"cpus_per_trial": 1.0, "gpus_per_trial": 1.0 if card else 0.0, "concurrent": None}
+    return StudyResources(cpus_per_trial=1.0, gpus_per_trial=1.0 if card else 0.0, concurrent=None)
 
 
-def trial_resources(request: Request) -> dict[str, Any]:
+def trial_resources(request: Request) -> StudyResources:
     """The resources of a new study: those asked for, else the defaults."""
     if request.gpus_per_trial == "auto":
         raise InputError("--gpus-per-trial auto: only 'tuner search' measures it; give a number")
     return merged_resources(request, default_resources(request))
 
 
-def merged_resources(request: Request, before: Mapping[str, Any]) -> dict[str, Any]:
+def merged_resources(request: Request, before: StudyResources) -> StudyResources:
     """The resources asked for; those in force `before` where nothing was: what "auto" chose is kept."""
     asked = {key: getattr(request, key) for key in RESOURCES}
-    return {**before, **{key: value for key, value in asked.items() if value not in (None, "auto")}}
+    return before.changed({key: value for key, value in asked.items() if value not in (None, "auto")})
 
 
-def notes_on(settings: Mapping[str, Any]) -> list[str]:
+def notes_on(settings: StudySettings) -> list[str]:
     """What to know of a new search: dimensions its model leaves out, early stopping with several objectives."""
-    found, kind = [], settings["searcher"]["kind"]
-    if left_out := apart(Space.from_dict(settings["space"]), kind):
+    found, kind = [], settings.searcher.kind
+    space = settings.space and Space.from_dict(settings.space)
+    if space and (left_out := apart(space, kind)):
         found.append(f"searcher {kind} has no model of these, which are drawn one by one (TPE): {', '.join(left_out)}")
-    if settings["costs"] and settings["stopping"]["kind"] != "none":
+    if settings.costs and settings.stopping.kind != "none":
         found.append(
-            f"stopping {settings['stopping']['kind']} goes by the PER alone, and a stopped trial tells a searcher of "
+            f"stopping {settings.stopping.kind} goes by the PER alone, and a stopped trial tells a searcher of "
             "several objectives nothing; --stopping none keeps the cheap end of the front"
         )
     return found

@@ -17,6 +17,7 @@ from results.store.paths import study_folder
 from results.store.tables import load_tables
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, flatten, to_dict
+from tuner.study.settings import StudySettings
 
 
 def fresh_seeds(study_seed: int, count: int, seed: int) -> list[int]:
@@ -92,10 +93,10 @@ def make_plan(study: str, chosen: Sequence[tuple[int, dict[str, Any]]], seeds: S
 
 def check_resumed(results_dir: Path, name: str, study: str, top: int | None, seeds: int | None) -> None:
     """Raises InputError if the study `name` does not confirm what is asked for."""
-    settings, _ = read_log(study_folder(results_dir, name))
-    if settings.get("confirms") != study:
+    settings = StudySettings.read(read_log(study_folder(results_dir, name))[0])
+    if settings.confirms != study:
         raise InputError(f"--study {name}: that study does not run leaders of {study} again; choose another name")
-    plan = settings["plan"]
+    plan = settings.plan or []
     has = {
         "top": len({entry["parent"] for entry in plan}),
         "seeds": len({entry["config"]["training"]["seed"] for entry in plan}),

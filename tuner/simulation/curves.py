@@ -20,6 +20,7 @@ from results.store.tables import open_parquet
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
 from tuner.study.rules.rungs import probe_epochs
+from tuner.study.settings import StudySettings
 
 Row = dict[str, Any]
 
@@ -413,14 +414,14 @@ def _study_bank(study: str, results_dir: Path) -> Bank:
 
 
 def _bank_of(study: str, events: Iterable[Mapping[str, Any]]) -> Bank:
-    settings: Mapping[str, Any] = {}
+    settings = StudySettings()
     started: dict[int, Mapping[str, Any]] = {}
     status: dict[int, str] = {}
     rows: dict[int, dict[int, Row]] = {}
     order: list[tuple[int, int]] = []
     for event in events:
         if event["event"] == "study_started":
-            settings = event
+            settings = StudySettings.read(event)
         elif event["event"] == "trial_started":
             started.setdefault(event["trial"], event)
             rows.setdefault(event["trial"], {})
@@ -446,6 +447,6 @@ def _bank_of(study: str, events: Iterable[Mapping[str, Any]]) -> Bank:
         study,
         tuple(runs),
         tuple(place[pair] for pair in order if pair in place),
-        settings.get("space"),
-        settings.get("stopping"),
+        settings.space,
+        settings.stopping.as_dict() or None,
     )

@@ -9,7 +9,7 @@ early as the rule's guards (grace, min_curves, protect) allow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from results.output import Sheet, clock, render
 from search_spaces import InputError, RunConfig, Space
 from tuner.simulation.virtual import END, ENDLESS, Virtual, draws, virtual_search
 from tuner.study import budgets
+from tuner.study.settings import StudyBudget, StudyChoice, StudySettings
 
 RANKED = ("asha", "hyperband", "one_epoch", "pbt", "none")
 """The rules whose stops follow from ranks alone."""
@@ -57,7 +58,7 @@ class Forecast:
 
 def forecast(
     configs: Sequence[RunConfig],
-    settings: Mapping[str, Any],
+    settings: StudySettings,
     concurrent: int,
     *,
     seconds_per_batch: float | None = None,
@@ -68,13 +69,13 @@ def forecast(
     Raises InputError for a budget that no trial fits into, and for one of time alone where no seconds per batch are
     known.
     """
-    budget, known = settings["budget"], settings["stopping"]["kind"] in RANKED
+    budget, known = settings.budget, settings.stopping.kind in RANKED
     _check_fits(configs, settings, seconds_per_batch)
-    count = budget.get("trials") or ENDLESS
+    count = budget.trials or ENDLESS
     repeats = max(3, min(repeats, 1500 // count))
 
-    def searches(rule: Mapping[str, Any], stop_first: bool) -> list[Virtual]:
-        changed = {**settings, "stopping": rule}
+    def searches(rule: StudyChoice, stop_first: bool) -> list[Virtual]:
+        changed = settings.changed({"stopping": rule})
         return [
             virtual_search(
                 configs, changed, concurrent, seconds_per_batch=seconds_per_batch, stop_first=stop_first, seed=seed
@@ -82,12 +83,12 @@ def forecast(
             for seed in range(repeats)
         ]
 
-    most = searches(settings["stopping"] if known else {"kind": "none"}, False)
-    least = most if known else searches(settings["stopping"], True)
+    most = searches(settings.stopping if known else StudyChoice(kind="none"), False)
+    least = most if known else searches(settings.stopping, True)
     found = Forecast(
         sheet=Sheet([], []),
         notes=[],
-        rule=settings["stopping"]["kind"],
+        rule=settings.stopping.kind,
         trials=_mean(search.trials for search in most),
         ended=(_mean(search.ended for search in least), _mean(search.ended for search in most)),
         batches=(_mean(search.batches for search in least), _mean(search.batches for search in most)),
@@ -96,12 +97,12 @@ def forecast(
     )
     if seconds_per_batch is not None:
         found.seconds = (_mean(search.seconds for search in least), _mean(search.seconds for search in most))
-    resources, per_batch = settings["resources"], seconds_per_batch
+    resources, per_batch = settings.resources, seconds_per_batch
     rows = _rung_rows(most) if known else _bound_rows(found, least)
-    cards = resources["gpus_per_trial"]
+    cards = resources.gpus_per_trial
     for row in rows:
         if per_batch is not None:
-            name, held = ("gpu_hours", cards) if cards else ("core_hours", resources["cpus_per_trial"])
+            name, held = ("gpu_hours", cards) if cards else ("core_hours", resources.cpus_per_trial)
             row[name] = row["batches"] * per_batch * held / 3600
     shown = [{**{k: _shown(v) for k, v in row.items()}, "batches": round(row["batches"])} for row in rows]
     found.sheet = Sheet.of(shown)
@@ -134,7 +135,7 @@ def _bound_rows(found: Forecast, least: Sequence[Virtual]) -> list[dict[str, Any
 
 
 def _notes(
-    found: Forecast, searches: Sequence[Virtual], budget: Mapping[str, Any], concurrent: int, known: bool
+    found: Forecast, searches: Sequence[Virtual], budget: StudyBudget, concurrent: int, known: bool
 ) -> list[str]:
     share = [found.full and batches / found.full for batches in found.batches]
     saved = f"{share[1]:.0%}" if known else f"{share[0]:.0%} to {share[1]:.0%}"
@@ -147,25 +148,24 @@ def _notes(
         notes.append(f"what {found.rule} stops depends on the curves, so these are bounds; tuner simulate replays them")
     limits = sorted({budgets.REASONS[search.reason] for search in searches if search.reason in budgets.REASONS})
     if limits:
-        notes.append(f"the budget of {' or '.join(budgets.text({key: budget[key]}) for key in limits)} ends it")
-    unknown = [budgets.text({key: budget[key]}) for key in ("target_per", "no_improvement") if budget.get(key)]
+        notes.append(f"the budget of {' or '.join(budgets.text(budget.only(key)) for key in limits)} ends it")
+    unknown = [budgets.text(budget.only(key)) for key in ("target_per", "no_improvement") if getattr(budget, key)]
     if unknown:
         notes.append(f"it may end earlier: {' or '.join(unknown)} cannot be known beforehand")
     return notes
 
 
-def _check_fits(configs: Sequence[RunConfig], settings: Mapping[str, Any], seconds: float | None) -> None:
-    budget = settings["budget"]
-    limits = {key: budget[key] for key in ("hours", "gpu_hours") if budget.get(key)}
+def _check_fits(configs: Sequence[RunConfig], settings: StudySettings, seconds: float | None) -> None:
+    budget = settings.budget
     if seconds is None:
-        if limits and not budget.get("trials"):
+        if (budget.hours or budget.gpu_hours) and not budget.trials:
             raise InputError(
-                f"a budget of {budgets.text(limits)} alone says nothing without the time of a batch; give --data to "
-                "measure it, --seconds-per-batch, or --trials"
+                f"a budget of {budgets.text(budget.only('hours', 'gpu_hours'))} alone says nothing without the time of "
+                "a batch; give --data to measure it, --seconds-per-batch, or --trials"
             )
         return
     shortest = min(config.training.batches for config in configs) * seconds / 3600
-    budgets.check_fits(budget, shortest, settings["resources"]["gpus_per_trial"])
+    budgets.check_fits(budget, shortest, settings.resources.gpus_per_trial)
 
 
 def _mean(values: Any) -> float:
@@ -188,16 +188,14 @@ def _range(ends: tuple[float, float], words: Any = _number) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def in_short(settings: Mapping[str, Any], concurrent: int) -> str | None:
+def in_short(settings: StudySettings, concurrent: int) -> str | None:
     """The forecast of a study about to begin, in one line; None where it says nothing or would take long."""
-    trials, kind = settings["budget"].get("trials"), settings["stopping"]["kind"]
-    if not trials or trials > 300 or kind not in RANKED or kind == "none":
+    trials, kind = settings.budget.trials, settings.stopping.kind
+    if settings.space is None or not trials or trials > 300 or kind not in RANKED or kind == "none":
         return None
     try:
-        configs = draws(Space.from_dict(settings["space"]), 24)
-        limits = {"budget": {"trials": trials}}
-        return forecast(
-            configs, {**settings, **limits}, min(concurrent, trials), repeats=max(3, min(10, 400 // trials))
-        ).line
+        configs = draws(Space.from_dict(settings.space), 24)
+        counted = settings.changed({"budget": {"trials": trials}})
+        return forecast(configs, counted, min(concurrent, trials), repeats=max(3, min(10, 400 // trials))).line
     except InputError:  # the search itself will say so
         return None

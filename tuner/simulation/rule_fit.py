@@ -11,6 +11,7 @@ from search_spaces.stopping import HORIZON_GRACE, ComparingRule, HyperbandStoppi
 from tuner.simulation.virtual import draws
 from tuner.study.rules.population import check as check_population
 from tuner.study.rules.rungs import Grid, places, probe_epochs, read_rule
+from tuner.study.settings import StudyBudget
 
 DRAWS = 48
 """Configurations of the space that are looked at."""
@@ -18,7 +19,7 @@ LEAST_BATCHES = 4
 """A probe before this batch would be of one batch: it says nothing."""
 
 
-def check_fit(rule: Mapping[str, Any], space: Space, budget: Mapping[str, Any], where: str) -> None:
+def check_fit(rule: Mapping[str, Any], space: Space, budget: StudyBudget, where: str) -> None:
     """Raises InputError for a rule that could never compare anybody in a search of `space`, or not as it says.
 
     `where` begins the line: the option, or the space and its key.
@@ -34,8 +35,8 @@ def check_fit(rule: Mapping[str, Any], space: Space, budget: Mapping[str, Any], 
         _check_probes(model, configs, where)
 
 
-def _check_count(rule: OneEpochStopping, budget: Mapping[str, Any], where: str) -> None:
-    trials = budget.get("trials")
+def _check_count(rule: OneEpochStopping, budget: StudyBudget, where: str) -> None:
+    trials = budget.trials
     if not trials:
         raise InputError(
             f"{where}: one_epoch: lets the best {rule.keep} of all trials go on, and the budget has no number of "

@@ -31,6 +31,7 @@ from search_spaces import InputError, Space
 from search_spaces.config import to_dict
 from tuner.simulation.curves import Bank, Row, Run, check_rule
 from tuner.study.rules.stopping import Curve, Decision
+from tuner.study.settings import StudySettings
 from tuner.study.study import Job, Study
 
 Foreign = Callable[[int, Row, bool], bool]
@@ -148,12 +149,11 @@ class _Table:
     ) -> Search:
         count = min(trials or len(self.bank.runs), len(self.bank.runs))
         log = MemoryLog()
-        settings = {**study_settings(rule, count, seed), "searcher": dict(self.searcher)}
+        settings = study_settings(rule, count, seed, self.searcher, self.bank.space if self.points else None)
         if self.points is None:
             order = np.random.default_rng(seed).permutation(len(self.bank.runs)).tolist()
             study = TableStudy(log, settings, self.bank, self.entries, lambda _, number: order[number])
         else:
-            settings["space"] = self.bank.space
             study = TableStudy(log, settings, self.bank, self.entries, self.points.draw)
         return _Loop(self, study, log, foreign).run(workers, seed)
 
@@ -164,7 +164,7 @@ class TableStudy(Study):
     def __init__(
         self,
         log: MemoryLog,
-        settings: Mapping[str, Any],
+        settings: StudySettings,
         bank: Bank,
         entries: Sequence[dict[str, Any]],
         draw: Callable[[TableStudy, int], int],
@@ -173,7 +173,7 @@ class TableStudy(Study):
         self.bank, self._entries, self._draw = bank, entries, draw
         self.run_of: dict[int, int] = {}
         """Trial -> index of its run."""
-        self._write("study_started", **settings)
+        self._write("study_started", **settings.fields())
 
     def run(self, trial: int) -> Run:
         """The run that a trial is."""
@@ -291,18 +291,24 @@ def plan_entry(run: Run) -> dict[str, Any]:
     return {"run": run.label, "origin": "recorded", "params": params, "seed": seed, "config": to_dict(run.config)}
 
 
-def study_settings(rule: Mapping[str, Any], trials: int, seed: int) -> dict[str, Any]:
+def study_settings(
+    rule: Mapping[str, Any],
+    trials: int,
+    seed: int,
+    searcher: Mapping[str, Any] = TABLE,
+    space: Mapping[str, Any] | None = None,
+) -> StudySettings:
     """The settings of a study that lives in memory and has a stopping rule and a number of trials."""
-    return {
-        "study": "simulated",
-        "space": None,
-        "stopping": dict(rule),
-        "objective": "best_per",
-        "start_points": [],
-        "seed": seed,
-        "budget": {"trials": trials, "hours": None},
-        "retries": 0,
-    }
+    return StudySettings.read(
+        {
+            "study": "simulated",
+            "space": space,
+            "searcher": searcher,
+            "stopping": rule,
+            "seed": seed,
+            "budget": {"trials": trials},
+        }
+    )
 
 
 class TablePoints:

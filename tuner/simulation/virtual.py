@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
 from search_spaces.stopping import ExtrapolationStopping
 from tuner.study.rules.stopping import Decision, RungKey
+from tuner.study.settings import StudySettings
 from tuner.study.study import Job, Study
 
 DRAWS = 200
@@ -70,15 +71,15 @@ class _Log:
 class _VirtualStudy(Study):
     """A study whose clock is the log's, and whose trials are drawn from `entries` in order, again and again."""
 
-    def __init__(self, log: _Log, settings: Mapping[str, Any], entries: Sequence[dict[str, Any]]) -> None:
+    def __init__(self, log: _Log, settings: StudySettings, entries: Sequence[dict[str, Any]]) -> None:
         super().__init__(Path("/nonexistent"), log, [])
         self._clock, self._entries = log, entries
-        self._write("study_started", **settings)
+        self._write("study_started", **settings.fields())
 
     @property
     def seconds_left(self) -> float:
         """By the virtual clock."""
-        hours = self.settings["budget"].get("hours")
+        hours = self.settings.budget.hours
         return hours * 3600 - self._clock.now if hours else float("inf")
 
     def _next_trial(self, number: int) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def draws(space: Space, count: int, seed: int = 0) -> list[RunConfig]:
 
 def virtual_search(
     configs: Sequence[RunConfig],
-    settings: Mapping[str, Any],
+    settings: StudySettings,
     concurrent: int,
     *,
     seconds_per_batch: float | None = None,
@@ -139,11 +140,10 @@ def virtual_search(
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(configs))
     entries = [{"params": {}, "seed": 0, "origin": "searched", "config": to_dict(configs[i])} for i in order]
-    limits = {**settings["budget"], "target_per": None, "no_improvement": None}
-    limits["trials"] = min(limits.get("trials") or ENDLESS, ENDLESS)
-    common = {"study": "forecast", "space": None, "searcher": {"kind": "random"}, "objective": "best_per", "seed": seed}
+    trials = min(settings.budget.trials or ENDLESS, ENDLESS)
+    budget = settings.budget.changed({"trials": trials, "target_per": None, "no_improvement": None})
     log = _Log()
-    study = _VirtualStudy(log, {**common, **settings, "budget": limits, "retries": 0}, entries)
+    study = _VirtualStudy(log, settings.changed({"space": None, "budget": budget, "retries": 0}), entries)
     return _Loop(study, log, rng, seconds_per_batch, stop_first).run(concurrent)
 
 
@@ -154,9 +154,9 @@ class _Loop:
         self, study: _VirtualStudy, log: _Log, rng: np.random.Generator, seconds: float | None, stop_first: bool
     ) -> None:
         self.study, self.log, self.rng, self.seconds, self.stop_first = study, log, rng, seconds or 1.0, stop_first
-        self.share = study.settings["resources"]["gpus_per_trial"]
+        self.share = study.settings.resources.gpus_per_trial
         # Limits of time are looked at after each epoch, and so may a rule be: then each is reported.
-        self.every = stop_first or any(study.settings["budget"].get(key) for key in ("hours", "gpu_hours"))
+        self.every = stop_first or bool(study.settings.budget.hours or study.settings.budget.gpu_hours)
         self.found = Virtual()
         self.ranks: dict[int, float] = {}
         self.queue: list[tuple[float, int, Job, int, float, int]] = []

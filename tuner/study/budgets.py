@@ -1,9 +1,8 @@
 """What a search may spend, and what it has spent: both functions of the log, the clock of `hours` apart.
 
-A budget is the plain dictionary of a study's settings: trials, hours, gpu_hours, target_per, no_improvement and then,
-each null where it sets no limit (`search_spaces.plan.Budget`). The search ends at whichever comes first. GPU-hours are
-counted by name: the share of a card that a trial holds, times the wall seconds for which it holds it, over all
-attempts, as the log's epochs have them; an epoch counts once it is reported.
+A budget is a `tuner.study.settings.StudyBudget`, which has null where there is no limit. The search ends at whichever
+comes first. GPU-hours are counted by name: the share of a card that a trial holds, times the wall seconds for which it
+holds it, over all attempts, as the log's epochs have them; an epoch counts once it is reported.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces import InputError
+from tuner.study.settings import StudyBudget
 
 LIMITS = ("trials", "hours", "gpu_hours", "target_per", "no_improvement")
 KEYS = (*LIMITS, "then")
@@ -69,36 +69,36 @@ class Spent:
             self.since_best += 1
 
 
-def reached(budget: Mapping[str, Any], spent: Spent, seconds_left: float) -> str | None:
+def reached(budget: StudyBudget, spent: Spent, seconds_left: float) -> str | None:
     """The limit that is reached, as the reason of `study_ended`; None while trials may be started.
 
     The number of trials is not looked at: a study whose trials all ended has reason "budget".
     """
     if seconds_left <= 0:
         return "wall_time"
-    if budget.get("gpu_hours") and spent.gpu_seconds >= 3600 * budget["gpu_hours"]:
+    if budget.gpu_hours and spent.gpu_seconds >= 3600 * budget.gpu_hours:
         return "gpu_hours"
-    if budget.get("target_per") is not None and spent.best_per <= budget["target_per"]:
+    if budget.target_per is not None and spent.best_per <= budget.target_per:
         return "target_per"
-    if budget.get("no_improvement") and spent.since_best >= budget["no_improvement"]:
+    if budget.no_improvement and spent.since_best >= budget.no_improvement:
         return "no_improvement"
     return None
 
 
-def then(budget: Mapping[str, Any], reason: str) -> str:
+def then(budget: StudyBudget, reason: str) -> str:
     """What becomes of the trials that run when a limit is reached: "finish" or "stop".
 
     Unless the budget says so itself, a limit of cost (hours, GPU-hours) stops them, since they would go on costing; at
     a limit of result (target, no improvement) they finish, since each may be the better one. Stopped ones are
     interrupted: a resumed study goes on with them from their checkpoints.
     """
-    return budget.get("then") or ("stop" if reason in ("wall_time", "gpu_hours") else "finish")
+    return budget.then or ("stop" if reason in ("wall_time", "gpu_hours") else "finish")
 
 
-def text(budget: Mapping[str, Any]) -> str:
+def text(budget: StudyBudget) -> str:
     """A budget for people: `24 trials or 2 hours`; a dash for none."""
-    limits = " or ".join(words(budget[key]) for key, words in _WORDS.items() if budget.get(key) is not None)
-    return (limits or "-") + (f", then {budget['then']}" if budget.get("then") else "")
+    limits = " or ".join(words(value) for key, words in _WORDS.items() if (value := getattr(budget, key)) is not None)
+    return (limits or "-") + (f", then {budget.then}" if budget.then else "")
 
 
 def given(request: Any) -> dict[str, Any]:
@@ -106,36 +106,37 @@ def given(request: Any) -> dict[str, Any]:
     return {key: value for key in KEYS if (value := getattr(request, key, None)) is not None}
 
 
-def merged(before: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+def merged(before: Mapping[str, Any], new: Mapping[str, Any]) -> StudyBudget:
     """The budget `before` with the options `new`; keys that neither has are null."""
-    return {**dict.fromkeys(KEYS), **before, **new}
+    return StudyBudget(**{**dict.fromkeys(KEYS), **before, **new})
 
 
-def check(budget: Mapping[str, Any], asked: Iterable[str], gpus_per_trial: float, where: str) -> dict[str, Any]:
+def check(budget: StudyBudget, asked: Iterable[str], gpus_per_trial: float, where: str) -> StudyBudget:
     """The budget as the study gets it. Raises InputError where it has no end, or counts what nobody uses.
 
     Without a card there are no GPU-hours to count: asked for by option, or as the only end, that is an error; where the
     space merely names them beside another end, they are left out.
     """
     asked = tuple(asked)
-    if budget.get("gpu_hours") and gpus_per_trial <= 0:
+    if budget.gpu_hours and gpus_per_trial <= 0:
         if "gpu_hours" in asked:
             raise InputError(
-                f"--gpu-hours {budget['gpu_hours']:g}: trials get no card here (--gpus-per-trial 0), so none would "
+                f"--gpu-hours {budget.gpu_hours:g}: trials get no card here (--gpus-per-trial 0), so none would "
                 "ever be counted; give --hours instead"
             )
-        budget = {**budget, "gpu_hours": None}
-    if not any(budget.get(key) for key in ("trials", "hours", "gpu_hours", "no_improvement")):
+        budget = budget.changed({"gpu_hours": None})
+    if not any((budget.trials, budget.hours, budget.gpu_hours, budget.no_improvement)):
         raise InputError(
             f"{where}: the search has no end; give --trials, --hours, --gpu-hours (with cards) or --no-improvement"
         )
-    return dict(budget)
+    return budget
 
 
-def check_fits(budget: Mapping[str, Any], hours: float, gpus_per_trial: float) -> None:
+def check_fits(budget: StudyBudget, hours: float, gpus_per_trial: float) -> None:
     """Raises InputError where not one trial fits into the budget that takes `hours` of wall time for a whole run."""
-    for key, cost in (("hours", hours), ("gpu_hours", hours * gpus_per_trial)):
-        if budget.get(key) and cost > budget[key]:
-            raise InputError(
-                f"--{key.replace('_', '-')} {budget[key]:g}: is under one trial, which takes {cost:.3g}; give more"
-            )
+    for option, limit, cost in (
+        ("--hours", budget.hours, hours),
+        ("--gpu-hours", budget.gpu_hours, hours * gpus_per_trial),
+    ):
+        if limit and cost > limit:
+            raise InputError(f"{option} {limit:g}: is under one trial, which takes {cost:.3g}; give more")

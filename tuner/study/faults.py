@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from results.store.events import EventLog
 from results.store.lock import StudyLock
 from search_spaces import InputError
+from tuner.study.settings import HUNG_AFTER, StudyResources
 
 MEMORY_RETRIES = 1
 """Out of memory (of a card, of the machine, by Ray's monitor): once more at the same settings, in a fresh process."""
@@ -81,9 +82,9 @@ def retries_for(kind: str, retries: int) -> int:
     return {"memory": MEMORY_RETRIES, "node": NODE_RETRIES}.get(kind, retries)
 
 
-def shares_memory(text: str, resources: Mapping[str, Any]) -> bool:
+def shares_memory(text: str, resources: StudyResources) -> bool:
     """Whether the memory that ran out is other trials' too: not that of a card that the trial has to itself."""
-    return resources.get("gpus_per_trial", 0) < 1 or not re.search("cuda|cublas", text, re.IGNORECASE)
+    return resources.gpus_per_trial < 1 or not re.search("cuda|cublas", text, re.IGNORECASE)
 
 
 def counted_as(kind: str) -> str:
@@ -109,7 +110,7 @@ class Watchdog:
     machine, a disk that it waited for). Nobody could be heard then: it counts against nobody; `slept` is told of it.
     """
 
-    factor: float = 20.0
+    factor: float = HUNG_AFTER
     floor: float = 120.0
     first: float = 900.0
     clock: Callable[[], float] = time.monotonic

@@ -47,14 +47,14 @@ def parent(state: StudyState, folder: Path, trial: int) -> tuple[int, int] | Non
     runs is taken where it has come to. Nobody is replaced once the budget's trials are used up, or where the disk
     takes no copy.
     """
-    number, budget = state.next_number, state.settings["budget"].get("trials")
+    number, budget = state.next_number, state.settings.budget.trials
     if not size(state) or (budget and number >= budget):
         return None
     best, worst = ranked(state.history, trial)
     if trial not in worst:
         return None
     paths = StudyPaths(folder)
-    order = np.random.default_rng([state.settings["seed"], number, DONOR]).permutation(len(best))
+    order = np.random.default_rng([state.settings.seed, number, DONOR]).permutation(len(best))
     for donor in (state.trials[best[int(which)]] for which in order):
         if not donor.final:
             epoch = _copy(paths.trial(donor.number).last, paths.trial(number).last)
@@ -86,7 +86,7 @@ def explore(state: StudyState, space: Space, donor: int, number: int) -> dict[st
     A function of the study's seed, the number and the donor. The donor's own where no draw keeps the constraints.
     """
     rule, given = state.history.rule, state.trials[donor].params
-    rng = np.random.default_rng([state.settings["seed"], number, EXPLORE])
+    rng = np.random.default_rng([state.settings.seed, number, EXPLORE])
     able = [dimension for dimension in perturbable(space) if dimension.name in given]
     settings = rule if isinstance(rule, PBTStopping) else PBTStopping()
     for _ in range(DRAWS):

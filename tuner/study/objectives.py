@@ -11,24 +11,24 @@ cuts off, search with `--stopping none`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.model_size import parameters
 from search_spaces.plan import PERS, split_objectives
+from tuner.study.settings import StudyData, StudySettings
 from tuner.study.trial_state import TrialState
 
 SINGLE = ("cmaes",)
 """Searchers that take one objective."""
 
 
-def names(settings: Mapping[str, Any]) -> list[str]:
+def names(settings: StudySettings) -> list[str]:
     """The objectives of a study, the PER first, from its settings."""
-    return [settings["objective"], *settings.get("costs", [])]
+    return [settings.objective, *settings.costs]
 
 
-def values(trial: TrialState, settings: Mapping[str, Any]) -> float | list[float] | None:
+def values(trial: TrialState, settings: StudySettings) -> float | list[float] | None:
     """A trial's value, or its values where there are several objectives; None where one is not known."""
     found = [_value(trial, name) for name in names(settings)]
     known = [value for value in found if value is not None]
@@ -46,11 +46,11 @@ def _value(trial: TrialState, name: str) -> float | None:
     return trial.gpu_seconds if name == "gpu_seconds" else trial.seconds
 
 
-def weights(config: RunConfig, data: Mapping[str, Any]) -> dict[str, int]:
+def weights(config: RunConfig, data: StudyData) -> dict[str, int]:
     """{"parameters": the decoder's weights} for a study's data settings; empty in a log that does not have them."""
-    if "features" not in data:
+    if data.features is None or data.classes is None or data.days is None:
         return {}
-    return {"parameters": parameters(config, data["features"], data["classes"], data["days"])}
+    return {"parameters": parameters(config, data.features, data.classes, data.days)}
 
 
 def chosen(space: Space, given: str | None, searcher: str, gpus_per_trial: float) -> dict[str, Any]:
@@ -75,10 +75,10 @@ def chosen(space: Space, given: str | None, searcher: str, gpus_per_trial: float
     return {"objective": objective, "costs": list(costs)}
 
 
-def check_rule(rule: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Raises InputError for a stopping rule that does not go with the objectives in `settings`."""
-    if rule["kind"] == "pbt" and settings.get("costs"):
+def check_rule(rule: str, settings: StudySettings) -> None:
+    """Raises InputError for a kind of stopping rule that does not go with the objectives in `settings`."""
+    if rule == "pbt" and settings.costs:
         raise InputError(
             "stopping pbt: takes one objective, as a trial that goes on from another has only a part of the costs; "
-            f"give --objectives {settings['objective']}, or another rule"
+            f"give --objectives {settings.objective}, or another rule"
         )

@@ -14,6 +14,7 @@ import numpy as np
 from search_spaces import RunConfig, Space
 from tuner.study import budgets, faults, objectives
 from tuner.study.rules.history import Curve, History, Point
+from tuner.study.settings import StudySettings
 from tuner.study.trial_state import FINAL, PER_ATTEMPT, TrialState
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ class StudyState:
 
     def __init__(self, *, searching: bool = True) -> None:
         self._searching = searching
-        self.settings: dict[str, Any] = {}
+        self.settings = StudySettings()
+        self.begun = False
+        """Whether the log has had the settings."""
         self.trials: dict[int, TrialState] = {}
         self._open: dict[int, TrialState] = {}
         """Those that run or wait to: asked for at every turn, so not looked for among all."""
@@ -81,9 +84,9 @@ class StudyState:
             handler(event)
 
     def _study_started(self, event: Mapping[str, Any]) -> None:
-        self.settings = {key: value for key, value in event.items() if key not in ("event", "seq", "time", "elapsed")}
-        self.history = History(event["stopping"])
-        if event["space"] is not None:  # a planned study has no space and asks nobody
+        self.settings, self.begun = StudySettings.read(event), True
+        self.history = History(self.settings.stopping.as_dict())
+        if self.settings.space is not None:  # a planned study has no space and asks nobody
             self._make_searcher()
 
     def _searcher_of(self, trial: TrialState) -> OptunaSearcher | None:
@@ -92,7 +95,8 @@ class StudyState:
 
     def _make_searcher(self) -> None:
         """The space and the searcher that the settings name, told of the trials so far."""
-        self.space = Space.from_dict(self.settings["space"])
+        assert self.settings.space is not None  # noqa: S101  a planned study asks nobody
+        self.space = Space.from_dict(self.settings.space)
         if self._searching:
             from tuner.study.telling import make_searcher
 
@@ -101,13 +105,12 @@ class StudyState:
     def _study_resumed(self, event: Mapping[str, Any]) -> None:
         self.ended = None
         changed = event.get("changed", {})
-        for key, (_, new) in changed.items():
-            self.settings[key] = new
+        self.settings = self.settings.changed({key: new for key, (_, new) in changed.items()})
         if changed.keys() & {"space", "searcher", "objective", "costs"}:
             self._make_searcher()
         if "stopping" in changed:
             waited = self.paused
-            self.history = self.history.under(self.settings["stopping"])
+            self.history = self.history.under(self.settings.stopping.as_dict())
             for trial in waited:  # the new rule lets them go on, to where it compares next
                 trial.status = "interrupted"
                 self._open[trial.number] = trial

@@ -22,6 +22,7 @@ from search_spaces import InputError, RunConfig
 from search_spaces.config import to_dict
 from tuner.study import budgets, checkpoints, faults, heirs, objectives
 from tuner.study.rules.stopping import Decision, Point, decide, probe_epochs, promotable
+from tuner.study.settings import StudySettings
 from tuner.study.state import StudyState
 from tuner.study.trial_state import FINAL, STOPPED_BY_HAND, TrialState
 
@@ -82,13 +83,13 @@ class Study:
     def create(
         cls,
         folder: Path,
-        settings: Mapping[str, Any],
+        settings: StudySettings,
         observers: list[Callable[[dict[str, Any]], None]],
         log: Log | None = None,
     ) -> Study:
-        """Begin a study with the settings of a `study_started` event; hold its lock before."""
+        """Begin a study: its settings are the first event of the log. Hold its lock before."""
         study = cls(folder, log or EventLog(StudyPaths(folder).log), observers)
-        study._write("study_started", **settings)
+        study._write("study_started", **settings.fields())
         return study
 
     @classmethod
@@ -120,7 +121,7 @@ class Study:
         return study
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> StudySettings:
         """The settings in force: those of `study_started` with what resuming changed."""
         return self.state.settings
 
@@ -132,14 +133,14 @@ class Study:
         """
         if self.reached:
             return 0
-        budget = self.settings["budget"]["trials"]
+        budget = self.settings.budget.trials
         left = max(0, budget - self.state.next_number) if budget else 10**9
         return heirs.founders_left(self.state, left)
 
     @property
     def seconds_left(self) -> float:
         """Seconds of the wall-time budget that are left; infinite where there is none."""
-        hours = self.settings["budget"]["hours"]
+        hours = self.settings.budget.hours
         if not hours:
             return float("inf")
         return hours * 3600 - self.state.driver_seconds - (time.monotonic() - self._session)
@@ -147,13 +148,13 @@ class Study:
     @property
     def reached(self) -> str | None:
         """The limit that is reached, other than the number of trials (`budgets.reached`); None if trials may start."""
-        return budgets.reached(self.settings["budget"], self.state.spent, self.seconds_left)
+        return budgets.reached(self.settings.budget, self.state.spent, self.seconds_left)
 
     @property
     def leaves(self) -> bool:
         """Whether a limit is reached at which what runs is to be interrupted (`budgets.then`)."""
         reason = self.reached
-        return reason is not None and budgets.then(self.settings["budget"], reason) == "stop"
+        return reason is not None and budgets.then(self.settings.budget, reason) == "stop"
 
     @property
     def done(self) -> bool:
@@ -216,20 +217,20 @@ class Study:
         assert space is not None  # noqa: S101  a planned study has no rule that gets here
         params = heirs.explore(self.state, space, donor, number)
         config = space.config(params, seed)
-        weights = objectives.weights(config, self.settings["data"])
+        weights = objectives.weights(config, self.settings.data)
         return {"params": params, "seed": seed, "origin": "searched", **weights, "config": to_dict(config)}
 
     def _seed_of(self, number: int) -> int:
-        return int(np.random.SeedSequence([self.settings["seed"], number, 2**31]).generate_state(1)[0])
+        return int(np.random.SeedSequence([self.settings.seed, number, 2**31]).generate_state(1)[0])
 
     def _next_trial(self, number: int) -> dict[str, Any]:
         """What trial `number` is: the plan's entry, a start point, or a proposal of the searcher."""
-        if self.settings.get("plan"):
-            entry: dict[str, Any] = self.settings["plan"][number]
-            weights = objectives.weights(RunConfig.model_validate(entry["config"]), self.settings["data"])
+        if self.settings.plan:
+            entry = self.settings.plan[number]
+            weights = objectives.weights(RunConfig.model_validate(entry["config"]), self.settings.data)
             return {"params": {}, "seed": entry["config"]["training"]["seed"], **weights, **entry}
-        state, starts = self.state, self.settings.get("start_points", [])
-        place = number - self.settings.get("starts_from", 0)
+        state, starts = self.state, self.settings.start_points
+        place = number - self.settings.starts_from
         assert state.space is not None and state.searcher is not None  # noqa: S101  set by study_started
         seed = self._seed_of(number)
         if place < len(starts):
@@ -237,7 +238,7 @@ class Study:
         else:
             params, origin = state.searcher.propose(number), "searched"
         config = state.space.config(params, seed)
-        weights = objectives.weights(config, self.settings["data"])
+        weights = objectives.weights(config, self.settings.data)
         return {"params": params, "seed": seed, "origin": origin, **weights, "config": to_dict(config)}
 
     def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
@@ -301,9 +302,9 @@ class Study:
         trial = self.state.trials[number]
         if trial.status != "running" or trial.attempt != attempt:
             return
-        allowed = faults.retries_for(kind, self.settings.get("retries", 0))
+        allowed = faults.retries_for(kind, self.settings.retries)
         retry = not final and trial.faults[faults.counted_as(kind)] < allowed
-        crowded = len(self.state.running) > 1 and faults.shares_memory(error, self.settings["resources"])
+        crowded = len(self.state.running) > 1 and faults.shares_memory(error, self.settings.resources)
         more = {"alone": True} if retry and kind == "memory" and crowded else {}
         self._end_attempt(trial, "failed", error=error, retry=retry, fault=kind, **more)
         self._end_paused()

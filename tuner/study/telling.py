@@ -9,6 +9,7 @@ from search_spaces import RunConfig, Space
 from tuner.study import objectives
 from tuner.study.searchers.searcher import OptunaSearcher
 from tuner.study.searchers.warm_start import discounted
+from tuner.study.settings import StudySettings
 from tuner.study.trial_state import TrialState
 
 
@@ -19,7 +20,7 @@ def params_in(space: Space, config: RunConfig) -> dict[str, Any] | None:
 
 
 def retell(
-    searcher: OptunaSearcher, space: Space, trials: Mapping[int, TrialState], settings: Mapping[str, Any]
+    searcher: OptunaSearcher, space: Space, trials: Mapping[int, TrialState], settings: StudySettings
 ) -> set[int]:
     """Tell a new searcher of all trials so far, in the order of their numbers; returns those it cannot be told of.
 
@@ -47,10 +48,10 @@ def _close(a: Any, b: Any) -> bool:
 
 
 def make_searcher(
-    space: Space, settings: Mapping[str, Any], trials: Mapping[int, TrialState]
+    space: Space, settings: StudySettings, trials: Mapping[int, TrialState]
 ) -> tuple[OptunaSearcher, set[int]]:
     """The searcher that the settings name, told of the trials so far, and the trials it cannot be told of."""
-    earlier = discounted(settings.get("warm_start", []), space)
+    earlier = discounted(settings.warm_start, space)
     count = len(objectives.names(settings))
-    searcher = OptunaSearcher(space, settings["searcher"], settings["seed"], count, earlier)
+    searcher = OptunaSearcher(space, settings.searcher.as_dict(), settings.seed, count, earlier)
     return searcher, retell(searcher, space, trials, settings)

@@ -79,7 +79,7 @@ class Upkeep:
         sweep(self._study.folder, self._study.state)
 
     def _look(self) -> None:
-        budget = (self._study.settings.get("checkpoints") or {}).get("budget")
+        budget = self._study.settings.checkpoints.budget
         if not budget:
             return
         began = time.monotonic()
@@ -110,7 +110,7 @@ def clean(study: Path, budget: int | None) -> tuple[int, int]:
                 leftover.unlink(missing_ok=True)
         sweep(study, state)
         files = files_of(study)
-        limit = budget or (state.settings.get("checkpoints") or {}).get("budget")
+        limit = budget or state.settings.checkpoints.budget
         dropped = to_drop(files, state, limit) if limit else []
         left = sum(files.values()) - sum(files[path] for path in dropped)
         if dropped:

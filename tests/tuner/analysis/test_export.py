@@ -51,8 +51,8 @@ def trained(tmp_path_factory, tiny_data, real_space):
     root = tmp_path_factory.mktemp("results")
     space, dataset = load_space(real_space), open_dataset(tiny_data)
     settings = new_settings(space, "real", Request(root, tiny_data, trials=2, stopping="none"), dataset)
-    settings["start_points"] = [space.start_params(name)[0] for name in space.start_points]
-    study = Study.create(root / "real", settings, [])
+    starts = [space.start_params(name)[0] for name in space.start_points]
+    study = Study.create(root / "real", settings.changed({"start_points": starts}), [])
     job = study.ask()
     best = np.inf
     for report in train(job.config, dataset):

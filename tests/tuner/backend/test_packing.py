@@ -26,6 +26,7 @@ from tuner.commands.options import CardShare
 from tuner.launch import search as launch
 from tuner.launch.settings import merged_resources
 from tuner.study.request import Request
+from tuner.study.settings import StudyResources
 
 
 def row(count, rate, fits=True):
@@ -195,10 +196,10 @@ def test_a_search_measures_its_first_configuration_and_logs_it(
     assert asked.counts == [1, 2, 4]  # eight cores for two cards
     space = load_space(real_space)
     assert asked.config == space.config(space.start_params(space.start_points[0])[0], 0)
-    resources = ran[0]["resources"]
-    assert resources["gpus_per_trial"] == 0.25 and resources["cpus_per_trial"] == 1.0
-    assert [r["count"] for r in resources["packing"]] == [1, 2, 4]
-    assert resources["packing"][2]["trials_per_hour"] == 30.0
+    resources = ran[0].resources
+    assert resources.gpus_per_trial == 0.25 and resources.cpus_per_trial == 1.0
+    assert [r["count"] for r in resources.packing] == [1, 2, 4]
+    assert resources.packing[2]["trials_per_hour"] == 30.0
     assert "chosen: --gpus-per-trial 0.25, 4 on a card" in said.err and "30.00" in said.err
     cli(*arguments, "--concurrent", 3, "--cpus-per-trial", 0.5)
     assert two_cards[1].counts == [1, 2] and two_cards[1].cpus == 0.5
@@ -223,13 +224,13 @@ def test_a_search_that_cannot_run_measures_nothing(two_cards, cli, tiny_data, re
 
 def test_a_resumed_study_keeps_what_was_chosen():
     """With auto or nothing said, the share and its measurement stay; a number replaces the share."""
-    before = {"cpus_per_trial": 1.0, "gpus_per_trial": 0.25, "concurrent": None, "packing": [row(4, 30).as_dict()]}
+    before = StudyResources(cpus_per_trial=1.0, gpus_per_trial=0.25, concurrent=None, packing=[row(4, 30).as_dict()])
     request = Request(Path("r"), Path("d"))
     for given_share in (None, "auto"):
         assert merged_resources(dataclasses.replace(request, gpus_per_trial=given_share), before) == before
-    assert merged_resources(dataclasses.replace(request, gpus_per_trial=0.5), before) == {
-        **before, "gpus_per_trial": 0.5,
-    }  # fmt: skip
+    assert merged_resources(dataclasses.replace(request, gpus_per_trial=0.5), before) == before.changed(
+        {"gpus_per_trial": 0.5}
+    )
 
 
 @pytest.mark.parametrize(("gpus", "capped"), [(0.25, [0.25]), (1.0, []), (2.0, []), (0.0, [])])

@@ -18,7 +18,7 @@ def study(toy):
     study = toy.create("toy")
     assert toy.drive(study)
     study.close()
-    study = toy.resume("toy", {"budget": [study.settings["budget"], {"trials": 13, "hours": None}]})
+    study = toy.resume("toy", {"budget": [study.settings.budget.as_dict(), {"trials": 13, "hours": None}]})
     assert study.ask() is not None
     study.close()
     return toy

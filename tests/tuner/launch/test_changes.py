@@ -44,8 +44,8 @@ def test_a_changed_searcher_decides_from_then_on(toy):
     study = toy.create("s")
     toy.drive(study, events=30)
     study.close()
-    again = toy.resume("s", {"searcher": [study.settings["searcher"], RANDOM]})
-    assert again.settings["searcher"] == RANDOM
+    again = toy.resume("s", {"searcher": [study.settings.searcher.as_dict(), RANDOM]})
+    assert again.settings.searcher.as_dict() == RANDOM
     told = {t.params["schedule.peak_lr"] for t in again.state.searcher.trials if t.state.name != "FAIL"}
     assert {t.params["schedule.peak_lr"] for t in again.state.trials.values()} <= told
     toy.drive(again)
@@ -62,7 +62,9 @@ def test_a_study_killed_after_a_change_goes_on_as_if_it_had_not_been(toy):
         study = toy.create(name)
         toy.drive(study, events=20)
         study.close()
-        study = toy.resume(name, {"searcher": [study.settings["searcher"], {"kind": "tpe", "startup_trials": 2}]})
+        study = toy.resume(
+            name, {"searcher": [study.settings.searcher.as_dict(), {"kind": "tpe", "startup_trials": 2}]}
+        )
         for events in kills:
             if toy.drive(study, events=events):
                 break
@@ -80,7 +82,7 @@ def test_trials_outside_a_new_space_are_left_out_of_the_searcher_only(toy):
     toy.drive(study, events=25)
     study.close()
     narrow = narrowed(toy.space, 2e-3, 1e-2)
-    changed = {"space": [study.settings["space"], narrow.as_dict()]}
+    changed = {"space": [study.settings.space, narrow.as_dict()]}
     before = set(study.state.trials)
     again = toy.resume("s", changed)
     outside = {n for n in before if not 2e-3 <= study.state.trials[n].config.schedule.peak_lr <= 1e-2}
@@ -115,12 +117,12 @@ def test_start_points_given_on_resume_come_next(toy):
     toy.drive(study, events=12)
     study.close()
     begun = len(study.state.trials)
-    old = {**study.settings}
+    old = study.settings
     started = [e for e in read_events(toy.folder / "s" / "events.jsonl")[0] if e["event"] == "trial_started"]
     point = {"schedule.kind": "constant", "schedule.peak_lr": 0.007, "averaging.kind": "none"}
-    new = space_changes(old, started, None, [point, old["start_points"][0]])
+    new = space_changes(old, started, None, [point, old.start_points[0]])
     assert new == {"start_points": [point], "starts_from": begun}
-    again = toy.resume("s", {key: [old.get(key), value] for key, value in new.items()})
+    again = toy.resume("s", {key: [getattr(old, key), value] for key, value in new.items()})
     toy.drive(again)
     assert (again.state.trials[begun].params, again.state.trials[begun].origin) == (point, "start_point")
     assert again.state.trials[begun + 1].origin == "searched"
@@ -150,7 +152,7 @@ def test_a_changed_stopping_rule_decides_from_then_on(toy):
     toy.drive(study, events=40)
     study.close()
     stopped = {n for n, t in study.state.trials.items() if t.status == "stopped"}
-    again = toy.resume("s", {"stopping": [study.settings["stopping"], {"kind": "none"}]})
+    again = toy.resume("s", {"stopping": [study.settings.stopping.as_dict(), {"kind": "none"}]})
     toy.drive(again)
     assert stopped
     assert {n for n, t in again.state.trials.items() if t.status == "stopped"} == stopped

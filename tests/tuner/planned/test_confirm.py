@@ -10,6 +10,7 @@ from search_spaces import InputError, load_space
 from tuner.launch.settings import new_settings, planned_settings
 from tuner.planned.confirm import check_resumed, fresh_seeds, leaders, make_plan
 from tuner.study.request import Request
+from tuner.study.settings import StudySettings
 from tuner.study.study import Study
 
 
@@ -60,7 +61,7 @@ def planned(toy, top=3, seeds=2):
 @pytest.mark.parametrize("events", [None, 13])
 def test_every_leader_runs_to_its_end_with_every_seed(toy, searched, events):
     """Nothing is stopped early, interrupted or not; each replicate says whose it is; the means rank."""
-    study = Study.create(toy.folder / "toy-confirm", planned(toy), [])
+    study = Study.create(toy.folder / "toy-confirm", StudySettings.read(planned(toy)), [])
     if not toy.drive(study, events=events):
         study.close()
         assert confirmed(toy.folder, ["toy"]) is not None
@@ -81,7 +82,7 @@ def test_every_leader_runs_to_its_end_with_every_seed(toy, searched, events):
 
 def test_best_ranks_by_the_means(toy, searched, cli):
     """`tuner best STUDY` and `tuner confirm STUDY --table` show the means; --by best_per shows the search alone."""
-    study = Study.create(toy.folder / "toy-confirm", planned(toy), [])
+    study = Study.create(toy.folder / "toy-confirm", StudySettings.read(planned(toy)), [])
     toy.drive(study)
     study.close()
     options = ("--results", toy.folder, "--format", "json")
@@ -94,7 +95,7 @@ def test_best_ranks_by_the_means(toy, searched, cli):
 
 def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):
     """An unknown study, a confirmation, a study without a PER, other data, another top on going on."""
-    Study.create(toy.folder / "toy-confirm", planned(toy), []).close()
+    Study.create(toy.folder / "toy-confirm", StudySettings.read(planned(toy)), []).close()
     toy.create("empty").close()
     options = ("--results", toy.folder)
     for arguments, words in (
@@ -123,7 +124,7 @@ def test_leaders_train_again_on_a_local_ray(tmp_path, tiny_data, real_space, tun
     results = tmp_path / "results" / "studies"
     request = Request(results_dir=results, data=tiny_data)
     settings = new_settings(load_space(real_space), "s", request, open_dataset(tiny_data))
-    study = Study.create(results / "s", {**settings, "start_points": []}, [])
+    study = Study.create(results / "s", settings.changed({"start_points": []}), [])
     for per in (0.5, 0.6, 0.7):  # a search that only said so: what is confirmed is what its log has
         job = study.ask()
         study.report(job.trial, job.attempt, {"epoch": 1, "batch": 4, "per": per, "val_loss": per, "seconds": 1.0})
@@ -145,5 +146,5 @@ def test_a_plan_may_have_a_wall_time(tmp_path, tiny_data):
     from trainable.data.dataset import open_dataset
 
     request = Request(results_dir=tmp_path, data=tiny_data, hours=2.0)
-    budget = planned_settings([{}], "c", request, open_dataset(tiny_data))["budget"]
-    assert (budget["trials"], budget["hours"]) == (1, 2.0)
+    budget = planned_settings([{}], "c", request, open_dataset(tiny_data)).budget
+    assert (budget.trials, budget.hours) == (1, 2.0)

@@ -191,7 +191,7 @@ def planned(tiny, tiny_data, folder, names):
 def report_all(study, per_of):
     """Plays the worker: every trial reports `per_of(run)` at every epoch."""
     while (job := study.ask()) is not None:
-        name = study.settings["plan"][job.trial]["run"]
+        name = study.settings.plan[job.trial]["run"]
         for epoch in range(1, job.config.epochs + 1):
             row = {
                 "epoch": epoch, "batch": epoch, "per": per_of(name), "val_loss": 1.0, "blank_share": 0.5,

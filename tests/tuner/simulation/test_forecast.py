@@ -11,6 +11,7 @@ from search_spaces.config import RunConfig, to_dict
 from tuner.simulation.forecast import forecast, in_short
 from tuner.simulation.virtual import draws, virtual_search
 from tuner.study import budgets
+from tuner.study.settings import StudySettings
 
 
 def config(toy, epochs=9):
@@ -21,11 +22,13 @@ def config(toy, epochs=9):
 
 
 def plan(rule, trials=24, gpus=0.0, **limits):
-    return {
-        "stopping": {"kind": rule} if isinstance(rule, str) else rule,
-        "budget": budgets.merged({"trials": trials}, limits),
-        "resources": {"cpus_per_trial": 1.0, "gpus_per_trial": gpus, "concurrent": None},
-    }
+    return StudySettings.read(
+        {
+            "stopping": {"kind": rule} if isinstance(rule, str) else rule,
+            "budget": budgets.merged({"trials": trials}, limits),
+            "resources": {"cpus_per_trial": 1.0, "gpus_per_trial": gpus, "concurrent": None},
+        }
+    )
 
 
 def rows(found):
@@ -155,10 +158,10 @@ def test_draws_keep_the_constraints_of_the_space():
 def test_a_search_says_its_plan_in_one_line(toy):
     """Given where ranks decide and trials are counted; nothing is said where there is nothing to stop."""
     stored = {"space": toy.space.as_dict()}
-    line = in_short({**plan({"kind": "asha"}, 12), **stored}, 2)
+    line = in_short(plan({"kind": "asha"}, 12).changed(stored), 2)
     assert line is not None and line.startswith("about 12 trials, ") and line.endswith("of 216 batches")
-    assert in_short({**plan("none", 12), **stored}, 2) is None
-    assert in_short({**plan({"kind": "asha"}, None, hours=2.0), **stored}, 2) is None
+    assert in_short(plan("none", 12).changed(stored), 2) is None
+    assert in_short(plan({"kind": "asha"}, None, hours=2.0).changed(stored), 2) is None
 
 
 def test_the_command_prints_a_table_and_the_next_command(cli, space_file):

@@ -11,8 +11,9 @@ from search_spaces.parsing.given import parse_settings
 from search_spaces.stopping import STOPPING_KINDS, Stopping, rule_text
 from tuner.simulation.rule_fit import check_fit
 from tuner.study.rules.rungs import probe_epochs
+from tuner.study.settings import StudyBudget
 
-BUDGET = {"trials": 12, "hours": None}
+BUDGET = StudyBudget(trials=12)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_each_rule_by_its_name_alone_fits_an_ordinary_space(toy, kind):
 def test_one_epoch_needs_to_know_how_many_trials_there_will_be(toy):
     """The best k of all cannot be told while the number of trials is open."""
     with pytest.raises(InputError, match="the budget has no number of trials; give --trials"):
-        check_fit({"kind": "one_epoch"}, toy.space, {"trials": None, "hours": 1.0}, "--stopping")
+        check_fit({"kind": "one_epoch"}, toy.space, StudyBudget(trials=None, hours=1.0), "--stopping")
 
 
 @pytest.mark.parametrize(

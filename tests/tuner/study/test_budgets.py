@@ -10,6 +10,7 @@ from search_spaces.plan import Budget
 from tuner.launch.changes import raised_budget
 from tuner.launch.closing import advice
 from tuner.study import budgets
+from tuner.study.settings import StudyBudget
 
 NO_STOPPING = {"kind": "none"}
 
@@ -69,7 +70,7 @@ def test_a_resumed_study_that_hit_its_target_does_not_start_over(toy):
     assert again.ask() is None
     reason_of(again)
     again.close()
-    raised = toy.resume("s", {"budget": [limits, {**limits, "target_per": 0.01}]})
+    raised = toy.resume("s", {"budget": [limits.as_dict(), {**limits.as_dict(), "target_per": 0.01}]})
     assert raised.reached is None
     job = raised.ask()
     assert (job.trial, job.attempt, job.epochs_logged) == (0, 2, 1)
@@ -157,8 +158,8 @@ def test_gpu_hours_without_a_card_are_refused():
         budgets.check(budget(gpu_hours=2), ["gpu_hours"], 0.0, "toy")
     with pytest.raises(InputError, match="toy: the search has no end"):
         budgets.check(budgets.merged({}, {"gpu_hours": 2}), [], 0.0, "toy")
-    assert budgets.check(budget(gpu_hours=2), [], 0.0, "toy")["gpu_hours"] is None
-    assert budgets.check(budget(gpu_hours=2), ["gpu_hours"], 0.5, "toy")["gpu_hours"] == 2
+    assert budgets.check(budget(gpu_hours=2), [], 0.0, "toy").gpu_hours is None
+    assert budgets.check(budget(gpu_hours=2), ["gpu_hours"], 0.5, "toy").gpu_hours == 2
 
 
 @pytest.mark.parametrize(
@@ -177,15 +178,15 @@ def test_a_budget_that_is_used_up_already_is_one_line(toy, option, line):
     study.fail(study.ask().trial, 1, "RuntimeError: x", final=True)
     study.close()
     with pytest.raises(InputError, match=line):
-        raised_budget(toy.folder / "s", study.settings["budget"], option, 0.0)
+        raised_budget(toy.folder / "s", study.settings.budget, option, 0.0)
 
 
 def test_a_raised_budget_keeps_the_other_limits(toy):
     """What is not named stays as it was, and an old study's missing limits are no change."""
-    old = {"trials": 12, "hours": None}
+    old = StudyBudget(trials=12, hours=None)
     toy.create("s", budget=old).close()
     assert raised_budget(toy.folder / "s", old, {}, 0.0) == old
-    assert raised_budget(toy.folder / "s", old, {"no_improvement": 5}, 0.0) == {**old, "no_improvement": 5}
+    assert raised_budget(toy.folder / "s", old, {"no_improvement": 5}, 0.0) == old.changed({"no_improvement": 5})
 
 
 def test_the_end_says_which_limit_and_what_next(toy):
@@ -216,8 +217,8 @@ def test_a_budget_under_one_trial_says_what_one_takes(toy):
 
 def test_a_budget_is_written_for_people():
     """Limits that are set, in words; nothing for the others."""
-    assert budgets.text({"trials": 24, "hours": None}) == "24 trials"
-    full = Budget(trials=1, hours=2, gpu_hours=0.5, target_per=0.2, no_improvement=3, then="stop").model_dump()
+    assert budgets.text(StudyBudget(trials=24, hours=None)) == "24 trials"
+    full = StudyBudget(trials=1, hours=2, gpu_hours=0.5, target_per=0.2, no_improvement=3, then="stop")
     assert budgets.text(full) == (
         "1 trial or 2 hours or 0.5 GPU-hours or target PER 0.2 or no improvement for 3 trials, then stop"
     )

@@ -15,6 +15,7 @@ from search_spaces import load_space
 from search_spaces.checkpoints import parse_every, parse_size
 from tuner.backend.worker import run_trial
 from tuner.study.checkpoints import describe, files_of
+from tuner.study.settings import StudySettings
 from tuner.study.study import Study
 from tuner.study.upkeep import KEPT_LEADERS, Upkeep, clean, to_drop
 
@@ -37,9 +38,9 @@ def real(tmp_path_factory, tiny_data, real_space):
             study = Study.resume(folder, {}, [])
         else:
             budget = {"trials": 4, "hours": None}
-            study = Study.create(folder, settings_for(space, budget=budget, **changes), [])
-        kept = study.settings["checkpoints"]
-        how = {key: kept[key] for key in ("every", "best_weights")}
+            study = Study.create(folder, StudySettings.read(settings_for(space, budget=budget, **changes)), [])
+        kept = study.settings.checkpoints
+        how = {"every": kept.every, "best_weights": kept.best_weights}
         while (job := study.ask()) is not None:
             rows = run_trial(
                 job.config,

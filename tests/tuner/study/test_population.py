@@ -25,6 +25,7 @@ from tuner.study import objectives
 from tuner.study.heirs import _changed
 from tuner.study.rules.population import perturbable
 from tuner.study.rules.stopping import read_rule
+from tuner.study.settings import StudyBudget, StudySettings
 
 PBT = {"kind": "pbt", "population": 4, "interval": 2}
 BUDGET = {"trials": 10, "hours": None}
@@ -252,7 +253,7 @@ def test_a_perturbed_setting_stays_in_its_range(seed, resample):
 def test_settings_under_which_nobody_could_be_replaced_are_one_line(toy, text, budget, line):
     """What could never do anything is refused before anything is spent."""
     with pytest.raises(InputError) as raised:
-        check_fit(parse_settings(text, Stopping, "stopping"), toy.space, budget, "--stopping")
+        check_fit(parse_settings(text, Stopping, "stopping"), toy.space, StudyBudget(**budget), "--stopping")
     assert len(raised.value.problems) == 1
     assert line in str(raised.value)
 
@@ -262,19 +263,19 @@ def test_a_space_in_which_nothing_can_change_is_one_line(toy, space_file):
     lines = [line for line in space_file.read_text().splitlines() if "averaging" not in line]
     space_file.write_text("\n".join(lines))
     with pytest.raises(InputError, match="has no dimension that can change while a run goes on; add one such as"):
-        check_fit({"kind": "pbt"}, load_space(space_file), BUDGET, "--stopping")
+        check_fit({"kind": "pbt"}, load_space(space_file), StudyBudget(**BUDGET), "--stopping")
 
 
 def test_several_objectives_are_refused_in_one_line(toy):
     """A trial that goes on from another has only a part of what its weights cost."""
-    objectives.check_rule({"kind": "pbt"}, {"objective": "best_per", "costs": []})
+    objectives.check_rule("pbt", StudySettings(objective="best_per", costs=[]))
     with pytest.raises(InputError, match="stopping pbt: takes one objective"):
-        objectives.check_rule({"kind": "pbt"}, {"objective": "best_per", "costs": ["train_seconds"]})
+        objectives.check_rule("pbt", StudySettings(objective="best_per", costs=["train_seconds"]))
 
 
 def test_what_a_search_costs_is_that_of_the_population(toy):
     """Whoever replaces whom, four members of 18 batches take 72."""
-    found = forecast(draws(toy.space, 8), {**settings_for(toy.space), "stopping": PBT, "budget": BUDGET}, 2)
+    found = forecast(draws(toy.space, 8), StudySettings.read(settings_for(toy.space, stopping=PBT, budget=BUDGET)), 2)
     assert found.batches == (72, 72)
     assert found.trials == 4
 
@@ -304,7 +305,7 @@ def trained(tmp_path_factory, tiny_data, real_space):
     folder, dataset, space = tmp_path_factory.mktemp("real") / "s", open_dataset(tiny_data), load_space(real_space)
     rule = {"kind": "pbt", "population": 2, "quantile": 0.5, "interval": 6}
     changes = {"stopping": rule, "budget": {"trials": 3, "hours": None}, "searcher": {"kind": "random"}}
-    study, rows = Study.create(folder, settings_for(space, **changes), []), {}
+    study, rows = Study.create(folder, StudySettings.read(settings_for(space, **changes)), []), {}
     while (job := study.ask()) is not None:
         place = folder / "checkpoints" / str(job.trial)
         kept = {"rungs": job.rungs, "pauses": job.pauses, "every": "rungs"}

@@ -13,9 +13,10 @@ from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import SEARCHERS, Searcher
 from tuner.study.searchers.searcher import OptunaSearcher
 from tuner.study.searchers.warm_start import ENOUGH, discounted, gather, point_of
+from tuner.study.settings import StudySettings
 
-NEW = {"objective": "best_per", "costs": [], "data": {"fingerprint": "0"}}
-OTHER_DATA = {**NEW, "data": {"fingerprint": "1"}}
+NEW = StudySettings.read({"objective": "best_per", "costs": [], "data": {"fingerprint": "0"}})
+OTHER_DATA = NEW.changed({"data": {"fingerprint": "1"}})
 
 
 @pytest.fixture

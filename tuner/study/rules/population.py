@@ -17,13 +17,12 @@ the donor.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from search_spaces import InputError, Space
 from search_spaces.space import Dimension
 from search_spaces.stopping import PBTStopping
 from tuner.study.rules.history import History
+from tuner.study.settings import StudyBudget
 
 FIXED_SECTIONS = ("data", "model", "schedule")
 FIXED = (
@@ -84,7 +83,7 @@ def perturbable(space: Space) -> list[Dimension]:
         held |= more
 
 
-def check(rule: PBTStopping, space: Space, epochs: int, budget: Mapping[str, Any], where: str) -> None:
+def check(rule: PBTStopping, space: Space, epochs: int, budget: StudyBudget, where: str) -> None:
     """Raises InputError where nobody could be replaced, or with nothing changed; `epochs` are those of the longest run.
 
     `where` begins the line.
@@ -94,7 +93,7 @@ def check(rule: PBTStopping, space: Space, epochs: int, budget: Mapping[str, Any
             f"{where}: interval: {rule.interval} is not allowed; the longest runs of {space.name} have {epochs} "
             f"epochs, so no trial would ever be compared; give {max(1, epochs - 1)} or less"
         )
-    trials = budget.get("trials")
+    trials = budget.trials
     if trials and rule.population > trials:
         raise InputError(
             f"{where}: population: {rule.population} is not allowed with {trials} trials; give {trials} or less, or "

@@ -26,8 +26,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import optuna
@@ -36,9 +37,18 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces import Space
+from search_spaces.searchers import (
+    CMAESSearcher,
+    GPSearcher,
+    NSGA2Searcher,
+    QMCSearcher,
+    RandomSearcher,
+    TPESearcher,
+)
 from search_spaces.space import Dimension
 from tuner.study.searchers.unit_cube import free_numbers, from_unit, to_unit
 
+S = TypeVar("S")
 MAX_DRAWS = 200
 """How often a proposal that breaks a declared constraint is drawn again."""
 
@@ -71,8 +81,8 @@ def apart(space: Space, kind: str) -> list[str]:
     return [dimension.name for dimension in sampled if dimension.name not in inside]
 
 
-class Method:
-    """A kind of searcher over a space: TPE and random search as they are, the base of the others.
+class Method(ABC, Generic[S]):
+    """A kind of searcher over a space, with its settings; the base of all.
 
     `draws` is how many draws a proposal may take from the model; the rest are random. (A model may insist on a region
     that a constraint forbids.)
@@ -80,14 +90,12 @@ class Method:
 
     draws = 50
 
-    def __init__(self, space: Space, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, space: Space, settings: S, seed: int) -> None:
         self.space, self.settings, self.seed = space, settings, seed
 
+    @abstractmethod
     def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
         """The sampler of a draw for trial `number`; `ended` are the trials told, in the order of their ends."""
-        if self.settings["kind"] == "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        return _tpe(self.settings["startup_trials"], seed)
 
     def view(self, study: optuna.Study) -> optuna.Study:
         """The study that the sampler is to see."""
@@ -103,6 +111,22 @@ class Method:
 
     def added(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """A trial was added that this process did not draw: it was replayed, or is a start point."""
+
+
+class Random(Method[RandomSearcher]):
+    """Independent random draws."""
+
+    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
+        """Optuna's own."""
+        return optuna.samplers.RandomSampler(seed=seed)
+
+
+class TPE(Method[TPESearcher]):
+    """Parzen estimators over groups of dimensions that occur together."""
+
+    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
+        """Optuna's own."""
+        return _tpe(self.settings.startup_trials, seed)
 
 
 def _tpe(startup: int, seed: int, *, joint: bool = True) -> BaseSampler:
@@ -132,10 +156,10 @@ class _Given(BaseSampler):
         return self._other.sample_independent(study, trial, name, kind)
 
 
-class QMC(Method):
+class QMC(Method[QMCSearcher]):
     """Points of a scrambled Sobol sequence with a coordinate for every dimension, active or not."""
 
-    def __init__(self, space: Space, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, space: Space, settings: QMCSearcher, seed: int) -> None:
         from scipy.stats.qmc import Sobol
 
         super().__init__(space, settings, seed)
@@ -178,10 +202,10 @@ class _Point:
         return self._point[name]
 
 
-class CMAES(Method):
+class CMAES(Method[CMAESSearcher]):
     """CMA-ES over the unconditional ranges, from the best of the first results; the rest by TPE, one by one."""
 
-    def __init__(self, space: Space, settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, space: Space, settings: CMAESSearcher, seed: int) -> None:
         super().__init__(space, settings, seed)
         self._dimensions = free_numbers(space.dimensions)
         self._optimizer: Any = None
@@ -189,7 +213,7 @@ class CMAES(Method):
 
     def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
         """A draw from the distribution that the results so far give."""
-        other = _tpe(self.settings["startup_trials"], seed, joint=False)
+        other = _tpe(self.settings.startup_trials, seed, joint=False)
         self._advance(ended)
         if self._optimizer is None:
             return other if not self._dimensions else _Given({}, other)
@@ -203,7 +227,7 @@ class CMAES(Method):
         names = {dimension.name for dimension in self._dimensions}
         results = [trial for trial in ended if names <= trial.params.keys()]
         if self._optimizer is None:
-            startup = self.settings["startup_trials"]
+            startup = self.settings.startup_trials
             if len(self._dimensions) < 2 or len(results) < startup:
                 return
             # Exactly so many, however many there are by now: a replay comes here later than the live search did.
@@ -222,11 +246,11 @@ class CMAES(Method):
         bounds = np.tile([0.0, 1.0], (len(self._dimensions), 1))
         return CMA(
             mean=self._point(best),
-            sigma=self.settings["sigma"],
+            sigma=self.settings.sigma,
             bounds=bounds,
             n_max_resampling=10 * len(self._dimensions),
             seed=0,
-            population_size=self.settings["population"],
+            population_size=self.settings.population,
         )
 
     def _point(self, trial: FrozenTrial) -> Any:
@@ -244,7 +268,7 @@ def standing(trial: FrozenTrial) -> tuple[float, float, float]:
     return 2.0, 0.0, 0.0
 
 
-class GP(Method):
+class GP(Method[GPSearcher]):
     """A Gaussian process over the unconditional dimensions; conditional ones by TPE, one by one."""
 
     draws = 5
@@ -260,7 +284,7 @@ class GP(Method):
     def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
         """Optuna's sampler for a copy of the trials (`view`)."""
         free = {d.name: distribution(d) for d in free_dimensions(self.space)}
-        startup = self.settings["startup_trials"]
+        startup = self.settings.startup_trials
         return _GP({name: kind for name, kind in free.items() if not kind.single()}, startup, seed)
 
     def view(self, study: optuna.Study) -> optuna.Study:
@@ -286,7 +310,7 @@ class GP(Method):
         return view
 
     def _kept(self, trials: list[FrozenTrial], values: Mapping[int, Sequence[float]]) -> list[FrozenTrial]:
-        most = self.settings["most"]
+        most = self.settings.most
         if len(trials) <= most:
             return trials
         best = sorted(trials, key=lambda trial: (values[trial.number][0], trial.number))[: most // 2]
@@ -310,7 +334,7 @@ class _GP(optuna.samplers.GPSampler):
         return self._free
 
 
-class NSGA2(Method):
+class NSGA2(Method[NSGA2Searcher]):
     """NSGA-II; trials that did not come from it (start points) belong to the generation in which they began."""
 
     def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
@@ -334,15 +358,15 @@ class NSGA2(Method):
 class _NSGA2(optuna.samplers.NSGAIISampler):
     """Optuna's NSGA-II over given dimensions; conditional ones come from a parent that has them, or are drawn."""
 
-    def __init__(self, free: dict[str, BaseDistribution], settings: Mapping[str, Any], seed: int) -> None:
+    def __init__(self, free: dict[str, BaseDistribution], settings: NSGA2Searcher, seed: int) -> None:
         super().__init__(
-            population_size=settings["population"],
-            crossover_prob=settings["crossover"],
-            mutation_prob=settings["mutation"],
+            population_size=settings.population,
+            crossover_prob=settings.crossover,
+            mutation_prob=settings.mutation,
             seed=seed,
         )
         self._free, self._seed_rng = free, np.random.default_rng(seed)
-        self._mutation = settings["mutation"] if settings["mutation"] is not None else 1 / max(1, len(free))
+        self._mutation = settings.mutation if settings.mutation is not None else 1 / max(1, len(free))
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self._free
@@ -356,9 +380,9 @@ class _NSGA2(optuna.samplers.NSGAIISampler):
         return super().sample_independent(study, trial, name, kind)
 
 
-METHODS: dict[str, type[Method]] = {
-    "tpe": Method,
-    "random": Method,
+METHODS: dict[str, type[Method[Any]]] = {
+    "tpe": TPE,
+    "random": Random,
     "gp": GP,
     "cmaes": CMAES,
     "qmc": QMC,

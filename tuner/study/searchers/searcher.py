@@ -20,8 +20,10 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from pydantic import TypeAdapter
 
 from search_spaces import InputError, Space
+from search_spaces.searchers import Searcher
 from tuner.study.searchers.samplers import MAX_DRAWS, METHODS, distribution
 from tuner.study.searchers.warm_start import ENOUGH
 
@@ -43,12 +45,13 @@ class OptunaSearcher:
     def __init__(
         self,
         space: Space,
-        searcher: Mapping[str, Any],
+        searcher: Searcher | Mapping[str, Any],
         seed: int,
         objectives: int = 1,
         earlier: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        self._space, self._settings, self._seed, self._objectives = space, searcher, seed, objectives
+        self._space, self._seed, self._objectives = space, seed, objectives
+        self._settings: Searcher = TypeAdapter(Searcher).validate_python(searcher)
         self._earlier = earlier
         self._completed = 0
         self._own: list[tuple[str, tuple[Any, ...]]] | None = None
@@ -63,7 +66,7 @@ class OptunaSearcher:
         self._proposed: dict[int, int] = {}
         self._ends: list[int] = []
         """Optuna's numbers of the trials that told something, in the order of their ends."""
-        self._method = METHODS[self._settings["kind"]](self._space, self._settings, self._seed)
+        self._method = METHODS[self._settings.kind](self._space, self._settings, self._seed)
         single = self._objectives == 1
         for trial in earlier:
             params, status = trial["params"], trial["status"]
@@ -73,7 +76,7 @@ class OptunaSearcher:
                 done.system_attrs = self._method.born()
                 self._study.add_trial(done)
                 # CMA-ES begins at the best of so many; they are in the order of their values.
-                if len(self._ends) < self._settings.get("startup_trials", 0):
+                if len(self._ends) < getattr(self._settings, "startup_trials", 0):
                     self._ends.append(len(self._study.get_trials(deepcopy=False)) - 1)
             elif status == "diverged" or single:
                 reached = {trial["epochs"]: trial["values"][0]} if status == "stopped" else {}

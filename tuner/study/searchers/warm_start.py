@@ -32,6 +32,7 @@ from search_spaces.config import to_dict
 from search_spaces.parsing.settings import same
 from search_spaces.space import Dimension
 from search_spaces.wording import show
+from tuner.study.settings import StudySettings
 
 ENOUGH = 10
 """Completed trials of a study after which values that do not compare with its own are forgotten."""
@@ -46,21 +47,21 @@ Told = dict[str, Any]
 
 
 def gather(
-    space: Space, results_dir: Path, studies: Sequence[str], settings: Mapping[str, Any]
+    space: Space, results_dir: Path, studies: Sequence[str], settings: StudySettings
 ) -> tuple[list[Told], list[str]]:
     """What to tell of these studies' trials, and a note on each study. `settings` are those of the new study.
 
     Each is {study, trial, status, params, values, epochs, compares}. Raises InputError for a study that does not exist,
     has no trial in the space, or varies none of its dimensions.
     """
-    objectives = [settings["objective"], *settings["costs"]]
+    objectives = [settings.objective, *settings.costs]
     told: list[Told] = []
     notes: list[str] = []
     for name in dict.fromkeys(studies):
         tables, _ = load_tables(results_dir, [name], ("studies", "trials"))
         about = tables["studies"].to_pylist()[0]
         rows = [row for row in tables["trials"].to_pylist() if row["status"] in _ENDED][-MOST:]
-        same_data = about["data_fingerprint"] == settings["data"]["fingerprint"]
+        same_data = about["data_fingerprint"] == settings.data.fingerprint
         found, reasons = _of_study(space, name, rows, objectives, same_data)
         common = _varied(found)
         left_out = "; ".join(f"{count} {why}" for why, count in reasons.most_common(4))
