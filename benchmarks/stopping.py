@@ -35,7 +35,7 @@ from results.output import Sheet, render
 from tuner.commands.options import parse_rule
 from tuner.simulation.curves import Bank, read_curves
 from tuner.simulation.regret import bootstrap
-from tuner.simulation.simulate import BATCHES, BEST, Search, repeats
+from tuner.simulation.simulate import Search, repeats
 
 BANKS = tuple(Path(__file__).parent / "data" / f"{name}.parquet" for name in ("an4", "synthetic"))
 RULES = (
@@ -64,8 +64,8 @@ def outcome(bank: Bank, search: Search) -> dict[str, Any]:
     """One search as numbers: batches to the hit (inf if none), batches spent, and its regret along GRID."""
     target = {run.label: run.best_per for run in bank.runs}[search.winner]
     total = sum(run.batches for run in bank.runs if run.label in search.drawn)
-    steps = np.searchsorted(search.trace[:, BATCHES], GRID * total, side="right") - 1
-    best = np.where(steps >= 0, search.trace[np.maximum(steps, 0), BEST], PER_AT_START)
+    steps = np.searchsorted(search.trace.batches, GRID * total, side="right") - 1
+    best = np.where(steps >= 0, search.trace.best[np.maximum(steps, 0)], PER_AT_START)
     return {
         "hit": search.batches_to(WITHIN * target),
         "spent": float(search.spent),

@@ -19,8 +19,8 @@ import numpy as np
 
 from trainable.bootstrap import interval, resamples
 from tuner.simulation.curves import Bank, Row, Run, check_rule
-from tuner.simulation.simulate import MemoryLog, TableStudy, plan_entry, study_settings
-from tuner.study.study import Job
+from tuner.simulation.simulate import NOWHERE, MemoryLog, TableTrials, plan_entry, study_settings
+from tuner.study.study import Job, Study
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
 """Where correlations are taken: shares of each run's planned batches."""
@@ -71,7 +71,8 @@ class _Replay:
         order = list(dict.fromkeys(index for index, _ in bank.arrival))
         entries = [plan_entry(run) for run in bank.runs]
         settings = study_settings(rule, len(order), seed=0)
-        self.study = TableStudy(MemoryLog(), settings, bank, entries, lambda _, number: order[number])
+        self.table = TableTrials(bank, entries, lambda state, used, number: order[number])
+        self.study = Study.create(NOWHERE, settings, [], MemoryLog(), source=self.table)
         self.study.observers.append(self._note)
         self.active: dict[int, Job] = {}
         self.waiting: dict[int, list[Row]] = {}
@@ -97,7 +98,7 @@ class _Replay:
         job = self.study.ask()
         if job is None:
             return False
-        index = self.study.run_of[job.trial]
+        index = self.table.run_of[job.trial]
         self.active[index] = job
         self.waiting.setdefault(index, [])
         self._feed(index)
@@ -108,7 +109,7 @@ class _Replay:
         while index in self.active and waiting:
             row, job = waiting.pop(0), self.active[index]
             self.reached[index] = row
-            self.probed += self.study.probe(job, row)
+            self.probed += self.table.probe(job, row)
             if row["per"] is not None:
                 self.best = min(self.best, row["per"])
             if self.study.report(job.trial, job.attempt, row) != "continue":
@@ -117,7 +118,7 @@ class _Replay:
 
     def _note(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "epoch" and event["decision"] != "continue":
-            self.reasons[self.study.run_of[event["trial"]]] = event["reason"] or ""
+            self.reasons[self.table.run_of[event["trial"]]] = event["reason"] or ""
 
     def _result(self) -> Replay:
         runs = self.bank.runs

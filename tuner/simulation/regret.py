@@ -14,7 +14,7 @@ import numpy as np
 
 from trainable.bootstrap import band, interval, resamples
 from tuner.simulation.curves import Bank
-from tuner.simulation.simulate import BATCHES, BEST, Search
+from tuner.simulation.simulate import Search
 
 WITHIN = (0.02, 0.05)
 """How near to the bank's best PER is near enough, as a share of it."""
@@ -87,8 +87,8 @@ def regret_curve(bank: Bank, searches: Sequence[Search], base: Sequence[Search],
     shares = np.linspace(0, 1, points)
     curves = np.empty((len(searches), points))
     for index, (search, whole) in enumerate(zip(searches, base, strict=True)):
-        at = np.searchsorted(search.trace[:, BATCHES], shares * whole.spent, side="right") - 1
-        curves[index] = search.trace[np.maximum(at, 0), BEST] - bank.best_per
+        at = np.searchsorted(search.trace.batches, shares * whole.spent, side="right") - 1
+        curves[index] = search.trace.best[np.maximum(at, 0)] - bank.best_per
     low, high = band(curves[resamples(len(searches))].mean(axis=1))
     return np.column_stack([shares, curves.mean(axis=0), low, high])
 

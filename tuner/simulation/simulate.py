@@ -22,16 +22,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from results.statistics import setting_apart
-from search_spaces import InputError, Space
+from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
 from tuner.simulation.curves import Bank, Row, Run, check_rule
 from tuner.study.rules.stopping import Curve, Decision
 from tuner.study.settings import StudySettings
+from tuner.study.state import StudyState
 from tuner.study.study import Job, Study
 
 Foreign = Callable[[int, Row, bool], bool]
@@ -40,8 +41,6 @@ NO_STOPPING: dict[str, Any] = {"kind": "none"}
 TABLE: dict[str, Any] = {"kind": "random"}
 NOWHERE = Path("/nonexistent")
 """The folder of a study in memory: by custom there is none of that name, so no checkpoint is found or removed."""
-BATCHES, TIME, BEST, STARTED, STOPPED = range(5)
-"""Columns of a trace."""
 
 
 class MemoryLog:
@@ -63,13 +62,25 @@ class MemoryLog:
         """Nothing to close."""
 
 
+class Trace(NamedTuple):
+    """How a search went, float64 [epochs run] each, in the order of virtual time."""
+
+    batches: np.ndarray
+    """Spent so far."""
+    time: np.ndarray
+    best: np.ndarray
+    """Best PER so far."""
+    started: np.ndarray
+    """Trials so far."""
+    stopped: np.ndarray
+
+
 @dataclass(frozen=True)
 class Search:
     """One simulated search."""
 
     seed: int
-    trace: np.ndarray
-    """float64 [epochs run, 5]: batches spent, virtual time, best PER so far, trials started, trials stopped."""
+    trace: Trace
     spent: int
     """Batches in all, probes included."""
     probe_batches: int
@@ -90,12 +101,12 @@ class Search:
     @property
     def best_per(self) -> float:
         """The lowest PER that the search saw."""
-        return float(self.trace[-1, BEST])
+        return float(self.trace.best[-1])
 
     def batches_to(self, per: float) -> float:
         """Batches spent when a PER of at most `per` had been seen; infinity if it never was."""
-        hit = int(np.argmax(self.trace[:, BEST] <= per))
-        return float(self.trace[hit, BATCHES]) if self.trace[hit, BEST] <= per else float("inf")
+        hit = int(np.argmax(self.trace.best <= per))
+        return float(self.trace.batches[hit]) if self.trace.best[hit] <= per else float("inf")
 
 
 def simulate(
@@ -152,28 +163,35 @@ class _Table:
         settings = study_settings(rule, count, seed, self.searcher, self.bank.space if self.points else None)
         if self.points is None:
             order = np.random.default_rng(seed).permutation(len(self.bank.runs)).tolist()
-            study = TableStudy(log, settings, self.bank, self.entries, lambda _, number: order[number])
+            table = TableTrials(self.bank, self.entries, lambda state, used, number: order[number])
         else:
-            study = TableStudy(log, settings, self.bank, self.entries, self.points.draw)
-        return _Loop(self, study, log, foreign).run(workers, seed)
+            table = TableTrials(self.bank, self.entries, self.points.draw)
+        study = Study.create(NOWHERE, settings, [], log, source=table)
+        return _Loop(self.timed, table, study, log, foreign).run(workers, seed)
 
 
-class TableStudy(Study):
-    """A study in memory whose trials are runs of a bank: `draw(study, number)` says which run trial `number` is."""
+class TableTrials:
+    """The runs of a bank as the trials of a study in memory.
+
+    `draw(state, used, number)` is the index of the run that trial `number` is; `used` are those of the trials so far.
+    """
 
     def __init__(
-        self,
-        log: MemoryLog,
-        settings: StudySettings,
-        bank: Bank,
-        entries: Sequence[dict[str, Any]],
-        draw: Callable[[TableStudy, int], int],
+        self, bank: Bank, entries: Sequence[dict[str, Any]], draw: Callable[[StudyState, set[int], int], int]
     ) -> None:
-        super().__init__(NOWHERE, log, [])
         self.bank, self._entries, self._draw = bank, entries, draw
         self.run_of: dict[int, int] = {}
         """Trial -> index of its run."""
-        self._write("study_started", **settings.fields())
+
+    def trial(self, state: StudyState, number: int) -> dict[str, Any]:
+        """The run as the fields of a `trial_started` event."""
+        self.run_of[number] = self._draw(state, set(self.run_of.values()), number)
+        return self._entries[self.run_of[number]]
+
+    def curve(self, number: int, config: RunConfig) -> Curve:
+        """By the learning rates that were recorded, where they were; else by the configuration."""
+        curve, rates = Curve.of_run(number, config), self.run(number).rates
+        return curve if rates is None else Curve(number, curve.grid, given_rates=rates)
 
     def run(self, trial: int) -> Run:
         """The run that a trial is."""
@@ -189,24 +207,12 @@ class TableStudy(Study):
             )
         return 0 if wanted is None else int(row["probe_batches"])
 
-    def _next_trial(self, number: int) -> dict[str, Any]:
-        self.run_of[number] = self._draw(self, number)
-        return self._entries[self.run_of[number]]
-
-    def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
-        job = super()._start(number, attempt, epochs, fields)
-        rates = self.run(number).rates
-        if rates is not None and attempt == 1:
-            curve = self.state.history.curves[number]
-            self.state.history.begin(Curve(number, curve.grid, given_rates=rates))
-        return job
-
 
 class _Loop:
     """Virtual workers around one study."""
 
-    def __init__(self, table: _Table, study: TableStudy, log: MemoryLog, foreign: Foreign | None) -> None:
-        self.table, self.study, self.log, self.foreign = table, study, log, foreign
+    def __init__(self, timed: bool, table: TableTrials, study: Study, log: MemoryLog, foreign: Foreign | None) -> None:
+        self.timed, self.table, self.study, self.log, self.foreign = timed, table, study, log, foreign
         self.queue: list[tuple[float, int, Job]] = []
         self.order = itertools.count()
         self.reached: dict[int, int] = {}
@@ -234,23 +240,23 @@ class _Loop:
 
     def _begin_epoch(self, job: Job) -> None:
         row, batches = self._next(job)
-        probe = self.study.probe(job, row)
+        probe = self.table.probe(job, row)
         duration: float = batches + probe
-        if self.table.timed:
+        if self.timed:
             duration = row["seconds"] * (1 + probe / batches)
         heapq.heappush(self.queue, (self.log.now + duration, next(self.order), job))
 
     def _next(self, job: Job) -> tuple[Row, int]:
         """The trial's next epoch and its batches."""
-        rows = self.study.run(job.trial).rows
+        rows = self.table.run(job.trial).rows
         epoch = self.reached[job.trial]
         return rows[epoch], rows[epoch]["batch"] - (rows[epoch - 1]["batch"] if epoch else 0)
 
     def _report(self, job: Job) -> bool:
         """Whether the attempt goes on after its next epoch."""
         row, batches = self._next(job)
-        probe = self.study.probe(job, row)
-        run = self.study.run(job.trial)
+        probe = self.table.probe(job, row)
+        run = self.table.run(job.trial)
         self.reached[job.trial] = row["epoch"]
         self.spent += batches + probe
         self.probed += probe
@@ -269,13 +275,13 @@ class _Loop:
         return goes_on
 
     def _result(self, seed: int) -> Search:
-        runs = {number: self.study.run(number) for number in self.reached}
+        runs = {number: self.table.run(number) for number in self.reached}
         lowest = min(run.best_per for run in runs.values())
         winners = [number for number, run in runs.items() if run.best_per == lowest]
         cut = {number for number, run in runs.items() if self.reached[number] < len(run.rows)}
         return Search(
             seed=seed,
-            trace=np.array(self.trace, dtype=np.float64),
+            trace=Trace(*np.array(self.trace, dtype=np.float64).T),
             spent=self.spent,
             probe_batches=self.probed,
             winner=runs[winners[0]].label,
@@ -337,13 +343,13 @@ class TablePoints:
                 )
         self.numbers = [self._coordinates(params) for params in self.params]
 
-    def draw(self, study: TableStudy, number: int) -> int:
+    def draw(self, state: StudyState, used: set[int], number: int) -> int:
         """The run that a study's proposal for trial `number` becomes: the nearest that it has not had."""
-        searcher = study.state.searcher
+        searcher = state.searcher
         assert searcher is not None  # noqa: S101  a study with a space has one
         wanted = searcher.propose(number)
         searcher.withdraw(number)
-        return self.nearest(wanted, set(study.run_of.values()))
+        return self.nearest(wanted, used)
 
     def nearest(self, params: Mapping[str, Any], used: set[int]) -> int:
         """The index of the nearest run that is not used; the first of equally near ones."""

@@ -10,7 +10,6 @@ import heapq
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,10 @@ import numpy as np
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
 from search_spaces.stopping import ExtrapolationStopping
-from tuner.study.rules.stopping import Decision, RungKey
+from tuner.simulation.simulate import NOWHERE, MemoryLog
+from tuner.study.rules.stopping import Curve, Decision, RungKey
 from tuner.study.settings import StudySettings
+from tuner.study.state import StudyState
 from tuner.study.study import Job, Study
 
 DRAWS = 200
@@ -51,39 +52,17 @@ class Virtual:
     reason: str = "budget"
 
 
-class _Log:
-    """A log that nobody reads, with the virtual time."""
+class _Drawn:
+    """Trials that are `entries` in order, again and again."""
 
-    now = 0.0
-    seq = 0
+    def __init__(self, entries: Sequence[dict[str, Any]]) -> None:
+        self._entries = entries
 
-    def append(self, event: str, **fields: Any) -> dict[str, Any]:
-        self.seq += 1
-        return {"event": event, "seq": self.seq, "time": self.now, **fields}
-
-    def slept(self, seconds: float) -> None:
-        """Nobody sleeps in virtual time."""
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-class _VirtualStudy(Study):
-    """A study whose clock is the log's, and whose trials are drawn from `entries` in order, again and again."""
-
-    def __init__(self, log: _Log, settings: StudySettings, entries: Sequence[dict[str, Any]]) -> None:
-        super().__init__(Path("/nonexistent"), log, [])
-        self._clock, self._entries = log, entries
-        self._write("study_started", **settings.fields())
-
-    @property
-    def seconds_left(self) -> float:
-        """By the virtual clock."""
-        hours = self.settings.budget.hours
-        return hours * 3600 - self._clock.now if hours else float("inf")
-
-    def _next_trial(self, number: int) -> dict[str, Any]:
+    def trial(self, state: StudyState, number: int) -> dict[str, Any]:
         return self._entries[number % len(self._entries)]
+
+    def curve(self, number: int, config: RunConfig) -> Curve:
+        return Curve.of_run(number, config)
 
 
 class _Random:
@@ -142,8 +121,9 @@ def virtual_search(
     entries = [{"params": {}, "seed": 0, "origin": "searched", "config": to_dict(configs[i])} for i in order]
     trials = min(settings.budget.trials or ENDLESS, ENDLESS)
     budget = settings.budget.changed({"trials": trials, "target_per": None, "no_improvement": None})
-    log = _Log()
-    study = _VirtualStudy(log, settings.changed({"space": None, "budget": budget, "retries": 0}), entries)
+    log = MemoryLog()
+    changed = settings.changed({"space": None, "budget": budget, "retries": 0})
+    study = Study.create(NOWHERE, changed, [], log, source=_Drawn(entries), clock=lambda: log.now)
     return _Loop(study, log, rng, seconds_per_batch, stop_first).run(concurrent)
 
 
@@ -151,7 +131,7 @@ class _Loop:
     """Virtual workers around one study. Only epochs that matter are reported: rungs, the last, the first."""
 
     def __init__(
-        self, study: _VirtualStudy, log: _Log, rng: np.random.Generator, seconds: float | None, stop_first: bool
+        self, study: Study, log: MemoryLog, rng: np.random.Generator, seconds: float | None, stop_first: bool
     ) -> None:
         self.study, self.log, self.rng, self.seconds, self.stop_first = study, log, rng, seconds or 1.0, stop_first
         self.share = study.settings.resources.gpus_per_trial

@@ -6,7 +6,7 @@ resumed search is in the state in which it was left. What is decided and written
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 class StudyState:
     """The state of a study as a replay of its events.
 
-    Whoever only looks does without the `searching` part: no searcher is built, and Optuna is not imported.
+    Whoever only looks does without the `searching` part: no searcher is built, and Optuna is not imported. `curve`
+    makes the curve of a trial (`sources.TrialSource.curve`).
     """
 
-    def __init__(self, *, searching: bool = True) -> None:
-        self._searching = searching
+    def __init__(self, *, searching: bool = True, curve: Callable[[int, RunConfig], Curve] = Curve.of_run) -> None:
+        self._searching, self._curve = searching, curve
         self.settings = StudySettings()
         self.begun = False
         """Whether the log has had the settings."""
@@ -139,7 +140,7 @@ class StudyState:
             )
             if event.get("from_trial") is not None:
                 self.heirs, self.heir = self.heirs + 1, None
-            self.history.begin(Curve.of_run(number, self.trials[number].config))
+            self.history.begin(self._curve(number, self.trials[number].config))
             if self.searcher is not None:
                 self.searcher.started(number, event["params"])
         trial = self.trials[number]

@@ -14,15 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from results.store.events import EventLog, read_events
 from results.store.paths import StudyPaths
 from search_spaces import InputError, RunConfig
-from search_spaces.config import to_dict
-from tuner.study import budgets, checkpoints, faults, heirs, objectives
+from tuner.study import budgets, checkpoints, faults, heirs
 from tuner.study.rules.stopping import Decision, Point, decide, probe_epochs, promotable
 from tuner.study.settings import StudySettings
+from tuner.study.sources import OwnTrials, TrialSource
 from tuner.study.state import StudyState
 from tuner.study.trial_state import FINAL, STOPPED_BY_HAND, TrialState
 
@@ -65,19 +63,29 @@ class Log(Protocol):
 class Study:
     """A search that can be asked for work and told of results.
 
-    What it runs is a space with a searcher, or a `plan`: a list of {run, parent, origin, config} taken in order.
+    What it runs is a space with a searcher, or a `plan`: a list of {run, parent, origin, config} taken in order. A
+    simulation hands in another `source` of trials, and a `clock` whose seconds count against the budget of time.
 
     `observers` are called with every event after it is on the disk (the progress display, say).
     """
 
-    def __init__(self, folder: Path, log: Log, observers: list[Callable[[dict[str, Any]], None]]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        log: Log,
+        observers: list[Callable[[dict[str, Any]], None]],
+        source: TrialSource | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.folder = folder
-        self.state = StudyState()
+        self._source: TrialSource = source or OwnTrials()
+        self.state = StudyState(curve=self._source.curve)
         self.observers = observers
         self.problems: Sequence[str] = []
         """What was wrong with the log that the study was rebuilt from, a line each."""
         self._log = log
-        self._session = time.monotonic()
+        self._clock = clock
+        self._session = clock()
 
     @classmethod
     def create(
@@ -86,9 +94,11 @@ class Study:
         settings: StudySettings,
         observers: list[Callable[[dict[str, Any]], None]],
         log: Log | None = None,
+        source: TrialSource | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> Study:
         """Begin a study: its settings are the first event of the log. Hold its lock before."""
-        study = cls(folder, log or EventLog(StudyPaths(folder).log), observers)
+        study = cls(folder, log or EventLog(StudyPaths(folder).log), observers, source, clock)
         study._write("study_started", **settings.fields())
         return study
 
@@ -143,7 +153,7 @@ class Study:
         hours = self.settings.budget.hours
         if not hours:
             return float("inf")
-        return hours * 3600 - self.state.driver_seconds - (time.monotonic() - self._session)
+        return hours * 3600 - self.state.driver_seconds - (self._clock() - self._session)
 
     @property
     def reached(self) -> str | None:
@@ -182,7 +192,7 @@ class Study:
             return None
         waiting = [trial for trial in self.state.waiting if not trial.alone]
         if not waiting and self.state.heir is not None and not self.reached:
-            return self._start_heir()
+            return self._start_new()
         filling = heirs.size(self.state) and self.trials_left
         promoted = None if waiting or filling else self._promotable()
         if not waiting and promoted is None and not self.trials_left and not self.state.running:
@@ -194,8 +204,7 @@ class Study:
             return self._start(trial.number, trial.attempt + 1, max(trial.epoch, trial.inherited), trial.started_with)
         if not self.trials_left:
             return None
-        number = self.state.next_number
-        return self._start(number, 1, 0, self._next_trial(number))
+        return self._start_new()
 
     def _exploit(self, trial: TrialState) -> Job | None:
         """The attempt of a new trial that takes the place of a paused one; None if that one goes on itself."""
@@ -205,41 +214,12 @@ class Study:
         donor, epoch = parent
         exploits = {"from_trial": donor, "from_trial_epoch": epoch}
         self._end_attempt(trial, "stopped", error=f"exploits trial {donor} at epoch {epoch}", exploits=exploits)
-        return self._start_heir()
+        return self._start_new()
 
-    def _start_heir(self) -> Job:
-        number, heir = self.state.next_number, dict(self.state.heir or {})
-        return self._start(number, 1, heir["from_trial_epoch"], {**self._heir(number, heir["from_trial"]), **heir})
-
-    def _heir(self, number: int, donor: int) -> dict[str, Any]:
-        """What trial `number` is that goes on from `donor`."""
-        space, seed = self.state.space, self._seed_of(number)
-        assert space is not None  # noqa: S101  a planned study has no rule that gets here
-        params = heirs.explore(self.state, space, donor, number)
-        config = space.config(params, seed)
-        weights = objectives.weights(config, self.settings.data)
-        return {"params": params, "seed": seed, "origin": "searched", **weights, "config": to_dict(config)}
-
-    def _seed_of(self, number: int) -> int:
-        return int(np.random.SeedSequence([self.settings.seed, number, 2**31]).generate_state(1)[0])
-
-    def _next_trial(self, number: int) -> dict[str, Any]:
-        """What trial `number` is: the plan's entry, a start point, or a proposal of the searcher."""
-        if self.settings.plan:
-            entry = self.settings.plan[number]
-            weights = objectives.weights(RunConfig.model_validate(entry["config"]), self.settings.data)
-            return {"params": {}, "seed": entry["config"]["training"]["seed"], **weights, **entry}
-        state, starts = self.state, self.settings.start_points
-        place = number - self.settings.starts_from
-        assert state.space is not None and state.searcher is not None  # noqa: S101  set by study_started
-        seed = self._seed_of(number)
-        if place < len(starts):
-            params, origin = starts[place], "start_point"
-        else:
-            params, origin = state.searcher.propose(number), "searched"
-        config = state.space.config(params, seed)
-        weights = objectives.weights(config, self.settings.data)
-        return {"params": params, "seed": seed, "origin": origin, **weights, "config": to_dict(config)}
+    def _start_new(self) -> Job:
+        number = self.state.next_number
+        begins = self.state.heir["from_trial_epoch"] if self.state.heir else 0
+        return self._start(number, 1, begins, self._source.trial(self.state, number))
 
     def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
         begins = checkpoints.saved_epoch(self.folder, number, epochs) if epochs else 0

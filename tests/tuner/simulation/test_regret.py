@@ -10,7 +10,7 @@ import pytest
 
 from tuner.simulation.curves import Bank, read_curves
 from tuner.simulation.regret import batches_to, bootstrap, bootstrap_ratio, regret_curve, summary, wilson
-from tuner.simulation.simulate import Search
+from tuner.simulation.simulate import Search, Trace
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def bank(banks: Any, tmp_path: Path) -> Bank:
 
 def search(*points: tuple[float, float], stopped: bool = False) -> Search:
     """A search with these (batches spent, best PER so far)."""
-    trace = np.array([(batches, batches, per, 1, 0) for batches, per in points], dtype=np.float64)
-    return Search(0, trace, int(trace[-1, 0]), 0, "3", stopped, {}, 8)
+    trace = Trace(*np.array([(batches, batches, per, 1, 0) for batches, per in points], dtype=np.float64).T)
+    return Search(0, trace, int(trace.batches[-1]), 0, "3", stopped, {}, 8)
 
 
 def test_batches_to_a_good_per_are_those_of_the_first_time_it_was_seen(bank: Bank) -> None:

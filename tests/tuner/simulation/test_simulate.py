@@ -13,7 +13,7 @@ from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
 from tuner.simulation.curves import Bank, read_curves
-from tuner.simulation.simulate import BATCHES, BEST, STARTED, TIME, TablePoints, repeats, simulate
+from tuner.simulation.simulate import TablePoints, repeats, simulate
 
 NONE = {"kind": "none"}
 ASHA = {"kind": "asha", "grace": 1, "reduction": 2, "max_rungs": None}
@@ -36,25 +36,25 @@ def test_full_runs_spend_every_batch_and_find_the_best(bank: Bank) -> None:
 
 def test_workers_share_virtual_time_but_not_batches(bank: Bank) -> None:
     """Eight workers need the time of the longest run; one needs the sum. What is spent is the same."""
-    assert simulate(bank, NONE, workers=1).trace[-1, TIME] == bank.batches
-    assert simulate(bank, NONE, workers=8).trace[-1, TIME] == 80
+    assert simulate(bank, NONE, workers=1).trace.time[-1] == bank.batches
+    assert simulate(bank, NONE, workers=8).trace.time[-1] == 80
 
 
 def test_recorded_seconds_are_the_virtual_time(banks: Any, tmp_path: Path) -> None:
     """Where every epoch has its seconds, they decide who reports first."""
     table = [row | {"seconds": 0.5} for row in banks.rows()]
     bank = read_curves(banks.write(tmp_path / "curves.csv", table), tmp_path)
-    assert simulate(bank, NONE, workers=8).trace[-1, TIME] == 4.0
+    assert simulate(bank, NONE, workers=8).trace.time[-1] == 4.0
 
 
 def test_a_trace_only_rises_in_cost_and_only_falls_in_per(bank: Bank) -> None:
     """Batches, time, trials started and stopped never fall; the best PER so far never rises."""
     trace = simulate(bank, ASHA, workers=3, seed=4).trace
-    change = np.diff(trace, axis=0)
-    assert (np.delete(change, BEST, axis=1) >= 0).all()
-    assert (change[:, BEST] <= 0).all()
-    assert (change[:, BATCHES] > 0).all()
-    assert trace[-1, STARTED] == 8
+    change = {name: np.diff(column) for name, column in trace._asdict().items()}
+    assert all((column >= 0).all() for name, column in change.items() if name != "best")
+    assert (change["best"] <= 0).all()
+    assert (change["batches"] > 0).all()
+    assert trace.started[-1] == 8
 
 
 def test_the_same_seed_gives_the_same_search_and_every_rule_the_same_order(bank: Bank) -> None:
@@ -129,7 +129,7 @@ def test_probes_are_paid_where_the_rule_asks_for_them(banks: Any, tmp_path: Path
         assert search.spent == batches + whole + search.probe_batches
         assert "3" not in search.stopped
         epochs = batches + whole
-        assert search.trace[-1, TIME] == pytest.approx(epochs / 10 + 8 * 5 / 10)
+        assert search.trace.time[-1] == pytest.approx(epochs / 10 + 8 * 5 / 10)
     assert simulate(bank, {**rule, "metric": "per"}, seed=1).probe_batches == 0
 
 

@@ -93,6 +93,29 @@ class RungKey(NamedTuple):
         return place + (f", bracket {self.bracket}" if self.bracket else "")
 
 
+class _Columns(NamedTuple):
+    """What a rung holds of each trial, float64 [trials] each, in the order of arrival."""
+
+    per: np.ndarray
+    val_loss: np.ndarray
+    position: np.ndarray
+    better: np.ndarray
+    """Weight of the others that are better."""
+    others: np.ndarray
+    """Weight of all others."""
+    paused: np.ndarray
+    """1 for a trial that waits here, else 0."""
+    trial: np.ndarray
+
+    def first(self, count: int) -> _Columns:
+        """Views of the first `count` rows."""
+        return _Columns(*(column[:count] for column in self))
+
+    def grown(self) -> _Columns:
+        """Copies with room for twice as many rows."""
+        return _Columns(*(np.concatenate([column, np.empty_like(column)]) for column in self))
+
+
 class Rung:
     """The values recorded at one place, each with its trial, a position and whether that trial is paused.
 
@@ -107,8 +130,8 @@ class Rung:
         """Trial -> row, in the order of arrival."""
         self.stopped = 0
         """How many trials were stopped here."""
-        self._columns = np.empty((7, 16))
-        """per, val_loss, position, weight of the better ones, weight of the others, 1 if paused, trial."""
+        self._columns = _Columns(*(np.empty(16) for _ in _Columns._fields))
+        """With room for more rows than there are."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -116,36 +139,35 @@ class Rung:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Rung):
             return NotImplemented
-        return self.rows == other.rows and np.array_equal(self._held, other._held)
+        return self.rows == other.rows and all(map(np.array_equal, self._held, other._held))
 
     __hash__ = None  # type: ignore[assignment]
 
     @property
-    def _held(self) -> np.ndarray:
-        return self._columns[:, : len(self.rows)]
+    def _held(self) -> _Columns:
+        return self._columns.first(len(self.rows))
 
     @property
     def paused(self) -> int:
         """How many trials wait here."""
-        return int(self._held[5].sum())
+        return int(self._held.paused.sum())
 
     @property
     def values(self) -> dict[int, Value]:
         """Trial -> value."""
         held = self._held
-        return {trial: (float(held[0, row]), float(held[1, row])) for trial, row in self.rows.items()}
+        return {trial: (float(held.per[row]), float(held.val_loss[row])) for trial, row in self.rows.items()}
 
     def _weights(self, position: float) -> np.ndarray:
-        held = self._held
         if self._bandwidth is None:
             return np.ones(len(self.rows))
-        weights: np.ndarray = np.exp(-(((held[2] - position) / self._bandwidth) ** 2) / 2)
+        weights: np.ndarray = np.exp(-(((self._held.position - position) / self._bandwidth) ** 2) / 2)
         return weights
 
     def standing(self, value: Value, position: float = 0.0) -> tuple[float, float]:
         """(weight of those better than `value`, weight of all): what a trial would find that came here with it."""
         held, weights = self._held, self._weights(position)
-        better = (held[0] < value[0]) | ((held[0] == value[0]) & (held[1] < value[1]))
+        better = (held.per < value[0]) | ((held.per == value[0]) & (held.val_loss < value[1]))
         return float(weights[better].sum()), float(weights.sum())
 
     def add(self, trial: int, value: Value, position: float = 0.0, paused: bool = False) -> None:
@@ -154,26 +176,29 @@ class Rung:
             return
         better, others = self.standing(value, position)
         held, weights = self._held, self._weights(position)
-        worse = (held[0] > value[0]) | ((held[0] == value[0]) & (held[1] > value[1]))
-        held[3] += weights * worse
-        held[4] += weights
+        worse = (held.per > value[0]) | ((held.per == value[0]) & (held.val_loss > value[1]))
+        held.better[:] += weights * worse
+        held.others[:] += weights
         row = len(self.rows)
-        if row == self._columns.shape[1]:
-            self._columns = np.concatenate([self._columns, np.empty_like(self._columns)], axis=1)
-        self._columns[:, row] = (*value, position, better, others, paused, trial)
+        if row == len(self._columns.trial):
+            self._columns = self._columns.grown()
+        per, val_loss = value
+        for column, number in zip(self._columns, (per, val_loss, position, better, others, paused, trial), strict=True):
+            column[row] = number
         self.rows[trial] = row
 
     def set_paused(self, trial: int, paused: bool) -> None:
         """Note whether a trial waits here."""
-        self._columns[5, self.rows[trial]] = paused
+        self._columns.paused[self.rows[trial]] = paused
 
     def promotable(self, reduction: float) -> int | None:
         """The best of those that wait here and pass by now (`passing`); the first to come on ties; None if none is."""
         held = self._held
-        able = np.flatnonzero((held[5] > 0) & (held[3] < passing(held[4], reduction)))
+        able = np.flatnonzero((held.paused > 0) & (held.better < passing(held.others, reduction)))
         if not len(able):
             return None
-        return int(held[6, able[np.lexsort((able, held[1, able], held[0, able]))[0]]])
+        best_first = np.lexsort((able, held.val_loss[able], held.per[able]))
+        return int(held.trial[able[best_first[0]]])
 
 
 def passing(others: Any, reduction: float) -> Any:
