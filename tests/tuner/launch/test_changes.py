@@ -10,6 +10,7 @@ import pytest
 from results.store.events import read_events
 from search_spaces import InputError, Space
 from tuner.launch.changes import space_changes
+from tuner.study.settings import StudySettings
 from tuner.study.state import StudyState
 from tuner.study.telling import params_in
 
@@ -187,4 +188,4 @@ def test_a_planned_study_refuses_what_it_does_not_have():
     from tuner.launch.changes import refuse_for_plan
 
     with pytest.raises(InputError, match=r"--searcher: the study follows a plan of 1 runs"):
-        refuse_for_plan({"plan": [{}]}, {"searcher": "tpe", "space": None})
+        refuse_for_plan(StudySettings(plan=[{}]), {"searcher": "tpe", "space": None})
