@@ -78,9 +78,7 @@ def folder(target: str | Path, *, replace: bool = False, advice: str | None = No
     with _told(target, advice), _beside(target) as made, _beside(target) as old:
         made.mkdir(parents=True)
         yield made
-        for path in made.rglob("*"):
-            if path.is_file():
-                _sync(path)
+        sync_files(made)
         if replace and target.is_dir():
             target.rename(old)
         try:
@@ -101,6 +99,13 @@ def is_stream(target: Path) -> bool:
     except OSError:
         return False
     return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+
+
+def sync_files(folder: Path) -> None:
+    """Bring what is in the files of a folder to the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync(path)
 
 
 def sync_folder(folder: Path) -> None:

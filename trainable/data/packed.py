@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from search_spaces.common import atomic
 from search_spaces.common.processes import is_alive
 from search_spaces.errors import InputError
 from trainable.data.phonemes import CLASSES
@@ -247,7 +248,9 @@ def write_dataset(
             with _writing_errors(path):
                 writer._finish(name or path.name, source, bin_ms)
         with _writing_errors(path):
+            atomic.sync_files(staging)
             staging.rename(path)
+            atomic.sync_folder(path.parent)
         done = True
     finally:
         if not done:

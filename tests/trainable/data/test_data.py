@@ -163,7 +163,7 @@ def test_an_existing_folder_is_never_written_over(tmp_path: Path) -> None:
     path = pack(tmp_path / "data")
     before = {file.name: file.read_bytes() for file in path.iterdir()}
     [line] = fails(lambda: pack(path))
-    assert "exists already; give another folder" in line
+    assert "exists already; choose another --out" in line
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
     assert list(tmp_path.iterdir()) == [path]
 
