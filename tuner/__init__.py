@@ -12,6 +12,7 @@ shows them all.
 """
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     for module, names in _HOME.items():
         if name in names:
-            return getattr(importlib.import_module(module), name)
+            with warnings.catch_warnings():
+                # Of tqdm, which Optuna imports, in a notebook without ipywidgets; nothing here shows tqdm's bars.
+                warnings.filterwarnings("ignore", message="IProgress not found")
+                return getattr(importlib.import_module(module), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
