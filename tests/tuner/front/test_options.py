@@ -126,6 +126,8 @@ def test_a_name_that_is_taken_and_one_that_is_none_are_one_line(toy, tiny_data):
         tuner.search(toy.space, data=tiny_data, study="toy", results=toy.folder)
     with pytest.raises(tuner.InputError, match="there is no study 'tyo'; did you mean toy"):
         tuner.resume("tyo", results=toy.folder)
+    with pytest.raises(tuner.InputError, match="nowhere: data folder does not exist"):
+        tuner.resume(tuner.open("toy", results=toy.folder))  # found where it was opened, by the data it ran on
     with pytest.raises(tuner.InputError, match="there is no space of this name"):
         tuner.search("smal", data=tiny_data, results=toy.folder)
 

@@ -87,7 +87,7 @@ def python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TUNER_")}
     environment["COLUMNS"] = "200"
     command = [sys.executable, *words]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_the_page_runs_as_a_script_without_a_guard(tmp_path, tiny_data):
