@@ -21,6 +21,7 @@ from search_spaces.errors import InputError
 from tuner.front import html
 from tuner.front.table import Table
 from tuner.front.trials import CURVE, TrialView
+from tuner.study.settings import StudySettings
 
 _TRIALS = ("trial", "status", "best_per", "best_epoch", "epochs")
 _TOP = 5  # trials that a notebook shows
@@ -47,9 +48,9 @@ class StudyView:
         return str(self._load("studies").to_pylist()[0]["status"])
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> StudySettings:
         """What is searched and how, as it is now: space, searcher, stopping rule, budget, data, versions."""
-        return read_log(self.folder)[0]
+        return StudySettings.read(read_log(self.folder)[0])
 
     @property
     def best(self) -> TrialView:

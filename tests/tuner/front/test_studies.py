@@ -181,7 +181,8 @@ def test_a_study_of_the_version_before_opens():
     before = json.loads((fixture / "best.json").read_text())
     assert study.best.per == before[0]["best_per"]
     assert study.best.number == before[0]["trial"]
-    assert study.settings["space"]["name"]
+    assert study.settings.space["name"] == "toy_real"
+    assert study.settings.searcher.kind == "tpe"
 
 
 def test_a_report_is_a_file(study, tmp_path):
