@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tuner.conftest import cli, run, tiny_data  # noqa: F401  fixtures
+from tests.tuner.conftest import cli, tiny_data, tuner  # noqa: F401  fixtures
 
 KEPT = Path(__file__).parent / "fixtures" / "before_rooms"
 COLUMNS = "trial, status, best_per, epochs, schedule_peak_lr"
@@ -44,12 +44,12 @@ def test_its_answers_are_those_of_before(before: Path, cli) -> None:  # noqa: F8
     assert "problem" not in cli("status", "before", "--results", before).out
 
 
-def test_it_goes_on_as_it_would_have(tmp_path: Path, tiny_data: Path) -> None:  # noqa: F811
+def test_it_goes_on_as_it_would_have(tmp_path: Path, tiny_data: Path, tuner) -> None:  # noqa: F811
     """Resumed to ten trials, it trains and proposes to the last digit what the version before did."""
     shutil.copytree(KEPT / "study", tmp_path / "results" / "before")
     given = ("--results", "results", "--data", tiny_data, "--trials", 10, "--concurrent", 1)
-    done = run("resume", "before", *given, cwd=tmp_path)
+    done = tuner.run("resume", "before", *given, cwd=tmp_path)
     assert done.status == 0, done.err
     sql = f"select {COLUMNS} from trials order by trial"
-    asked = run("query", sql, "--format", "json", "--results", "results", cwd=tmp_path)
+    asked = tuner.run("query", sql, "--format", "json", "--results", "results", cwd=tmp_path)
     assert json.loads(asked.out) == kept("resumed.json")

@@ -17,7 +17,7 @@ from itertools import accumulate
 from statistics import fmean, median, stdev
 from typing import Any
 
-from results.changelog.history import History, Row, dotted, shown
+from results.changelog.history import Row, RunHistory, dotted, shown
 from results.statistics import setting_apart, student_t
 
 LEAST_PAIRS = 6
@@ -41,7 +41,7 @@ class Effect:
         return "better" if self.difference < 0 else "worse"
 
 
-def effects(history: History) -> list[Effect]:
+def effects(history: RunHistory) -> list[Effect]:
     """The settings that vary, each with its effect; those with fewer than `LEAST_PAIRS` pairs are left out."""
     trials = [row for row in history.trials if row["best_per"] is not None]
     step = -(-len(trials) // _MOST_TRIALS) if trials else 1
@@ -74,7 +74,7 @@ def _effect(contrast: str, differences: Sequence[float], contrasts: int) -> Effe
     return Effect(contrast, fmean(differences), half, n)
 
 
-def _best_so_far(history: History, row: Row) -> list[float]:
+def _best_so_far(history: RunHistory, row: Row) -> list[float]:
     """The lowest PER until each epoch; infinite before the first."""
     pers = [math.inf if epoch["per"] is None else epoch["per"] for epoch in history.curve(row)]
     return list(accumulate(pers, min)) or [row["best_per"]]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from results.changelog.history import History, Row, dotted
+from results.changelog.history import Row, RunHistory, dotted
 from results.changelog.purpose import contradictions
 from results.output import format_value
 
@@ -29,12 +29,12 @@ class Finding:
     text: str
 
 
-def findings(history: History) -> list[Finding]:
+def findings(history: RunHistory) -> list[Finding]:
     """Everything found, kind by kind."""
     return [finding for look in _LOOKS for finding in look(history)]
 
 
-def _identical(history: History) -> Iterator[Finding]:
+def _identical(history: RunHistory) -> Iterator[Finding]:
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in history.trials:
         groups[history.key(row)].append(row)
@@ -54,7 +54,7 @@ def _identical(history: History) -> Iterator[Finding]:
         yield Finding("Identical configurations", _numbers(rows), text)
 
 
-def _incomplete(history: History) -> Iterator[Finding]:
+def _incomplete(history: RunHistory) -> Iterator[Finding]:
     for row in history.trials:
         if row["status"] in ("interrupted", "failed", "paused", "running"):
             planned = row.get("training_batches")
@@ -69,7 +69,7 @@ def _incomplete(history: History) -> Iterator[Finding]:
         yield Finding("Incomplete runs", _numbers(silent), f"no result is known of {len(silent)} runs: {names}")
 
 
-def _diverged(history: History) -> Iterator[Finding]:
+def _diverged(history: RunHistory) -> Iterator[Finding]:
     for row in history.trials:
         curve = history.curve(row)
         bad = next((epoch for epoch in curve if epoch["per"] is None or epoch["val_loss"] is None), None)
@@ -87,7 +87,7 @@ def _diverged(history: History) -> Iterator[Finding]:
                 yield Finding("Divergence", (row["trial"],), text)
 
 
-def _collapsed(history: History) -> Iterator[Finding]:
+def _collapsed(history: RunHistory) -> Iterator[Finding]:
     for row in history.trials:
         curve = history.curve(row)
         if not curve:
@@ -110,7 +110,7 @@ def _collapsed(history: History) -> Iterator[Finding]:
         yield Finding("Collapse", (row["trial"],), text)
 
 
-def _cut_short(history: History) -> Iterator[Finding]:
+def _cut_short(history: RunHistory) -> Iterator[Finding]:
     stopped = []
     for row in history.trials:
         horizon, planned = history.horizon(row), row.get("training_batches")
@@ -137,13 +137,13 @@ def _cut_short(history: History) -> Iterator[Finding]:
         yield Finding("Schedules that never completed", _numbers(stopped), text)
 
 
-def _contradicted(history: History) -> Iterator[Finding]:
+def _contradicted(history: RunHistory) -> Iterator[Finding]:
     for row in history.trials:
         for line in contradictions(history, row):
             yield Finding("Purpose against configuration", (row["trial"],), f"{history.name(row)}: {line}")
 
 
-def _beam(history: History) -> Iterator[Finding]:
+def _beam(history: RunHistory) -> Iterator[Finding]:
     for row in history.trials:
         if row["beam_per"] is None:
             continue
@@ -160,7 +160,7 @@ def _beam(history: History) -> Iterator[Finding]:
         yield Finding("Beam search far from greedy", (row["trial"],), text)
 
 
-def _selected(history: History) -> Iterator[Finding]:
+def _selected(history: RunHistory) -> Iterator[Finding]:
     kind = "Selection on the set that is reported"
     on_test = [row for row in history.trials if row["best_per"] is not None and row["split"] == "test"]
     if on_test:
@@ -183,7 +183,7 @@ def _selected(history: History) -> Iterator[Finding]:
         yield Finding(kind, (), text)
 
 
-def _single(history: History) -> Iterator[Finding]:
+def _single(history: RunHistory) -> Iterator[Finding]:
     if not history.measured:
         text = (
             f"the spread over seeds is assumed, not measured ({history.degrees} degrees of freedom, 3 are needed); "
@@ -195,7 +195,7 @@ def _single(history: History) -> Iterator[Finding]:
         yield Finding("One seed each", (), text)
 
 
-def _assumed(history: History) -> Iterator[Finding]:
+def _assumed(history: RunHistory) -> Iterator[Finding]:
     """Settings nobody wrote down, by how many runs lack them."""
     runs: dict[str, list[Row]] = defaultdict(list)
     for row in history.trials:
@@ -207,7 +207,7 @@ def _assumed(history: History) -> Iterator[Finding]:
         yield Finding("Settings nobody wrote down", (), f"assumed here: {text}")
 
 
-_LOOKS: tuple[Callable[[History], Iterator[Finding]], ...] = (
+_LOOKS: tuple[Callable[[RunHistory], Iterator[Finding]], ...] = (
     _identical,
     _incomplete,
     _diverged,

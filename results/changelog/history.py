@@ -49,7 +49,7 @@ class Comparison:
 
 
 @dataclass
-class History:
+class RunHistory:
     """One study. `trials` are rows of the trials table by number, `curves` each trial's epochs in order."""
 
     study: Row
@@ -59,7 +59,7 @@ class History:
     problems: list[str] = field(default_factory=list)
 
     @classmethod
-    def load(cls, results_dir: str | Path, study: str) -> History:
+    def load(cls, results_dir: str | Path, study: str) -> RunHistory:
         """Read a study. Raises `InputError` if there is no such study."""
         tables, problems = load_tables(results_dir, [study])
         trials = sorted(tables["trials"].to_pylist(), key=lambda row: row["trial"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from results.changelog.effects import effects
 from results.changelog.findings import Finding, findings
-from results.changelog.history import Comparison, History, Row, change_text, dotted, shown
+from results.changelog.history import Comparison, Row, RunHistory, change_text, dotted, shown
 from results.output import Sheet, _escape, render, visible
 from search_spaces.common import atomic
 
@@ -20,7 +20,7 @@ _FEW = 4  # a finding about more trials stands in the summary only
 
 
 @dataclass
-class Page:
+class ChangelogPage:
     """The page (Markdown), how many trials and findings it has, and the problems met in the files."""
 
     text: str
@@ -29,9 +29,9 @@ class Page:
     problems: list[str] = field(default_factory=list)
 
 
-def changelog(results_dir: str | Path, study: str) -> Page:
+def changelog(results_dir: str | Path, study: str) -> ChangelogPage:
     """The page of one study. Raises `InputError` if there is no such study."""
-    history = History.load(results_dir, study)
+    history = RunHistory.load(results_dir, study)
     found = findings(history)
     sections = (
         _head(history),
@@ -42,7 +42,7 @@ def changelog(results_dir: str | Path, study: str) -> Page:
         _timeline(history),
     )
     text = "\n".join("\n".join(lines) + "\n" for lines in sections if lines)
-    return Page(text, len(history.trials), len(found), history.problems)
+    return ChangelogPage(text, len(history.trials), len(found), history.problems)
 
 
 def write_page(path: Path, text: str) -> None:
@@ -55,7 +55,7 @@ def md(text: str) -> str:
     return _escape(visible(text))
 
 
-def _head(history: History) -> list[str]:
+def _head(history: RunHistory) -> list[str]:
     study, trials = history.study, history.trials
     counts = Counter(str(row["status"]) for row in trials)
     known = [row for row in trials if row["best_per"] is not None]
@@ -86,7 +86,7 @@ def _head(history: History) -> list[str]:
     ]
 
 
-def _phase(history: History, name: str, rows: Sequence[Row], found: Sequence[Finding]) -> list[str]:
+def _phase(history: RunHistory, name: str, rows: Sequence[Row], found: Sequence[Finding]) -> list[str]:
     lines = [f"## {md(name)}", ""]
     if any(row["run"] for row in rows):
         for row in rows:
@@ -108,7 +108,7 @@ def _phase(history: History, name: str, rows: Sequence[Row], found: Sequence[Fin
     return [*lines, *render(Sheet.of(table), "markdown").splitlines()]
 
 
-def _run(history: History, row: Row, found: Sequence[Finding]) -> list[str]:
+def _run(history: RunHistory, row: Row, found: Sequence[Finding]) -> list[str]:
     before = history.came_from(row)
     lines = [f"### {md(history.name(row))}", ""]
     if before is not None:
@@ -136,7 +136,7 @@ def _run(history: History, row: Row, found: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def _result(history: History, row: Row) -> str:
+def _result(history: RunHistory, row: Row) -> str:
     """The result with its interval, or what there is instead."""
     if row["best_per"] is None:
         text = "no PER" if row["status"] == "completed" else str(row["status"])
@@ -150,14 +150,14 @@ def _result(history: History, row: Row) -> str:
     return text + (f"; beam search {row['beam_per']:.4f}" if row["beam_per"] is not None else "")
 
 
-def _against(history: History, row: Row) -> str:
+def _against(history: RunHistory, row: Row) -> str:
     comparison = _comparison(history, row)
     if comparison is None:
         return ""
     return f"{_difference(comparison)} against {history.name(comparison.before)}"
 
 
-def _comparison(history: History, row: Row) -> Comparison | None:
+def _comparison(history: RunHistory, row: Row) -> Comparison | None:
     if history.unusable(row):
         return None
     before = history.rival(row)
@@ -172,7 +172,7 @@ def _difference(comparison: Comparison) -> str:
     return f"{word}, {abs(comparison.difference):.4f} {sign} (noise: {comparison.margin:.4f})"
 
 
-def _learnt(history: History) -> list[str]:
+def _learnt(history: RunHistory) -> list[str]:
     """What worked and what did not: child against parent, and setting by setting where a search varied many."""
     verdicts: dict[str, list[str]] = {"better": [], "worse": [], "tie": []}
     silent = []
@@ -202,7 +202,7 @@ def _learnt(history: History) -> list[str]:
     return lines[:-1]
 
 
-def _pair(history: History, comparison: Comparison) -> str:
+def _pair(history: RunHistory, comparison: Comparison) -> str:
     changes = history.changes(comparison.before, comparison.after)
     text = (
         f"{history.name(comparison.after)} against {history.name(comparison.before)}: {_difference(comparison)}, "
@@ -213,7 +213,7 @@ def _pair(history: History, comparison: Comparison) -> str:
     return text
 
 
-def _best(history: History) -> list[str]:
+def _best(history: RunHistory) -> list[str]:
     usable = [row for row in history.trials if not history.unusable(row)]
     lines = ["## Best configuration", ""]
     if not usable:
@@ -253,7 +253,7 @@ def _missed(found: Sequence[Finding]) -> list[str]:
     return lines[:-1] if found else [*lines, "Nothing was found."]
 
 
-def _timeline(history: History) -> list[str]:
+def _timeline(history: RunHistory) -> list[str]:
     """Each phase with the best PER until then, and within it every run that set a new one."""
     lines = ["## Timeline", ""]
     lowest: Row | None = None

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from results.changelog.history import History, dotted, shown
+from results.changelog.history import RunHistory, dotted, shown
 
 Row = dict[str, Any]
 
@@ -74,7 +74,7 @@ _THAN = re.compile(
 _NOT = re.compile(r"\b(?:no|not|without|instead of|from)\s+$", re.IGNORECASE)
 
 
-def contradictions(history: History, row: Row) -> list[str]:
+def contradictions(history: RunHistory, row: Row) -> list[str]:
     """What the trial's purpose, or its note, says that its settings or the numbers themselves do not; one line each."""
     purpose = row["purpose"] or ""
     found = [*_wrong_numbers(history, row, purpose), *_wrong_terms(row, purpose)]
@@ -84,7 +84,7 @@ def contradictions(history: History, row: Row) -> list[str]:
     return list(dict.fromkeys([*found, *_wrong_sums(f"{purpose} {row['note'] or ''}")]))
 
 
-def _wrong_numbers(history: History, row: Row, purpose: str) -> Iterator[str]:
+def _wrong_numbers(history: RunHistory, row: Row, purpose: str) -> Iterator[str]:
     for column, claimed, text in _numbers(purpose):
         value = row.get(column)
         expected = claimed
@@ -137,7 +137,7 @@ def _said(pattern: str, purpose: str) -> re.Match[str] | None:
     return next((match for match in matches if not _NOT.search(purpose[: match.start()])), None)
 
 
-def _wrong_directions(history: History, before: Row, row: Row, purpose: str) -> Iterator[str]:
+def _wrong_directions(history: RunHistory, before: Row, row: Row, purpose: str) -> Iterator[str]:
     for match in _RELATIVE.finditer(purpose):
         word, noun = match[1].lower(), match[2].lower()
         column = next(name for pattern, name in _NOUNS.items() if re.fullmatch(pattern, noun))
@@ -154,7 +154,7 @@ def _wrong_directions(history: History, before: Row, row: Row, purpose: str) -> 
             yield f"the purpose says '{match[0]}', {what} went from {_exact(old)} ({parent}) to {_exact(new)}"
 
 
-def _quantity(history: History, row: Row, column: str) -> float | None:
+def _quantity(history: RunHistory, row: Row, column: str) -> float | None:
     if column == "tail":
         horizon, warmup = history.horizon(row), row.get("schedule_warmup_batches")
         return None if horizon is None or warmup is None else horizon - warmup

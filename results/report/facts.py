@@ -20,7 +20,7 @@ STATUSES = ("completed", "stopped", "diverged", "failed", "interrupted", "paused
 
 
 @dataclass
-class Curve:
+class ReportCurve:
     """One trial's epochs: `epoch` from 1, `per` and `raw` (raw weights) with NaN where there is no number."""
 
     epoch: np.ndarray
@@ -54,7 +54,7 @@ class Facts:
     study: str
     about: Row
     trials: list[Row]
-    curves: dict[int, Curve]
+    curves: dict[int, ReportCurve]
     rungs: list[int]
     problems: list[str] = field(default_factory=list)
 
@@ -87,7 +87,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Budget:
+class SpentBudget:
     """Epochs trained, and those not trained because trials were stopped early, with the device hours of both.
 
     The hours saved are the epochs that a stopped trial had before it, each as long as its epochs so far. `planned` is
@@ -119,7 +119,7 @@ def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
     ]
 
 
-def spent(facts: Facts) -> Budget:
+def spent(facts: Facts) -> SpentBudget:
     """What the study used, and what early stopping saved."""
     kind = "gpu_seconds" if facts.device[0] == "GPU" else "cpu_seconds"
     saved, seconds_saved = 0, 0.0
@@ -129,7 +129,7 @@ def spent(facts: Facts) -> Budget:
             saved += max(0, planned - done)
             seconds_saved += max(0, planned - done) * (row[kind] or 0.0) / done
     hours = sum(row[kind] or 0.0 for row in facts.trials) / 3600
-    return Budget(sum(row["epochs"] or 0 for row in facts.trials), saved, hours, seconds_saved / 3600)
+    return SpentBudget(sum(row["epochs"] or 0 for row in facts.trials), saved, hours, seconds_saved / 3600)
 
 
 def planned_epochs(row: Mapping[str, Any]) -> int | None:
@@ -167,7 +167,7 @@ def thinned(rows: Sequence[Row], best: int, others: int) -> list[Row]:
     return [*rows[:best], *(rest[place] for place in places)]
 
 
-def _curves(epochs: Any, study: str) -> tuple[dict[int, Curve], list[int]]:
+def _curves(epochs: Any, study: str) -> tuple[dict[int, ReportCurve], list[int]]:
     import pyarrow.compute as pc
 
     mine = epochs.filter(pc.equal(epochs["study"], study))
@@ -181,7 +181,7 @@ def _curves(epochs: Any, study: str) -> tuple[dict[int, Curve], list[int]]:
         return {}, []
     names, first = np.unique(trial, return_index=True)
     parts = [np.split(value, first[1:]) for value in values]
-    return {int(name): Curve(*group) for name, *group in zip(names, *parts, strict=True)}, rungs
+    return {int(name): ReportCurve(*group) for name, *group in zip(names, *parts, strict=True)}, rungs
 
 
 def _floats(column: Any) -> np.ndarray:

@@ -25,7 +25,7 @@ _FAILED = ("failed", "diverged", "interrupted")
 _MOST_FAILURES = 200
 
 
-class Page:
+class ReportPage:
     """Collects the sections and plots of a page."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ def render(studies: Sequence[Facts], table: Best, extras: Mapping[str, Extras], 
     `table` is the best-config table over all of them and `extras` what each study's own program can add. `state`
     names what the page was made from: the page then reloads itself when its server gives another one.
     """
-    page, now = Page(), datetime.now(UTC)
+    page, now = ReportPage(), datetime.now(UTC)
     names = [facts.study for facts in studies]
     several = len(studies) > 1
     page.add("Best configurations", _table(table), _notes(table))
@@ -112,7 +112,7 @@ def text(value: Any) -> str:
     return html.escape(visible(str(value)))
 
 
-def _sections(page: Page, facts: Facts, extra: Extras, now: float) -> list[tuple[str, str]]:
+def _sections(page: ReportPage, facts: Facts, extra: Extras, now: float) -> list[tuple[str, str]]:
     """(title, HTML) of the sections about one study."""
     curves = [plots.learning_curves(facts, raw) for raw in (False, True)] if facts.curves else []
     nothing = "" if facts.curves or not facts.trials else "<p>No epochs were recorded, so there are no curves.</p>"
@@ -216,7 +216,7 @@ def _best_config(facts: Facts, extra: Extras, key: str) -> str:
     )
 
 
-def _slices(page: Page, facts: Facts) -> str:
+def _slices(page: ReportPage, facts: Facts) -> str:
     panels = settings.slices(facts)
     if not panels:
         return ""

@@ -18,7 +18,7 @@ import numpy as np
 
 from results.best import short_headers
 from results.output import visible
-from results.report.facts import STATUSES, Curve, Extras, Facts, Row, thinned
+from results.report.facts import STATUSES, Extras, Facts, ReportCurve, Row, thinned
 
 _CURVES = 60  # other trials whose curves are drawn beside the leaders
 _DOTS = 1000
@@ -307,7 +307,7 @@ def _envelope(facts: Facts, raw: bool) -> list[dict[str, Any]]:
     ]
 
 
-def _per(curve: Curve, raw: bool) -> np.ndarray:
+def _per(curve: ReportCurve, raw: bool) -> np.ndarray:
     return curve.raw if raw else curve.per
 
 

@@ -258,7 +258,7 @@ def _pull_log(store: Store, folder: Path, parts: Sequence[str], objects: Mapping
 
 
 @dataclass
-class Mirror:
+class StoreMirror:
     """Puts what changes in a study's folder into the store; one thread at a time."""
 
     store: Store
@@ -343,7 +343,7 @@ def mirrored(folder: Path) -> Iterator[None]:
         yield
         return
     store, stop = open_store(uri), threading.Event()
-    mirror = Mirror(store, folder, Known.load(folder))
+    mirror = StoreMirror(store, folder, Known.load(folder))
     mirror.refuse_others()
     if StudyPaths(folder).log.exists():  # it goes on: with the store's checkpoints
         pull(store, folder.parent, folder.name, ours=True)
@@ -376,7 +376,7 @@ def mirrored(folder: Path) -> Iterator[None]:
         _finish(mirror, uri)
 
 
-def _finish(mirror: Mirror, uri: str) -> None:
+def _finish(mirror: StoreMirror, uri: str) -> None:
     try:
         if StudyPaths(mirror.folder).log.exists():
             mirror.push()
@@ -404,7 +404,7 @@ def sync(folder: Path) -> tuple[int, int]:
     read = pull(store, folder.parent, folder.name)
     if not StudyPaths(folder).log.exists():
         raise InputError(f"{folder.name}: there is no such study in {uri} or here; 'tuner best' lists what there is")
-    mirror = Mirror(store, folder, Known.load(folder))
+    mirror = StoreMirror(store, folder, Known.load(folder))
     mirror.refuse_others()
     try:
         return read, mirror.push()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from results.best import best
 from results.report import Extras, load, render, started_with, write
-from results.report.facts import Curve, Facts, spent, thinned
+from results.report.facts import Facts, ReportCurve, spent, thinned
 from results.report.plots import best_over_hours, best_over_trials, learning_curves, log_ticks, timeline
 from results.report.settings import parallel, settings, slices
 from search_spaces.errors import InputError
@@ -39,7 +39,7 @@ def facts(count: int, epochs: int = 3, hosts: int = 1) -> Facts:
     for n in range(count):
         per = 0.2 + 0.5 * n / count + 0.3 / np.arange(1, epochs + 1)
         when = 1.7e9 + 60.0 * (n * epochs + np.arange(1, epochs + 1))
-        curves[n] = Curve(np.arange(1, epochs + 1), per, per + 0.01, np.full(epochs, 60.0), when)
+        curves[n] = ReportCurve(np.arange(1, epochs + 1), per, per + 0.01, np.full(epochs, 60.0), when)
         rows.append({"trial": n, "status": "completed", "best_per": float(per[-1]), "epochs": epochs})
         rows[-1] |= {"schedule_peak_lr": 10 ** (-4 + 2 * n / count), "model_dropout": 0.1, "host": f"h{n % hosts}"}
         rows[-1] |= {"started": None, "ended": None, "best_epoch": epochs, "gpu_seconds": 30.0 * epochs}

@@ -24,7 +24,7 @@ _HELD_OUT = [CLASSES.index(name) for name in ("HH", "EH", "L", "D", "SIL", "AW",
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """One kind of thing found in one split (or across them: `split` is then joined by +)."""
 
     level: str
@@ -55,7 +55,7 @@ class _Scan:
 
 def check_dataset(
     dataset: Dataset, kernel: int, stride: int, progress: Callable[[int, int, str], None] | None = None
-) -> list[Finding]:
+) -> list[DataFinding]:
     """Everything found in a data folder, errors first. Reads all features once, an utterance at a time.
 
     Features that are not finite, features that are constant over a session, labels that a kernel and stride cannot
@@ -128,20 +128,20 @@ def _scan(dataset: Dataset, owners: _Owners, progress: Callable[[int, int, str],
     return found
 
 
-def _emptiness(dataset: Dataset) -> Iterator[Finding]:
+def _emptiness(dataset: Dataset) -> Iterator[DataFinding]:
     for name, level, what in (
         ("train", ERROR, "no utterances to train on"),
         ("val", ERROR, "no utterances to compare trials on; import with --dev-split 0.1"),
         ("test", NOTE, "no test utterances"),
     ):
         if len(dataset.splits[name]) == 0:
-            yield Finding(level, "empty split", name, 0, "", what)
+            yield DataFinding(level, "empty split", name, 0, "", what)
 
 
-def _finiteness(scan: _Scan, owners: _Owners) -> Iterator[Finding]:
+def _finiteness(scan: _Scan, owners: _Owners) -> Iterator[DataFinding]:
     for name, broken in _by_split(scan.broken, owners).items():
         first = f"{owners.place(broken[0])}, bin {scan.broken[broken[0]]}"
-        yield Finding(ERROR, "not finite", name, len(broken), first, "NaN or infinite features")
+        yield DataFinding(ERROR, "not finite", name, len(broken), first, "NaN or infinite features")
 
 
 def _by_split(utterances: dict[int, int], owners: _Owners) -> dict[str, list[int]]:
@@ -151,7 +151,7 @@ def _by_split(utterances: dict[int, int], owners: _Owners) -> dict[str, list[int
     return parts
 
 
-def _copies(scan: _Scan, owners: _Owners) -> Iterator[Finding]:
+def _copies(scan: _Scan, owners: _Owners) -> Iterator[DataFinding]:
     """The same features twice: across splits the evaluation is of what was trained on."""
     groups: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
     for same in scan.copies.values():
@@ -160,10 +160,10 @@ def _copies(scan: _Scan, owners: _Owners) -> Iterator[Finding]:
     for splits, copies in groups.items():
         level = ERROR if len(splits) > 1 else WARNING
         example = " = ".join(owners.place(utterance) for utterance in copies[0][:2])
-        yield Finding(level, "same features", "+".join(splits), len(copies), example, "utterances stored twice")
+        yield DataFinding(level, "same features", "+".join(splits), len(copies), example, "utterances stored twice")
 
 
-def _texts(dataset: Dataset, owners: _Owners) -> Iterator[Finding]:
+def _texts(dataset: Dataset, owners: _Owners) -> Iterator[DataFinding]:
     """The same text in a session in two splits: another recording of it, or the same one processed twice."""
     said: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for name, split in dataset.splits.items():
@@ -177,14 +177,14 @@ def _texts(dataset: Dataset, owners: _Owners) -> Iterator[Finding]:
     for splits, same in groups.items():
         example = " and ".join(owners.place(utterance) for utterance in same[0][:2])
         what = "texts said in the same session in both"
-        yield Finding(WARNING, "same text", "+".join(splits), len(same), example, what)
+        yield DataFinding(WARNING, "same text", "+".join(splits), len(same), example, what)
 
 
-def _constants(dataset: Dataset, scan: _Scan) -> Iterator[Finding]:
+def _constants(dataset: Dataset, scan: _Scan) -> Iterator[DataFinding]:
     if scan.constant:
         session, count, first = scan.constant[0]
         example = f"{session}: {count} of {dataset.n_features}, the first is {first}"
-        yield Finding(
+        yield DataFinding(
             WARNING,
             "constant features",
             "all",
@@ -194,18 +194,18 @@ def _constants(dataset: Dataset, scan: _Scan) -> Iterator[Finding]:
         )
 
 
-def _labels(name: str, split: Split, owners: _Owners, kernel: int, stride: int) -> Iterator[Finding]:
+def _labels(name: str, split: Split, owners: _Owners, kernel: int, stride: int) -> Iterator[DataFinding]:
     labelled = split.label_lengths > 0
     if not labelled.all():
         level = NOTE if name == "test" else ERROR
         example = owners.place(int(split.utterance[np.argmin(labelled)]))
-        yield Finding(level, "unlabelled", name, int((~labelled).sum()), example, "utterances without labels")
+        yield DataFinding(level, "unlabelled", name, int((~labelled).sum()), example, "utterances without labels")
     hopeless = infeasible(split, kernel, stride) & labelled
     if hopeless.any():
         level = ERROR if 2 * hopeless.sum() > len(split) else WARNING
         example = owners.place(int(split.utterance[np.argmax(hopeless)]))
         what = f"labels longer than the output of kernel {kernel}, stride {stride}"
-        yield Finding(level, "infeasible labels", name, int(hopeless.sum()), example, what)
+        yield DataFinding(level, "infeasible labels", name, int(hopeless.sum()), example, what)
     held = [
         i
         for i in np.flatnonzero(labelled).tolist()
@@ -214,10 +214,10 @@ def _labels(name: str, split: Split, owners: _Owners, kernel: int, stride: int) 
     if held:
         example = owners.place(int(split.utterance[held[0]]))
         what = "labels of the words 'held out', which stand for a text kept back"
-        yield Finding(ERROR, "held out", name, len(held), example, what)
+        yield DataFinding(ERROR, "held out", name, len(held), example, what)
 
 
-def _lengths(name: str, split: Split, owners: _Owners) -> Iterator[Finding]:
+def _lengths(name: str, split: Split, owners: _Owners) -> Iterator[DataFinding]:
     labelled = np.flatnonzero(split.label_lengths > 0)
     ratio = split.bins[labelled] / split.label_lengths[labelled]
     for check, values, rows, what in (
@@ -229,7 +229,7 @@ def _lengths(name: str, split: Split, owners: _Owners) -> Iterator[Finding]:
             worst = int(np.argmax(odd))
             example = f"{owners.place(int(split.utterance[rows[worst]]))}: {values[worst]:.4g} {what}"
             middle = f"{what} far from the median of {np.median(values):.4g}"
-            yield Finding(WARNING, check, name, int(odd.sum()), example, middle)
+            yield DataFinding(WARNING, check, name, int(odd.sum()), example, middle)
 
 
 def outliers(values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -241,11 +241,11 @@ def outliers(values: Sequence[float] | np.ndarray) -> np.ndarray:
     return np.asarray(distance > FAR * max(1.4826 * float(np.median(distance)), LEAST_SPREAD))
 
 
-def _days(dataset: Dataset, name: str, split: Split) -> Iterator[Finding]:
+def _days(dataset: Dataset, name: str, split: Split) -> Iterator[DataFinding]:
     if name == "train":
         return
     untrained = ~np.isin(split.day, dataset.train.day)
     if untrained.any():
         days = [dataset.days[day] for day in np.unique(split.day[untrained])]
         what = f"utterances of {len(days)} sessions without training data: their day layers stay untrained"
-        yield Finding(WARNING, "untrained day", name, int(untrained.sum()), days[0], what)
+        yield DataFinding(WARNING, "untrained day", name, int(untrained.sum()), days[0], what)

@@ -68,7 +68,7 @@ def _told(path: Path, now: Stamp, before: Stamp | None, problem: str) -> str:
     return f"{problem} ({name} was last written at {when})"
 
 
-class Watched:
+class WatchedData:
     """An open data folder that is trained on: `check` says whether it is still what it was."""
 
     def __init__(self, path: str | Path, fingerprint: str) -> None:

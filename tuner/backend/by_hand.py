@@ -30,7 +30,7 @@ LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Request:
+class StopRequest:
     """A wish to stop: the whole search, or trial `trial`."""
 
     id: str
@@ -63,7 +63,7 @@ class Inbox:
 
     def _answer(self, path: Path) -> None:
         try:
-            request = Request(**json.loads(path.read_bytes()))
+            request = StopRequest(**json.loads(path.read_bytes()))
         except (ValueError, TypeError):
             path.unlink(missing_ok=True)
             return

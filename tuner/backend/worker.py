@@ -13,7 +13,7 @@ from typing import Any
 from results.store.paths import StudyPaths
 from trainable import train
 from trainable.cooldown import cooldown
-from trainable.data.intact import Watched
+from trainable.data.intact import WatchedData
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def take_share(cpus: float, gpus: float) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _data(path: str, fingerprint: str) -> Watched:
-    return Watched(path, fingerprint)
+def _data(path: str, fingerprint: str) -> WatchedData:
+    return WatchedData(path, fingerprint)
 
 
 def run_trial(

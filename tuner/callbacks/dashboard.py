@@ -15,7 +15,7 @@ import optuna
 
 from results.store.paths import StudyPaths
 from search_spaces import InputError
-from tuner.callbacks.mirror import Mirror
+from tuner.callbacks.mirror import OptunaMirror
 from tuner.callbacks.watch import Tail
 
 REFRESH_SECONDS = 2.0
@@ -43,7 +43,7 @@ def serve(folder: Path, port: int, announce: Callable[[str], None]) -> None:
 
     tail = Tail(StudyPaths(folder).log)
     storage = optuna.storages.InMemoryStorage()
-    mirror = Mirror(storage, tail.new())
+    mirror = OptunaMirror(storage, tail.new())
     try:
         server = make_server("127.0.0.1", port, wsgi(storage), _Server, _Quiet)
     except (OSError, OverflowError) as error:
@@ -59,7 +59,7 @@ def serve(folder: Path, port: int, announce: Callable[[str], None]) -> None:
             done.set()
 
 
-def _follow(mirror: Mirror, tail: Tail, done: threading.Event) -> None:
+def _follow(mirror: OptunaMirror, tail: Tail, done: threading.Event) -> None:
     while not done.wait(REFRESH_SECONDS):
         try:
             for event in tail.new():

@@ -31,7 +31,7 @@ _WIDE = 30.0
 """Values that span more than this factor are shown on a logarithmic axis."""
 
 
-class Mirror:
+class OptunaMirror:
     """An Optuna study in `storage`, made from a study's events and kept in step by `take`, which gets each new one.
 
     Optuna's trial numbers are ours. COMPLETE is a trial that ran to its end, with the objective; PRUNED one that was
@@ -231,7 +231,7 @@ def save(folder: Path, path: Path) -> int:
     written.
     """
     memory = optuna.storages.InMemoryStorage()
-    mirror = Mirror(memory, scan_events(StudyPaths(folder).log, []))
+    mirror = OptunaMirror(memory, scan_events(StudyPaths(folder).log, []))
     with atomic.file(path, advice="choose another place") as temporary:
         temporary.touch()  # SQLite's own error would not say why
         storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")

@@ -17,7 +17,7 @@ from results.store.paths import StudyPaths
 from search_spaces import InputError
 from search_spaces.redact import redacted
 from tuner.callbacks.background import Background, warn
-from tuner.callbacks.mirror import Mirror
+from tuner.callbacks.mirror import OptunaMirror
 
 AGAIN_SECONDS = 20.0
 """How long a storage that failed is left alone."""
@@ -111,4 +111,4 @@ class Live:
     def _open(self, seq: int | None) -> None:
         events = scan_events(StudyPaths(self._folder).log, [])
         storage = open_storage(self._url)
-        self._mirror = Mirror(storage, (event for event in events if seq is None or event["seq"] <= seq))
+        self._mirror = OptunaMirror(storage, (event for event in events if seq is None or event["seq"] <= seq))

@@ -20,7 +20,7 @@ from results.store.tables import compact
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.stopping import rule_text
-from trainable.data.intact import Watched, open_intact
+from trainable.data.intact import WatchedData, open_intact
 from tuner.backend import cluster, packing, staging
 from tuner.backend.nodewatch import NodeWatch
 from tuner.backend.raywords import RayWords
@@ -185,7 +185,7 @@ def _run(
         stack.callback(upkeep.close)
         with progress:
             watchdog = Watchdog(study.settings.hung_after, slept=lambda s: _slept(study, s))
-            data = Watched(request.data, study.settings.data.fingerprint)
+            data = WatchedData(request.data, study.settings.data.fingerprint)
             look = stack.enter_context(_node_watch(study, request, resources.request()))
             reason = ray_backend.run(
                 study, request.data, resources, concurrent, ready.work, log.hurry, watchdog, data.check, look

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from trainable.bootstrap import interval, resamples
-from tuner.simulation.curves import Bank, Row, Run, check_rule
+from tuner.simulation.curves import Bank, RecordedRun, Row, check_rule
 from tuner.simulation.simulate import NOWHERE, MemoryLog, TableTrials, plan_entry, study_settings
 from tuner.study.study import Job, Study
 
@@ -33,7 +33,7 @@ _DRAWS = 500
 
 
 @dataclass(frozen=True)
-class Replay:
+class RuleReplay:
     """What a rule does to recorded runs in their order."""
 
     winner: str
@@ -57,7 +57,7 @@ class Replay:
         return max(0.0, self.best_per - self.winner_per)
 
 
-def replay(bank: Bank, rule: Mapping[str, Any]) -> Replay:
+def replay(bank: Bank, rule: Mapping[str, Any]) -> RuleReplay:
     """The rule over the bank in the recorded order. Raises InputError where the bank lacks what the rule compares."""
     check_rule(bank, rule)
     return _Replay(bank, rule).run()
@@ -81,7 +81,7 @@ class _Replay:
         self.best = math.inf
         self.probed = 0
 
-    def run(self) -> Replay:
+    def run(self) -> RuleReplay:
         for index, epoch in self.bank.arrival:
             while index not in self.waiting and self._take():
                 pass
@@ -120,13 +120,13 @@ class _Replay:
         if event["event"] == "epoch" and event["decision"] != "continue":
             self.reasons[self.table.run_of[event["trial"]]] = event["reason"] or ""
 
-    def _result(self) -> Replay:
+    def _result(self) -> RuleReplay:
         runs = self.bank.runs
         winner = min((run for run in runs if run.complete), key=lambda run: run.best_per)
         ended = {i: row for i, row in self.reached.items() if i not in self.active}
         cut = {i: row for i, row in ended.items() if row["epoch"] < len(runs[i].rows) or not runs[i].complete}
         spent = self.probed + sum(row["batch"] for row in self.reached.values())
-        return Replay(
+        return RuleReplay(
             winner=winner.label,
             winner_per=winner.best_per,
             stopped={runs[i].label: (row["batch"], self.reasons.get(i, "")) for i, row in cut.items()},
@@ -158,7 +158,7 @@ def rank_correlations(bank: Bank) -> list[dict[str, Any]]:
     return rows
 
 
-def horizon_groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
+def horizon_groups(runs: Sequence[RecordedRun]) -> dict[str, list[RecordedRun]]:
     """The runs by horizon (by length where none is known): each one a group, or four of equal size if there are many.
 
     Empty where all runs have the same.
@@ -171,7 +171,7 @@ def horizon_groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
         edges = distinct[1:]
     else:
         edges = sorted({int(edge) for edge in np.quantile(of, [0.25, 0.5, 0.75])} - {distinct[0]})
-    groups: dict[str, list[Run]] = {}
+    groups: dict[str, list[RecordedRun]] = {}
     for low, high in zip([distinct[0], *edges], [*edges, distinct[-1] + 1], strict=True):
         inside = sorted({length for length in of if low <= length < high})
         name = f"{inside[0]}" if len(inside) == 1 else f"{inside[0]} to {inside[-1]}"
@@ -182,10 +182,10 @@ def horizon_groups(runs: Sequence[Run]) -> dict[str, list[Run]]:
 Value = tuple[float, float]
 
 
-def _points(runs: Sequence[Run]) -> list[tuple[str, Any]]:
+def _points(runs: Sequence[RecordedRun]) -> list[tuple[str, Any]]:
     """(name, run -> its value there or None) for shares of the run, then for batches that all runs share."""
 
-    def at_batch(run: Run, batch: float) -> Value | None:
+    def at_batch(run: RecordedRun, batch: float) -> Value | None:
         """The value of the first epoch that ends at or soon after `batch`; None if there is none before the last."""
         row = next((row for row in run.rows[:-1] if row["batch"] >= batch), None)
         return None if row is None or row["batch"] > _SOON * batch else _value(row)
@@ -206,7 +206,7 @@ def _value(row: Row) -> Value:
     return tuple(math.inf if row.get(name) is None else float(row[name]) for name in ("per", "val_loss"))  # type: ignore[return-value]
 
 
-def _end(run: Run) -> Value:
+def _end(run: RecordedRun) -> Value:
     return (math.inf if run.diverged else run.best_per, 0.0)
 
 

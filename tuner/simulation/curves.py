@@ -1,7 +1,7 @@
 """Recorded learning curves, to judge stopping rules and searchers on: from a study of ours, or from a plain file.
 
-A `Bank` holds one `Run` for each trial: its epochs as rows, the batches it was planned for, and where they are known
-its configuration and its searched parameters. The plain format (CSV or Parquet) is described in docs/curves.md.
+A `Bank` holds one `RecordedRun` for each trial: its epochs as rows, the batches it was planned for, and where they are
+known its configuration and its searched parameters. The plain format (CSV or Parquet) is described in docs/curves.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 
 @dataclass(frozen=True)
-class Run:
+class RecordedRun:
     """One recorded run. `rows` are its epochs 1, 2, ... with `epoch`, `batch`, `per` and what else was recorded."""
 
     label: str
@@ -85,7 +85,7 @@ class Bank:
     """Recorded runs of one kind: the same data, the same measure."""
 
     name: str
-    runs: tuple[Run, ...]
+    runs: tuple[RecordedRun, ...]
     arrival: tuple[tuple[int, int], ...] = ()
     """(index of the run, epoch) in the order in which the epochs were reported: the log's, or of a file's rows."""
     space: Mapping[str, Any] | None = None
@@ -300,7 +300,7 @@ def _json(where: str, name: str, value: Any) -> dict[str, Any] | None:
     return found
 
 
-def _plain_run(label: str, rows: Sequence[tuple[str, Row]]) -> Run:
+def _plain_run(label: str, rows: Sequence[tuple[str, Row]]) -> RecordedRun:
     where, first = rows[0]
     kept: list[Row] = []
     for _, row in rows:
@@ -345,7 +345,7 @@ def _run(
     planned: int,
     params: Mapping[str, Any] | None,
     complete: bool,
-) -> Run:
+) -> RecordedRun:
     """A run whose configuration has the recorded grid, so that epoch k is its k-th row."""
     step, own = rows[0]["batch"], config is not None
     if config is None:
@@ -356,10 +356,10 @@ def _run(
         raw = to_dict(config)
         raw["training"]["batches_per_epoch"] = step
         config = RunConfig.model_validate(raw)
-    return Run(label, tuple(rows), config, horizon, params, own, complete)
+    return RecordedRun(label, tuple(rows), config, horizon, params, own, complete)
 
 
-def _check_grid(name: str, run: Run) -> None:
+def _check_grid(name: str, run: RecordedRun) -> None:
     """Epoch k ends at k x step; only the last may be shorter."""
     batches = [row["batch"] for row in run.rows]
     wrong = next((batch for number, batch in enumerate(batches[:-1], 1) if batch != number * run.step), None)
@@ -382,7 +382,7 @@ def _thin_bank(bank: Bank, every: int) -> Bank:
     return replace(bank, runs=runs, arrival=tuple((index, epoch) for index, epoch in kept if epoch is not None))
 
 
-def _thin(name: str, run: Run, every: int) -> Run:
+def _thin(name: str, run: RecordedRun, every: int) -> RecordedRun:
     """The run at multiples of `every` batches and at its end; seconds and rows between are added up."""
     kept: list[Row] = []
     seconds = 0.0
@@ -432,7 +432,7 @@ def _bank_of(study: str, events: Iterable[Mapping[str, Any]]) -> Bank:
         elif event["event"] == "trial_ended":
             status[event["trial"]] = event["status"]
     place: dict[tuple[int, int], tuple[int, int]] = {}
-    runs: list[Run] = []
+    runs: list[RecordedRun] = []
     for number, epochs in rows.items():
         # Nothing was reported, or its beginning is another trial's.
         if not epochs or started[number].get("from_trial") is not None:

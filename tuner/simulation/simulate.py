@@ -29,7 +29,7 @@ import numpy as np
 from results.statistics import setting_apart
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
-from tuner.simulation.curves import Bank, Row, Run, check_rule
+from tuner.simulation.curves import Bank, RecordedRun, Row, check_rule
 from tuner.study.rules.stopping import Curve, Decision
 from tuner.study.settings import StudySettings
 from tuner.study.state import StudyState
@@ -193,7 +193,7 @@ class TableTrials:
         curve, rates = Curve.of_run(number, config), self.run(number).rates
         return curve if rates is None else Curve(number, curve.grid, given_rates=rates)
 
-    def run(self, trial: int) -> Run:
+    def run(self, trial: int) -> RecordedRun:
         """The run that a trial is."""
         return self.bank.runs[self.run_of[trial]]
 
@@ -291,7 +291,7 @@ class _Loop:
         )
 
 
-def plan_entry(run: Run) -> dict[str, Any]:
+def plan_entry(run: RecordedRun) -> dict[str, Any]:
     """The run as an entry of a study's plan."""
     params, seed = dict(run.params or {}), run.config.training.seed
     return {"run": run.label, "origin": "recorded", "params": params, "seed": seed, "config": to_dict(run.config)}

@@ -13,7 +13,7 @@ import pytest
 
 from results.changelog.effects import effects
 from results.changelog.findings import findings
-from results.changelog.history import History
+from results.changelog.history import RunHistory
 from results.changelog.page import changelog, md, write_page
 from search_spaces.errors import InputError
 from tuner.cli import main
@@ -60,10 +60,10 @@ def study(tmp_path, studies):
 
 @pytest.fixture
 def history(study):
-    return lambda runs, **about: History.load(study(runs, **about), "s")
+    return lambda runs, **about: RunHistory.load(study(runs, **about), "s")
 
 
-def kinds(history: History) -> dict[str, list[str]]:
+def kinds(history: RunHistory) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for finding in findings(history):
         found.setdefault(finding.kind, []).append(finding.text)
@@ -90,7 +90,7 @@ def recorded(tmp_path_factory) -> Path:
 
 def test_the_recorded_history_is_seen_through(recorded):
     """From the tables alone: the repeats, the incomplete, the contradictions, the wrong beam, the test set."""
-    found = kinds(History.load(recorded, "recorded"))
+    found = kinds(RunHistory.load(recorded, "recorded"))
     for pair in (
         "gru_ctc_reg6 and gru_ctc_reg7",
         "run8_recovery and run10_recovery",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainable.data.checks import Finding, check_dataset, outliers
+from trainable.data.checks import DataFinding, check_dataset, outliers
 from trainable.data.dataset import Dataset, open_dataset, write_dataset
 from trainable.data.phonemes import CLASSES
 
@@ -39,7 +39,7 @@ def pack(path: Path, change: Callable[[list[dict[str, Any]]], Any] = lambda rows
     return open_dataset(path)
 
 
-def found(dataset: Dataset, kernel: int = 8, stride: int = 2) -> list[Finding]:
+def found(dataset: Dataset, kernel: int = 8, stride: int = 2) -> list[DataFinding]:
     return check_dataset(dataset, kernel, stride)
 
 

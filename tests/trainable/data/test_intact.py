@@ -11,7 +11,7 @@ import pytest
 
 from search_spaces.errors import InputError
 from trainable.data import intact
-from trainable.data.intact import DataChanged, Watched, open_intact
+from trainable.data.intact import DataChanged, WatchedData, open_intact
 from trainable.data.stamps import STAMP_FILE
 from trainable.data.synthetic import make_synthetic
 
@@ -95,21 +95,21 @@ def test_overwritten_features_are_told(data, keep_time):
 
 def test_another_data_set_in_the_same_place_is_told(data, tmp_path):
     """The whole folder replaced, with a `dataset.json` that fits: no longer what was opened."""
-    watched = Watched(data, "")
+    watched = WatchedData(data, "")
     watched.check()
     shutil.rmtree(data)
     make_synthetic(data, "tiny", seed=5)
     with pytest.raises(DataChanged, match="holds other data now"):
         watched.check()
     with pytest.raises(DataChanged, match="the study's is"):
-        Watched(data, watched.dataset.fingerprint)
+        WatchedData(data, watched.dataset.fingerprint)
 
 
 def test_who_trains_on_data_is_told_when_they_change(data, reads):
     """`check` reads nothing while no file was touched, takes a touched file with the same content, and raises where the
     content is another, or gone: a failed job, not a wrong input.
     """
-    watched = Watched(data, json.loads((data / "dataset.json").read_text())["fingerprint"])
+    watched = WatchedData(data, json.loads((data / "dataset.json").read_text())["fingerprint"])
     watched.check()
     assert reads == []
     os.utime(data / "features.npy")
@@ -130,7 +130,7 @@ def test_who_trains_on_data_is_told_when_they_change(data, reads):
 
 def test_a_file_replaced_by_another_is_told(data):
     """Other features moved into place: who has the old file open trains on it still, and is told all the same."""
-    watched = Watched(data, "")
+    watched = WatchedData(data, "")
     features = np.load(data / "features.npy")
     np.save(data / "new.npy", features[::-1])
     (data / "new.npy").replace(data / "features.npy")

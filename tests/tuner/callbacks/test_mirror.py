@@ -13,11 +13,11 @@ from optuna.trial import TrialState
 from results.store.events import EventLog, read_events
 from results.store.lock import StudyLock
 from search_spaces import InputError
-from tuner.callbacks.mirror import Mirror, save
+from tuner.callbacks.mirror import OptunaMirror, save
 
 
 def mirrored(folder):
-    return Mirror(optuna.storages.InMemoryStorage(), read_events(folder / "events.jsonl")[0])
+    return OptunaMirror(optuna.storages.InMemoryStorage(), read_events(folder / "events.jsonl")[0])
 
 
 def agrees(trials, state):
@@ -68,7 +68,7 @@ def test_a_mirror_kept_in_step_is_one_made_at_the_end(toy):
     study.interrupt("budget")
     events, _ = read_events(toy.folder / "s" / "events.jsonl")
     for start in (1, 20, 60):
-        mirror = Mirror(optuna.storages.InMemoryStorage(), events[:start])
+        mirror = OptunaMirror(optuna.storages.InMemoryStorage(), events[:start])
         for event in events[start:]:
             mirror.take(event)
         assert agrees(mirror.study.get_trials(), study.state)

@@ -8,7 +8,7 @@ import pytest
 from results.store.events import read_events
 from search_spaces import InputError
 from tuner.callbacks import observers
-from tuner.callbacks.mirror import Mirror
+from tuner.callbacks.mirror import OptunaMirror
 from tuner.callbacks.storage import AGAIN_SECONDS, Live, check, observer, open_storage
 
 
@@ -18,7 +18,7 @@ def places(folder):
 
 def agrees(trials, folder):
     """Whether a storage has what a copy of the whole log has."""
-    wanted = Mirror(optuna.storages.InMemoryStorage(), read_events(folder / "events.jsonl")[0]).study.get_trials()
+    wanted = OptunaMirror(optuna.storages.InMemoryStorage(), read_events(folder / "events.jsonl")[0]).study.get_trials()
     names = ("number", "state", "params", "distributions", "values", "intermediate_values", "user_attrs")
     assert [[getattr(t, name) for name in names] for t in trials] == [[getattr(t, n) for n in names] for t in wanted]
     return True

@@ -42,13 +42,14 @@ def study(tmp_path_factory, real_space, tiny_data):
     from trainable import train
     from trainable.checkpoint import save
     from trainable.data.dataset import open_dataset
+    from tuner.study.settings import StudySettings
     from tuner.study.study import Study
 
     folder = tmp_path_factory.mktemp("out")
     (folder / "base.yaml").write_text(RUN)
     (folder / "toy.yaml").write_text(SPACE)
     results = folder / "results"
-    driven = Study.create(results / "s", settings_for(load_space(folder / "toy.yaml")), [])
+    driven = Study.create(results / "s", StudySettings.read(settings_for(load_space(folder / "toy.yaml"))), [])
     drive(driven)
     driven.close()
     first = next(iter(train(load_run(real_space.parent / "real.yaml").config, open_dataset(tiny_data))))

@@ -8,7 +8,7 @@ import pytest
 
 from results.store import remote
 from results.store.lock import StudyLock
-from results.store.remote import Known, Mirror, Store
+from results.store.remote import Known, Store, StoreMirror
 from results.store.tables import compact
 from search_spaces import InputError
 
@@ -39,7 +39,7 @@ def machine(tmp_path, monkeypatch, store):
 
 
 def mirror_of(store, folder):
-    return Mirror(store, folder, Known.load(folder))
+    return StoreMirror(store, folder, Known.load(folder))
 
 
 def put_study(toy, results, name="s", events=15):
@@ -191,7 +191,7 @@ def test_a_store_that_fails_at_the_end_loses_nothing(toy, store, machine, monkey
         raise OSError("the bucket is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Mirror, "push", fails)
+        patch.setattr(StoreMirror, "push", fails)
         with remote.mirrored(here):
             pass
     assert "the bucket is away" in (said := capsys.readouterr().err) and "tuner sync s --results" in said
@@ -252,9 +252,9 @@ def test_a_key_in_a_uri_is_nowhere(given, toy, tmp_path, monkeypatch, cli, capsy
         raise OSError(f"no entry for {given} (KEYID, SE/CRET, SE%2FCRET)")
 
     with monkeypatch.context() as patch, remote.mirrored(here):
-        patch.setattr(Mirror, "push", fails)
+        patch.setattr(StoreMirror, "push", fails)
     with pytest.raises(InputError) as caught, monkeypatch.context() as patch:
-        patch.setattr(Mirror, "push", fails)
+        patch.setattr(StoreMirror, "push", fails)
         remote.sync(here)
     remote.sync(here)
     assert seen and set(seen) == {given}

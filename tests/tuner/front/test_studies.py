@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import tuner
-from results.store.remote import Known, Mirror, open_store, working_folder
+from results.store.remote import Known, StoreMirror, open_store, working_folder
 from search_spaces import RunConfig
 
 HEAVY = ("torch", "ray", "optuna", "pyarrow", "duckdb", "pandas", "numpy", "pydantic", "rich", "click")
@@ -166,7 +166,7 @@ def test_a_study_in_an_object_store_opens_by_its_uri(study, tmp_path, monkeypatc
     monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "another machine"))
     here = working_folder(uri) / "toy"
     shutil.copytree(study.folder, here)
-    Mirror(open_store(uri), here, Known.load(here)).push()
+    StoreMirror(open_store(uri), here, Known.load(here)).push()
     monkeypatch.setenv("TUNER_CACHE", str(tmp_path / "cache"))
     found = tuner.open("toy", results=uri)
     assert tmp_path / "cache" in found.folder.parents

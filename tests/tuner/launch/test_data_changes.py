@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from results.store.events import LOG_NAME, read_events
+from results.store.events import read_events
+from results.store.paths import StudyPaths
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_data_overwritten_before_a_resume_are_told(toy, data, cli):
 
     facts = {"path": str(data), "name": "tiny", "fingerprint": open_dataset(data).fingerprint}
     toy.create("s", data=facts).close()
-    log = toy.folder / "s" / LOG_NAME
+    log = StudyPaths(toy.folder / "s").log
     before, kept = log.read_bytes(), (data / "features.npy").read_bytes()
     overwrite(data)
     done = cli("resume", "s", "--results", toy.folder)
@@ -92,19 +93,19 @@ def test_data_that_change_during_a_search_end_it(spoil, tuner, space, data, undi
     process = tuner.start("search", space, *given(data), "--study", "s", cwd=tmp_path)
     study = tmp_path / "results" / "studies" / "s"
     try:
-        while epochs(study / LOG_NAME) < 4:
+        while epochs(StudyPaths(study).log) < 4:
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         spoil(data)
-        logged = epochs(study / LOG_NAME)
+        logged = epochs(StudyPaths(study).log)
         _, err = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 1, err
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
     assert str(data) in line and "put the data back, then resume the study" in line
-    assert epochs(study / LOG_NAME) <= logged + 1  # one may have been on its way already
-    events = read_events(study / LOG_NAME)[0]
+    assert epochs(StudyPaths(study).log) <= logged + 1  # one may have been on its way already
+    events = read_events(StudyPaths(study).log)[0]
     assert not [e for e in events if e["event"] == "trial_ended" and e["status"] == "failed"]
     (data / "features.npy").write_bytes(kept)
     done = tuner.run("resume", "s", "--cpus", 1, "--concurrent", 1, cwd=tmp_path)

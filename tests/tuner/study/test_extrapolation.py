@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.config import RunConfig
-from tuner.study.rules.extrapolation import Forecast, chance_of_top, outlook
+from tuner.study.rules.extrapolation import CurveForecast, chance_of_top, outlook
 from tuner.study.rules.stopping import Curve, History, Point, decide
 
 STEP = 25
@@ -269,7 +269,7 @@ def test_a_killed_search_decides_as_one_that_was_never_killed(toy):
 
 
 forecast = st.builds(
-    Forecast,
+    CurveForecast,
     middle=st.floats(-4, 0),
     spread=st.floats(0.01, 1),
     freedom=st.floats(3, 50),
@@ -289,13 +289,13 @@ def test_the_chance_grows_with_the_places_and_is_certain_where_there_are_enough(
 @given(forecast, st.floats(0.01, 1), st.lists(st.floats(0, 1), min_size=1, max_size=6), st.lists(forecast, max_size=5))
 def test_a_better_forecast_never_has_the_smaller_chance(own, shift, reached, rivals):
     """Of two forecasts that differ only in their middle, the lower one is at least as likely to enter the top."""
-    better = Forecast(own.middle - shift, own.spread, own.freedom, own.reached)
+    better = CurveForecast(own.middle - shift, own.spread, own.freedom, own.reached)
     assert chance_of_top(1, better, reached, rivals) >= chance_of_top(1, own, reached, rivals) - 1e-9
 
 
 def test_the_chance_counts_how_many_others_end_below():
     """Against one finished trial at its own middle the chance is a half; against two equals that run, a third."""
-    own = Forecast(middle=math.log(0.3), spread=0.1, freedom=30, reached=1.0)
+    own = CurveForecast(middle=math.log(0.3), spread=0.1, freedom=30, reached=1.0)
     assert chance_of_top(1, own, [0.3], []) == pytest.approx(0.5, abs=0.01)
     assert chance_of_top(1, own, [], [own, own]) == pytest.approx(1 / 3, abs=0.01)
     assert chance_of_top(2, own, [], [own, own]) == pytest.approx(2 / 3, abs=0.01)

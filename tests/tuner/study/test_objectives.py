@@ -12,7 +12,7 @@ from search_spaces import InputError, load_run, load_space
 from search_spaces.model_size import parameters
 from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import Searcher
-from tuner.callbacks.mirror import Mirror
+from tuner.callbacks.mirror import OptunaMirror
 from tuner.study import objectives
 
 DATA = {"path": "nowhere", "name": "none", "fingerprint": "0", "features": 16, "classes": 41, "days": 2}
@@ -113,7 +113,7 @@ def test_a_space_file_may_name_objectives(space_file):
 def test_optuna_sees_the_objectives_by_name(toy):
     """The copy for optuna-dashboard has a direction, a name and a value for each objective."""
     toy.drive(toy.create("s", **SEVERAL))
-    study = Mirror(optuna.storages.InMemoryStorage(), read_events(toy.folder / "s" / "events.jsonl")[0]).study
+    study = OptunaMirror(optuna.storages.InMemoryStorage(), read_events(toy.folder / "s" / "events.jsonl")[0]).study
     assert study.metric_names == ["best_per", "train_seconds", "parameters"]
     assert all(
         len(trial.values) == 3 for trial in study.get_trials() if trial.state == optuna.trial.TrialState.COMPLETE

@@ -120,7 +120,7 @@ _REMAINING = 3
 
 
 @dataclass(frozen=True)
-class Forecast:
+class CurveForecast:
     """The lowest PER of a run at its end: log PER is Student's t around `middle`, and no worse than `reached`."""
 
     middle: float
@@ -199,7 +199,7 @@ def _inverse(matrix: np.ndarray) -> np.ndarray:
     return result
 
 
-def forecasts(curves: Sequence[LearningCurve], wanted: Sequence[int]) -> dict[int, Forecast]:
+def forecasts(curves: Sequence[LearningCurve], wanted: Sequence[int]) -> dict[int, CurveForecast]:
     """Forecasts of the `wanted` trials' lowest PER at their ends; empty if there is no transition to learn from.
 
     `curves` have at least one point each, all finite PERs.
@@ -226,7 +226,7 @@ def _evenly(pairs: list[_Transition], most: int) -> list[_Transition]:
     return [pairs[round(at)] for at in np.linspace(0, len(pairs) - 1, most)]
 
 
-def _predict(fit: _Fit, asked: Sequence[LearningCurve]) -> dict[int, Forecast]:
+def _predict(fit: _Fit, asked: Sequence[LearningCurve]) -> dict[int, CurveForecast]:
     raw = np.array([curve.inputs(len(curve.batch) - 1, None) for curve in asked])
     trial = np.array([curve.trial for curve in asked], dtype=np.int64)
     query, known = (raw - fit.centre) / fit.scale, (fit.inputs - fit.centre) / fit.scale
@@ -243,7 +243,7 @@ def _predict(fit: _Fit, asked: Sequence[LearningCurve]) -> dict[int, Forecast]:
     weight = near.sum(1)
     stretch = (near @ fit.missed + PRIOR_CURVES) / (weight + PRIOR_CURVES)
     return {
-        curve.trial: Forecast(
+        curve.trial: CurveForecast(
             middle=float(middle[n]) + math.log(max(float(curve.per[-1]), FLOOR)),
             spread=fit.sd * math.sqrt(float(variance[n] * stretch[n])),
             freedom=PRIOR_CURVES + 1 + float(weight[n]),
@@ -253,7 +253,7 @@ def _predict(fit: _Fit, asked: Sequence[LearningCurve]) -> dict[int, Forecast]:
     }
 
 
-def chance_of_top(k: int, own: Forecast, reached: Sequence[float], rivals: Sequence[Forecast]) -> float:
+def chance_of_top(k: int, own: CurveForecast, reached: Sequence[float], rivals: Sequence[CurveForecast]) -> float:
     """The probability that fewer than `k` others end below this run.
 
     `reached` are the PERs of trials that have ended; `rivals` the forecasts of those that run. The others are taken as
@@ -279,7 +279,7 @@ class Outlook:
     chance: float
     """Of ending among the best `top` of the study."""
     top: int
-    own: Forecast
+    own: CurveForecast
     end: int
     """Batches at its end."""
     mark: float
