@@ -184,7 +184,7 @@ def _finite(value: Any) -> Any:
 def _csv(sheet: Sheet) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(sheet.names)
+    writer.writerow([safe_text(name) for name in sheet.names])
     for row in sheet.rows:
         writer.writerow([_csv_cell(value) for value in row])
     return text.getvalue()
@@ -192,9 +192,30 @@ def _csv(sheet: Sheet) -> str:
 
 def _csv_cell(value: Any) -> Any:
     value = _finite(value)
-    if value is None or isinstance(value, int | float | str):
+    if value is None or isinstance(value, int | float):
         return str(value).lower() if isinstance(value, bool) else value
-    return json.dumps(value, default=_plain) if isinstance(value, list | dict) else _plain(value)
+    value = json.dumps(value, default=_plain) if isinstance(value, list | dict) else _plain(value)
+    return safe_text(value) if isinstance(value, str) else value
+
+
+FORMULA = r"^['=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
+"""How a text begins that a spreadsheet may run (the last four are the wide forms of = + - @), or that begins with the
+sign that is put before such a text. A regular expression of RE2 (Arrow)."""
+NUMBER = r"^[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$"
+"""A text that is a number, which is none the worse for its sign."""
+_FORMULA = re.compile(re.sub(r"\\x\{(\w+)\}", r"\\u\1", FORMULA))
+_NUMBER = re.compile(NUMBER, re.ASCII)
+
+
+def safe_text(text: str) -> str:
+    """A text as a cell of a CSV file: `'` before what a spreadsheet could run as a formula, and before a `'`.
+
+    Numbers stay what they are. Taking one `'` from the beginning of a text cell gives the text back (docs/tables.md).
+
+    >>> safe_text("=HYPERLINK(x)"), safe_text("-0.5"), safe_text("one_cycle")
+    ("'=HYPERLINK(x)", '-0.5', 'one_cycle')
+    """
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def _json(sheet: Sheet) -> str:

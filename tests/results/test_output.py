@@ -76,6 +76,42 @@ def test_csv_and_json_are_exact() -> None:
     assert parsed[1]["per"] is None
 
 
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
+        ("-2+3", "'-2+3"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("\t=1", "'\t=1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("'=1", "''=1"),
+        ("-0.5", "-0.5"),
+        ("+1e-3", "+1e-3"),
+        ("-.5", "-.5"),
+        ("one_cycle", "one_cycle"),
+        ("a=b", "a=b"),
+        ("", ""),
+    ],
+)
+def test_no_cell_of_csv_is_a_formula(text: str, cell: str, tmp_path: Path) -> None:
+    """Texts get a ' in front, numbers do not, whether they are text or not; pandas gives back the texts as documented,
+    and Parquet and JSON have them as they are. Column names are cells too.
+    """
+    import pandas as pd
+
+    table = pa.table({"=name": [text], "n": [-1.5], "i": [-7], "l": [[-1]]})
+    parsed = list(csv.reader(io.StringIO(render(table, "csv"), newline="")))
+    assert parsed == [["'=name", "n", "i", "l"], [cell, "-1.5", "-7", "[-1]"]]
+    write(table, tmp_path / "x.csv")
+    frame = pd.read_csv(tmp_path / "x.csv", keep_default_na=False, dtype={"'=name": str})
+    back = frame.map(lambda cell: cell[1:] if isinstance(cell, str) and cell.startswith("'") else cell)
+    assert back.iloc[0].tolist()[:3] == [text, -1.5, -7]
+    assert json.loads(render(table, "json"))[0]["=name"] == text
+    write(table, tmp_path / "x.parquet")
+    assert pq.read_table(tmp_path / "x.parquet")["=name"].to_pylist() == [text]
+
+
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=4))
 @settings(max_examples=60, deadline=None)
 def test_any_text_in_any_format(rows: list[tuple[str, str]]) -> None:
@@ -84,7 +120,11 @@ def test_any_text_in_any_format(rows: list[tuple[str, str]]) -> None:
     assert [tuple(row.values()) for row in json.loads(render(sheet, "json"))] == rows
     if not any("\r" in cell or "\0" in cell for row in rows for cell in row):
         parsed = list(csv.reader(io.StringIO(render(sheet, "csv"), newline="")))[1:]
-        assert [tuple(row) for row in parsed] == rows
+        assert [tuple(cell[1:] if cell.startswith("'") else cell for cell in row) for row in parsed] == rows
+        numbers = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+        assert not any(
+            cell[:1] in set("=+-@\t") and not numbers.fullmatch(cell) for row in parsed for cell in row if cell
+        )
     for format in ("table", "markdown"):
         text = render(sheet, format, width=100)
         assert all(c == "\n" or c.isprintable() for c in text)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.output import visible
+from results.output import FORMULA, NUMBER, visible
 from results.store.columns import COLUMNS
 from results.store.paths import StudyPaths
 from results.store.tables import TABLES, load_tables
@@ -204,12 +204,26 @@ def _write_table(path: Path, table: Any, form: str) -> None:
         import pyarrow.csv as pc
 
         with path.open("wb") as file:
-            pc.write_csv(table, file)
+            pc.write_csv(_safe(table), file)
     else:
         import pyarrow.parquet as pq
 
         with path.open("wb") as file:
             pq.write_table(table, file, compression="zstd")
+
+
+def _safe(table: Any) -> Any:
+    """The table with its texts as `results.output.safe_text` has them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            column = table.column(index)
+            runs = pc.and_not(pc.match_substring_regex(column, FORMULA), pc.match_substring_regex(column, NUMBER))
+            safe = pc.if_else(runs, pc.binary_join_element_wise("'", column, ""), column)
+            table = table.set_column(index, field, safe)
+    return table
 
 
 def _check_folder(out: Path, force: bool, names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from results.best import best
+from results.local_web import REFUSAL, is_local
 from results.report import Extras, Facts, load, render, started_with
 from results.store.paths import StudyPaths, find_studies
 from search_spaces import InputError, RunConfig, to_dict
@@ -96,7 +97,9 @@ def make_server(results_dir: Path, studies: Sequence[str], port: int) -> Threadi
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             try:
-                if self.path == "/state":
+                if not is_local(self.headers.get("Host"), self.headers.get("Origin")):
+                    self._answer(403, REFUSAL, "text/plain")
+                elif self.path == "/state":
                     self._answer(200, state(), "text/plain")
                 elif self.path == "/":
                     self._answer(200, page(), "text/html")

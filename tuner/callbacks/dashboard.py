@@ -13,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna
 
+from results.local_web import local_only
 from results.store.paths import StudyPaths
 from search_spaces import InputError
 from tuner.callbacks.mirror import OptunaMirror
@@ -45,7 +46,7 @@ def serve(folder: Path, port: int, announce: Callable[[str], None]) -> None:
     storage = optuna.storages.InMemoryStorage()
     mirror = OptunaMirror(storage, tail.new())
     try:
-        server = make_server("127.0.0.1", port, wsgi(storage), _Server, _Quiet)
+        server = make_server("127.0.0.1", port, local_only(wsgi(storage)), _Server, _Quiet)
     except (OSError, OverflowError) as error:
         raise InputError(f"--port {port}: {error}; choose another") from error
     done = threading.Event()

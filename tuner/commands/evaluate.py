@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from results.output import Sheet, render
+from results.output import Sheet, render, safe_text
 from search_spaces import InputError
 from search_spaces.common import atomic
 from trainable.data.intact import open_intact
@@ -210,6 +210,6 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> None:
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({key: safe_text(v) if isinstance(v, str) else v for key, v in row.items()} for row in rows)
         text = buffer.getvalue()
     atomic.write(out, text, advice="choose another --out")

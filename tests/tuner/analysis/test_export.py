@@ -337,3 +337,20 @@ def test_tables_of_one_study(cli, studies, tmp_path):
     refused(cli("export", "--tables", "--format", "parquet", "--out", studies / "x", "--results", studies), "studies")
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.glob("*.duckdb*")) == ["one.duckdb"]
+
+
+def test_no_text_of_an_exported_csv_is_a_formula(tmp_path):
+    """Like the CSV of a query: a text that begins as a formula has a ' in front; numbers, and null, do not."""
+    import csv
+
+    import pyarrow as pa
+
+    from results.output import safe_text
+    from tuner.analysis.export import _write_table
+
+    texts = ["=1+1", "-1", "+x", "@x", "plain", "'quoted", "", None, "\t=1", "\uff1d1"]
+    _write_table(tmp_path / "t.csv", pa.table({"text": texts, "n": [-1.5] * len(texts)}), "csv")
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == [safe_text(text or "") for text in texts]
+    assert {row["n"] for row in rows} == {"-1.5"}

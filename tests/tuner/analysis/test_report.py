@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import signal
 import subprocess
 import sys
@@ -121,3 +122,40 @@ def test_ctrl_c_ends_the_server_with_130_and_no_traceback(results: Path, end: An
     server.send_signal(signal.SIGINT)
     done = end(server, results)
     assert (done.status, done.err.strip()) == (130, "stopped")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("127.0.0.1:8777", None, 200),
+        ("localhost", None, 200),
+        ("LOCALHOST:9000", "http://localhost:9000", 200),
+        ("[::1]:8777", None, 200),
+        ("evil.example", None, 403),
+        ("evil.example:8777", "http://evil.example:8777", 403),
+        ("127.0.0.1.evil.example", None, 403),
+        ("127.0.0.1:8777", "http://evil.example", 403),
+        ("127.0.0.1:8777", "null", 403),
+        ("localhost:8777@evil.example", None, 403),
+        ("", None, 403),
+        (None, None, 403),
+    ],
+)
+def test_the_served_page_is_for_this_machine(results: Path, host: str | None, origin: str | None, status: int) -> None:
+    """A name that was made to point here (DNS rebinding) and a request from another site's page get 403 and nothing of
+    the study; 127.0.0.1 and localhost with any port (it may be forwarded) get the page and its state.
+    """
+    with served(results) as url:
+        for path in ("/", "/state"):
+            connection = http.client.HTTPConnection("127.0.0.1", int(url.rsplit(":", 1)[1]), timeout=60)
+            connection.putrequest("GET", path, skip_host=True)
+            for name, value in (("Host", host), ("Origin", origin)):
+                if value is not None:
+                    connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            body = answer.read().decode()
+            connection.close()
+            assert answer.status == status
+            assert ("for this machine" in body) == (status == 403)
+            assert answer.getheader("Access-Control-Allow-Origin") is None

@@ -138,6 +138,10 @@ def test_the_dashboard_serves_a_study_that_grows(toy, tuner, wait, end):
             api = address.replace("/dashboard/", "/api/studies")
             (summary,) = json.loads(fetch(api)[1])["study_summaries"]
             assert summary["study_name"] == "toy"
+            for header in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):  # DNS rebinding, another site
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    urllib.request.urlopen(urllib.request.Request(api, headers=header))
+                assert refused.value.code == 403 and b"toy" not in refused.value.read()
             study = toy.resume("s")
             toy.drive(study)
             study.interrupt("budget")
