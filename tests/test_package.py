@@ -1,10 +1,14 @@
 """The wheel: what `pip install` brings."""
 
+import json
+import os
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,19 +53,53 @@ def test_the_wheel_carries_every_file_of_the_rooms(wheel):
     assert sum(name.startswith("search_spaces/runs/") for name in found) == 25
 
 
-def test_the_installed_wheel_gives_a_working_command(wheel, tmp_path):
-    """From the wheel alone, outside the checkout, the command line lists the shipped spaces."""
-    site = tmp_path / "site"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(site)
-    code = (
-        f"import sys; sys.path[:] = [{str(site)!r}] + [p for p in sys.path if p and p != {str(ROOT)!r}];"
-        "sys.meta_path = [f for f in sys.meta_path if 'editable' not in getattr(f, '__module__', '')"
-        " and 'editable' not in repr(f).lower()];"
-        "import tuner; assert tuner.__file__.startswith(sys.path[0]), tuner.__file__;"
-        "from tuner.cli import main; main(['spaces'])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "quickstart" in done.stdout
-    assert "schedule_averaging_augmentation" in done.stdout
+def clean():
+    """An environment that leads to no other Python."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """The folder of programs of a virtual environment that has the wheel, not the checkout.
+
+    What the wheel depends on is that of this environment: a line in a .pth file adds a folder, and the checkout's own
+    .pth file, which is in that folder, is not read.
+    """
+    venv = tmp_path_factory.mktemp("clean") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", venv / "bin" / "python"]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True, env=clean())
+    (site,) = venv.glob("lib/*/site-packages")
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return venv / "bin"
+
+
+@pytest.mark.ray
+def test_the_installed_wheel_makes_data_searches_and_answers(installed, tmp_path, end):
+    """Outside the checkout, from the wheel alone: data, a search of three trials, the best one, SQL, the tables."""
+
+    def run(*arguments):
+        process = subprocess.Popen(
+            [installed / arguments[0], *arguments[1:]],
+            cwd=tmp_path,
+            env={**clean(), "COLUMNS": "200"},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        done = end(process, tmp_path)
+        assert done.status == 0, done.err
+        return done.out
+
+    where = run("python", "-c", "import tuner.cli, search_spaces as s; print(tuner.__file__, s.__file__)")
+    assert all(path.startswith(str(installed.parent)) for path in where.split())
+    assert "quickstart" in run("tuner", "spaces")
+    run("tuner", "data", "synthetic", "tiny", "--out", "data")
+    searched = run("tuner", "search", "quickstart", "--data", "data", "--study", "s", "--trials", "3")
+    assert "tuner best s" in searched
+    (row,) = json.loads(run("tuner", "best", "s", "--top", "1", "--format", "json"))
+    (answer,) = json.loads(run("tuner", "query", "select count(*) n, min(best_per) p from trials", "--format", "json"))
+    assert answer == {"n": 3, "p": row["best_per"]}
+    study = tmp_path / "results" / "studies" / "s"
+    assert pq.read_table(study / "trials.parquet").num_rows == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "results"}
