@@ -1,12 +1,12 @@
 """What came out: the event log, the tables made from it, and the questions asked of them.
 
-- `results.store.events`: `EventLog`, `read_events`: the log, the one source of truth
+- `results.store.events`: `EventLog`, `read_events`: the log, from which everything else is made
 - `results.store.lock`: `StudyLock`, `is_held`: one driver per study
 - `results.store.tables`: `COLUMNS`, `build`, `compact`, `load_tables`: events -> Arrow and Parquet tables
-- `results.query`: `query`, `schema_rows`: SQL that can only read
+- `results.query`: `query`, `schema_rows`: read-only SQL
 - `results.best`: `best`: the best-config table
 - `results.output`: `render`, `write`: terminal, CSV, JSON, Markdown, Parquet
 - `results.store.maintain`: `check`, `merge`, `delete`
 
-Importing the package imports none of them: pyarrow and duckdb cost a command 0.2 s each.
+Importing the package imports none of them: pyarrow and duckdb take 0.2 s each.
 """

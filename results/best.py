@@ -1,11 +1,11 @@
-"""The best-config table: which configuration is best, by how much, and whether that is more than luck.
+"""The best-config table: which configuration is best, by how much, and whether the difference is more than chance.
 
-What counts as a tie. Two results closer than 1.96 (with few seeds: Student's t) times the standard error of their
-difference, s.d. * sqrt(1/n1 + 1/n2), cannot be told apart. The seed s.d. is measured where configurations were run
-with several seeds (pooled over them, 3 degrees of freedom or more). Otherwise it is assumed: 0.51 * sqrt(p (1 - p) / N)
-for a PER p on N validation phonemes, which gives the published 0.0013 at p = 0.2046 and N = 24,700 (10 seeds of the
-'24 bidirectional GRU on 880 sentences). All trials of a study see the same validation sentences, so that the sampling
-error of those, which is larger, is common to them and left out.
+What counts as a tie: two results that differ by less than 1.96 (with few seeds: Student's t) times the standard error
+of their difference, s.d. * sqrt(1/n1 + 1/n2). The seed s.d. is measured where configurations were trained with several
+seeds (pooled over them, 3 degrees of freedom or more). Otherwise it is assumed: 0.51 * sqrt(p (1 - p) / N) for a PER p
+on N validation phonemes, which gives the published 0.0013 at p = 0.2046 and N = 24,700 (10 seeds of the '24
+bidirectional GRU on 880 sentences). All trials of a study use the same validation sentences, so the sampling error of
+the sentences, which is larger, is common to all trials and is left out.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Key = tuple[Any, ...]
 
 @dataclass
 class Best:
-    """`best`'s answer: a row per trial shown, `notes` to print beneath, `problems` met in the files.
+    """The answer of `best`: a row for each trial shown, `notes` to print below it, `problems` found in the files.
 
-    `headers` are shorter column names for a terminal and `hide` the columns that say nothing there. `schema` has the
+    `headers` are shorter column names for a terminal; `hide` are columns that are left out there. `schema` has the
     columns' Arrow types. `ties` are the trials, (study, number) each, that the notes call tied with the first.
     """
 
@@ -63,7 +63,7 @@ class Best:
         return pa.table(arrays, schema=self.schema)
 
     def render(self, format: str = "table", *, width: int | None = None, color: bool = False) -> str:
-        """The table in a format of `results.output`; for people the notes follow it."""
+        """The table in a format of `results.output`; in a terminal and in Markdown the notes follow it."""
         text = render(self.sheet, format, width=width, color=color, headers=self.headers, hide=self.hide)
         if format not in ("table", "markdown") or not self.notes:
             return text
@@ -84,11 +84,11 @@ def best(
 
     `by` is a numeric column of the trials table, `NAME desc` for the highest first. `where` is an SQL condition on the
     trials table. `group_by` keeps the best trial of each value of a column (or of several, separated by commas), and
-    counts them. `pareto` names two or more columns (each may have ` desc`) and keeps the trials that no other beats in
-    all of them. Of the configuration, only the columns that vary among the trials considered are shown, or the
-    `columns` named (patterns such as `schedule_*` allowed).
+    counts them. `pareto` names two or more columns (each may have ` desc`) and keeps the Pareto front of them. Of the
+    configuration, the columns that vary among the trials considered are shown, or the `columns` named (patterns such
+    as `schedule_*` are allowed).
 
-    Raises `InputError` for a name that is no column, a condition that is no SQL, and a folder without studies.
+    Raises `InputError` for an unknown column, a condition that is not valid SQL, and a folder without studies.
     """
     if top < 1:
         raise InputError(f"top: {top} is not allowed; give 1 or more")
@@ -111,7 +111,7 @@ def best(
     seeds = Seeds(rows, about, varied, key.column if key.column in _PER_COLUMNS else "best_per")
     if pareto:
         shown = _front(ranked, targets)
-        notes.append(f"{len(shown)} of {len(ranked)} trials are beaten by no other in {pareto}")
+        notes.append(f"{len(shown)} of {len(ranked)} trials are on the Pareto front of {pareto}")
     elif groups:
         shown = _best_of_each(ranked, groups)
     else:
@@ -127,7 +127,7 @@ def best(
 
 
 def verdict(results_dir: str | Path, trials: Sequence[tuple[str, int]]) -> list[str]:
-    """Whether these trials, (study, number) each, can be told apart by best_per, by the rule at this file's top.
+    """Notes on whether these trials, (study, number) each, differ in best_per, by the rule at the top of this file.
 
     The seeds of all trials of their studies count. Empty where fewer than two configurations have a PER.
     """
@@ -152,7 +152,7 @@ class Order:
         self.column = _known(words[0], schema.names, "by")
         kind = schema.field(self.column).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
-            raise InputError(f"by: {self.column} holds {kind} values; give a column of numbers, such as best_per")
+            raise InputError(f"by: {self.column} has {kind} values; give a column of numbers, such as best_per")
         self.sign = -1 if len(words) == 2 and words[1].lower() == "desc" else 1
 
     def value(self, row: Row) -> float | None:
@@ -162,7 +162,7 @@ class Order:
 
 
 class Seeds:
-    """What trials that share a configuration and a data set, and differ in their seed, say about luck."""
+    """The spread over seeds, from trials that have the same configuration and data set but different seeds."""
 
     def __init__(self, rows: Sequence[Row], about: dict[str, Row], varied: Sequence[str], column: str) -> None:
         self.column = column
@@ -173,10 +173,10 @@ class Seeds:
         }
         members: dict[Key, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:
-            # A trial that was stopped or failed had less training: its PER is no draw of the same quantity.
+            # A trial that was stopped or failed had less training: its PER is not a sample of the same quantity.
             if row["status"] == "completed" and row[column] is not None:
                 members[self.key(row)][row["seed"]].append(row[column])
-        # The same seed run twice is one draw.
+        # The same seed, trained twice, is one sample.
         self._draws = {key: [fmean(v) for v in seeds.values()] for key, seeds in members.items()}
         several = [draws for draws in self._draws.values() if len(draws) > 1]
         self.degrees = sum(len(draws) - 1 for draws in several)
@@ -185,7 +185,7 @@ class Seeds:
         self.several = bool(several)
 
     def key(self, row: Row) -> Key:
-        """Equal for two trials of one configuration on one data set."""
+        """A key that is equal for two trials of the same configuration on the same data set."""
         return self._keys[row["study"], row["trial"]]
 
     def draws(self, row: Row) -> list[float]:
@@ -204,17 +204,17 @@ class Seeds:
         return n, mean, mean - half, mean + half
 
     def margin(self, leader: Row, other: Row) -> tuple[float, str]:
-        """The difference of the means of two configurations that luck explains, and where the s.d. is from."""
+        """The difference of the means of two configurations that chance explains, and where the s.d. is from."""
         if self.degrees >= 3:
             sd, factor = self.sd, student_t(0.975, self.degrees)
             source = f"seed s.d. {sd:.4f}, measured with {self.degrees} degrees of freedom"
         else:
             sd, factor = self._assumed(leader), 1.96
-            source = f"seed s.d. {sd:.4f} is assumed; replicates would measure it"
+            source = f"seed s.d. {sd:.4f} is assumed; 'tuner confirm' measures it"
         return factor * sd * math.sqrt(1 / len(self.draws(leader)) + 1 / len(self.draws(other))), source
 
     def notes(self, ranked: Sequence[Row], key: Order) -> list[str]:
-        """Whether the leader leads, by the rule in this module's docstring."""
+        """Whether the first trial is better than the next by more than chance, by the rule at the top of this file."""
         rows, tied, margin, source = self._lead(ranked, key)
         if not rows:
             return []
@@ -229,15 +229,17 @@ class Seeds:
         if tied:
             names = ", ".join(row_name(row) for row in tied[:5])
             more = f" and {len(tied) - 5} more" if len(tied) > 5 else ""
-            notes.append(f"a tie: {names}{more} cannot be told from {row_name(leader)} (within {margin:.4f}; {source})")
+            notes.append(
+                f"a tie with {row_name(leader)}: {names}{more} (differences below {margin:.4f} can be chance; {source})"
+            )
         elif len(rows) > 1:
             gap = fmean(self.draws(rows[1])) - value
-            notes.append(f"{row_name(leader)} leads by {gap:.4f}, more than luck explains ({margin:.4f}; {source})")
+            notes.append(f"{row_name(leader)} leads by {gap:.4f}, more than chance explains ({margin:.4f}; {source})")
         return notes
 
     def ties(self, ranked: Sequence[Row], key: Order) -> list[Row]:
-        """What `notes` calls a tie: one trial of each configuration, the leader's among them; the first of `ranked`
-        is left out. Empty where the leader leads.
+        """The trials that `notes` calls a tie: one for each configuration, also the leader's; the first of `ranked` is
+        left out. Empty where the leader is better by more than chance.
         """
         rows, tied, _, _ = self._lead(ranked, key)
         return [row for row in (rows[0], *tied) if row is not ranked[0]] if tied else []
@@ -268,9 +270,9 @@ class Seeds:
 
 
 def varying(trials: pa.Table) -> list[str]:
-    """The configuration columns that tell these trials apart.
+    """The configuration columns in which these trials differ.
 
-    A null that only says that the chosen kind has no such key (`optimizer_momentum` of Adam) is no value.
+    A null that only means that the chosen kind has no such key (`optimizer_momentum` of Adam) does not count.
     """
     found = []
     for name in trials.column_names:
@@ -282,7 +284,7 @@ def varying(trials: pa.Table) -> list[str]:
 
 
 def _implied(trials: pa.Table, name: str) -> bool:
-    """Whether the section's kind, of which there are several, decides where the column is null."""
+    """Whether the column is null because of the kind of its section, where there are several kinds."""
     kind = f"{name.split('_')[0]}_kind"
     if kind not in trials.column_names or kind == name:
         return False
@@ -315,7 +317,7 @@ def _known(name: str, names: Sequence[str], what: str) -> str:
 
 
 def choose_columns(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
-    """The columns that patterns such as `schedule_*` name, in their order; InputError for one that names none."""
+    """The columns that patterns such as `schedule_*` match, in their order; InputError for one that matches none."""
     chosen: list[str] = []
     for pattern in patterns:
         matched = fnmatch.filter(names, pattern) or [_known(pattern, names, "columns")]
@@ -359,14 +361,14 @@ def _mixed_data(ranked: Sequence[Row], about: dict[str, Row]) -> list[str]:
     data = {about.get(row["study"], {}).get("data_fingerprint") for row in ranked}
     if len(data) < 2:
         return []
-    return [f"the trials ran on {len(data)} different data sets: their PERs do not compare; name one study"]
+    return [f"the trials ran on {len(data)} different data sets: their PERs cannot be compared; name one study"]
 
 
 def remark(row: Row) -> str:
-    """What is unusual about a trial, in a few words."""
+    """The note on a trial: what is unusual about it."""
     marks = []
     if row["origin"] == "recorded":
-        marks.append("recorded, not run here")
+        marks.append("recorded, not trained here")
     elif row["origin"] in ("replicate", "start_point"):
         marks.append(row["origin"].replace("_", " "))
     inherited = row.get("from_trial_epoch") or 0
@@ -405,7 +407,7 @@ def _answer(
         for rank, row in enumerate(shown, start=1)
     ]
     hide = [name for name in ("gpu_seconds", "cpu_seconds") if not any(row[name] for row in shown)]
-    hide += ["status", "origin"]  # the note says what is unusual
+    hide += ["status", "origin"]  # the note has what is unusual
     if len({row["study"] for row in shown}) == 1:
         hide.append("study")
     if not any(remark(row) for row in shown):

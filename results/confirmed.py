@@ -1,9 +1,8 @@
-"""Leaders of a search that were run again with fresh seeds: who leads then, and how much of the lead was luck.
+"""The best configurations of a search, trained again with new seeds: their ranking, and how much of the lead was luck.
 
-The lowest PER of a search is partly a lucky draw: the more trials, the luckier the lowest ("overtuning", Schneider,
-Bischl and Feurer 2025, arXiv 2506.19540). So a confirmed configuration is ranked by the mean over its fresh seeds
-alone; the PER that it was chosen for is shown beside it and takes no part. Ties are called by the rule of
-`results.best`.
+The lowest PER of a search is partly luck, the more so the more trials there are ("overtuning", Schneider, Bischl and
+Feurer 2025, arXiv 2506.19540). So a confirmed configuration is ranked only by the mean over its new seeds; the PER for
+which it was chosen is shown, but not used. Ties follow the rule of `results.best`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _TYPES = {"rank": pa.int32(), "seeds": pa.int32(), "note": pa.string()} | dict.f
 
 
 def confirms(folder: Path) -> str | None:
-    """The name of the study whose leaders this study runs again; None if it is no confirmation."""
+    """The name of the study that this study confirms; None if it is not a confirmation."""
     try:
         with StudyPaths(folder).log.open("rb") as file:
             line = file.readline()
@@ -39,22 +38,22 @@ def confirms(folder: Path) -> str | None:
 
 
 def confirmations(results_dir: str | Path, study: str) -> list[str]:
-    """The studies of the results folder that run leaders of `study` again."""
+    """The studies of the results folder that confirm `study`."""
     return [folder.name for folder in find_studies(results_dir) if confirms(folder) == study]
 
 
 def confirmed(
     results_dir: str | Path, studies: Sequence[str], top: int = 10, columns: Sequence[str] | None = None
 ) -> Best | None:
-    """The best-config table of studies of which leaders were confirmed; None where no fresh seed has ended.
+    """The best-config table of confirmed studies; None where no trial with a new seed has ended.
 
-    First the confirmed configurations, a row each, lowest mean over the fresh seeds first, with its 95 % interval;
-    `best_per` is what the search had, `luck` what the mean is above it (null where the searched trial did not run to
-    its end). Then the other trials of the studies named, by the one PER that they have. `studies` names searches,
-    confirmations or both; either brings in the other.
+    First the confirmed configurations, one row each, lowest mean over the new seeds first, with its 95 % interval.
+    `best_per` is the PER in the search; `luck` is the mean minus this (null where the searched trial did not run to its
+    end). Then the other trials of the studies named, by their single PER. `studies` names searches, confirmations or
+    both; each includes the other.
     """
     root = Path(results_dir)
-    find_studies(root, studies)  # raises for a name that is none
+    find_studies(root, studies)  # raises for an unknown name
     searched = dict.fromkeys(confirms(root / name) or name for name in studies)
     again = {other: name for name in searched for other in confirmations(root, name)}
     if not again:
@@ -79,11 +78,13 @@ def confirmed(
     notes = _notes(shown, ranked, seeds, key)
     open_seeds = sum(row["study"] in again and row["status"] in ("running", "interrupted", "paused") for row in rows)
     if open_seeds:
-        notes.append(f"not all fresh seeds have ended: {open_seeds} go on with tuner resume {' or '.join(again)}")
+        notes.append(
+            f"trials with new seeds that have not ended: {open_seeds}; continue with: tuner resume {' or '.join(again)}"
+        )
     rest = [row for key, row in own.items() if key not in leaders and row["study"] in studies]
     rest = sorted((r for r in rest if r["best_per"] is not None), key=lambda r: (r["best_per"], r["study"], r["trial"]))
     if rest and len(shown) < top:
-        notes.append(f"below rank {len(shown)}: one seed each, by the PER that the search had")
+        notes.append(f"below rank {len(shown)}: one seed each, ranked by the PER of the search")
     shown += [{**row, "seeds": 0, "note": remark(row)} for row in rest]
     answer = _table(shown[:top], tables["trials"].schema, chosen, notes, problems)
     answer.ties = [(row["study"], row["trial"]) for row in seeds.ties(ranked, key)]
@@ -91,7 +92,7 @@ def confirmed(
 
 
 def _as_parent(row: Row) -> Row:
-    """A replicate under the name of the trial that it repeats (`parent` is STUDY/TRIAL); trial -1 if it has none."""
+    """A replicate, with the name of the trial that it repeats (`parent` is STUDY/TRIAL); trial -1 if there is none."""
     study, _, trial = (row["parent"] or "").rpartition("/")
     return {**row, "study": study, "trial": int(trial) if trial.isdigit() else -1}
 
@@ -107,7 +108,7 @@ def _leader_row(own: Row, fresh: Row, seeds: Seeds) -> Row:
 
 
 def _notes(shown: Sequence[Row], fresh: Sequence[Row], seeds: Seeds, key: Order) -> list[str]:
-    """Whether the search's leader stays ahead, which differences are ties, and how lucky the search was."""
+    """Notes: whether the best trial of the search stays first, which differences are ties, how lucky the search was."""
     notes = []
     first = min((row for row in shown if row["best_per"] is not None), key=lambda row: row["best_per"], default=None)
     if first is not None and len(shown) > 1:
@@ -116,7 +117,7 @@ def _notes(shown: Sequence[Row], fresh: Sequence[Row], seeds: Seeds, key: Order)
     lucks = [row["luck"] for row in shown if row["luck"] is not None]
     if lucks:
         mean = fmean(lucks)
-        text = f"on fresh seeds the PER is {abs(mean):.4f} {'higher' if mean >= 0 else 'lower'} than in the search"
+        text = f"with new seeds the PER is {abs(mean):.4f} {'higher' if mean >= 0 else 'lower'} than in the search"
         notes.append(
             f"{text} (mean of {len(lucks)} configuration{'s' * (len(lucks) > 1)})"
             + ("; the lowest of many is partly luck" if mean > 0 else "")
@@ -125,20 +126,20 @@ def _notes(shown: Sequence[Row], fresh: Sequence[Row], seeds: Seeds, key: Order)
 
 
 def _stays(shown: Sequence[Row], fresh: Sequence[Row], at: int, seeds: Seeds) -> str:
-    """One sentence on the trial that the search had first, which is now at position `at`."""
+    """One sentence on the trial that was first in the search and is now at position `at`."""
     name = f"{row_name(shown[at])}, first in the search,"
     if at == 0:
         margin, _ = seeds.margin(fresh[0], fresh[1])
         gap = shown[1]["mean_of_seeds"] - shown[0]["mean_of_seeds"]
         if gap >= margin:
-            return f"{name} stays ahead on fresh seeds"
-        return f"{name} is first on fresh seeds as well, but its lead of {gap:.4f} is within luck ({margin:.4f})"
+            return f"{name} stays first with new seeds"
+        return f"{name} is first with new seeds too, but its lead of {gap:.4f} can be chance ({margin:.4f})"
     margin, _ = seeds.margin(fresh[0], fresh[at])
     gap = shown[at]["mean_of_seeds"] - shown[0]["mean_of_seeds"]
-    ahead = f"{row_name(shown[0])} is {format_value(gap, 'per')} better on fresh seeds"
+    ahead = f"{row_name(shown[0])} is {format_value(gap, 'per')} better with new seeds"
     if gap >= margin:
-        return f"{name} was lucky: {ahead}, more than luck explains ({margin:.4f})"
-    return f"{name} does not stay first: {ahead}, which is within luck ({margin:.4f}), so either may be the better one"
+        return f"{name} was lucky: {ahead}, more than chance explains ({margin:.4f})"
+    return f"{name} does not stay first: {ahead}, which can be chance ({margin:.4f}), so either may be the better one"
 
 
 def _table(

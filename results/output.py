@@ -1,7 +1,7 @@
-"""One set of output formats for every listing: a terminal table, CSV, JSON, Markdown; Parquet to a file.
+"""The output formats of every table: terminal, CSV, JSON, Markdown; Parquet to a file.
 
-The terminal and Markdown tables are for reading: PER with 4 digits, rates in short scientific form, other numbers with
-4 digits, nothing for null. CSV, JSON and Parquet are for programs and keep every value exactly.
+Terminal and Markdown tables are for people: PER with 4 digits, rates in short scientific notation, other numbers with 4
+digits, an empty cell for null. CSV, JSON and Parquet are for programs and keep every value exactly.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _CELL = 40  # characters a cell takes before it wraps
 
 @dataclass
 class Sheet:
-    """What the formats print: column names, and rows of plain Python values in their order.
+    """A table to print: column names, and rows of plain Python values in the order of the columns.
 
-    It takes the place of a `pa.Table` where one would only be made to be printed (making one imports pandas, if that
-    is installed, which costs 0.3 s).
+    It is used instead of a `pa.Table` where the table is only printed (making a `pa.Table` imports pandas, if that is
+    installed, which takes 0.3 s).
     """
 
     names: list[str]
@@ -46,23 +46,23 @@ class Sheet:
 
     @classmethod
     def of(cls, rows: Iterable[Mapping[str, Any]], names: Sequence[str] = ()) -> Sheet:
-        """A sheet from dictionaries; `names` chooses and orders the columns, without it they come as they are met."""
+        """A sheet from dictionaries; `names` selects and orders the columns [default: in order of appearance]."""
         rows = list(rows)
         columns = list(names) or list(dict.fromkeys(name for row in rows for name in row))
         return cls(columns, [tuple(row.get(name) for name in columns) for row in rows])
 
     @classmethod
     def of_table(cls, table: pa.Table) -> Sheet:
-        """A sheet from an Arrow table; by position, for a query may give two columns one name."""
+        """A sheet from an Arrow table; by position, because two columns of a query can have the same name."""
         return cls(table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
 
     def without(self, hide: Sequence[str]) -> Sheet:
-        """The sheet less the columns named."""
+        """The sheet without the columns named."""
         kept = [index for index, name in enumerate(self.names) if name not in hide]
         return Sheet([self.names[i] for i in kept], [tuple(row[i] for i in kept) for row in self.rows])
 
     def is_number(self, index: int) -> bool:
-        """Whether a column holds numbers only, which stand to the right."""
+        """Whether a column has only numbers, and is aligned to the right."""
         values = [row[index] for row in self.rows if row[index] is not None]
         return bool(values) and all(isinstance(v, int | float | Decimal) and not isinstance(v, bool) for v in values)
 
@@ -78,10 +78,9 @@ def render(
 ) -> str:
     """The table as text, ending in a newline. Raises `InputError` for a format that is not one of `FORMATS`.
 
-    `hide` names columns that people need not see: CSV and JSON have them. For the terminal table only: `width` in
-    characters (default: the terminal's), `color` for escape codes, `headers` for shorter column names. Columns that do
-    not fit beside each other continue below, led by the first column. Text is shown as it is: markup, HTML and control
-    characters do nothing.
+    `hide` names columns that only CSV and JSON show. For the terminal table only: `width` in characters (default: that
+    of the terminal), `color` for escape codes, `headers` for shorter column names. Columns that do not fit the width
+    continue below, after the first column again. Markup, HTML and control characters in text are escaped.
     """
     if format in FORMATS:
         sheet = table if isinstance(table, Sheet) else Sheet.of_table(table)
@@ -98,7 +97,7 @@ def render(
 
 
 def write(table: pa.Table | Sheet, path: str | Path, format: str | None = None) -> None:
-    """Write the table to a file, made beside it and renamed, so that no half file is ever seen.
+    """Write the table to a file in one step, so that no partial file is ever seen.
 
     The format is one of `FILE_FORMATS`; without it, the file's ending decides (a device that has none gets a table).
     Raises `InputError` for an unknown one and for a place that cannot be written.
@@ -121,7 +120,7 @@ def write(table: pa.Table | Sheet, path: str | Path, format: str | None = None) 
 
 
 def format_value(value: Any, column: str = "") -> str:
-    """A value for people, on one line; `column` tells a PER or a rate from other numbers. Null and NaN are empty."""
+    """A value as text on one line; `column` says whether it is a PER or a rate. Null and NaN give an empty text."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool):
@@ -171,7 +170,7 @@ def _plain(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no word for NaN and infinity: null."""
+    """JSON has no NaN and infinity; they become null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -233,7 +232,7 @@ def _markdown(sheet: Sheet) -> str:
 
 
 def _escape(text: str) -> str:
-    """No character of `text` means anything to Markdown or HTML."""
+    """Escape all characters that have a meaning in Markdown or HTML."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
 
@@ -253,7 +252,7 @@ def _terminal(sheet: Sheet, width: int, color: bool, headers: Mapping[str, str])
         return "\n"
     sizes = [min(_CELL, max(map(cell_len, (head, *cells)))) + 2 for head, _, cells in columns]
     text = io.StringIO()
-    # force_jupyter: in a notebook rich would show the table itself and leave the text empty.
+    # force_jupyter: otherwise rich would show the table itself in a notebook and return no text.
     console = Console(
         file=text,
         width=width,

@@ -1,4 +1,4 @@
-"""The Pareto front of a study's own objectives: the trials that no other beats in all of them."""
+"""The Pareto front of a study's own objectives: the trials that no other trial beats in all of them."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def front(
     where: str | None = None,
     columns: Sequence[str] | None = None,
 ) -> Best:
-    """`best` over the objectives that the studies were searched for, the PER first.
+    """`best` for the objectives of the studies, the PER first.
 
-    Only trials that ran to their end count: the time of one that was stopped early is not its configuration's cost.
-    Raises `InputError` where the studies have one objective, or not the same ones.
+    Only trials that ran to their end count: the time of a stopped trial is not the cost of its configuration. Raises
+    `InputError` where the studies have a single objective, or different ones.
     """
     rows = load_tables(results_dir, studies, ("studies",))[0]["studies"].to_pylist()
     searched = {(row["objective"], row["costs"]) for row in rows}
     names = ", ".join(row["study"] for row in rows)
     if len(searched) != 1:
         raise InputError(
-            f"--pareto: {names or 'no study'}: were searched for different objectives; name one study, or the columns: "
+            f"--pareto: {names or 'no study'}: have different objectives; name one study, or the columns: "
             "--pareto best_per,train_seconds"
         )
     ((objective, costs),) = searched
@@ -40,5 +40,5 @@ def front(
     found = best(
         results_dir, studies, top=top, where=ended, by=objective, pareto=f"{objective},{costs}", columns=columns
     )
-    found.notes.append("trials that were stopped early are left out: their time is not their configuration's cost")
+    found.notes.append("stopped trials are left out: their time is not the cost of their configuration")
     return found

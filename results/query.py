@@ -1,8 +1,9 @@
-"""SQL over the tables, read-only in fact.
+"""Read-only SQL over the tables.
 
-Three fences, each enough alone against the files of the machine: the SQL must parse as one SELECT whose tree holds
-only SELECTs and table functions that read nothing (DuckDB allows COPY and INSERT inside WITH); DuckDB has no access to
-files, extensions or Python's variables, for the tables are handed to it in memory; and its configuration is locked.
+Three measures protect the files of the machine, and each is enough alone: the SQL must parse as one SELECT whose tree
+has only SELECTs and table functions that read no files (DuckDB allows COPY and INSERT inside WITH); DuckDB has no
+access to files, extensions or Python variables, because the tables are given to it in memory; its configuration is
+locked.
 """
 
 from __future__ import annotations
@@ -44,9 +45,9 @@ def query(
 ) -> pa.Table:
     """The rows of one SELECT over the views `studies`, `trials` and `epochs` of a results folder.
 
-    A search that is running is included up to its last event. Problems of the files are appended to `problems`.
-    Raises `InputError`, its line beginning with `what`, for SQL that does not parse, is no SELECT, or names no table or
-    column there is (the nearest is named), and for a folder without studies.
+    A running search is included up to its last event. Problems of the files are appended to `problems`. Raises
+    `InputError`, with a line that begins with `what`, for SQL that does not parse, is not a SELECT, or names an unknown
+    table or column (the nearest name is given), and for a folder without studies.
     """
     sql = clean_text(sql)
     with _locked() as connection:
@@ -86,8 +87,8 @@ def _column_row(name: str, kind: str, unit: str, meaning: str) -> dict[str, str]
 
 
 def _locked() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with no way out."""
-    # No folder for temporary files either: a query that needs more memory than there is fails instead of writing.
+    """An in-memory DuckDB without access to files, extensions or the network."""
+    # No folder for temporary files either: a query that needs too much memory fails.
     connection = duckdb.connect(":memory:", config={"temp_directory": ""})
     for statement in _LOCK:
         connection.execute(statement)
@@ -95,7 +96,7 @@ def _locked() -> duckdb.DuckDBPyConnection:
 
 
 def _parse(connection: duckdb.DuckDBPyConnection, sql: str, what: str) -> dict[str, Any]:
-    """The syntax tree of `sql`, or `InputError` if it is anything but one SELECT that reads nothing but tables."""
+    """The syntax tree of `sql`. Raises `InputError` if it is not exactly one SELECT that reads only tables."""
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
@@ -120,7 +121,7 @@ def _parse(connection: duckdb.DuckDBPyConnection, sql: str, what: str) -> dict[s
 
 
 def _walk(node: Any) -> Iterator[dict[str, Any]]:
-    pending = [node]  # not recursive: nesting is as deep as the SQL's author likes
+    pending = [node]  # not recursive: SQL can be nested to any depth
     while pending:
         item = pending.pop()
         if isinstance(item, dict):
@@ -135,7 +136,7 @@ def _base_tables(tree: dict[str, Any]) -> set[str]:
 
 
 def _register(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], used: set[str]) -> None:
-    """Make the three views; one that is not `used` without rows, so that they need not be read."""
+    """Make the three views; one that is not `used` gets no rows, so that its files are not read."""
     for name in ("studies", "trials"):
         connection.register(name, stack(name, [source.table(name) for source in sources if name in used]))
     parts = [schema("epochs").empty_table()]
@@ -156,24 +157,24 @@ def _register(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], 
 
 
 def _lazy(files: Sequence[Path]) -> Any:
-    """Parquet files as one Arrow dataset, of which DuckDB reads only the columns and row groups that a query needs."""
-    import pyarrow.dataset as ds  # costs 0.2 s, which only queries over epochs pay
+    """Parquet files as one Arrow dataset; DuckDB reads only the columns and row groups that a query needs."""
+    import pyarrow.dataset as ds  # takes 0.2 s, so it is imported only for queries over epochs
 
-    # Names and words repeat: as dictionaries they are read and joined a third faster. DuckDB gives them as text.
+    # Names repeat: dictionary encoding makes reading and joining a third faster. DuckDB returns them as text.
     words = {f.name for f in schema("epochs") if pa.types.is_string(f.type)}
     word = pa.dictionary(pa.int32(), pa.string())
     fields = [pa.field(f.name, word) if f.name in words else f for f in schema("epochs")]
     form = ds.ParquetFileFormat(dictionary_columns=words)
-    # An open file, not a path: a compaction that renames a new file into place does not change what is read here.
+    # An open file, not a path: the file may be replaced by a compaction while it is read.
     fragments = [form.make_fragment(open_parquet(path)) for path in files]
     return ds.FileSystemDataset(fragments, schema=pa.schema(fields), format=form)
 
 
 def _explain(what: str, error: BaseException, connection: duckdb.DuckDBPyConnection) -> str:
-    """One line: what is wrong, and the nearest name there is."""
+    """One line: what is wrong, and the nearest name."""
     text = str(error).strip() or type(error).__name__
     if isinstance(error, duckdb.PermissionException) or "external access" in text or "disabled" in text:
-        return f"{what}: files and extensions are out of reach; {_ONLY_READS}"
+        return f"{what}: files and extensions cannot be used; {_ONLY_READS}"
     missing = re.search(r'(?:Referenced column|column named|Referenced table) "([^"]+)"', text)
     if missing:
         hint = nearest_or(missing[1].lower(), _names(connection), "tuner query --schema lists them", 0.5)

@@ -37,7 +37,7 @@ _ARROW = {bool: "bool", int: "int64", float: "float64"}
 
 
 def config_columns() -> tuple[Column, ...]:
-    """Every configuration column that a trial can have; which ones a study's table has depends on its kinds."""
+    """Every configuration column that a trial can have; those of a study depend on its kinds."""
     columns: dict[str, Column] = {}
     for section, field in RunConfig.model_fields.items():
         for model in _models(field.annotation):
@@ -56,7 +56,7 @@ def config_columns() -> tuple[Column, ...]:
 def schema_rows(results_dir: Path | None = None) -> list[dict[str, str]]:
     """Every column as {table, column, type, unit, meaning}.
 
-    With a results folder, the configuration columns that its studies have; otherwise all that there can be.
+    With a results folder, the configuration columns are those of its studies; otherwise all possible ones.
     """
     known = {column.name: column for column in config_columns()}
     if results_dir is None:

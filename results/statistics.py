@@ -11,7 +11,7 @@ from typing import Any
 @cache
 def student_t(share: float, degrees: int) -> float:
     """The point below which Student's t with `degrees` (1 or more) lies with probability `share` (0.5 to 1)."""
-    if degrees > 200:  # Abramowitz & Stegun 26.7.5; off by less than 1e-5 of it here
+    if degrees > 200:  # Abramowitz & Stegun 26.7.5; the relative error is below 1e-5 here
         z = NormalDist().inv_cdf(share)
         return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
     low, high = 0.0, math.pi / 2

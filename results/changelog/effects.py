@@ -1,10 +1,10 @@
-"""What each setting did in a study whose trials differ in many at once, as a search's do.
+"""The effect of each setting in a study whose trials differ in many settings at once, as in a search.
 
-For a setting, trials with one value are paired with trials that have another and are otherwise as alike as can be, each
-trial in one pair at most. Two trials are compared where both have been: at the last epoch that both reached, by the
-best PER until then, so that a trial that was stopped early still counts. The mean difference of the pairs has an
-interval (Student's t) that is wide enough for all contrasts together: where nothing has an effect, 19 studies of 20
-show none (Bonferroni). The pairs are alike, not equal, and an equal epoch favours schedules that end early.
+For a setting, trials with one value are paired with trials that have another value and are otherwise as similar as
+possible; a trial is in one pair at most. Two trials are compared at the last epoch that both reached, by the best PER
+until then, so that a trial that was stopped early still counts. The mean difference of the pairs has a confidence
+interval (Student's t, Bonferroni) that is wide enough for all contrasts together: where nothing has an effect, 19
+studies of 20 show none. The pairs are similar, not equal, and an equal epoch favours schedules that end early.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def _effect(contrast: str, differences: Sequence[float], contrasts: int) -> Effe
 
 
 def _best_so_far(history: RunHistory, row: Row) -> list[float]:
-    """The lowest PER until each epoch; infinite before the first."""
+    """The lowest PER up to each epoch; infinite before the first."""
     pers = [math.inf if epoch["per"] is None else epoch["per"] for epoch in history.curve(row)]
     return list(accumulate(pers, min)) or [row["best_per"]]
 
 
 def _places(trials: Sequence[Row], name: str) -> dict[int, Any]:
-    """Trial -> where its value stands: a rank from 0 to 1 for numbers, the value itself for anything else."""
+    """Trial -> its value: a rank from 0 to 1 for numbers, the value itself for anything else."""
     values = [row[name] for row in trials]
     if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values if v is not None):
         order = sorted({v for v in values if v is not None})
@@ -91,7 +91,7 @@ def _places(trials: Sequence[Row], name: str) -> dict[int, Any]:
 
 
 def _groups(trials: Sequence[Row], name: str) -> list[tuple[str, str, list[Row], list[Row]]]:
-    """(value, instead of, trials that have it, trials that have the other): the splits of a setting to look at."""
+    """(value, other value, trials that have it, trials that have the other): the contrasts of a setting."""
     known = [row for row in trials if row[name] is not None]
     values = [row[name] for row in known]
     numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)

@@ -12,17 +12,17 @@ from results.changelog.purpose import contradictions
 from results.output import format_value
 
 COLLAPSED = 0.9
-"""PER from which a decoder has learnt nothing: all blanks, or the same few phonemes."""
+"""A decoder with this PER or more has learnt nothing: it outputs only blanks, or the same few phonemes."""
 _ALL_BLANK = 0.98
 _BLANK_PHASE = {"stopped": 0.25, "running": 0.25, "interrupted": 0.05}
-"""CTC begins with a phase of blanks: a run that ended before this share of its schedule may have been in it."""
-_BEAM = 0.02  # a right beam search without a language model is within 0.005 of greedy
+"""CTC first outputs only blanks: a run that ended before this fraction of its schedule may not have passed that."""
+_BEAM = 0.02  # a correct beam search without a language model is within 0.005 of greedy
 _FELL_BACK = 0.05
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to know: its kind (a heading), the trials it is about, and a sentence of plain text."""
+    """One finding: its kind (a heading), the trials that it is about, and a sentence of plain text."""
 
     kind: str
     trials: tuple[int, ...]
@@ -30,7 +30,7 @@ class Finding:
 
 
 def findings(history: RunHistory) -> list[Finding]:
-    """Everything found, kind by kind."""
+    """All findings, kind by kind."""
     return [finding for look in _LOOKS for finding in look(history)]
 
 
@@ -45,7 +45,7 @@ def _identical(history: RunHistory) -> Iterator[Finding]:
         pers = [row["best_per"] for row in rows if not history.unusable(row)]
         results = f"; PER {', '.join(_per(per) for per in pers)}" if pers else ""
         if len({row["seed"] for row in rows}) < len(rows):
-            text = f"{names}: the same configuration and seed, a repeat that confirms nothing{results}"
+            text = f"{names}: the same configuration and seed; a repeat confirms nothing{results}"
         else:
             seeds = ", ".join(str(row["seed"]) for row in rows)
             text = f"{names}: one configuration with seeds {seeds}, replicates of each other{results}"
@@ -60,13 +60,13 @@ def _incomplete(history: RunHistory) -> Iterator[Finding]:
             planned = row.get("training_batches")
             how_far = f" after {row['batches']} of {planned} batches" if row["batches"] is not None else ""
             error = f": {row['error']}" if row["error"] else ""
-            result = f"; its PER of {_per(row['best_per'])} is compared with nothing" if row["best_per"] else ""
+            result = f"; its PER of {_per(row['best_per'])} is not compared" if row["best_per"] else ""
             text = f"{history.name(row)}: {row['status']}{how_far}{error}{result}"
             yield Finding("Incomplete runs", (row["trial"],), text)
     silent = [row for row in history.trials if row["status"] == "completed" and row["best_per"] is None]
     if silent:
         names = ", ".join(map(history.name, silent))
-        yield Finding("Incomplete runs", _numbers(silent), f"no result is known of {len(silent)} runs: {names}")
+        yield Finding("Incomplete runs", _numbers(silent), f"no result is known for {len(silent)} runs: {names}")
 
 
 def _diverged(history: RunHistory) -> Iterator[Finding]:
@@ -75,7 +75,7 @@ def _diverged(history: RunHistory) -> Iterator[Finding]:
         bad = next((epoch for epoch in curve if epoch["per"] is None or epoch["val_loss"] is None), None)
         if row["status"] == "diverged" or (bad is not None and bad["per"] is None):
             where = f" at epoch {bad['epoch']} (batch {bad['batch']})" if bad else ""
-            text = f"{history.name(row)}: the loss or the gradient was not a number{where}"
+            text = f"{history.name(row)}: the loss or the gradient was NaN{where}"
             yield Finding("Divergence", (row["trial"],), text)
         elif row["best_per"] is not None and row["last_per"] is not None and row["best_per"] < COLLAPSED:
             lost = row["last_per"] - row["best_per"]
@@ -92,7 +92,7 @@ def _collapsed(history: RunHistory) -> Iterator[Finding]:
         curve = history.curve(row)
         if not curve:
             if row["best_per"] is not None and row["best_per"] >= COLLAPSED:
-                text = f"{history.name(row)}: a PER of {_per(row['best_per'])} is that of a decoder that learnt nothing"
+                text = f"{history.name(row)}: a PER of {_per(row['best_per'])} means that the decoder learnt nothing"
                 yield Finding("Collapse", (row["trial"],), text)
             continue
         least = _BLANK_PHASE.get(row["status"], 0.0) * (history.horizon(row) or 0)
@@ -130,7 +130,7 @@ def _cut_short(history: RunHistory) -> Iterator[Finding]:
             rate = f"; the rate ended at {format_value(last, 'lr')}" if last is not None else ""
             rate += f", its peak is {format_value(row.get('schedule_peak_lr'), 'lr')}" if rate else ""
             end = f"{done if done is not None else planned} batches"
-            text = f"{history.name(row)}: a schedule laid out for {horizon} batches ended after {end}{rate}"
+            text = f"{history.name(row)}: a schedule for {horizon} batches ended after {end}{rate}"
             yield Finding("Schedules that never completed", (row["trial"],), text)
     if stopped:
         text = f"{len(stopped)} trials were stopped early, before their schedules ended; their PERs are not final"
@@ -154,7 +154,7 @@ def _beam(history: RunHistory) -> Iterator[Finding]:
         if known is not row:
             near = f"no greedy PER is known, and {history.name(known)} before it had {_per(known['best_per'])}"
         text = (
-            f"{history.name(row)}: beam search {_per(row['beam_per'])}, {near}; a right beam search without a "
+            f"{history.name(row)}: beam search {_per(row['beam_per'])}, {near}; a correct beam search without a "
             "language model is within about 0.005 of greedy"
         )
         yield Finding("Beam search far from greedy", (row["trial"],), text)
@@ -178,7 +178,7 @@ def _selected(history: RunHistory) -> Iterator[Finding]:
         gain = fmean(row["last_per"] - row["best_per"] for row in own)
         text = (
             f"best_per is the lowest of a trial's epochs on the validation set, and the best of {len(own)} trials was "
-            f"chosen there too; the last epoch is {_per(gain)} higher on average, and fresh data would show the rest"
+            f"chosen there too; the last epoch is {_per(gain)} higher on average; new data show the full difference"
         )
         yield Finding(kind, (), text)
 
@@ -187,16 +187,16 @@ def _single(history: RunHistory) -> Iterator[Finding]:
     if not history.measured:
         text = (
             f"the spread over seeds is assumed, not measured ({history.degrees} degrees of freedom, 3 are needed); "
-            "replicates of the best configurations would measure it"
+            "training the best configurations with more seeds would measure it"
         )
         yield Finding("One seed each", (), text)
     if history.study["data_val_phonemes"] is None:
-        text = f"the study does not say how many phonemes its PERs are over; {history.phonemes} are taken"
+        text = f"the study does not record the number of validation phonemes; {history.phonemes} are assumed"
         yield Finding("One seed each", (), text)
 
 
 def _assumed(history: RunHistory) -> Iterator[Finding]:
-    """Settings nobody wrote down, by how many runs lack them."""
+    """Settings that were not recorded, by the number of runs that lack them."""
     runs: dict[str, list[Row]] = defaultdict(list)
     for row in history.trials:
         for column in filter(None, (row["assumed"] or "").split(", ")):

@@ -1,9 +1,10 @@
-"""A study as a history: its trials with their curves, what each came from, and whether two of them differ.
+"""A study as a history: its trials with their curves, the parent of each trial, and whether two of them differ.
 
-What is noise. A PER has two errors: luck of the seed, and of the sentences it was measured on. Two trials of a study
-share the sentences, so a difference is compared with the seeds' part alone (the rule of `results.best`); the interval
-of one PER has both. The sentences' part is 1.71 * sqrt(p (1 - p) / N), which gives the 0.0044 that a bootstrap over
-the 880 sentences of the '24 test set (N = 24,700 phonemes, p = 0.2046) gave: edits come in bursts, hence 1.71.
+A PER has two random errors: from the seed, and from the sentences on which it was measured. Two trials of a study use
+the same sentences, so a difference is compared with the error of the seeds alone (the rule of `results.best`); the
+interval of one PER has both. The error of the sentences is 1.71 * sqrt(p (1 - p) / N). This gives 0.0044 for the 880
+sentences of the '24 test set (N = 24,700 phonemes, p = 0.2046), as a bootstrap did; the factor is above 1 because
+errors come in bursts.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _EPOCH_COLUMNS = ("trial", "epoch", "batch", "per", "val_loss", "lr", "blank_sha
 
 @dataclass(frozen=True)
 class Comparison:
-    """`after` against `before`: the difference of their PERs (negative: `after` is better) and what noise explains."""
+    """`after` against `before`: the difference of their PERs (negative: `after` is better) and what chance explains."""
 
     before: Row
     after: Row
@@ -72,7 +73,7 @@ class RunHistory:
         return cls(tables["studies"].to_pylist()[0], trials, dict(curves), settings, problems)
 
     def name(self, row: Row) -> str:
-        """What a trial is called: its run's name, with its number where several are that run."""
+        """The name of a trial: that of its run, with its number where several trials are the same run."""
         if not row["run"]:
             return f"trial {row['trial']}"
         return f"{row['run']} (trial {row['trial']})" if self._runs[row["run"]] > 1 else str(row["run"])
@@ -82,11 +83,11 @@ class RunHistory:
         return self.curves.get(row["trial"], [])
 
     def horizon(self, row: Row) -> int | None:
-        """Batches the trial's schedule is laid out for."""
+        """Length of the trial's schedule in batches."""
         return row.get("schedule_horizon") or row.get("training_batches")
 
     def key(self, row: Row) -> str:
-        """Equal for two trials of one configuration, whatever their seeds."""
+        """A key that is equal for two trials of the same configuration with any seeds."""
         return json.dumps([row[name] for name in self.settings])
 
     def changes(self, before: Row, after: Row) -> list[tuple[str, Any, Any]]:
@@ -137,7 +138,7 @@ class RunHistory:
         return self._twins[self.key(row)]
 
     def unusable(self, row: Row) -> str | None:
-        """Why its PER says nothing about its configuration; None if it does."""
+        """Why its PER is not a result of its configuration; None if it is."""
         if row["status"] != "completed":
             return str(row["status"])
         if row["best_per"] is None:
@@ -145,7 +146,7 @@ class RunHistory:
         return None
 
     def rival(self, row: Row) -> Row | None:
-        """What to compare a trial with: what it came from, or the nearest ancestor that has a result."""
+        """The trial to compare with: its parent, or the nearest ancestor that has a result."""
         seen = {row["trial"]}
         before = self.came_from(row)
         while before is not None and before["trial"] not in seen:
@@ -168,7 +169,7 @@ class RunHistory:
         return {key: [fmean(pers) for pers in draws.values()] for key, draws in seeds.items()}
 
     def draws(self, row: Row) -> list[float]:
-        """One PER per seed of its configuration; only its own where it is no usable one."""
+        """One PER per seed of its configuration; only its own where it is not usable."""
         return [row["best_per"]] if self.unusable(row) else self._draws[self.key(row)]
 
     @cached_property
@@ -183,7 +184,7 @@ class RunHistory:
 
     @property
     def phonemes(self) -> int:
-        """Reference phonemes behind each PER; the published test set's where the study does not say."""
+        """Number of reference phonemes behind each PER; that of the published test set where the study has none."""
         return self.study["data_val_phonemes"] or PUBLISHED_PHONEMES
 
     def seed_sd(self, row: Row) -> float:
@@ -209,7 +210,7 @@ class RunHistory:
         return Comparison(before, after, self.value(after) - self.value(before), factor * math.sqrt(sum(variances)))
 
     def phases(self) -> list[tuple[str, list[Row]]]:
-        """The history in parts, in order: as the runs say; else by how trials came about, or by kind of schedule."""
+        """The parts of the history in order: as the runs say, else by the trials' origin or the kind of schedule."""
         parts: dict[str, list[Row]] = {}
         for row in self.trials:
             parts.setdefault(self._phase(row), []).append(row)
@@ -235,7 +236,7 @@ class RunHistory:
 
 
 def _variance(per: float) -> float:
-    """Of one phoneme being wrong; never quite 0."""
+    """The probability that one phoneme is wrong; never exactly 0."""
     p = min(max(per, 0.01), 0.99)
     return p * (1 - p)
 

@@ -1,6 +1,6 @@
-"""The changelog of a study, written from its tables: a page in the form of one kept by hand, and what that misses.
+"""The changelog of a study, written from its tables: like a page kept by hand, with what such a page misses.
 
-Everything on it is a function of the tables `studies`, `trials` and `epochs`; nothing is looked up elsewhere.
+Everything on it comes from the tables `studies`, `trials` and `epochs`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from results.changelog.history import Comparison, Row, RunHistory, change_text, 
 from results.output import Sheet, _escape, render, visible
 from search_spaces.common import atomic
 
-_FEW = 4  # a finding about more trials stands in the summary only
+_FEW = 4  # a finding about more trials is shown only in the summary
 
 
 @dataclass
 class ChangelogPage:
-    """The page (Markdown), how many trials and findings it has, and the problems met in the files."""
+    """The page (Markdown), the numbers of its trials and findings, and the problems found in the files."""
 
     text: str
     trials: int
@@ -51,7 +51,7 @@ def write_page(path: Path, text: str) -> None:
 
 
 def md(text: str) -> str:
-    """Text from a table as Markdown that shows it and does nothing else, on one line."""
+    """Text from a table, escaped for Markdown, on one line."""
     return _escape(visible(text))
 
 
@@ -73,16 +73,16 @@ def _head(history: RunHistory) -> list[str]:
     source = (
         f"measured by replicates ({history.degrees} degrees of freedom)"
         if history.measured
-        else "assumed from published replicates, for want of replicates here"
+        else "assumed from published replicates; there are not enough replicates here"
     )
     return [
         f"# Changelog of {md(study['study'])}",
         "",
         *(f"- {fact}" for fact in facts),
         "",
-        "PER is the phoneme error rate of greedy decoding unless said otherwise. The ± of a PER is a 95% interval for "
-        "other sentences and another seed. Two runs on the same sentences differ if their difference is beyond what "
-        f"seeds alone explain ({source}); otherwise it is called a tie.",
+        "PER is the phoneme error rate of greedy decoding unless another decoder is named. The ± of a PER is a 95% "
+        "interval for other sentences and another seed. Two runs on the same sentences differ if their difference is "
+        f"more than seeds alone explain ({source}); otherwise it is called a tie.",
     ]
 
 
@@ -113,7 +113,7 @@ def _run(history: RunHistory, row: Row, found: Sequence[Finding]) -> list[str]:
     lines = [f"### {md(history.name(row))}", ""]
     if before is not None:
         changes = history.changes(before, row)
-        guess = "" if row["parent"] else " (the earlier run most like it; no parent is recorded)"
+        guess = "" if row["parent"] else " (the most similar earlier run; no parent is recorded)"
         lines.append(f"**Changes from {md(history.name(before))}**{guess}:" + ("" if changes else " none"))
         guessed = (row["assumed"] or "").split(", ")
         lines += [
@@ -137,7 +137,7 @@ def _run(history: RunHistory, row: Row, found: Sequence[Finding]) -> list[str]:
 
 
 def _result(history: RunHistory, row: Row) -> str:
-    """The result with its interval, or what there is instead."""
+    """The result with its interval, or why there is none."""
     if row["best_per"] is None:
         text = "no PER" if row["status"] == "completed" else str(row["status"])
     else:
@@ -184,13 +184,13 @@ def _learnt(history: RunHistory) -> list[str]:
             verdicts[comparison.verdict].append(_pair(history, comparison))
         elif history.came_from(row) is not None:
             before = history.rival(row)
-            why = "the same configuration again" if before else "nothing to compare it with"
+            why = "the same configuration again" if before else "there is nothing to compare it with"
             silent.append(f"{history.name(row)} ({history.unusable(row) or why})")
     looked = [] if history.has_parents else effects(history)
     for effect in sorted(looked, key=lambda effect: -abs(effect.difference)):
         verdicts[effect.verdict].append(
             f"{effect.contrast}: PER {effect.difference:+.4f} ± {effect.half:.4f} over {effect.pairs} pairs of trials "
-            "otherwise alike"
+            "that are otherwise similar"
         )
     lines = ["## Summary of what was learnt", ""]
     for verdict, title in (("better", "What worked"), ("worse", "What did not work"), ("tie", "Ties")):
@@ -198,7 +198,7 @@ def _learnt(history: RunHistory) -> list[str]:
     if silent:
         lines += ["### Not known", "", f"- {md('; '.join(silent))}", ""]
     if looked:
-        lines += [f"The intervals of settings are wide enough for all {len(looked)} contrasts looked at together.", ""]
+        lines += [f"The intervals of settings are wide enough for all {len(looked)} contrasts together.", ""]
     return lines[:-1]
 
 
@@ -209,7 +209,7 @@ def _pair(history: RunHistory, comparison: Comparison) -> str:
         f"with {change_text(changes)}"
     )
     if len(changes) > 1:
-        text += f"; {len(changes)} settings changed at once, so none of them can be credited or blamed"
+        text += f"; {len(changes)} settings changed at once, so the effect of each is unknown"
     return text
 
 
@@ -226,10 +226,10 @@ def _best(history: RunHistory) -> list[str]:
         if history.key(row) not in seen and history.compare(best, row).verdict == "tie":
             seen.add(history.key(row))
             tied.append(f"{history.name(row)} ({history.value(row):.4f})")
-    lines += [f"It cannot be told from: {md(', '.join(tied))}", ""] if tied else []
+    lines += [f"It is a tie with: {md(', '.join(tied))}", ""] if tied else []
     first = usable[0]
     if first is best:
-        lines += ["It is the one the history began with: nothing after it was shown to be better.", ""]
+        lines += ["It is the first run of the history: no later run was shown to be better.", ""]
     else:
         text = f"Against {history.name(first)}, the first with a result: {_difference(history.compare(first, best))}"
         lines += [md(text), ""]

@@ -1,8 +1,8 @@
-"""What the words of a run claim of its settings, held against the settings.
+"""Compares what the text of a run says about its settings with the settings.
 
-Read are numbers (`EMA=0.999`, `max_lr=0.004`, `clip 1.0`), terms (`OneCycle`, `bf16`, `SWA`) and comparisons with the
-run it came from (`lower peak`, `longer tail`). It is a list of patterns, not an understanding of language: what no
-pattern matches is not checked.
+It finds numbers (`EMA=0.999`, `max_lr=0.004`, `clip 1.0`), terms (`OneCycle`, `bf16`, `SWA`) and comparisons with the
+parent run (`lower peak`, `longer tail`). It is a list of patterns and does not understand language: what no pattern
+matches is not checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NUMBERS = {
 }
 _PEAK_AT = r"\bpeak\s*(?:at\s*)?\(?\s*(\d+(?:\.\d+)?)\s*%"
 _SCALED = ("averaging_decay", "schedule_warmup_batches")
-"""Settings that change with the length of a run: one that is run again shorter has others than its purpose says."""
+"""Settings that depend on the length of a run: a shorter repeat has other values than its purpose says."""
 
 _SCHEDULES = {
     r"\bone-?cycle": {"one_cycle"},
@@ -53,7 +53,7 @@ _ON = {
 _UP = ("higher", "larger", "bigger", "longer", "slower", "stronger", "looser", "increased", "later", "more", "greater")
 _DOWN = ("lower", "smaller", "shorter", "faster", "weaker", "tighter", "reduced", "earlier", "less")
 _NOUNS = {
-    # in this order: the first that matches is meant
+    # in this order: the first that matches is used
     r"end[ _](?:lr|rate)": "schedule_end_lr",
     r"(?:peak|max|constant)[ _](?:lr|learning rate|rate)|learning rate|lr|rate": "schedule_peak_lr",
     r"peak": "schedule_peak_lr",
@@ -75,7 +75,7 @@ _NOT = re.compile(r"\b(?:no|not|without|instead of|from)\s+$", re.IGNORECASE)
 
 
 def contradictions(history: RunHistory, row: Row) -> list[str]:
-    """What the trial's purpose, or its note, says that its settings or the numbers themselves do not; one line each."""
+    """Contradictions between the trial's purpose or note and its settings, or within the text; one line each."""
     purpose = row["purpose"] or ""
     found = [*_wrong_numbers(history, row, purpose), *_wrong_terms(row, purpose)]
     before = history.came_from(row) if row["parent"] else None
@@ -97,7 +97,7 @@ def _wrong_numbers(history: RunHistory, row: Row, purpose: str) -> Iterator[str]
         if isinstance(value, int | float) and not math.isclose(value, expected, rel_tol=1e-6):
             yield f"the purpose says '{text}', {dotted(column)} is {_exact(value)}"
         elif value is None and column == "training_clip":
-            yield f"the purpose says '{text}', nothing is clipped"
+            yield f"the purpose says '{text}', but nothing is clipped"
 
 
 def _claims(row: Row) -> set[tuple[str, float]]:
@@ -121,7 +121,7 @@ def _wrong_terms(row: Row, purpose: str) -> Iterator[str]:
         named = [(match[0], kinds) for pattern, kinds in terms.items() if (match := _said(pattern, purpose))]
         value = row.get(column)
         if row["origin"] == "replicate" and column == "training_precision":
-            continue  # it is the machine's: a run that is run again may have to do with another
+            continue  # this depends on the machine: a repeat may need another value
         if named and value is not None and not any(value in kinds for _, kinds in named):
             yield f"the purpose says '{_short(named[0][0])}', {dotted(column)} is {value}"
     for pattern, columns in _ON.items():
@@ -132,7 +132,7 @@ def _wrong_terms(row: Row, purpose: str) -> Iterator[str]:
 
 
 def _said(pattern: str, purpose: str) -> re.Match[str] | None:
-    """The first mention that is not denied: `no OneCycle` is no mention."""
+    """The first mention that is not negated: `no OneCycle` does not count."""
     matches = re.finditer(pattern, purpose, re.IGNORECASE)
     return next((match for match in matches if not _NOT.search(purpose[: match.start()])), None)
 
@@ -163,11 +163,11 @@ def _quantity(history: RunHistory, row: Row, column: str) -> float | None:
 
 
 def _wrong_sums(text: str) -> Iterator[str]:
-    """`0.01 lower than 0.004` is wrong whatever the settings are."""
+    """Find statements such as `0.01 lower than 0.004`, which are wrong with any settings."""
     for match in _THAN.finditer(text):
         first, second = float(match[1].rstrip(".")), float(match[3])
         if (first - second) * (1 if match[2] in _UP else -1) <= 0:
-            yield f"it is said that {match[1]} is {match[2]} than {match[3]}, which it is not"
+            yield f"the text says that {match[1]} is {match[2]} than {match[3]}, which is wrong"
 
 
 def _exact(value: float) -> str:

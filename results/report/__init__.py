@@ -1,7 +1,7 @@
-"""The report: one HTML file about one or several studies, which opens anywhere and needs nothing else.
+"""The report: one HTML file about one or more studies, which needs no other file and no network.
 
-- `load` reads the studies, `render` makes the page, `write` puts it in its place in one step
-- `Extras` is what needs torch or Optuna, made by whoever calls (`tuner.analysis.report`)
+- `load` reads the studies, `render` makes the page, `write` writes the file in one step
+- `Extras` are the parts that need torch or Optuna; the caller makes them (`tuner.analysis.report`)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Extras", "Facts", "load", "render", "started_with", "write"]
 
 
 def write(path: str | Path, page: str) -> int:
-    """Write a page beside its place and rename it; returns its size in bytes. Raises `InputError` if it cannot."""
+    """Write a page in one step; returns its size in bytes. Raises `InputError` if it cannot be written."""
     data = page.encode()
     atomic.write(path, data, advice="choose another place")
     return len(data)

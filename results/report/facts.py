@@ -1,4 +1,4 @@
-"""What a report tells of one study, as numbers: read from the tables once, shared by text and plots."""
+"""The numbers of a report on one study: read from the tables once, used by text and plots."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from results.store.tables import load_tables
 
 Row = dict[str, Any]
 HIGHLIGHTED = 7
-"""Trials that have a colour of their own: as many as a colour-blind reader can tell apart."""
+"""Number of trials with their own colour: as many as colour-blind readers can distinguish."""
 STATUSES = ("completed", "stopped", "diverged", "failed", "interrupted", "paused", "running")
 
 
@@ -33,11 +33,11 @@ class ReportCurve:
 
 @dataclass
 class Extras:
-    """What only the program that ran the study can say; the report does without what is missing.
+    """Parts of the report that need torch or Optuna; the report leaves out what is missing.
 
-    `importance` has the rows of `tuner importance`, or is empty and `importance_note` says why. `rates` has a trial's
-    learning rates as (batch, rate) at enough places to draw them. `best_yaml` is the best trial's configuration as a
-    run file, `rerun` the command that runs it again.
+    `importance` has the rows of `tuner importance`; where it is empty, `importance_note` says why. `rates` has the
+    learning rates of a trial as (batch, rate) at enough points to draw them. `best_yaml` is the best trial's
+    configuration as a run file, `rerun` the command that trains it again.
     """
 
     importance: list[Row] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Extras:
 
 @dataclass
 class Facts:
-    """One study: its row of `studies`, its rows of `trials`, a curve per trial that reported, and the rungs met."""
+    """One study: its row of `studies`, its rows of `trials`, a curve per trial that reported, and the rungs."""
 
     study: str
     about: Row
@@ -71,17 +71,17 @@ class Facts:
 
     @property
     def space(self) -> Row:
-        """The definition of the search space; empty where runs were chosen by hand."""
+        """The definition of the search space; empty where the runs were given by hand."""
         return dict(json.loads(self.about.get("space_definition") or "null") or {})
 
     @property
     def device(self) -> tuple[str, float]:
-        """What a trial's time is counted in, and how many of them it holds: ("GPU", 0.25) or ("CPU", 1.0)."""
+        """The device in which a trial's time is counted, and its share of it: ("GPU", 0.25) or ("CPU", 1.0)."""
         gpus = self.about.get("gpus_per_trial") or 0.0
         return ("GPU", gpus) if gpus else ("CPU", self.about.get("cpus_per_trial") or 1.0)
 
     def counts(self) -> dict[str, int]:
-        """Status -> number of trials, those that there are."""
+        """Status -> number of trials with it."""
         statuses = [str(row["status"]) for row in self.trials]
         return {name: statuses.count(name) for name in STATUSES if name in statuses}
 
@@ -90,8 +90,8 @@ class Facts:
 class SpentBudget:
     """Epochs trained, and those not trained because trials were stopped early, with the device hours of both.
 
-    The hours saved are the epochs that a stopped trial had before it, each as long as its epochs so far. `planned` is
-    what the stopped trials and all others would have trained together.
+    The hours saved are those of the remaining epochs of each stopped trial, at the mean time of its epochs so far.
+    `planned` is the number of epochs of all trials, had none been stopped.
     """
 
     epochs: int
@@ -101,18 +101,18 @@ class SpentBudget:
 
     @property
     def planned(self) -> int:
-        """Epochs with nothing stopped."""
+        """Epochs if no trial had been stopped."""
         return self.epochs + self.saved
 
 
 def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
-    """Read the studies named. Raises `InputError` for one that there is not."""
+    """Read the studies named. Raises `InputError` for an unknown one."""
     tables, problems = load_tables(results_dir, studies)
     trials: dict[str, list[Row]] = {study: [] for study in studies}
     for row in tables["trials"].to_pylist():
         trials[row["study"]].append(row)
     rows = {row["study"]: row for row in tables["studies"].to_pylist()}
-    # A column that no trial of a study has is another study's; the tables are stacked.
+    # The tables of all studies are stacked: a column that no trial of a study has comes from another study.
     return [
         Facts(study, rows[study], trials[study], *_curves(tables["epochs"], study), problems=problems)
         for study in dict.fromkeys(studies)
@@ -139,7 +139,7 @@ def planned_epochs(row: Mapping[str, Any]) -> int | None:
 
 
 def started_with(results_dir: str | Path, study: str, wanted: Sequence[int]) -> dict[int, Row]:
-    """Trial -> its `trial_started` event, for the trials wanted; without those that the log does not have."""
+    """Trial -> its `trial_started` event, for the trials wanted that are in the log."""
     found: dict[int, Row] = {}
     [folder] = find_studies(results_dir, [study])
     try:

@@ -1,4 +1,4 @@
-"""The report as one HTML page: everything it needs is inside, and nothing is fetched from anywhere."""
+"""The report as one HTML page, which contains everything it needs and loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from results.report import plots, settings
 from results.report.facts import Extras, Facts, Row, spent
 from results.report.plots import Panel
 
-# The page may fetch nothing from elsewhere; Plotly's WebGL plots compile their shaders with eval.
+# The page may load nothing from elsewhere; Plotly's WebGL plots compile their shaders with eval.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; connect-src 'self'"
@@ -39,7 +39,7 @@ class ReportPage:
             self.sections.append((title, body))
 
     def panels(self, panels: Iterable[Panel | None], *, small: bool = False) -> str:
-        """Plots beside each other; those without data are left out."""
+        """Plots side by side; those without data are left out."""
         drawn = [self._panel(panel) for panel in panels if panel and panel.data]
         return f'<div class="panels{" small" * small}">{"".join(drawn)}</div>' if drawn else ""
 
@@ -60,14 +60,14 @@ class ReportPage:
         )
 
     def html(self, title: str, lead: str, state: str | None) -> str:
-        """The whole page; `state` makes it ask its server for a newer one."""
+        """The whole page; with `state` it asks its server for newer versions."""
         links = "".join(f'<li><a href="#s{n}">{text(name)}</a></li>' for n, (name, _) in enumerate(self.sections))
         body = "".join(
             f'<section id="s{n}" aria-labelledby="h{n}"><h2 id="h{n}">{text(name)}</h2>{content}</section>'
             for n, (name, content) in enumerate(self.sections)
         )
         figures = json.dumps(self.figures, separators=(",", ":"), allow_nan=False)
-        for sign in "<>&":  # no text of a study can end the script element
+        for sign in "<>&":  # so that no text of a study can end the script element
             figures = figures.replace(sign, f"\\u{ord(sign):04x}")
         watched = f' data-state="{html.escape(state)}"' if state is not None else ""
         return (
@@ -86,8 +86,8 @@ class ReportPage:
 def render(studies: Sequence[Facts], table: Best, extras: Mapping[str, Extras], state: str | None = None) -> str:
     """The report on `studies` as HTML.
 
-    `table` is the best-config table over all of them and `extras` what each study's own program can add. `state`
-    names what the page was made from: the page then reloads itself when its server gives another one.
+    `table` is the best-config table over all of them; `extras` are the parts that need torch or Optuna. `state`
+    identifies the data that the page was made from: the page reloads itself when its server has another state.
     """
     page, now = ReportPage(), datetime.now(UTC)
     names = [facts.study for facts in studies]
@@ -139,7 +139,7 @@ def _cards(facts: Facts, several: bool) -> str:
         ("Best PER", f"{best[0]['best_per']:.4f}", _where(best[0]))
         if best
         else ("Best PER", "none yet", "no trial has reported a PER"),
-        ("Trials", str(len(facts.trials)), words or "none was started"),
+        ("Trials", str(len(facts.trials)), words or "none started"),
         ("Epochs trained", f"{used.epochs:,}", _saved_epochs(used.saved, used.planned)),
         (f"{device}-hours used", _hours(used.hours), _saved_hours(used.hours_saved)),
         ("Study", str(facts.about["status"]), f"of {facts.about.get('budget_trials') or 'any number of'} trials"),
@@ -169,7 +169,7 @@ def _hours(hours: float) -> str:
 
 
 def _table(table: Best) -> str:
-    """The best-config table; every column can be sorted by."""
+    """The best-config table, which can be sorted by every column."""
     shown = table.sheet.without(table.hide)
     if not shown.rows:
         return ""
@@ -183,7 +183,7 @@ def _table(table: Best) -> str:
         "<tr>" + "".join(_cell(*part) for part in zip(row, shown.names, numeric, strict=True)) + "</tr>"
         for row in shown.rows
     )
-    caption = "Best configurations, lowest PER first. A column's name sorts by it."
+    caption = "Best configurations, lowest PER first. Click a column name to sort."
     return (
         f'<p class="soft">{caption} {len(shown.rows)} rows.</p><div class="tall" tabindex="0" role="region" '
         f'aria-label="{caption}"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
@@ -222,7 +222,7 @@ def _slices(page: ReportPage, facts: Facts) -> str:
         return ""
     drawn, total = min(600, len(facts.ranked)), len(facts.ranked)
     words = (
-        "Upwards: best PER. Strong colour: trained to the end; pale, open circle: stopped early, so that its PER is "
+        "Vertical axis: best PER. Strong colour: trained to the end; pale, open circle: stopped early, so its PER is "
     )
     words += "that of fewer epochs."
     if drawn < total:
@@ -252,7 +252,9 @@ def _searched(facts: Facts) -> str:
     lines = [
         (
             "space",
-            f"{space['name']}: {space.get('purpose') or ''}" if space.get("name") else "none: runs chosen by hand",
+            f"{space['name']}: {space.get('purpose') or ''}"
+            if space.get("name")
+            else "none: the runs were given by hand",
         ),
         ("base run", space.get("base")),
         ("data", data),

@@ -1,8 +1,8 @@
 """The plots of a report, as plain Plotly data.
 
-Colours are names such as `@3`, `@muted` or `@scale`, which the page's script puts in for the light or the dark theme;
-the numbered ones are the palette of Okabe and Ito, which colour-blind readers can tell apart, and no fact is told by
-colour alone. Text that comes from a study goes through `literal`: Plotly reads some HTML in text.
+Colours are names such as `@3`, `@muted` or `@scale`, which the script of the page replaces for the light or the dark
+theme. The numbered ones are the palette of Okabe and Ito, which colour-blind readers can distinguish, and nothing is
+shown by colour alone. Text that comes from a study is escaped by `literal`, because Plotly reads some HTML in text.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _DASHES = ("solid", "dash", "dot", "dashdot")
 
 @dataclass
 class Panel:
-    """One plot with its words. `about` stands beneath the title, `alt` is what a screen reader says instead.
+    """One plot with its text. `about` is shown below the title, `alt` is read by a screen reader instead.
 
-    `log` offers a button between a linear and a logarithmic vertical axis; `least` is the width in pixels below which
-    the plot scrolls rather than shrinks.
+    `log` adds a button that switches between a linear and a logarithmic vertical axis; below a width of `least` pixels
+    the plot scrolls instead of shrinking.
     """
 
     title: str
@@ -48,7 +48,7 @@ class Panel:
 
 
 def literal(text: Any) -> str:
-    """Text that Plotly shows as it is."""
+    """Text with HTML escaped, for Plotly."""
     return html.escape(visible(str(text)), quote=False)
 
 
@@ -58,7 +58,7 @@ def ended(row: Row) -> str:
 
 
 def numbers(values: Iterable[Any], digits: int = 6) -> list[float | None]:
-    """Values for JSON, rounded to significant digits; what is no number is null."""
+    """Values for JSON, rounded to significant digits; NaN becomes null."""
     known = (None if v is None else float(v) for v in values)
     return [None if v is None or not math.isfinite(v) else float(f"{v:.{digits}g}") for v in known]
 
@@ -152,13 +152,13 @@ def learning_curves(facts: Facts, raw: bool) -> Panel:
     about = "Dotted: rungs, where trials are compared. Crosses: stopped early."
     if len(shown) < len(rows):
         about += f" {len(shown)} of {len(rows)} curves are drawn: the best {len(leaders)} and others evenly by rank;"
-        about += " the band holds all trials that got to an epoch."
+        about += " the band has all trials that reached an epoch."
     title = "Learning curves, raw weights" if raw else "Learning curves, evaluated (averaged) weights"
     return Panel(title, data, layout, about, height=420, log=True)
 
 
 def importance(facts: Facts, extras: Extras) -> Panel | None:
-    """The share of each setting by two methods, with what chance gives."""
+    """The importance of each setting by two methods, with the importance that chance gives."""
     rows = [row for row in extras.importance if row["ped_anova"] is not None][:20][::-1]
     if not rows:
         return None
@@ -193,9 +193,7 @@ def importance(facts: Facts, extras: Extras) -> Panel | None:
         "barmode": "overlay",
     }
     told = sum(row["ped_anova"] > row["chance"] for row in rows)
-    about = (
-        f"{told} of {len(rows)} settings stand above chance (the most that 19 shuffles gave). Stopped trials count: "
-    )
+    about = f"{told} of {len(rows)} settings are above chance (the maximum of 19 permutations). Stopped trials count: "
     about += "each pair of trials is compared at the last epoch both reached. A setting with a condition is judged "
     about += "among the trials that meet it."
     return Panel("Importance of settings", data, layout, about, height=120 + 38 * len(rows), wide=True)
@@ -216,7 +214,7 @@ def rates(facts: Facts, extras: Extras) -> Panel | None:
         return None
     axis = {"title": {"text": "learning rate"}, "rangemode": "tozero", "exponentformat": "e"}
     layout = {"xaxis": _x_axis("batch"), "yaxis": axis}
-    about = "As configured, over the whole run, also where the trial was stopped before its end."
+    about = "As configured for the whole run, even if the trial was stopped early."
     return Panel(f"Learning rates of the best {len(data)}", data, layout, about, log=True, wide=True)
 
 
@@ -247,7 +245,7 @@ def timeline(facts: Facts, now: float) -> Panel | None:
             text += [words, words, ""]
         width = max(2, min(14, 260 // total))
         data.append({"type": "scatter", "mode": "lines+markers", "name": status, "x": x, "y": y, "text": text})
-        # A gap shows where a trial ends; among very many it would hide the short ones.
+        # A gap shows where a trial ends; with very many trials it would hide the short ones.
         gap = {"symbol": "line-ns", "size": width, "line": {"width": 2 if len(spans) < 200 else 0, "color": "@back"}}
         line = {"color": _BARS[status], "width": width}
         data[-1].update({"line": line, "hoverinfo": "text", "marker": gap})
@@ -255,12 +253,12 @@ def timeline(facts: Facts, now: float) -> Panel | None:
     axis = {"tickvals": ticks, "ticktext": [literal(host)[:40] for host in lanes], "showgrid": False, "zeroline": False}
     axis["range"] = [total - 1.2, -0.8]
     layout = {"xaxis": {**_x_axis("UTC"), "type": "date"}, "yaxis": axis}
-    about = "A line from the start to the end of each trial; one that was tried again is one line."
+    about = "A bar from the start to the end of each trial; further attempts are part of the same bar."
     return Panel("Workers", data, layout, about, height=min(700, 160 + 22 * total), wide=True)
 
 
 def _span(facts: Facts, row: Row, now: float) -> tuple[tuple[float, float], int]:
-    """((begin, end) in Unix seconds, trial number); what has no end lasts until its last epoch, or until now."""
+    """((begin, end) in Unix seconds, trial number); without an end, it is the last epoch, or now."""
     begin = row["started"].replace(tzinfo=UTC).timestamp()
     if row["ended"]:
         end = row["ended"].replace(tzinfo=UTC).timestamp()
@@ -290,7 +288,7 @@ def _dots(rows: Sequence[Row], best: np.ndarray) -> list[dict[str, Any]]:
 
 
 def _envelope(facts: Facts, raw: bool) -> list[dict[str, Any]]:
-    """The lowest and highest PER of all trials that got to each epoch."""
+    """The lowest and highest PER of all trials that reached each epoch."""
     epoch = np.concatenate([c.epoch for c in facts.curves.values()])
     per = np.concatenate([_per(c, raw) for c in facts.curves.values()])
     epoch, per = epoch[np.isfinite(per)], per[np.isfinite(per)]
@@ -334,7 +332,7 @@ def _x_axis(title: str) -> dict[str, Any]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Places 1, 2, 5 x 10^k on a logarithmic axis; the powers alone where it spans many."""
+    """Ticks at 1, 2, 5 x 10^k on a logarithmic axis; only the powers where it spans many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     steps = (1,) if last - first > 2 else (1, 2, 5)
     return [float(f"{step}e{power}") for power in range(first, last + 1) for step in steps]

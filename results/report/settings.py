@@ -1,4 +1,4 @@
-"""The plots that show what was searched: each setting against the PER, and all of them side by side."""
+"""The plots of the searched settings: each setting against the PER, and parallel coordinates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from results.report.plots import Panel, ended, literal, log_ticks, numbers
 from results.store.columns import COLUMNS
 
 _FIXED = frozenset(column.name for column in COLUMNS["trials"])
-_MOST = 24  # settings shown, as many as can be read
+_MOST = 24  # settings shown; more cannot be read
 _INACTIVE = "not set"
 
 
@@ -31,7 +31,7 @@ class Setting:
 
 
 def settings(facts: Facts) -> list[Setting]:
-    """What the space samples, in its order; without a space, every configuration column that varies."""
+    """The settings that the space samples, in its order; without a space, every configuration column that varies."""
     ranges: dict[str, str] = {}
     for dimension in facts.space.get("dimensions", []):
         if isinstance(dimension, dict) and "path" in dimension and dimension.get("kind") != "value":
@@ -54,7 +54,7 @@ def settings(facts: Facts) -> list[Setting]:
 
 
 def slices(facts: Facts) -> list[Panel]:
-    """Best PER against each setting. Colour is the share of the planned epochs that a trial had."""
+    """Best PER against each setting. Colour is the fraction of the planned epochs that were trained."""
     rows = thinned(facts.ranked, 200, 400)
     if len(rows) < 2:
         return []
@@ -113,11 +113,11 @@ def parallel(facts: Facts) -> Panel | None:
     places = np.linspace(ends[0], ends[1], 6)
     words = [f"{10**place if log else place:.3f}" for place in places]
     last = {"label": "best PER", "values": numbers(heights), "tickvals": numbers(places), "ticktext": words}
-    # Plotly draws the greatest colour last: the best lie on top.
+    # Plotly draws the greatest colour last, so the best trials are on top.
     line = {"color": numbers(-h for h in heights), "colorscale": "@best", "cmin": -ends[1], "cmax": -ends[0]}
     data: dict[str, Any] = {"type": "parcoords", "dimensions": [*dimensions, last], "line": line, "labelangle": -25}
     data |= {"labelfont": {"size": 11, "color": "@text"}, "tickfont": {"size": 10, "color": "@text"}}
-    about = "Drag along an axis to keep only the lines that pass there; strong colours are good trials."
+    about = "Drag along an axis to keep only the lines that pass there; strong colours are low PERs."
     if len(rows) < len(ranked):
         about += f" {len(rows)} of {len(ranked)} trials are drawn: the best 200 and others evenly by rank."
     layout = {"margin": {"t": 90, "b": 25, "l": 50, "r": 40}}
@@ -126,7 +126,7 @@ def parallel(facts: Facts) -> Panel | None:
 
 
 def _trained(row: Row) -> float:
-    """The share of its epochs that a trial had; one that was not trained here counts as trained."""
+    """The fraction of its epochs that a trial has; one that was not trained here counts as fully trained."""
     planned = planned_epochs(row)
     return min(1.0, row["epochs"] / planned) if planned and row["epochs"] else 1.0
 
@@ -137,7 +137,7 @@ def _point(row: Row, setting: Setting) -> str:
 
 
 def _axis(setting: Setting, values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
-    """Places on the horizontal axis, and the axis. Choices get a column each, in which trials lie beside each other."""
+    """Positions on the horizontal axis, and the axis. Each choice gets a column, in which trials are side by side."""
     if setting.numeric:
         axis: dict[str, Any] = {"type": "log" if setting.log else "linear", "nticks": 6, "exponentformat": "e"}
         known = [value for value in values if value]
@@ -160,7 +160,7 @@ def _axis(setting: Setting, values: Sequence[Any]) -> tuple[list[float | None], 
 
 
 def _dimension(setting: Setting, values: Sequence[Any]) -> dict[str, Any]:
-    """One axis of the parallel coordinates; a trial without the setting passes below the others."""
+    """One axis of the parallel coordinates; the line of a trial without the setting passes below the others."""
     label = literal(setting.header)
     if not setting.numeric:
         names = _names(values)

@@ -67,7 +67,7 @@ def test_top_where_and_studies(results_dir: Path) -> None:
     ("options", "line"),
     [
         ({"by": "best_pre"}, "by: there is no column 'best_pre'; did you mean best_per?"),
-        ({"by": "status"}, "by: status holds string values"),
+        ({"by": "status"}, "by: status has string values"),
         ({"by": "best_per down"}, "by: 'best_per down' is not allowed"),
         ({"group_by": "schedule"}, "group_by: there is no column 'schedule'; did you mean schedule_kind?"),
         ({"pareto": "best_per,gpu_second"}, "by: there is no column 'gpu_second'; did you mean gpu_seconds?"),
@@ -158,7 +158,7 @@ def test_a_tie_is_called_by_the_published_spread(tmp_path: Path, studies: Any) -
         tmp_path / "a", seeded(studies, {0.01: [0.2046], 0.02: [0.2046 + 0.0035], 0.03: [0.2046 + 0.0037]})
     )
     (tie,) = [note for note in best(tmp_path).notes if note.startswith("a tie")]
-    assert "a/1 cannot be told from a/0" in tie
+    assert "a tie with a/0: a/1 " in tie
     assert "a/2" not in tie
     assert "seed s.d. 0.0013 is assumed" in tie
 
@@ -173,7 +173,7 @@ def test_a_small_validation_set_widens_the_tie(tmp_path: Path, studies: Any) -> 
 def test_a_clear_lead_is_said(tmp_path: Path, studies: Any) -> None:
     """A lead beyond the margin is called one, with its size."""
     studies.write_log(tmp_path / "a", seeded(studies, {0.01: [0.20], 0.02: [0.25]}))
-    assert any(note.startswith("a/0 leads by 0.0500, more than luck explains") for note in best(tmp_path).notes)
+    assert any(note.startswith("a/0 leads by 0.0500, more than chance explains") for note in best(tmp_path).notes)
 
 
 def test_measured_spread_replaces_the_assumed(tmp_path: Path, studies: Any) -> None:

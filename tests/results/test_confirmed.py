@@ -44,16 +44,16 @@ def test_the_mean_over_fresh_seeds_ranks(tmp_path: Path, studies: Any) -> None:
     assert [row["seeds"] for row in rows] == [3, 3, 0]
     assert [row["luck"] for row in rows] == [pytest.approx(0.01), pytest.approx(0.10), None]
     assert rows[0]["low"] == pytest.approx(0.25 - 4.303 * 0.01 / 3**0.5, abs=1e-4)
-    assert "s/0, first in the search, was lucky: s/1 is 0.0500 better on fresh seeds" in found.notes[0]
-    assert any(note.startswith("s/1 leads by 0.0500, more than luck explains") for note in found.notes)
+    assert "s/0, first in the search, was lucky: s/1 is 0.0500 better with new seeds" in found.notes[0]
+    assert any(note.startswith("s/1 leads by 0.0500, more than chance explains") for note in found.notes)
     assert any("0.0550 higher than in the search (mean of 2 configurations)" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
     ("fresh", "said"),
     [
-        ({0: [0.20, 0.21, 0.22], 1: [0.40, 0.41, 0.42]}, "s/0, first in the search, stays ahead on fresh seeds"),
-        ({0: [0.20, 0.21, 0.22], 1: [0.21, 0.22, 0.23]}, "its lead of 0.0100 is within luck"),
+        ({0: [0.20, 0.21, 0.22], 1: [0.40, 0.41, 0.42]}, "s/0, first in the search, stays first with new seeds"),
+        ({0: [0.20, 0.21, 0.22], 1: [0.21, 0.22, 0.23]}, "its lead of 0.0100 can be chance"),
         ({0: [0.21, 0.22, 0.23], 1: [0.20, 0.21, 0.22]}, "s/0, first in the search, does not stay first"),
     ],
 )
@@ -122,5 +122,5 @@ def test_open_seeds_are_said(tmp_path: Path, studies: Any) -> None:
         log.writelines(json.dumps({**event, "seq": 99 + i, "time": 2e9}) + "\n" for i, event in enumerate(more))
     found = confirmed(tmp_path, ["s"])
     assert found is not None
-    assert "not all fresh seeds have ended: 1 go on with tuner resume s-confirm" in found.notes
+    assert "trials with new seeds that have not ended: 1; continue with: tuner resume s-confirm" in found.notes
     assert found.table.to_pylist()[0]["seeds"] == 2

@@ -63,7 +63,7 @@ def test_epochs_and_hours_saved_are_those_the_stopped_trials_had_before_them(stu
 def test_a_page_of_an_empty_study_says_so(report: Any) -> None:
     """A study that has not started a trial is no error."""
     page = report(a=[])
-    assert "no trials yet" in page and "none was started" in page
+    assert "no trials yet" in page and "none started" in page
     assert "<figure" not in page
 
 

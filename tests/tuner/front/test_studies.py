@@ -82,7 +82,7 @@ def test_ties_are_those_that_the_command_names(toy, cli):
     assert study.best.name == "toy/0"
     assert [trial.name for trial in study.ties] == ["toy/1"]
     (note,) = study.notes
-    assert note.startswith("a tie: toy/1 cannot be told from toy/0")
+    assert note.startswith("a tie with toy/0: toy/1 ")
     assert note in cli("best", "toy", "--results", toy.folder).out.replace("\n", " ")
 
 

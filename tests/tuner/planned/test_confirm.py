@@ -90,7 +90,7 @@ def test_best_ranks_by_the_means(toy, searched, cli):
     assert [row["seeds"] for row in rows[:4]] == [2, 2, 2, 0]
     assert json.loads(cli("confirm", "toy", "--table", *options).out) == rows
     assert "mean" not in json.loads(cli("best", "toy", "--by", "best_per", *options).out)[0]
-    assert "on fresh seeds" in cli("best", "toy", "--results", toy.folder).out
+    assert "with new seeds" in cli("best", "toy", "--results", toy.folder).out
 
 
 def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):

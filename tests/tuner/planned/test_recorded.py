@@ -355,11 +355,11 @@ def test_the_commands(tmp_path, cli):
     folder(tmp_path / "lab", "one", args=FORK, pers=[0.5, 0.25])
     done = cli("results", "import", "lab", cwd=tmp_path)
     assert "added 1 runs with 2 evaluations" in done.out
-    assert "no counterpart here: time_mask_prob (one)" in done.out
+    assert "setting does not exist here: time_mask_prob (one)" in done.out
     again = cli("results", "import", "lab", cwd=tmp_path)
     assert again.status == 2
     assert again.err.count("\n") == 1
-    assert "recorded, not run here" in cli("best", "lab", cwd=tmp_path).out
+    assert "recorded, not trained here" in cli("best", "lab", cwd=tmp_path).out
 
 
 def test_the_baseline_file_agrees_with_the_reference(tmp_path):
