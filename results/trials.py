@@ -17,7 +17,7 @@ from results.output import visible
 from results.store.paths import StudyPaths, find_studies
 from results.store.tables import load_tables
 from search_spaces import InputError, Run, RunConfig, Space, load_run
-from search_spaces.parsing.settings import InvalidSettings, merge, nested, validate
+from search_spaces.parsing.sections import InvalidSettings, merge, nested, validate
 from search_spaces.wording import did_you_mean
 from search_spaces.writing import run_text
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces.errors import InputError
 from search_spaces.parsing.fields import is_integer, is_number, kinds, kinds_with, refusal, unknown_path
-from search_spaces.parsing.settings import ABSENT, Settings, kind_of, merge, same, value_at
+from search_spaces.parsing.sections import ABSENT, Settings, kind_of, merge, same, value_at
 from search_spaces.space import KINDS, Dimension
 from search_spaces.wording import did_you_mean, either, show
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from search_spaces.config import SECTIONS, RunConfig, flatten
 from search_spaces.errors import InputError
 from search_spaces.parsing.fields import problems_of, unknown_path
-from search_spaces.parsing.settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate
+from search_spaces.parsing.sections import ABSENT, InvalidSettings, Settings, merge, nested, same, validate
 from search_spaces.parsing.yaml_file import find_file, parse_value, read_yaml, shipped_names
 from search_spaces.wording import show
 

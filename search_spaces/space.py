@@ -21,7 +21,7 @@ from search_spaces.errors import InputError
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
 from search_spaces.parsing.fields import is_integer
-from search_spaces.parsing.settings import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
+from search_spaces.parsing.sections import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
 from search_spaces.plan import Budget, Cost, Objective
 from search_spaces.searchers import Searcher, TPESearcher
 from search_spaces.stopping import DEFAULT_STOPPING, Stopping

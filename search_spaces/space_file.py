@@ -15,7 +15,7 @@ from search_spaces.errors import InputError
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
 from search_spaces.parsing.fields import is_number, problems_of, refusal, unknown_path
-from search_spaces.parsing.settings import InvalidSettings, merge, nested, validate
+from search_spaces.parsing.sections import InvalidSettings, merge, nested, validate
 from search_spaces.parsing.yaml_file import find_file, read_yaml, shipped_names
 from search_spaces.plan import Budget, Objective, split_objectives
 from search_spaces.searchers import Searcher, TPESearcher

@@ -17,7 +17,7 @@ from itertools import accumulate
 from statistics import fmean, median, stdev
 from typing import Any
 
-from results.changelog.history import Row, RunHistory, dotted, shown
+from results.changelog.run_history import Row, RunHistory, dotted, shown
 from results.statistics import setting_apart, student_t
 
 LEAST_PAIRS = 6

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
-from results.changelog.history import Row, RunHistory, dotted
 from results.changelog.purpose import contradictions
+from results.changelog.run_history import Row, RunHistory, dotted
 from results.output import format_value
 
 COLLAPSED = 0.9

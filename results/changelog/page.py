@@ -12,7 +12,7 @@ from pathlib import Path
 
 from results.changelog.effects import effects
 from results.changelog.findings import Finding, findings
-from results.changelog.history import Comparison, Row, RunHistory, change_text, dotted, shown
+from results.changelog.run_history import Comparison, Row, RunHistory, change_text, dotted, shown
 from results.output import Sheet, _escape, render, visible
 from search_spaces.common import atomic
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from results.changelog.history import RunHistory, dotted, shown
+from results.changelog.run_history import RunHistory, dotted, shown
 
 Row = dict[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from results.best import Best
 from results.output import format_value, visible
-from results.report import plots, settings
+from results.report import plots, searched
 from results.report.facts import Extras, Facts, Row, spent
 from results.report.plots import Panel
 
@@ -116,7 +116,7 @@ def _sections(page: ReportPage, facts: Facts, extra: Extras, now: float) -> list
     """(title, HTML) of the sections about one study."""
     curves = [plots.learning_curves(facts, raw) for raw in (False, True)] if facts.curves else []
     nothing = "" if facts.curves or not facts.trials else "<p>No epochs were recorded, so there are no curves.</p>"
-    what = [plots.importance(facts, extra), settings.parallel(facts)]
+    what = [plots.importance(facts, extra), searched.parallel(facts)]
     note = f"<p>{text(extra.importance_note)}</p>" if extra.importance_note else ""
     return [
         ("Best configuration as a run file", _best_config(facts, extra, f"yaml-{len(page.sections)}")),
@@ -217,7 +217,7 @@ def _best_config(facts: Facts, extra: Extras, key: str) -> str:
 
 
 def _slices(page: ReportPage, facts: Facts) -> str:
-    panels = settings.slices(facts)
+    panels = searched.slices(facts)
     if not panels:
         return ""
     drawn, total = min(600, len(facts.ranked)), len(facts.ranked)

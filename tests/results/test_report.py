@@ -16,7 +16,7 @@ from results.best import best
 from results.report import Extras, load, render, started_with, write
 from results.report.facts import Facts, ReportCurve, spent, thinned
 from results.report.plots import best_over_hours, best_over_trials, learning_curves, log_ticks, timeline
-from results.report.settings import parallel, settings, slices
+from results.report.searched import parallel, settings, slices
 from search_spaces.errors import InputError
 
 

@@ -60,7 +60,7 @@ def export_trial(trial: Trial, kind: str, out: Path, force: bool = False) -> str
         if out.read_bytes() != content:
             raise InputError(f"{out}: does not hold what was written to it; choose another --out")
         return f"epoch {state['epoch']}, PER {_per(state)}, {_sha256(content)[:12]} (sha256) as written"
-    from trainable.export import onnx, torchscript
+    from trainable.decoder_file import onnx, torchscript
 
     facts = trial_model(trial, state)
     if kind == "bundle":
@@ -137,7 +137,7 @@ BUNDLE = ("README.md", "config.yaml", "decoder.json", "decoder.ts", "weights.pt"
 
 
 def _export_bundle(trial: Trial, content: bytes, state: Mapping[str, Any], out: Path) -> str:
-    from trainable.export import torchscript
+    from trainable.decoder_file import torchscript
 
     scripted, worst = torchscript(*trial_model(trial, state))
     files = {

@@ -30,7 +30,7 @@ from optuna.trial import create_trial
 
 from results.store.tables import load_tables
 from search_spaces import InputError, Space
-from search_spaces.parsing.settings import ABSENT
+from search_spaces.parsing.sections import ABSENT
 from search_spaces.space import Dimension
 from search_spaces.wording import show
 from tuner.study.searchers.searcher import distributions

@@ -28,7 +28,7 @@ from results.trials import read_log
 from search_spaces import InputError, Space, flatten, load_run, load_space
 from search_spaces.common import atomic
 from search_spaces.parsing.fields import refusal
-from search_spaces.parsing.settings import merge, nested, same, value_at
+from search_spaces.parsing.sections import merge, nested, same, value_at
 from search_spaces.space import Dimension
 from search_spaces.wording import show
 from search_spaces.writing import dimensions_text, flow, refuse_existing, write_text

@@ -9,8 +9,8 @@ import click
 
 from results.store.paths import study_folder
 from tuner.commands.options import FiniteRange, format_option, observer_options, resource_options, results_option
+from tuner.launch.new_study import trial_resources
 from tuner.launch.search import data_of, resume, run_plan
-from tuner.launch.settings import trial_resources
 from tuner.planned.lineage import check_resumed, lineage_table, make_plan
 from tuner.study.request import Request
 

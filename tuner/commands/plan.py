@@ -17,7 +17,7 @@ from trainable.data.dataset import check_trainable
 from trainable.data.intact import open_intact
 from tuner.backend import packing
 from tuner.commands.options import FiniteRange, budget_options, format_option
-from tuner.launch.settings import chosen, trial_resources
+from tuner.launch.new_study import chosen, trial_resources
 from tuner.simulation.forecast import forecast
 from tuner.simulation.rule_fit import check_fit
 from tuner.simulation.virtual import draws

@@ -12,7 +12,7 @@ from results.output import Sheet, render
 from results.store.paths import check_name
 from results.trials import find_trial, trial_run_text
 from search_spaces import InputError, diff, load_run, run_names, to_dict
-from search_spaces.lineage import LINEAGE
+from search_spaces.recorded import LINEAGE
 from search_spaces.writing import refuse_existing, write_text
 from tuner.analysis.pictures import plot_schedules
 from tuner.commands.options import format_option, out_option, results_option

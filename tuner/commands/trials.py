@@ -18,7 +18,7 @@ from results.terminal_plot import Line, plot
 from results.trials import Trial, base_config, find_trial, parse_name
 from search_spaces import ABSENT, InputError, RunConfig, flatten, load_run, to_dict
 from search_spaces.parsing.fields import kinds
-from search_spaces.parsing.settings import same
+from search_spaces.parsing.sections import same
 from search_spaces.writing import flow
 from tuner.commands.options import json_option, results_option
 from tuner.study.settings import StudySettings

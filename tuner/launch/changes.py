@@ -22,7 +22,7 @@ from search_spaces.stopping import Stopping, rule_text
 from trainable.data.dataset import open_dataset
 from trainable.data.intact import check_intact
 from tuner.launch.checks import check_data, start_points
-from tuner.launch.settings import chosen, merged_resources
+from tuner.launch.new_study import chosen, merged_resources
 from tuner.simulation.rule_fit import check_fit
 from tuner.study import budgets, checkpoints, objectives
 from tuner.study.request import Request

@@ -29,7 +29,7 @@ from tuner.callbacks.progress import Progress
 from tuner.launch import changes
 from tuner.launch.checks import check_data, check_writable, first_config, start_points
 from tuner.launch.closing import finish
-from tuner.launch.settings import new_settings, notes_on, planned_settings
+from tuner.launch.new_study import new_settings, notes_on, planned_settings
 from tuner.simulation.forecast import in_short
 from tuner.study import budgets
 from tuner.study.faults import PatientLog, Watchdog

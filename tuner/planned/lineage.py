@@ -15,7 +15,7 @@ from results.store.events import read_events
 from results.store.paths import StudyPaths, study_folder
 from results.store.tables import load_tables
 from search_spaces import InputError, RunConfig, diff, flatten, load_run, to_dict
-from search_spaces.lineage import LINEAGE, shrink
+from search_spaces.recorded import LINEAGE, shrink
 from search_spaces.wording import nearest_or
 from trainable.data.dataset import check_trainable
 

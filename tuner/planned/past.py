@@ -17,7 +17,7 @@ from results.store.paths import StudyPaths, check_name
 from results.store.tables import compact
 from search_spaces import InputError, Run, RunConfig, load_run, to_dict
 from search_spaces.common import atomic
-from search_spaces.lineage import LINEAGE
+from search_spaces.recorded import LINEAGE
 from tuner.study import provenance
 
 INCOMPLETE = ("run16_2", "run18_long_sgdr_swa")

@@ -13,8 +13,8 @@ import pytest
 
 from results.changelog.effects import effects
 from results.changelog.findings import findings
-from results.changelog.history import RunHistory
 from results.changelog.page import changelog, md, write_page
+from results.changelog.run_history import RunHistory
 from search_spaces.errors import InputError
 from tuner.cli import main
 

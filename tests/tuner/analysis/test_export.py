@@ -18,12 +18,12 @@ from results.store.tables import load_tables
 from results.trials import find_trial
 from search_spaces import load_run, load_space
 from trainable import checkpoint, train
-from trainable import export as exporting
+from trainable import decoder_file as exporting
 from trainable.data.dataset import open_dataset
 from trainable.decoding import greedy
 from trainable.model import Decoder
 from trainable.scoring import load_trained, score
-from tuner.launch.settings import new_settings
+from tuner.launch.new_study import new_settings
 from tuner.study.request import Request
 from tuner.study.study import Study
 

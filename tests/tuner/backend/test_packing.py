@@ -24,7 +24,7 @@ from tuner.backend import packing, worker
 from tuner.backend.packing import Packing, best_packing, measure, measured_config
 from tuner.commands.options import CardShare
 from tuner.launch import search as launch
-from tuner.launch.settings import merged_resources
+from tuner.launch.new_study import merged_resources
 from tuner.study.request import Request
 from tuner.study.settings import StudyResources
 

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from search_spaces import load_run
-from search_spaces.lineage import LINEAGE
+from search_spaces.recorded import LINEAGE
 
 
 def test_the_list_names_every_recorded_run_with_its_record(call):

@@ -7,7 +7,7 @@ import pytest
 from results.confirmed import confirmed
 from results.store.tables import load_tables
 from search_spaces import InputError, load_space
-from tuner.launch.settings import new_settings, planned_settings
+from tuner.launch.new_study import new_settings, planned_settings
 from tuner.planned.confirm import check_resumed, fresh_seeds, leaders, make_plan
 from tuner.study.request import Request
 from tuner.study.settings import StudySettings

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from results.store.events import read_events
 from search_spaces import InputError, RunConfig, load_run
-from search_spaces.lineage import LINEAGE
+from search_spaces.recorded import LINEAGE
 from trainable.data.dataset import check_trainable, open_dataset
-from tuner.launch.settings import planned_settings
+from tuner.launch.new_study import planned_settings
 from tuner.planned import lineage
 from tuner.planned.lineage import chance, fit_windows, lineage_table, make_plan, spearman
 from tuner.study.request import Request

@@ -29,7 +29,7 @@ from results.store.replay import flat_config
 from results.store.tables import load_tables
 from search_spaces import InputError, Space
 from search_spaces.config import to_dict
-from search_spaces.parsing.settings import same
+from search_spaces.parsing.sections import same
 from search_spaces.space import Dimension
 from search_spaces.wording import show
 from tuner.study.settings import StudySettings

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces import InputError, RunConfig, flatten, load_run, run_names
-from search_spaces.lineage import BATCHES_PER_PASS, LEAST_BATCH, LINEAGE, shrink
+from search_spaces.recorded import BATCHES_PER_PASS, LEAST_BATCH, LINEAGE, shrink
 
 CONFIGS = {name: load_run(name).config for name in LINEAGE}
 LENGTHS = {
