@@ -16,8 +16,8 @@ from search_spaces.errors import InputError
 
 ASK_SECONDS = 5.0
 """Between two questions to the head."""
-PATIENCE = 30.0
-"""Seconds without a node before the user is told: Ray itself takes about as long to believe that a node is gone."""
+PATIENCE = 15.0
+"""Seconds without a node before the user is told; Ray itself takes about 40 to believe that a node is gone."""
 GRACE = 60.0
 """Seconds that the driver has to leave by itself once it gave up: Ray may keep it waiting for a head that is gone."""
 
@@ -141,7 +141,7 @@ class NodeWatch:
                 "ends this process: nothing is lost)"
             )
         return (
-            f"nodes: for {waited:.0f} s there was no node that can hold a trial: {self._why()}, asked {self._asked} "
+            f"nodes: for {waited:.0f} s there has been no node that can hold a trial: {self._why()}, asked {self._asked} "
             f"times. To go on: {todo}. {until}, 'tuner resume {self.study}' goes on"
         )
 

@@ -48,8 +48,9 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from tuner.backend import local
 from tuner.backend.by_hand import Inbox
-from tuner.backend.private import close_to_others, guard_token, make_scratch
+from tuner.backend.private import make_scratch
 from tuner.backend.session import Session
 from tuner.backend.worker import Place, Work, train_job
 from tuner.study.faults import Watchdog, fault_of
@@ -242,29 +243,15 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
 
     A local Ray counts with `cpus` cores and `gpus` cards; None = those the machine has.
 
-    Raises InputError if a trial needs more than there is.
+    Raises InputError if a trial needs more than there is, or Ray does not come up.
     """
     global _scratch
     _scratch = make_scratch()
     if not ray.is_initialized():
         # Else each search in a notebook begins with two lines on packages for Ray's own displays.
         logging.getLogger("ray.widgets").setLevel(logging.ERROR)
-        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address is None:
-            # Ray's memory monitor makes Tune raise when it kills a worker (a fresh Tuner goes on, at the cost of the
-            # running epochs), and it counts what others on this machine use; the system's own limits stay.
-            os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
-            guard_token()
-            options.update(
-                address="local",
-                num_cpus=cpus or len(os.sched_getaffinity(0)),
-                num_gpus=gpus,
-                include_dashboard=False,
-                object_store_memory=10**8,
-                _temp_dir=str(_scratch / "ray"),
-            )
-            ray.init(**options)
-            close_to_others(_scratch)
+            local.start(_scratch, cpus, gpus)
         else:
             cluster.join(address)
     limit = cluster.room(resources.request())

@@ -32,7 +32,7 @@ class Watched:
 
 
 def test_a_cluster_that_lost_its_nodes_is_told_once_and_goes_on():
-    """Half a minute without a node: one line with the lost nodes and what to do; another when one is back."""
+    """A while without a node: one line with the lost nodes and what to do; another when one is back."""
     at = Watched()
     at.seconds(int(PATIENCE), [])
     assert at.said == []

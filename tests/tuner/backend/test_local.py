@@ -1,0 +1,89 @@
+"""A local Ray that does not come up: tried again with more patience, then one line with the cause."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("ray")
+
+from ray._private import services
+
+from tuner.backend import local
+
+TIMED_OUT = Exception("The current node timed out during startup. This could happen because\nsome of the raylet failed")
+
+
+@pytest.fixture
+def ours(monkeypatch):
+    """Ray's own settings as they were, after the test."""
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "30")
+    monkeypatch.setattr(services, "get_node", services.get_node)
+
+
+def test_a_busy_machine_gets_a_second_try(tmp_path, ours, capsys):
+    """The first try times out: a line says why, what it left is removed, and the second waits longer."""
+    tried = []
+
+    def init(**options):
+        tried.append((os.environ["RAY_gcs_server_port_wait_time_s"], options["num_cpus"]))
+        Path(options["_temp_dir"]).mkdir(exist_ok=True)
+        if len(tried) == 1:
+            (Path(options["_temp_dir"]) / "left").touch()
+            raise TIMED_OUT
+        assert not (Path(options["_temp_dir"]) / "left").exists()
+
+    local.start(tmp_path, 2, None, init)
+    assert tried == [("30", 2), (str(local.PATIENCE), 2)]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "timed out during startup" in line and "tried again with more patience" in line
+
+
+def test_a_ray_that_never_comes_up_is_one_line(tmp_path, ours):
+    """Twice in vain: a failed job (exit status 1) with Ray's own last error, not its time and file."""
+    logs = tmp_path / "ray" / "session_2026" / "logs"
+
+    def init(**options):
+        logs.mkdir(parents=True)
+        text = "[2026-11-26 08:04:26,121 E 93 117] (gcs_server) redis.cc:204: cannot bind: Address in use\n[... I 1 1] x.cc:1: ok"
+        (logs / "gcs_server.out").write_text(text)
+        raise TIMED_OUT
+
+    with pytest.raises(local.RayNotThere) as error:
+        local.start(tmp_path, 1, None, init)
+    (problem,) = error.value.problems
+    assert "\n" not in problem
+    assert "tried twice: The current node timed out" in problem and "Ray says: cannot bind: Address in use" in problem
+    assert error.value.exit_status == 1
+
+
+def test_the_limit_on_open_files_is_raised_as_far_as_allowed():
+    """A soft limit of 64 is no matter while the hard one is higher."""
+    code = (
+        "import resource; from tuner.backend import local;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 2048));"
+        "print(local.open_files(), resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "2048 (2048, 2048)\n"
+
+
+@pytest.mark.ray
+def test_too_few_open_files_are_named(tmp_path, real_space, tiny_data):
+    """A real start under a hard limit of 32 open files: exit status 1, one line with the limit and how to raise it."""
+    command = [sys.executable, "-m", "tuner", "search", real_space, "--data", tiny_data, "--study", "s"]
+    limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))  # noqa: E731
+    environment = {**os.environ, "RAY_gcs_server_port_wait_time_s": "3"}
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=240, preexec_fn=limit, env=environment
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert "may open 32 files, Ray wants 4096" in line and "ulimit -n" in line
+    assert "should not happen" not in done.stderr
+    assert not (tmp_path / "results").exists()

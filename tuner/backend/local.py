@@ -1,0 +1,130 @@
+"""A Ray of our own on this machine: started with patience, and what kept it from coming up said in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from search_spaces.errors import InputError
+from tuner.backend.private import close_to_others, guard_token
+
+FILES = 4096
+"""Open files that Ray's processes want to be allowed."""
+PATIENCE = 180
+"""Seconds that each of Ray's processes has to come up at the second try; Ray's own patience is 30."""
+
+
+class RayNotThere(InputError):
+    """The local Ray did not come up: a job that failed, not a wrong input."""
+
+    exit_status = 1
+
+
+def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[..., Any] = ray.init) -> None:
+    """Start a Ray with `cpus` cores and `gpus` cards (None = those of the machine), its files in `scratch`.
+
+    A machine that is busy gets a second try with more patience. Raises `RayNotThere` with the cause.
+    """
+    # Ray's memory monitor makes Tune raise when it kills a worker (a fresh Tuner goes on, at the cost of the running
+    # epochs), and it counts what others on this machine use; the system's own limits stay.
+    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+    guard_token()
+    allowed = open_files()
+    folder = scratch / "ray"
+    options: dict[str, Any] = {
+        "logging_level": logging.ERROR,
+        "log_to_driver": False,
+        "address": "local",
+        "num_cpus": cpus or len(os.sched_getaffinity(0)),
+        "num_gpus": gpus,
+        "include_dashboard": False,
+        "object_store_memory": 10**8,
+        "_temp_dir": str(folder),
+    }
+    for last in (False, True):
+        try:
+            init(**options)
+        except Exception as error:  # of many kinds, plain Exception among them
+            ray.shutdown()
+            cause = _cause(error, folder, allowed)
+            if last:
+                raise RayNotThere(f"Ray could not be started on this machine, tried twice: {cause}") from error
+            print(f"Ray did not come up ({cause}); tried again with more patience ...", file=sys.stderr, flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            _be_patient()
+        else:
+            close_to_others(scratch)
+            return
+
+
+def open_files() -> int:
+    """Raise the limit on open files as far as this user may, up to `FILES`; returns what it is then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= FILES:
+        return FILES
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        return soft
+    return wanted
+
+
+def _be_patient() -> None:
+    """Let Ray wait longer for its own processes, in this process, from now on."""
+    os.environ["RAY_gcs_server_port_wait_time_s"] = str(PATIENCE)
+    from ray._private import services
+
+    once = getattr(services, "get_node", None)
+    if once is None:
+        return
+
+    def get_node(*arguments: Any) -> Any:
+        """Ray asks for 30 s whether its node has come up, and has no setting for that."""
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return once(*arguments)
+            except RuntimeError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.5)
+
+    services.get_node = get_node
+
+
+def _cause(error: Exception, folder: Path, allowed: int) -> str:
+    """What kept Ray from starting, and what to do, in a line."""
+    said = _said(folder)
+    if allowed < FILES // 4 or "Too many open files" in said:
+        return f"this process may open {allowed} files, Ray wants {FILES}: raise it with 'ulimit -n {FILES}' (or LimitNOFILE=)"
+    if (free := shutil.disk_usage("/tmp").free) < 2e8:  # noqa: S108  where Ray's sockets must be
+        return f"/tmp has {free / 1e6:.0f} MB free; make room there"
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    busy = (
+        f"; the machine is busy (load {load:.0f} on {cores} cores): try when it is less so" if load > 2 * cores else ""
+    )
+    return f"{re.sub(r'/tmp/[^ ]*/', '', first)}{f'; Ray says: {said}' if said else ''}{busy}"
+
+
+def _said(folder: Path) -> str:
+    """The last error in the logs of Ray's own processes, without its time and place; "" if there is none."""
+    found = ""
+    for name in ("gcs_server", "raylet"):
+        for path in sorted(folder.glob(f"session_2*/logs/{name}.*")):
+            for line in path.read_text(errors="replace").splitlines():
+                match = re.search(r" [EFC] \d+ \d+\] (?:\(\w+\) )?\S+: (.*)", line)
+                if match or "Too many open files" in line:
+                    found = (match[1] if match else line).strip()[:200]
+    return found
