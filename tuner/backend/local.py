@@ -20,8 +20,14 @@ from tuner.backend.private import close_to_others, guard_token
 
 FILES = 4096
 """Open files that Ray's processes want to be allowed."""
+FEW = 1024
+"""With fewer, that is what is taken for the cause."""
 PATIENCE = 180
 """Seconds that each of Ray's processes has to come up at the second try; Ray's own patience is 30."""
+
+
+PORT_WAIT = "RAY_gcs_server_port_wait_time_s"
+"""Ray's environment variable for one of them."""
 
 
 class RayNotThere(InputError):
@@ -57,8 +63,9 @@ def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[...,
         except Exception as error:  # of many kinds, plain Exception among them
             ray.shutdown()
             cause = _cause(error, folder, allowed)
-            if last:
-                raise RayNotThere(f"Ray could not be started on this machine, tried twice: {cause}") from error
+            if last or allowed < FEW:  # what is too few stays too few
+                tried = "tried twice" if last else "tried once"
+                raise RayNotThere(f"Ray could not be started on this machine, {tried}: {cause}") from error
             print(f"Ray did not come up ({cause}); tried again with more patience ...", file=sys.stderr, flush=True)
             shutil.rmtree(folder, ignore_errors=True)
             _be_patient()
@@ -82,7 +89,7 @@ def open_files() -> int:
 
 def _be_patient() -> None:
     """Let Ray wait longer for its own processes, in this process, from now on."""
-    os.environ["RAY_gcs_server_port_wait_time_s"] = str(PATIENCE)
+    os.environ[PORT_WAIT] = str(PATIENCE)
     from ray._private import services
 
     once = getattr(services, "get_node", None)
@@ -106,16 +113,14 @@ def _be_patient() -> None:
 def _cause(error: Exception, folder: Path, allowed: int) -> str:
     """What kept Ray from starting, and what to do, in a line."""
     said = _said(folder)
-    if allowed < FILES // 4 or "Too many open files" in said:
-        return f"this process may open {allowed} files, Ray wants {FILES}: raise it with 'ulimit -n {FILES}' (or LimitNOFILE=)"
-    if (free := shutil.disk_usage("/tmp").free) < 2e8:  # noqa: S108  where Ray's sockets must be
-        return f"/tmp has {free / 1e6:.0f} MB free; make room there"
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if allowed < FEW or "Too many open files" in said:
+        return f"this process may open {allowed} files, Ray wants {FILES}: raise it with 'ulimit -n {FILES}'"
+    if (free := shutil.disk_usage(folder.parent).free) < 2e8:
+        return f"{folder.parents[1]} has {free / 1e6:.0f} MB free; make room there"
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0].replace(f"{folder}/", "")
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
-    busy = (
-        f"; the machine is busy (load {load:.0f} on {cores} cores): try when it is less so" if load > 2 * cores else ""
-    )
-    return f"{re.sub(r'/tmp/[^ ]*/', '', first)}{f'; Ray says: {said}' if said else ''}{busy}"
+    busy = f"; the machine is busy (load {load:.0f} on {cores} cores): try when it is less so"
+    return f"{first}{f'; Ray says: {said}' if said else ''}{busy if load > 2 * cores else ''}"
 
 
 def _said(folder: Path) -> str:

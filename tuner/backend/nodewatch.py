@@ -141,8 +141,8 @@ class NodeWatch:
                 "ends this process: nothing is lost)"
             )
         return (
-            f"nodes: for {waited:.0f} s there has been no node that can hold a trial: {self._why()}, asked {self._asked} "
-            f"times. To go on: {todo}. {until}, 'tuner resume {self.study}' goes on"
+            f"nodes: for {waited:.0f} s there has been no node that can hold a trial: {self._why()}, asked "
+            f"{self._asked} times. To go on: {todo}. {until}, 'tuner resume {self.study}' goes on"
         )
 
     def _given_up(self) -> str:

@@ -22,7 +22,7 @@ TIMED_OUT = Exception("The current node timed out during startup. This could hap
 @pytest.fixture
 def ours(monkeypatch):
     """Ray's own settings as they were, after the test."""
-    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "30")
+    monkeypatch.setenv(local.PORT_WAIT, "30")
     monkeypatch.setattr(services, "get_node", services.get_node)
 
 
@@ -31,7 +31,7 @@ def test_a_busy_machine_gets_a_second_try(tmp_path, ours, capsys):
     tried = []
 
     def init(**options):
-        tried.append((os.environ["RAY_gcs_server_port_wait_time_s"], options["num_cpus"]))
+        tried.append((os.environ[local.PORT_WAIT], options["num_cpus"]))
         Path(options["_temp_dir"]).mkdir(exist_ok=True)
         if len(tried) == 1:
             (Path(options["_temp_dir"]) / "left").touch()
@@ -50,8 +50,8 @@ def test_a_ray_that_never_comes_up_is_one_line(tmp_path, ours):
 
     def init(**options):
         logs.mkdir(parents=True)
-        text = "[2026-11-26 08:04:26,121 E 93 117] (gcs_server) redis.cc:204: cannot bind: Address in use\n[... I 1 1] x.cc:1: ok"
-        (logs / "gcs_server.out").write_text(text)
+        error = "[2026-11-26 08:04:26,121 E 93 117] (gcs_server) redis.cc:204: cannot bind: Address in use"
+        (logs / "gcs_server.out").write_text(f"{error}\n[2026-11-26 08:04:27,121 I 93 117] (gcs_server) x.cc:1: ok")
         raise TIMED_OUT
 
     with pytest.raises(local.RayNotThere) as error:
@@ -78,7 +78,7 @@ def test_too_few_open_files_are_named(tmp_path, real_space, tiny_data):
     """A real start under a hard limit of 32 open files: exit status 1, one line with the limit and how to raise it."""
     command = [sys.executable, "-m", "tuner", "search", real_space, "--data", tiny_data, "--study", "s"]
     limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))  # noqa: E731
-    environment = {**os.environ, "RAY_gcs_server_port_wait_time_s": "3"}
+    environment = {**os.environ, local.PORT_WAIT: "3"}
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=240, preexec_fn=limit, env=environment
     )
