@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,24 @@ def test_measured_spread_replaces_the_assumed(tmp_path: Path, studies: Any) -> N
     studies.write_log(tmp_path / "a", seeded(studies, {0.01: wide, 0.02: [0.215]}))
     (tie,) = [note for note in best(tmp_path).notes if note.startswith("a tie")]
     assert "measured with 4 degrees of freedom" in tie
+
+
+@pytest.mark.parametrize(
+    ("seeds", "ties"),
+    [
+        ({0.01: [0.20, 0.24, 0.22, 0.18, 0.21], 0.02: [0.215], 0.03: [0.9]}, [("a", 5)]),
+        ({0.01: [0.19, 0.29, 0.28], 0.02: [0.20, 0.201, 0.202]}, [("a", 3)]),  # the mean of a/3 leads, a/0 is tied
+        ({0.01: [0.20], 0.02: [0.25]}, []),
+    ],
+)
+def test_ties_are_what_the_note_calls_a_tie(tmp_path: Path, studies: Any, seeds: Any, ties: Any) -> None:
+    """`ties` has the trials of the note, the leader by the mean among them, less the one in the first row."""
+    studies.write_log(tmp_path / "a", seeded(studies, seeds))
+    answer = best(tmp_path, top=1)
+    assert answer.ties == ties
+    first = f"a/{answer.table['trial'].to_pylist()[0]}"
+    named = [set(re.findall(r"a/\d+", note)) - {first} for note in answer.notes if note.startswith("a tie")]
+    assert named == ([{f"{study}/{trial}" for study, trial in ties}] if ties else [])
 
 
 def test_the_luckiest_seed_does_not_hide_a_better_mean(tmp_path: Path, studies: Any) -> None:

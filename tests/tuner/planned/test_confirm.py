@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import tuner
 from results.confirmed import confirmed
 from results.store.tables import load_tables
 from search_spaces import InputError, load_space
@@ -91,6 +92,27 @@ def test_best_ranks_by_the_means(toy, searched, cli):
     assert json.loads(cli("confirm", "toy", "--table", *options).out) == rows
     assert "mean" not in json.loads(cli("best", "toy", "--by", "best_per", *options).out)[0]
     assert "with new seeds" in cli("best", "toy", "--results", toy.folder).out
+
+
+def test_from_python_the_best_is_the_lowest_mean_over_fresh_seeds(toy, searched, cli):
+    """With new seeds the second of three is ahead of the first, within chance: `tuner.open` gives it as the best, and
+    the first as its tie, under the study's name and under that of the confirmation, as `tuner best` does.
+    """
+    study = Study.create(toy.folder / "toy-confirm", StudySettings.read(planned(toy)), [])
+    ranked = [number for number, _ in leaders(toy.folder, "toy", 3)]
+    while (job := study.ask()) is not None:
+        parent = int(study.settings.plan[job.trial]["parent"].split("/")[1])
+        per = (0.301, 0.300, 0.6)[ranked.index(parent)] + 0.01 * (job.trial % 2)
+        for epoch in range(1, job.config.epochs + 1):
+            study.report(job.trial, job.attempt, toy.curve(job.config, epoch) | {"per": per, "diverged": False})
+    study.close()
+    first = json.loads(cli("best", "toy", "--results", toy.folder, "--format", "json").out)[0]
+    assert first["trial"] == ranked[1]
+    for name in ("toy", "toy-confirm"):
+        found = tuner.open(name, results=toy.folder)
+        assert found.best.name == f"toy/{ranked[1]}"
+        assert [trial.name for trial in found.ties] == [f"toy/{ranked[0]}"]
+        assert f"a tie: toy/{ranked[0]} cannot be told" in " ".join(found.notes)
 
 
 def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):
