@@ -87,7 +87,7 @@ def test_ties_are_those_that_the_command_names(toy, cli):
 
 
 def test_a_leader_has_no_ties(toy):
-    """Where the best trial leads by more than luck explains, `ties` is empty."""
+    """Where the best trial leads by more than chance explains, `ties` is empty."""
     made = toy.create("toy", stopping={"kind": "none"}, budget={"trials": 2, "hours": None})
     for per in (0.3, 0.6):
         job = made.ask()

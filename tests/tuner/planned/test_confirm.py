@@ -112,7 +112,7 @@ def test_from_python_the_best_is_the_lowest_mean_over_fresh_seeds(toy, searched,
         found = tuner.open(name, results=toy.folder)
         assert found.best.name == f"toy/{ranked[1]}"
         assert [trial.name for trial in found.ties] == [f"toy/{ranked[0]}"]
-        assert f"a tie: toy/{ranked[0]} cannot be told" in " ".join(found.notes)
+        assert f"a tie with toy/{ranked[1]}: toy/{ranked[0]} " in " ".join(found.notes)
 
 
 def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):
