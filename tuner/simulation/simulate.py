@@ -19,7 +19,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,7 +177,7 @@ class TableTrials:
     """
 
     def __init__(
-        self, bank: Bank, entries: Sequence[dict[str, Any]], draw: Callable[[StudyState, set[int], int], int]
+        self, bank: Bank, entries: Sequence[dict[str, Any]], draw: Callable[[StudyState, Collection[int], int], int]
     ) -> None:
         self.bank, self._entries, self._draw = bank, entries, draw
         self.run_of: dict[int, int] = {}
@@ -185,7 +185,7 @@ class TableTrials:
 
     def trial(self, state: StudyState, number: int) -> dict[str, Any]:
         """The run as the fields of a `trial_started` event."""
-        self.run_of[number] = self._draw(state, set(self.run_of.values()), number)
+        self.run_of[number] = self._draw(state, self.run_of.values(), number)
         return self._entries[self.run_of[number]]
 
     def curve(self, number: int, config: RunConfig) -> Curve:
@@ -343,13 +343,13 @@ class TablePoints:
                 )
         self.numbers = [self._coordinates(params) for params in self.params]
 
-    def draw(self, state: StudyState, used: set[int], number: int) -> int:
+    def draw(self, state: StudyState, used: Collection[int], number: int) -> int:
         """The run that a study's proposal for trial `number` becomes: the nearest that it has not had."""
         searcher = state.searcher
         assert searcher is not None  # noqa: S101  a study with a space has one
         wanted = searcher.propose(number)
         searcher.withdraw(number)
-        return self.nearest(wanted, used)
+        return self.nearest(wanted, set(used))
 
     def nearest(self, params: Mapping[str, Any], used: set[int]) -> int:
         """The index of the nearest run that is not used; the first of equally near ones."""

@@ -159,32 +159,37 @@ class Rung:
         return {trial: (float(held.per[row]), float(held.val_loss[row])) for trial, row in self.rows.items()}
 
     def _weights(self, position: float) -> np.ndarray:
+        count = len(self.rows)
         if self._bandwidth is None:
-            return np.ones(len(self.rows))
-        weights: np.ndarray = np.exp(-(((self._held.position - position) / self._bandwidth) ** 2) / 2)
+            return np.ones(count)
+        distance = (self._columns.position[:count] - position) / self._bandwidth
+        weights: np.ndarray = np.exp(-(distance**2) / 2)
         return weights
 
     def standing(self, value: Value, position: float = 0.0) -> tuple[float, float]:
         """(weight of those better than `value`, weight of all): what a trial would find that came here with it."""
-        held, weights = self._held, self._weights(position)
-        better = (held.per < value[0]) | ((held.per == value[0]) & (held.val_loss < value[1]))
+        return self._standing(value, self._weights(position))
+
+    def _standing(self, value: Value, weights: np.ndarray) -> tuple[float, float]:
+        per, val_loss = self._columns.per[: len(weights)], self._columns.val_loss[: len(weights)]
+        better = (per < value[0]) | ((per == value[0]) & (val_loss < value[1]))
         return float(weights[better].sum()), float(weights.sum())
 
     def add(self, trial: int, value: Value, position: float = 0.0, paused: bool = False) -> None:
         """Keep the first value a trial has here; a repeated epoch does not change the past."""
         if trial in self.rows:
             return
-        better, others = self.standing(value, position)
-        held, weights = self._held, self._weights(position)
-        worse = (held.per > value[0]) | ((held.per == value[0]) & (held.val_loss > value[1]))
-        held.better[:] += weights * worse
-        held.others[:] += weights
-        row = len(self.rows)
-        if row == len(self._columns.trial):
-            self._columns = self._columns.grown()
-        per, val_loss = value
-        for column, number in zip(self._columns, (per, val_loss, position, better, others, paused, trial), strict=True):
-            column[row] = number
+        columns, row, weights = self._columns, len(self.rows), self._weights(position)
+        better, others = self._standing(value, weights)
+        per, val_loss = columns.per[:row], columns.val_loss[:row]
+        worse = (per > value[0]) | ((per == value[0]) & (val_loss > value[1]))
+        columns.better[:row] += weights * worse
+        columns.others[:row] += weights
+        if row == len(columns.trial):
+            self._columns = columns = columns.grown()
+        columns.per[row], columns.val_loss[row] = value
+        columns.position[row], columns.paused[row], columns.trial[row] = position, paused, trial
+        columns.better[row], columns.others[row] = better, others
         self.rows[trial] = row
 
     def set_paused(self, trial: int, paused: bool) -> None:
