@@ -7,7 +7,6 @@ which it was chosen is shown, but not used. Ties follow the rule of `results.bes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from results.best import Best, Order, Row, Seeds, choose_columns, remark, row_name, short_headers, varying
 from results.output import Sheet, format_value
+from results.store.lines import read_line
 from results.store.paths import StudyPaths, find_studies
 from results.store.replay import schema
 from results.store.tables import load_tables
@@ -31,9 +31,10 @@ def confirms(folder: Path) -> str | None:
     try:
         with StudyPaths(folder).log.open("rb") as file:
             line = file.readline()
-        name = json.loads(line).get("confirms") if b'"confirms"' in line else None
-    except (OSError, ValueError, AttributeError):
+    except OSError:
         return None
+    event = read_line(line).event if b'"confirms"' in line else None
+    name = event.get("confirms") if event else None
     return name if isinstance(name, str) else None
 
 

@@ -18,8 +18,9 @@ import duckdb
 import pyarrow as pa
 
 from results.store.columns import COLUMNS, TABLES
+from results.store.made import open_parquet
 from results.store.replay import clean_text, schema
-from results.store.tables import Source, load_tables, open_parquet, open_sources, stack
+from results.store.tables import Source, load_tables, open_sources, stack
 from search_spaces.errors import InputError
 from search_spaces.wording import nearest_or
 

@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from results.output import visible
+from results.store.events import scan_events, without_settings
+from results.store.lines import EPOCH
 from results.store.paths import StudyPaths, find_studies
 from results.store.tables import load_tables
+from results.store.telling import meet
 from search_spaces import InputError, Run, RunConfig, Space, load_run
 from search_spaces.parsing.sections import InvalidSettings, merge, nested, validate
 from search_spaces.wording import did_you_mean
@@ -127,32 +130,28 @@ def trial_run_text(trial: Trial) -> str:
 def read_log(folder: Path, trial: int | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The study's settings in force, and the events of one trial (of all for None) other than epochs.
 
-    Only the lines that matter are parsed: a log of a million epochs takes a second. Lines that are damaged are left
-    out; InputError if there is no log or it does not begin with the study's settings.
+    Only the lines that matter are parsed: a log of a million epochs takes a second or two. Lines that are damaged are
+    told and left out; InputError if there is no log or it does not begin with the study's settings.
     """
     path = StudyPaths(folder).log
     mine = re.compile(rb'"trial":\s*%d[,}]' % trial) if trial is not None else re.compile(rb'"trial":')
+
+    def wanted(line: bytes) -> bool:
+        return not line.startswith(EPOCH) and (b'"study_' in line[:40] or mine.search(line) is not None)
+
     settings: dict[str, Any] = {}
+    problems: list[str] = []
     events = []
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if line.startswith(b'{"event":"epoch"') or not (b'"event":"study_' in line[:40] or mine.search(line)):
-                    continue
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue
-                if event["event"] == "study_started":
-                    settings = {**event}
-                elif event["event"] == "study_resumed":
-                    settings.update({key: new for key, (_, new) in event.get("changed", {}).items()})
-                elif event["event"].startswith("trial_") and trial in (None, event["trial"]):
-                    events.append(event)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}; it is needed for the configuration") from None
+    for event in scan_events(path, problems, wanted=wanted):
+        if event["event"] == "study_started":
+            settings = {**event}
+        elif event["event"] == "study_resumed":
+            settings.update({key: new for key, (_, new) in event.get("changed", {}).items()})
+        elif event["event"].startswith("trial_") and trial in (None, event["trial"]):
+            events.append(event)
+    meet(problems)
     if not settings:
-        raise InputError(f"{path}: does not begin with the study's settings; remove the folder and search again")
+        raise InputError(without_settings(path))
     return settings, events
 
 

@@ -15,6 +15,7 @@ import traceback
 
 import click
 
+from results.store import telling
 from search_spaces.errors import InputError
 from search_spaces.redact import redacted
 from search_spaces.wording import show
@@ -108,6 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    telling.begin()
     try:
         status = tuner.main(arguments, prog_name="tuner", standalone_mode=False)
     except click.exceptions.Exit as leave:
@@ -135,6 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
             debug,
         )
         status = 1
+    telling.finish()
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from results.store.events import scan_events
 from results.store.paths import StudyPaths, find_studies
 from results.store.tables import load_tables
 
@@ -142,19 +143,12 @@ def started_with(results_dir: str | Path, study: str, wanted: Sequence[int]) -> 
     """Trial -> its `trial_started` event, for the trials wanted that are in the log."""
     found: dict[int, Row] = {}
     [folder] = find_studies(results_dir, [study])
-    try:
-        with StudyPaths(folder).log.open("rb") as log:
-            for line in log:
-                if b'"trial_started"' not in line[:200]:
-                    continue
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue
-                if event.get("event") == "trial_started" and event.get("trial") in wanted:
-                    found.setdefault(event["trial"], event)
-    except OSError:
+    log = StudyPaths(folder).log
+    if not log.is_file():
         return found
+    for event in scan_events(log, [], wanted=lambda line: b'"trial_started"' in line[:200]):
+        if event["event"] == "trial_started" and event.get("trial") in wanted:
+            found.setdefault(event["trial"], event)
     return found
 
 

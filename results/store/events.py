@@ -1,10 +1,11 @@
 """The event log of one study: JSON lines, one per event, durable before the program acts on them.
 
 Every other state (ASHA's rungs, the Optuna study, the trial states, the Parquet tables) is a replay of this file.
-Each line is `{"event": kind, "seq": n, "time": unix seconds, "elapsed": seconds, ...}`; `seq` counts from 1 without
-gaps. `elapsed` counts from when this driver opened the log, by a clock that never goes backwards, less what the driver
-slept; `time` does not go backwards within a driver either, whatever is done to the clock. Numbers that are not finite
-are stored as null, since JSON has no word for them.
+Each line is `{"event": kind, "seq": n, "time": unix seconds, "elapsed": seconds, ..., "sum": checksums}`; `seq` counts
+from 1 without gaps. `elapsed` counts from when this driver opened the log, by a clock that never goes backwards, less
+what the driver slept; `time` does not go backwards within a driver either, whatever is done to the clock. `sum` proves
+the line and its place (`results.store.lines`); whoever reads events does not see it. Numbers that are not finite are
+stored as null, since JSON has no word for them.
 """
 
 from __future__ import annotations
@@ -14,24 +15,24 @@ import errno
 import json
 import math
 import os
+import shlex
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from results.store.lines import LineScanner, sealed
+from results.store.telling import meet
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
 
-"""The log's name inside a study folder."""
 _FULL = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file has reached the size limit",
 }
-_TAIL = 1 << 16
 
 
 class EventLog:
@@ -57,7 +58,7 @@ class EventLog:
         self._opened = time.monotonic()
         self._began = self._last_time = time.time()
         self._last_elapsed = self._slept = 0.0
-        self._size, self.last_seq = self._repair()
+        self._size, self.last_seq, self._sum = self._repair()
         self._whole = True
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
@@ -69,7 +70,8 @@ class EventLog:
         with self._mutex:
             now, elapsed = self._times()
             record = {"event": event, "seq": self.last_seq + 1, "time": now, "elapsed": elapsed, **fields}
-            line = _encode(record)
+            content = _encode(record)
+            line, own = sealed(content, self._sum)
             try:
                 self._trim()
                 self._whole = False
@@ -87,8 +89,9 @@ class EventLog:
                 ) from error
             self._size += len(line)
             self._whole = True
+            self._sum = own
             self.last_seq += 1
-        decoded: dict[str, Any] = json.loads(line)
+        decoded: dict[str, Any] = json.loads(content + b"}")
         return decoded
 
     def slept(self, seconds: float) -> None:
@@ -121,29 +124,35 @@ class EventLog:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _repair(self) -> tuple[int, int]:
-        """Cut or terminate an unterminated last line; returns the size in bytes and the last event's number."""
-        size = os.fstat(self._fd).st_size
-        window = _TAIL
-        while True:  # the last whole event is nearly always in the last 64 KiB; a long line needs more
-            start = max(0, size - window)
-            tail = os.pread(self._fd, size - start, start)
-            if start and (first := tail.find(b"\n")) >= 0:
-                start, tail = start + first + 1, tail[first + 1 :]
-            seq = next((e["seq"] for line in reversed(tail.split(b"\n")) if (e := decode(line)) is not None), None)
-            if seq is not None or start == 0:
-                break
-            window *= 4
-        last = tail[tail.rfind(b"\n") + 1 :]
-        if last and decode(last) is not None:
-            size += os.write(self._fd, b"\n")
-            os.fsync(self._fd)
-        elif last:
-            size -= len(last)
-            os.ftruncate(self._fd, size)
-            os.fsync(self._fd)
-            self.problems.append(f"{self.path}: half a last line ({len(last)} bytes) was cut off")
-        return size, seq or 0
+    def _repair(self) -> tuple[int, int, int]:
+        """Cut or terminate an unterminated last line; returns the size in bytes, the last event's number and sum."""
+        size, last = os.fstat(self._fd).st_size, b""
+        scanner = LineScanner(str(self.path), [])
+        with open_log(self.path) as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    for _ in scanner.scan([line], wanted=lambda _: False):
+                        pass
+                else:
+                    last = line
+        if last:
+            size = self._repair_last(scanner, last, size)
+        return size, scanner.numbers.next - 1, scanner.sum or scanner.known
+
+    def _repair_last(self, scanner: LineScanner, last: bytes, size: int) -> int:
+        """Keep an unterminated last line that is whole, cut off one that is not; returns the size of the log then."""
+        for end in dict.fromkeys((len(last), last.rfind(b"}") + 1)):  # what follows may be a newline that is damaged
+            if end and any(True for _ in scanner.copy().scan([last[:end] + b"\n"])):
+                list(scanner.scan([last[:end] + b"\n"]))
+                size += end - len(last)
+                os.ftruncate(self._fd, size)
+                size += os.write(self._fd, b"\n")
+                os.fsync(self._fd)
+                return size
+        os.ftruncate(self._fd, size - len(last))
+        os.fsync(self._fd)
+        self.problems.append(f"{self.path}: half a last line ({len(last)} bytes) was cut off")
+        return size - len(last)
 
 
 def read_events(path: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -153,50 +162,38 @@ def read_events(path: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
     Raises `InputError` if there is no such file or it cannot be read.
     """
     problems: list[str] = []
-    return list(scan_events(path, problems)), problems
+    events = list(scan_events(path, problems))
+    meet(problems)
+    return events, problems
 
 
-def scan_events(path: str | Path, problems: list[str], size: int | None = None) -> Iterator[dict[str, Any]]:
+def scan_events(
+    path: str | Path,
+    problems: list[str],
+    size: int | None = None,
+    wanted: Callable[[bytes], bool] | None = None,
+) -> Iterator[dict[str, Any]]:
     """`read_events` one event at a time, so that memory stays flat; problems are appended to `problems`.
 
-    With `size`, only the first `size` bytes are read: a snapshot of a log that is growing.
+    With `size`, only the first `size` bytes are read: a snapshot of a log that is growing. With `wanted`, only the
+    events of lines that it says yes to are parsed, where the others are proven by their checksums.
     """
     scanner = LineScanner(str(path), problems)
     left = sys.maxsize if size is None else size
     with open_log(path) as file:
         for line in file:
-            yield from scanner.scan([line[:left]])
+            yield from scanner.scan([line[:left]], wanted)
             left -= len(line)
             if left <= 0:
                 return
 
 
-@dataclass
-class LineScanner:
-    """Lines of a log, in order, to events; keeps count of lines and of the numbering, and notes what is wrong."""
-
-    name: str
-    problems: list[str]
-    lines: int = 0
-    expected: int = 1
-
-    def scan(self, lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
-        """The events of the next lines, each with its newline: one without is a torn last line."""
-        for line in lines:
-            self.lines += 1
-            event = decode(line)
-            if event is not None:
-                seq = event["seq"]
-                if seq != self.expected:
-                    self._note(f"event {self.expected} was expected, found {seq}")
-                self.expected = seq + 1
-                yield event
-            elif line.strip():
-                what = "a line that is no event" if line.endswith(b"\n") else "a torn last line"
-                self._note(f"{what} ({len(line)} bytes) is skipped")
-
-    def _note(self, what: str) -> None:
-        self.problems.append(f"{self.name}: line {self.lines}: {what}")
+def without_settings(path: str | Path) -> str:
+    """What to say of a log that does not begin with its study's settings."""
+    return (
+        f"{path}: does not begin with the study's settings: its first line is damaged or gone; "
+        f"'tuner results repair {shlex.quote(Path(path).parent.name)}' rebuilds what can be rebuilt"
+    )
 
 
 @contextlib.contextmanager
@@ -206,18 +203,19 @@ def open_log(path: str | Path) -> Iterator[BinaryIO]:
         with Path(path).open("rb") as file:
             yield file
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no event log; give a study folder that holds one") from error
+        raise InputError(f"{path}: there is no event log; give a study folder that holds {path.name}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _encode(record: dict[str, Any]) -> bytes:
+    """The canonical content of a line (`results.store.lines`)."""
     # ASCII escapes keep any name (newlines, lone surrogates of odd file names) on one line of valid bytes.
     try:
         text = json.dumps(record, allow_nan=False, separators=(",", ":"), default=_plain)
     except ValueError:
         text = json.dumps(_finite(record), allow_nan=False, separators=(",", ":"))
-    return text.encode("ascii") + b"\n"
+    return text[:-1].encode("ascii")
 
 
 def _plain(value: Any) -> Any:
@@ -240,14 +238,3 @@ def _finite(value: Any) -> Any:
     if value is None or isinstance(value, str | int):
         return value
     return _finite(_plain(value))
-
-
-def decode(line: bytes) -> dict[str, Any] | None:
-    """The event of one line, or None if the line is no event."""
-    try:
-        event = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if isinstance(event, dict) and isinstance(event.get("event"), str) and type(event.get("seq")) is int:
-        return event
-    return None

@@ -5,7 +5,9 @@ All of them are safe while searches run: they read running studies and refuse to
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shlex
 import shutil
 import zipfile
 from collections.abc import Collection, Sequence
@@ -15,8 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from results.store.lock import StudyLock, is_held
+from results.store.made import open_parquet
 from results.store.paths import StudyPaths, find_studies, leads_out, refuse_links_out
-from results.store.tables import compact, open_parquet, open_sources, replay_log
+from results.store.replay import Tables
+from results.store.tables import compact, open_sources, replay_log
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
 
@@ -103,22 +107,35 @@ def _check_study(folder: Path, problems: list[str]) -> None:
     log = StudyPaths(folder).log
     (source,), found = open_sources(folder.parent, [folder.name])
     problems += found
-    if not log.is_file():
-        return
-    tables = None
+    tables: Tables | None = None
+    if log.is_file():
+        replayed = replay_log(folder)
+        problems += [line for line in replayed.problems if line not in found]
+        tables = replayed.tables if replayed.lost is None else None
+        if replayed.lost is not None and not any(line.startswith(replayed.lost.text) for line in found):
+            problems.append(replayed.lost.text)
     for name, path in source.parquet.items():
         try:
             with open_parquet(path) as file:
                 pq.ParquetFile(file, page_checksum_verification=True).read()
         except (pa.ArrowException, OSError) as error:
-            problems.append(f"{path}: unreadable ({str(error).splitlines()[0]}); compact the study to make it again")
+            problems.append(f"{path}: unreadable ({str(error).splitlines()[0]}); {_again(folder)}")
             continue
-        if tables is None:
-            tables, _, more = replay_log(folder)
-            problems += more
-        if not source.table(name).equals(tables[name]):
-            problems.append(f"{path}: differs from {log.name}; compact the study to make it again")
-    trials = (tables or source.tables)["trials"]
+        if tables is not None and not source.table(name).equals(tables[name]):
+            problems.append(f"{path}: differs from {log.name}; {_again(folder)}")
+    trials = (tables or source.tables).get("trials")
+    if trials is None:
+        with contextlib.suppress(KeyError, pa.ArrowException, OSError):
+            trials = source.table("trials")
+    if trials is not None:
+        _check_checkpoints(folder, trials, problems)
+
+
+def _again(folder: Path) -> str:
+    return f"'tuner results repair {shlex.quote(folder.name)}' makes it again"
+
+
+def _check_checkpoints(folder: Path, trials: pa.Table, problems: list[str]) -> None:
     for trial, checkpoint in zip(trials["trial"].to_pylist(), trials["checkpoint"].to_pylist(), strict=True):
         if checkpoint is None:
             continue

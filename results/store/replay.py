@@ -24,7 +24,7 @@ _CHUNK = 20_000  # epochs held as Python values (about 1 KB each) before they be
 _ENDED = {"interrupted": "interrupted", "failed": "failed"}  # any other reason is a budget that was spent
 _EPOCH_KEYS = tuple({"reported": "time"}.get(column.name, column.name) for column in COLUMNS["epochs"][1:])
 _epoch_values = itemgetter(*_EPOCH_KEYS)
-_NAMED = (
+NAMED = (
     "parameters",
     "from_trial",
     "from_trial_epoch",
@@ -118,6 +118,11 @@ class Replay:
         arrays["attempt"] = pc.fill_null(arrays["attempt"], 0)
         self._flush()
         self._batches.append(pa.record_batch([arrays[f.name] for f in schema("epochs")], schema=schema("epochs")))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the study was started with, and what resuming changed."""
+        return {key: value for key, value in self._study.items() if key not in ("event", "seq", "time", "elapsed")}
 
     def tables(self, running: bool, study: str | None = None) -> Tables:
         """The tables of what was fed so far; more can be fed afterwards."""
@@ -250,7 +255,7 @@ class Replay:
             "host": last.get("host") or curve.get("host"),
             "error": end.get("error") if end else None,
             "checkpoint": trial.checkpoint,
-            **{name: last.get(name) for name in _NAMED},
+            **{name: last.get(name) for name in NAMED},
             "decoder": last.get("decoder", "greedy"),
         }
 

@@ -8,8 +8,9 @@ log is the truth: every Parquet file can be deleted.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import json
 import os
+import shlex
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +23,10 @@ import pyarrow.parquet as pq
 from results.store.bulk import replay_file
 from results.store.columns import COLUMNS, SCHEMA_VERSION, TABLES, Column
 from results.store.lock import is_held
+from results.store.made import Lost, Made, lost, newest, open_parquet, tail_of
 from results.store.paths import StudyPaths, find_studies
 from results.store.replay import Tables, build, by_section, column_array, empty, schema
+from results.store.telling import meet
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
 
@@ -36,14 +39,12 @@ __all__ = [
     "build",
     "compact",
     "load_tables",
-    "open_parquet",
     "open_sources",
     "replay_log",
     "stack",
 ]
 
 _ROW_GROUP = 122_880  # rows that DuckDB hands to one thread at a time
-_TAIL = 4096
 
 
 @dataclass
@@ -60,7 +61,7 @@ class Source:
         """The table `name`, its fixed columns complete, the status of trials without an end brought up to date."""
         if name not in self.tables:
             with open_parquet(self.parquet[name]) as file:
-                self.tables[name] = _complete(pq.ParquetFile(file).read(), name)
+                self.tables[name] = complete(pq.ParquetFile(file).read(), name)
         table = self.tables[name]
         if name != "epochs" and not self.held and "running" in (status := table["status"].to_pylist()):
             # It was written under a driver that has gone since.
@@ -73,21 +74,31 @@ def compact(study_dir: str | Path) -> list[str]:
     """Write a study's three Parquet files from its log; returns the problems of the log, one line each.
 
     Safe at any time, with a search running or another compaction at work: each file is written beside, synced and
-    renamed. Memory is that of the tables. Raises `InputError` if there is no log or the folder cannot be written.
+    renamed. Memory is that of the tables. Raises `InputError` if there is no log, the folder cannot be written, or the
+    log has less than its tables were made from: these are then left as they are.
     """
     folder = Path(study_dir)
-    paths = StudyPaths(folder)
-    tables, about, problems = replay_log(folder)
+    replayed = replay_log(folder)
+    if replayed.lost is not None:
+        raise InputError(f"{replayed.lost.text}; the tables are left as they are")
     _sweep(folder)
-    try:
-        for name, path in paths.tables.items():
-            _write(path, tables[name].replace_schema_metadata(about))
-        atomic.sync_folder(folder)
-    except OSError as error:
-        raise InputError(
-            f"{folder}: the tables cannot be written: {error.strerror}; {paths.log.name} is whole"
-        ) from error
-    return problems
+    now = newest(folder)
+    if now is None or now.seq <= replayed.made.seq:  # otherwise another compaction has read more of the log meanwhile
+        try:
+            write_tables(folder, replayed)
+        except OSError as error:
+            whole = StudyPaths(folder).log.name
+            raise InputError(f"{folder}: the tables cannot be written: {error.strerror}; {whole} is whole") from error
+    return replayed.problems
+
+
+def write_tables(folder: Path, replayed: ReplayedLog) -> None:
+    """Write the three Parquet files of a study, each whole or not at all. Raises OSError."""
+    about = replayed.made.metadata()
+    for name, path in StudyPaths(folder).tables.items():
+        more = {"settings": json.dumps(replayed.settings)} if name == "studies" else {}
+        _write(path, replayed.tables[name].replace_schema_metadata({**about, **more}))
+    atomic.sync_folder(folder)
 
 
 def load_tables(
@@ -107,22 +118,21 @@ def load_tables(
                 parts.append(source.table(name))
             except (pa.ArrowException, OSError) as error:
                 problems.append(f"{source.parquet[name]}: unreadable ({_first_line(error)}); the log is replayed")
-                source.tables, _, more = replay_log(source.folder)
-                problems += more
+                replayed = replay_log(source.folder)
+                source.tables = replayed.tables
+                problems += replayed.problems
                 parts.append(source.table(name))
         loaded[name] = stack(name, parts)
+    meet(problems)
     return loaded, problems
-
-
-def open_parquet(path: Path) -> pa.OSFile:
-    """The file, open: pyarrow takes no name that is not UTF-8, and takes one with a colon for an address."""
-    return pa.OSFile(os.fsencode(path))
 
 
 def open_sources(results_dir: str | Path, studies: Sequence[str] | None = None) -> tuple[list[Source], list[str]]:
     """Each study as a `Source`, and the problems met: Parquet where it is current with the log, else a replay."""
     problems: list[str] = []
-    return [_open(folder, problems) for folder in find_studies(results_dir, studies)], problems
+    sources = [_open(folder, problems) for folder in find_studies(results_dir, studies)]
+    meet(problems)
+    return sources, problems
 
 
 def stack(name: str, parts: Sequence[pa.Table]) -> pa.Table:
@@ -146,7 +156,7 @@ def _open(folder: Path, problems: list[str]) -> Source:
     for name, path in paths.tables.items():
         try:
             with open_parquet(path) as file:
-                about = pq.read_metadata(file).metadata or {}
+                made = Made.of(pq.read_metadata(file).metadata)
         except FileNotFoundError:
             current = False
         except (pa.ArrowException, OSError) as error:
@@ -154,54 +164,63 @@ def _open(folder: Path, problems: list[str]) -> Source:
             problems.append(f"{path}: unreadable ({_first_line(error)})" + ("; the log is used" if has_log else ""))
         else:
             source.parquet[name] = path
-            current = current and (not has_log or _is_current(about, log, folder.name))
+            current = current and (not has_log or (made is not None and made.is_all_of(log, folder.name)))
     if not has_log:
-        problems.append(f"{log}: there is no log; the study is shown as its tables have it")
+        name = shlex.quote(folder.name)
+        problems.append(
+            f"{log}: there is no log; the study is shown as its tables have it; 'tuner results repair {name}' rebuilds "
+            "the log from them"
+        )
         source.tables = {name: table for name, table in empty().items() if name not in source.parquet}
     elif not current:
-        source.parquet = {}
-        source.tables, _, more = replay_log(folder)
-        problems += more
+        _use_log(source, problems)
     return source
 
 
-def replay_log(folder: Path) -> tuple[Tables, dict[str, Any], list[str]]:
-    """The tables from the log, the Parquet metadata that describes them, and the log's problems."""
+def _use_log(source: Source, problems: list[str]) -> None:
+    """Show the study as its log has it; as its tables have it, where the log lacks what they were made from."""
+    replayed = replay_log(source.folder)
+    problems += replayed.problems
+    if replayed.lost is not None:
+        before = newest(source.folder)
+        more = replayed.lost.fewer and before is not None and before.seq >= replayed.made.seq
+        if more and len(source.parquet) == len(TABLES):
+            problems.append(f"{replayed.lost.text}; the study is shown as its tables have it")
+            return
+        problems.append(replayed.lost.text)
+    source.parquet, source.tables = {}, replayed.tables
+
+
+@dataclass
+class ReplayedLog:
+    """The tables of a log, what they are made from, and what is wrong with it."""
+
+    tables: Tables
+    made: Made
+    problems: list[str]
+    settings: dict[str, Any]
+    """What the study was started with, and what resuming changed: its log can be rebuilt with them."""
+    lost: Lost | None
+    """What it lacks of what the Parquet files were made from (`results.store.made.lost`)."""
+
+
+def replay_log(folder: Path, running: bool | None = None) -> ReplayedLog:
+    """The tables from the log of a study; `running` as for `build` (by the lock, where it is not given).
+
+    Raises `InputError` if there is none or it cannot be read.
+    """
     log = StudyPaths(folder).log
     problems: list[str] = []
     try:
         size = log.stat().st_size
     except OSError:
         size = 0  # replay_file says what is wrong with the file
-    replay = replay_file(log, size, problems)
-    about = {
-        "schema_version": str(SCHEMA_VERSION),
-        "study": os.fsencode(folder.name),
-        "log_size": str(size),
-        "log_tail": _tail(log, size),
-        "last_seq": str(replay.last_seq),
-    }
-    return replay.tables(is_held(folder), folder.name), about, problems
-
-
-def _is_current(about: dict[bytes, bytes], log: Path, study: str) -> bool:
-    try:
-        size = int(about[b"log_size"])
-        return (
-            int(about[b"schema_version"]) <= SCHEMA_VERSION
-            and about[b"study"] == os.fsencode(study)
-            and log.stat().st_size == size
-            and about[b"log_tail"].decode() == _tail(log, size)
-        )
-    except (KeyError, ValueError):
-        return False
-
-
-def _tail(log: Path, size: int) -> str:
-    """Fingerprint of the log's last bytes: tells a log from another of the same size."""
-    with log.open("rb") as file:
-        file.seek(max(0, size - _TAIL))
-        return hashlib.sha256(file.read(min(size, _TAIL))).hexdigest()
+    before = newest(folder)
+    replayed = replay_file(log, size, problems, before.seq if before else 0)
+    scanner = replayed.scanner
+    made = Made(size, tail_of(log, size), scanner.seq, scanner.known, scanner.events, os.fsencode(folder.name))
+    tables = replayed.replay.tables(is_held(folder) if running is None else running, folder.name)
+    return ReplayedLog(tables, made, problems, replayed.replay.settings, lost(folder, before, scanner))
 
 
 def _write(path: Path, table: pa.Table) -> None:
@@ -225,7 +244,7 @@ def _sweep(folder: Path) -> None:
                 path.unlink()
 
 
-def _complete(table: pa.Table, name: str) -> pa.Table:
+def complete(table: pa.Table, name: str) -> pa.Table:
     """Add the fixed columns that a file of an older version lacks, in their order; keep those it has beyond."""
     return stack(name, [table.replace_schema_metadata(None)])
 

@@ -17,6 +17,7 @@ from results.output import FORMULA, NUMBER, visible
 from results.store.columns import COLUMNS
 from results.store.paths import StudyPaths
 from results.store.tables import TABLES, load_tables
+from results.store.telling import said
 from results.trials import Trial, find_trial, trial_run_text
 from search_spaces import InputError, load_run
 from search_spaces.common import atomic
@@ -182,6 +183,7 @@ def export_tables(results_dir: Path, studies: Sequence[str] | None, form: str, o
             for name, table in tables.items():
                 _write_table(path / f"{name}.{form}", table, form)
     sizes = ", ".join(f"{table.num_rows} {name}" for name, table in tables.items())
+    said(problems)
     return "\n".join([sizes, *(f"note: {problem}" for problem in problems)])
 
 

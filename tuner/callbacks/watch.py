@@ -17,9 +17,12 @@ from rich.live import Live
 from rich.text import Text
 
 from results.output import clock, visible
-from results.store.events import LineScanner, open_log
+from results.store.events import open_log, without_settings
+from results.store.lines import LineScanner
 from results.store.lock import is_held
+from results.store.made import look
 from results.store.paths import StudyPaths
+from results.store.telling import said
 from search_spaces import InputError
 from search_spaces.checkpoints import size_text
 from search_spaces.stopping import rule_text
@@ -83,6 +86,7 @@ class Watched:
         self.last_event = 0.0
         self._tail = Tail(StudyPaths(folder).log)
         self._restarts = 0
+        self._left_out: list[str] = []
 
     def look(self, observer: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Take in what is new; `observer` is called with each new event after it was applied."""
@@ -94,20 +98,29 @@ class Watched:
             if event["event"] in ("study_started", "study_resumed"):
                 self.busiest = 1
             elif not self.state.begun:
-                raise InputError(f"{self._tail.path}: the log does not begin with the study's settings")
-            self.state.apply(event)
+                raise InputError(self._lost() or [without_settings(self._tail.path), *self.problems])
+            if left_out := self.state.replay([event], str(self._tail.path)):
+                self._left_out += left_out
+                continue
             self.last_event = event["time"]
             if event["event"] == "trial_started":
                 self.busiest = max(self.busiest, len(self.state.running))
             if observer is not None:
                 observer(event)
         if not self.state.begun:
-            raise InputError(f"{self._tail.path}: the log has no whole event yet; look again when the search runs")
+            waits = f"{self._tail.path}: the log has no whole event yet; look again when the search runs"
+            raise InputError(self._lost() or [waits, *self.problems])
 
     @property
     def problems(self) -> list[str]:
-        """What was met in the log that is no event."""
-        return self._tail.problems
+        """What was met in the log that is no event, and what it lacks of what its tables were made from."""
+        found = [*self._lost(), *self._tail.problems, *self._left_out]
+        said(found)
+        return found
+
+    def _lost(self) -> list[str]:
+        found = look(self.folder)
+        return [] if found is None else [found.text]
 
     @property
     def elapsed(self) -> float:
@@ -158,6 +171,7 @@ def summary(watched: Watched) -> dict[str, Any]:
             for t in (state.running if watched.held else ())
         ],
         "checkpoints": {"files": len(files), "bytes": sum(files.values()), **settings.checkpoints.as_dict()},
+        "problems": watched.problems,
         "rungs": {key.name: len(came) for key, came in sorted(state.history.rungs.items())},
     }
 

@@ -8,6 +8,7 @@ import click
 
 from results.changelog.page import changelog as page_of
 from results.changelog.page import write_page
+from results.store.telling import tell
 from tuner.commands.options import out_option, results_option
 
 
@@ -21,8 +22,7 @@ def changelog(study: str, out: Path | None, results_dir: Path) -> None:
     The page also lists what a changelog kept by hand would miss, such as repeated configurations.
     """
     page = page_of(results_dir, study)
-    for problem in page.problems:
-        click.echo(f"note: {problem}", err=True)
+    tell(page.problems)
     if out is None:
         click.echo(page.text, nl=False)
     else:

@@ -1,4 +1,4 @@
-"""`tuner results check|compact|merge|clean|delete`: look after the results folder, also while searches run."""
+"""`tuner results check|repair|compact|merge|clean|delete`: look after the results folder, also while searches run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from results.store.maintain import check as problems_of
 from results.store.maintain import delete as remove
 from results.store.maintain import merge as bring_in
 from results.store.paths import StudyPaths, check_name, find_studies, refuse_links_out
+from results.store.repair import repair as make_whole
 from results.store.tables import compact as write_tables
+from results.store.telling import said, tell
 from search_spaces import InputError
 from search_spaces.checkpoints import size_text
 from tuner.commands.options import Parsed, results_option
 from tuner.commands.recorded import results_group
+from tuner.study.salvage import salvaged
 from tuner.study.upkeep import clean as tidy
 
 
@@ -30,12 +33,34 @@ def check(studies: tuple[str, ...], results_dir: Path) -> None:
     """
     folders = find_studies(results_dir, list(studies) or None)
     problems = problems_of(results_dir, [folder.name for folder in folders])
+    said(problems)
     for problem in problems:
         click.echo(problem)
     click.echo(
         f"{_count(len(folders), 'study', 'studies')} checked: {_count(len(problems), 'problem') if problems else 'ok'}"
     )
     raise click.exceptions.Exit(1 if problems else 0)
+
+
+@results_group.command(epilog="Example: tuner results repair an4")
+@click.argument("studies", nargs=-1, required=True)
+@results_option
+def repair(studies: tuple[str, ...], results_dir: Path) -> None:
+    """Make the log and the tables of STUDIES whole again, each from what the other files still have.
+
+    The log from the tables, the tables from the log, and what both have lost from the checkpoints, which hold a copy of
+    their trial's settings and last result. Every file that is replaced stays beside as NAME.damaged-1. What cannot be
+    rebuilt is said. Exit status 1 if there is any.
+    """
+    lost = False
+    for folder in find_studies(results_dir, studies):
+        found = make_whole(folder, salvaged)
+        for line in found.done:
+            click.echo(f"{folder.name}: {line}")
+        for line in found.lost:
+            click.echo(f"{folder.name}: cannot be rebuilt: {line}")
+        lost |= bool(found.lost)
+    raise click.exceptions.Exit(1 if lost else 0)
 
 
 @results_group.command(epilog="Example: tuner results compact an4")
@@ -47,17 +72,23 @@ def compact(studies: tuple[str, ...], results_dir: Path) -> None:
     A search does this when it ends. Do it by hand when another program should read the tables of a search that is still
     running or that was killed.
     """
+    refused: list[str] = []
     for folder in find_studies(results_dir, list(studies) or None):
         paths = StudyPaths(folder)
         if not paths.log.is_file():
             click.echo(f"{folder.name}: has tables and no log; not changed")
             continue
         refuse_links_out(folder)
-        for problem in write_tables(folder):
-            click.echo(f"note: {problem}", err=True)
+        try:
+            tell(write_tables(folder))
+        except InputError as error:
+            refused += error.problems
+            continue
         size = sum(path.stat().st_size for path in paths.tables.values())
         log = paths.log.stat().st_size
         click.echo(f"{folder.name}: {size_text(size)} of tables from {size_text(log)} of log")
+    if refused:
+        raise InputError(refused)
 
 
 @results_group.command(epilog="Example: tuner results merge /mnt/cluster/results/studies/an4 --name an4-cluster")

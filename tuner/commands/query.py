@@ -11,6 +11,7 @@ from results.output import FILE_FORMATS, Sheet, render, write
 from results.query import query as run_query
 from results.schema import schema_rows
 from results.store.paths import find_studies
+from results.store.telling import tell
 from search_spaces import InputError
 from tuner.commands.options import out_option, results_option
 
@@ -50,8 +51,7 @@ def query(sql: str | None, schema: bool, form: str | None, out: Path | None, res
         raise click.UsageError("--format parquet needs --out FILE")
     problems: list[str] = []
     found: Any = _schema(results_dir) if sql is None else run_query(results_dir, sql, problems=problems)
-    for problem in problems:
-        click.echo(f"note: {problem}", err=True)
+    tell(problems)
     if out is None:
         click.echo(render(found, form or "table"), nl=False)
         return

@@ -10,6 +10,7 @@ from results.best import Best
 from results.best import best as best_of
 from results.confirmed import confirmed
 from results.pareto import front
+from results.store.telling import tell
 from tuner.commands.options import format_option, results_option
 
 
@@ -77,6 +78,5 @@ def best(
         pareto=pareto,
         columns=shown,
     )
-    for problem in found.problems:
-        click.echo(f"note: {problem}", err=True)
+    tell(found.problems)
     click.echo(found.render(form), nl=False)

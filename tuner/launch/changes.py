@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from results.store.events import read_events
+from results.store.made import refuse_short
 from results.store.paths import StudyPaths
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
@@ -40,6 +41,7 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySe
 
     `space` is searched from now on; None = as before. Hold the study's lock. Raises InputError for what cannot be.
     """
+    refuse_short(folder)
     written, events = read_log(folder)
     old = StudySettings.read(written)
     refuse_for_plan(
@@ -173,8 +175,8 @@ def raised_budget(folder: Path, before: StudyBudget, new: Mapping[str, Any], gpu
     if not new:
         return before
     state = StudyState(searching=False)
-    for event in read_events(StudyPaths(folder).log)[0]:
-        state.apply(event)
+    log = StudyPaths(folder).log
+    state.replay(read_events(log)[0], str(log))
     budget = budgets.check(before.changed(new), new, gpus_per_trial, folder.name)
     if problems := _used_up(new, state, folder.name):
         raise InputError(problems)

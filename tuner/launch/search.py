@@ -17,6 +17,7 @@ from results.store.events import EventLog
 from results.store.lock import StudyLock
 from results.store.paths import StudyPaths, check_name, find_studies
 from results.store.tables import compact
+from results.store.telling import tell
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.stopping import rule_text
@@ -175,8 +176,7 @@ def _run(
         else:
             study = Study.resume(folder, changed, told, log)
         holder.append(study)
-        for line in [*log.problems, *study.problems]:
-            print(f"warning: {line}", file=sys.stderr)
+        tell([*log.problems, *study.problems], "warning")
         for line in changes.describe(changed or {}, study.state):
             print(line, file=sys.stderr)
         _announce(study, concurrent)

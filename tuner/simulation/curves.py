@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from results.store.events import read_events
+from results.store.made import open_parquet
 from results.store.paths import StudyPaths, find_studies
-from results.store.tables import open_parquet
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
 from tuner.study.rules.rungs import probe_epochs

@@ -6,12 +6,14 @@ resumed search is in the state in which it was left. What is decided and written
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from search_spaces import RunConfig, Space
+from results.store.lines import OldEvent
+from results.store.telling import meet
+from search_spaces import InputError, RunConfig, Space
 from tuner.study import budgets, faults, objectives
 from tuner.study.rules.history import Curve, History, Point
 from tuner.study.settings import StudySettings
@@ -66,8 +68,8 @@ class StudyState:
         """Best weights that were removed for want of room, as paths in the study's folder."""
 
     def apply(self, event: Mapping[str, Any]) -> None:
-        """Take in one event of the log."""
-        handler = getattr(self, "_" + event["event"], None)
+        """Take in one event of the log; kinds that are not known change nothing."""
+        handler = _HANDLERS.get(event["event"])
         if event["event"] in ("study_started", "study_resumed"):
             self.session_seq = event["seq"]
             self.driver_seconds += self._session_end - self._session_start
@@ -82,7 +84,32 @@ class StudyState:
                 self.lost.add(event["trial"])
                 return
         if handler is not None:
-            handler(event)
+            handler(self, event)
+
+    def replay(self, events: Iterable[Mapping[str, Any]], name: str) -> list[str]:
+        """Take in the events of a log that was written before; `name` is the log's, for messages.
+
+        Returns a line for each that is damaged and left out: one without a checksum that cannot be taken in. Raises
+        InputError for one that is as it was written and cannot: another version wrote it.
+        """
+        problems = []
+        for event in events:
+            try:
+                self.apply(event)
+            except InputError:
+                raise
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                why = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+                what = f"{name}: event {event['seq']} ({event['event']})"
+                if not isinstance(event, OldEvent):
+                    raise InputError(
+                        f"{what} cannot be read by this version ({why}); use the version that wrote it"
+                    ) from error
+                if event["event"] == "trial_started":
+                    self.lost.add(event["trial"])
+                problems.append(f"{what} is damaged ({why}); it is left out")
+        meet(problems)
+        return problems
 
     def _study_started(self, event: Mapping[str, Any]) -> None:
         self.settings, self.begun = StudySettings.read(event), True
@@ -123,7 +150,7 @@ class StudyState:
         self.dropped.update(event["files"])
 
     def _stop_requested(self, event: Mapping[str, Any]) -> None:
-        if event["trial"] is not None:
+        if event["trial"] in self.trials:
             self.stop_asked.add(event["trial"])
 
     def _trial_started(self, event: Mapping[str, Any]) -> None:
@@ -223,3 +250,15 @@ class StudyState:
         """The trial with the lowest PER so far."""
         known = [trial for trial in self.trials.values() if trial.best]
         return min(known, key=lambda trial: trial.best or (np.inf, 0)) if known else None
+
+
+_HANDLERS: dict[str, Callable[[StudyState, Mapping[str, Any]], None]] = {
+    "study_started": StudyState._study_started,
+    "study_resumed": StudyState._study_resumed,
+    "study_ended": StudyState._study_ended,
+    "stop_requested": StudyState._stop_requested,
+    "checkpoints_dropped": StudyState._checkpoints_dropped,
+    "trial_started": StudyState._trial_started,
+    "epoch": StudyState._epoch,
+    "trial_ended": StudyState._trial_ended,
+}

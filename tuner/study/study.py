@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from results.store.events import EventLog, read_events
+from results.store.events import EventLog, read_events, without_settings
+from results.store.made import refuse_short
 from results.store.paths import StudyPaths
 from search_spaces import InputError, RunConfig
 from tuner.study import budgets, checkpoints, faults, heirs
@@ -81,7 +82,7 @@ class Study:
         self._source: TrialSource = source or OwnTrials()
         self.state = StudyState(curve=self._source.curve)
         self.observers = observers
-        self.problems: Sequence[str] = []
+        self.problems: list[str] = []
         """What was wrong with the log that the study was rebuilt from, a line each."""
         self._log = log
         self._clock = clock
@@ -111,15 +112,13 @@ class Study:
         log: Log | None = None,
     ) -> Study:
         """Rebuild a study from its log and go on; `changed` maps settings to [old, new] (`tuner.launch.changes`)."""
-        study = cls(folder, log or EventLog(StudyPaths(folder).log), observers)
-        events, study.problems = read_events(StudyPaths(folder).log)
+        path = StudyPaths(folder).log
+        refuse_short(folder)
+        study = cls(folder, log or EventLog(path), observers)
+        events, study.problems = read_events(path)
         if not events or events[0]["event"] != "study_started":
-            raise InputError(
-                f"{folder}: the log does not begin with the study's settings, so it cannot be resumed; "
-                "remove the folder and search again"
-            )
-        for event in events:
-            study.state.apply(event)
+            raise InputError(without_settings(path))
+        study.problems += study.state.replay(events, str(path))
         if study.state.heir is None:  # a driver that died may have copied a checkpoint for a trial that is not to be
             checkpoints.remove_states(folder, study.state.next_number)
         study._write("study_resumed", changed=dict(changed))

@@ -9,6 +9,7 @@ from typing import Any
 
 from results.store.events import EventLog, read_events
 from results.store.lock import StudyLock
+from results.store.made import refuse_short
 from results.store.paths import StudyPaths, refuse_links_out
 from results.store.tables import compact
 from tuner.study.checkpoints import files_of, remove, remove_states
@@ -101,9 +102,10 @@ def clean(study: Path, budget: int | None) -> tuple[int, int]:
     """
     refuse_links_out(study)
     with StudyLock(study):
+        refuse_short(study)
         state = StudyState(searching=False)
-        for event in read_events(StudyPaths(study).log)[0]:
-            state.apply(event)
+        path = StudyPaths(study).log
+        state.replay(read_events(path)[0], str(path))
         before = sum(files_of(study).values())
         for paths in StudyPaths(study).trials.values():
             for leftover in paths.leftovers():

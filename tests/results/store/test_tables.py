@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from results.store import bulk
 from results.store.columns import COLUMNS, TABLES
 from results.store.events import EventLog, scan_events
+from results.store.lines import lines_of
 from results.store.lock import StudyLock
 from results.store.paths import find_studies
 from results.store.replay import Replay, build, schema
@@ -69,6 +70,11 @@ def logs(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 def as_lines(events: list[dict[str, Any]]) -> list[bytes]:
     """The lines that EventLog would have written."""
+    return list(lines_of(events))
+
+
+def old_lines(events: list[dict[str, Any]]) -> list[bytes]:
+    """The lines that a version without checksums would have written."""
     return [json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events]
 
 
@@ -144,7 +150,7 @@ def test_reading_in_blocks_equals_reading_line_by_line(
     tmp_path_factory: pytest.TempPathFactory, events: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     """Whatever the damage and wherever the blocks end, the fast reader gives the same tables and the same problems."""
-    lines = as_lines(events)
+    lines = as_lines(events) if data.draw(st.booleans(), label="checksums") else old_lines(events)
     for _ in range(data.draw(st.integers(0, 2), label="damages")):
         place = data.draw(st.integers(0, len(lines)), label="place")
         lines[place : place + data.draw(st.integers(0, 1))] = [data.draw(st.sampled_from(BAD_LINES))]
@@ -156,7 +162,7 @@ def test_reading_in_blocks_equals_reading_line_by_line(
         slow.feed(event)
     fast_problems: list[str] = []
     with mock.patch.object(bulk, "_BLOCK", data.draw(st.sampled_from([64, 300, 1000, 8 << 20]), label="block")):
-        fast = bulk.replay_file(path, path.stat().st_size, fast_problems)
+        fast = bulk.replay_file(path, path.stat().st_size, fast_problems).replay
     assert fast_problems == slow_problems
     assert fast.last_seq == slow.last_seq
     mine, theirs = fast.tables(False, "s"), slow.tables(False, "s")
@@ -329,10 +335,47 @@ def test_a_renamed_folder_renames_the_study(results_dir: Path) -> None:
 
 
 def test_other_logs_of_the_same_size_are_noticed(results_dir: Path) -> None:
-    """Parquet made from another log of the same length is not used."""
+    """A log without checksums that was changed is shown as it is now, with a line that its tables say otherwise."""
     log = results_dir / "alpha" / "events.jsonl"
     log.write_text(log.read_text().replace('"reason":"budget"', '"reason":"failed"'))
-    assert load_tables(results_dir, ["alpha"])[0]["studies"]["reason"].to_pylist() == ["failed"]
+    tables, problems = load_tables(results_dir, ["alpha"])
+    assert tables["studies"]["reason"].to_pylist() == ["failed"]
+    assert "others than those that its tables were made from" in problems[0]
+
+
+def test_tables_are_never_replaced_by_less(results_dir: Path, studies: Any) -> None:
+    """However a log was shortened or damaged, compacting it is refused, the tables stay and are what is shown."""
+    folder = results_dir / "alpha"
+    whole = studies.seal(folder)
+    compact(folder)
+    before = load_tables(results_dir, ["alpha"])[0]
+    files = {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+    lines = whole.splitlines(keepends=True)
+    for log in (b"", lines[0], b"".join(lines[:5] + lines[6:]), whole[:-1] + b"!", whole.replace(b"0.3,", b"0.2,")):
+        (folder / "events.jsonl").write_bytes(log)
+        with pytest.raises(InputError, match=r"tuner results repair alpha.*the tables are left as they are"):
+            compact(folder)
+        tables, problems = load_tables(results_dir, ["alpha"])
+        assert tables == before
+        assert any("results repair" in line for line in problems)
+        assert {path.name: path.read_bytes() for path in folder.glob("*.parquet")} == files
+    (folder / "events.jsonl").write_bytes(whole)
+    assert load_tables(results_dir, ["alpha"]) == (before, [])
+    assert compact(folder) == []
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+def test_other_spacing_is_no_damage(results_dir: Path, studies: Any, checksums: bool) -> None:
+    """A log whose lines were written again with other spacing says what it said, and can be compacted."""
+    folder = results_dir / "alpha"
+    if checksums:
+        studies.seal(folder)
+        compact(folder)
+    before = load_tables(results_dir, ["alpha"])[0]
+    lines = (folder / "events.jsonl").read_text().splitlines()
+    (folder / "events.jsonl").write_text("".join(json.dumps(json.loads(line)) + "\r\n" for line in lines))
+    assert load_tables(results_dir, ["alpha"]) == (before, [])
+    assert compact(folder) == []
 
 
 def test_compaction_while_appending(tmp_path: Path, studies: Any) -> None:
