@@ -203,7 +203,7 @@ def open_log(path: str | Path) -> Iterator[BinaryIO]:
         with Path(path).open("rb") as file:
             yield file
     except FileNotFoundError as error:
-        raise InputError(f"{path}: there is no event log; give a study folder that holds {path.name}") from error
+        raise InputError(f"{path}: there is no event log; give a study folder that holds one") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
