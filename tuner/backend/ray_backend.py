@@ -43,6 +43,9 @@ os.environ.update(
     }
 )
 
+# Ray's import tells a notebook, twice, of packages for displays that are not used here.
+logging.getLogger("ray.widgets").setLevel(logging.ERROR)
+
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -248,8 +251,6 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
     global _scratch
     _scratch = make_scratch()
     if not ray.is_initialized():
-        # Else each search in a notebook begins with two lines on packages for Ray's own displays.
-        logging.getLogger("ray.widgets").setLevel(logging.ERROR)
         if address is None:
             local.start(_scratch, cpus, gpus)
         else:

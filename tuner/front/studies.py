@@ -67,7 +67,7 @@ class StudyView:
     @property
     def ties(self) -> list[TrialView]:
         """The trials that cannot be told from `best`, as `tuner best` says; one for each configuration. Empty where
-        the best one leads by more than luck explains.
+        the best one leads by more than chance explains.
         """
         return self._views(self._ranked(1).ties)
 
