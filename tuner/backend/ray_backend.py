@@ -43,9 +43,6 @@ os.environ.update(
     }
 )
 
-# Ray's import tells a notebook, twice, of packages for displays that are not used here.
-logging.getLogger("ray.widgets").setLevel(logging.ERROR)
-
 import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler

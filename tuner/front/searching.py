@@ -6,6 +6,7 @@ What is given is checked by the commands' own options, so that both take the sam
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import threading
@@ -204,6 +205,8 @@ def _running() -> Iterator[None]:
                 "Ray is running in this process, and a search starts its own; end it with ray.shutdown(), "
                 "or search from another process"
             )
+        # When Ray is imported it tells a notebook, twice, of packages for displays that are not used here.
+        logging.getLogger("ray.widgets").setLevel(logging.ERROR)
         # A notebook shows standard error on red, as if all were errors.
         with contextlib.redirect_stderr(sys.stdout) if Console().is_jupyter else contextlib.nullcontext():
             if threading.current_thread() is not threading.main_thread():
