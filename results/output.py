@@ -12,6 +12,7 @@ import json
 import math
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -19,6 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from results.odd_values import values
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
 
@@ -54,7 +56,7 @@ class Sheet:
     @classmethod
     def of_table(cls, table: pa.Table) -> Sheet:
         """A sheet from an Arrow table; by position, because two columns of a query can have the same name."""
-        return cls(table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
+        return cls(table.column_names, list(zip(*map(values, table.columns), strict=True)))
 
     def without(self, hide: Sequence[str]) -> Sheet:
         """The sheet without the columns named."""
@@ -114,9 +116,22 @@ def write(table: pa.Table | Sheet, path: str | Path, format: str | None = None) 
 
             if isinstance(table, Sheet):
                 table = pa.Table.from_pylist([dict(zip(table.names, row, strict=True)) for row in table.rows])
-            pq.write_table(table, temporary, compression="zstd")
+            if twice := repeated(table.column_names):
+                raise InputError(f"{path}: two columns are named {twice!r}; name one otherwise in the query, by AS")
+            try:
+                pq.write_table(table, temporary, compression="zstd")
+            except pa.ArrowNotImplementedError as error:
+                raise InputError(
+                    f"{path}: Parquet has no such type ({str(error).rsplit(':', 1)[-1].strip()}); "
+                    "make it text in the query, such as x::varchar"
+                ) from error
         else:
             temporary.write_bytes(render(table, chosen, width=200).encode())
+
+
+def repeated(names: Sequence[str]) -> str | None:
+    """A name that stands there twice; None where there is none."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 def format_value(value: Any, column: str = "") -> str:

@@ -17,13 +17,16 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from results.limits import SECONDS, default_memory, stopped_after
 from results.store.columns import COLUMNS, TABLES
 from results.store.made import open_parquet
 from results.store.replay import clean_text, schema
 from results.store.tables import Source, load_tables, open_sources, stack
+from search_spaces.checkpoints import size_text
 from search_spaces.errors import InputError
 from search_spaces.wording import nearest_or
 
+_BATCH = 100_000
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "json_each", "json_tree"}
 _ONLY_READS = "only one SELECT over the tables studies, trials and epochs is allowed"
@@ -43,24 +46,50 @@ def query(
     studies: Sequence[str] | None = None,
     problems: list[str] | None = None,
     what: str = "query",
+    timeout: float = SECONDS,
+    memory: int | None = None,
 ) -> pa.Table:
     """The rows of one SELECT over the views `studies`, `trials` and `epochs` of a results folder.
 
     A running search is included up to its last event. Problems of the files are appended to `problems`. Raises
     `InputError`, with a line that begins with `what`, for SQL that does not parse, is not a SELECT, or names an unknown
-    table or column (the nearest name is given), and for a folder without studies.
+    table or column (the nearest name is given), that takes more than `timeout` seconds, that needs more than `memory`
+    bytes for its work or its result (`limits.default_memory()`), and for a folder without studies.
     """
-    sql = clean_text(sql)
-    with _locked() as connection:
+    sql, memory = clean_text(sql), memory or default_memory()
+    with _locked(memory) as connection, stopped_after(timeout, connection.interrupt) as late:
         used = _base_tables(_parse(connection, sql, what))
         sources, found = open_sources(results_dir, studies)
         if problems is not None:
             problems += found
         _register(connection, sources, used)
         try:
-            return connection.sql(sql).to_arrow_table()
-        except (duckdb.Error, pa.ArrowException, RuntimeError) as error:
-            raise InputError(_explain(what, error, connection)) from error
+            return _fetch(connection.sql(sql).to_arrow_reader(_BATCH), memory)
+        except (duckdb.Error, pa.ArrowException, MemoryError, RuntimeError, OSError) as error:  # Arrow's may be OSError
+            if isinstance(error, MemoryError) or "Out of Memory" in str(error):
+                raise InputError(too_much(what, memory)) from error
+            raise InputError(too_long(what, timeout) if late.is_set() else _explain(what, error, connection)) from error
+
+
+def too_long(what: str, timeout: float) -> str:
+    """The line on SQL that takes longer than `timeout` seconds."""
+    return f"{what}: not done after {timeout:g} s; ask for less, or give it more time by --timeout SECONDS"
+
+
+def too_much(what: str, memory: int) -> str:
+    """The line on SQL that needs more than `memory` bytes."""
+    return f"{what}: needs more than {size_text(memory)} of memory; ask for less, or give it more by --memory SIZE"
+
+
+def _fetch(rows: pa.RecordBatchReader, memory: int) -> pa.Table:
+    """All rows; MemoryError for more than `memory` bytes of them, which the engine does not count."""
+    batches, size = [], 0
+    for batch in rows:
+        size += batch.nbytes
+        if size > memory:
+            raise MemoryError
+        batches.append(batch)
+    return pa.Table.from_batches(batches, rows.schema)
 
 
 def schema_rows(
@@ -87,10 +116,10 @@ def _column_row(name: str, kind: str, unit: str, meaning: str) -> dict[str, str]
     return {"column": name, "type": kind, "unit": unit, "meaning": meaning}
 
 
-def _locked() -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB without access to files, extensions or the network."""
+def _locked(memory: int) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB without access to files, extensions or the network, and with so many bytes."""
     # No folder for temporary files either: a query that needs too much memory fails.
-    connection = duckdb.connect(":memory:", config={"temp_directory": ""})
+    connection = duckdb.connect(":memory:", config={"temp_directory": "", "memory_limit": f"{memory}B"})
     for statement in _LOCK:
         connection.execute(statement)
     return connection

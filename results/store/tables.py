@@ -156,7 +156,10 @@ def _open(folder: Path, problems: list[str]) -> Source:
     for name, path in paths.tables.items():
         try:
             with open_parquet(path) as file:
-                made = Made.of(pq.read_metadata(file).metadata)
+                opened = pq.ParquetFile(file)
+                made = Made.of(opened.metadata.metadata)
+                if len(set(names := opened.schema_arrow.names)) < len(names):
+                    raise pa.ArrowInvalid("two columns have one name")
         except FileNotFoundError:
             current = False
         except (pa.ArrowException, OSError) as error:

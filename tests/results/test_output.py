@@ -220,3 +220,55 @@ def test_in_a_notebook_a_table_is_text_too(monkeypatch):
     """Where rich finds a notebook it shows what it prints; `render` still returns the text and shows nothing."""
     monkeypatch.setattr(builtins, "get_ipython", type("ZMQInteractiveShell", (), {}), raising=False)
     assert "best_per" in render(Sheet.of([{"trial": 1, "best_per": 0.25}]))
+
+
+@pytest.mark.parametrize(
+    ("sql", "text"),
+    [
+        ("timestamp 'infinity'", "infinity"),
+        ("date '-infinity'", "-infinity"),
+        ("timestamptz 'infinity'", "infinity"),
+        ("date '0001-01-01 (BC)'", "0001-01-01 (BC)"),
+        ("date '5000000-02-28'", "5000000-02-28"),
+        ("timestamp '290000-01-01 12:34:56.000789'", "290000-01-01 12:34:56.000789"),
+        ("timestamp '0044-03-15 (BC) 10:00:00'", "0044-03-15 10:00:00 (BC)"),
+        ("interval '14 months 2 days 3 seconds'", "1 year 2 months 2 days 0:00:03"),
+        ("interval '-1 month'", "-1 month"),
+        ("interval '0 days'", "0:00:00"),
+        ("null::interval", ""),
+        ("['infinity'::timestamp]", '["infinity"]'),
+        ("{'a': date 'infinity'}", '{"a": "infinity"}'),
+    ],
+)
+def test_dates_that_python_has_not(sql: str, text: str) -> None:
+    """Infinity, years before 1 and after 9999 and intervals are text in every format, in lists and structs too, as
+    DuckDB itself has the date.
+    """
+    import duckdb
+
+    table = duckdb.sql(f"select {sql} as x union all select {sql}").to_arrow_table()
+    for format in FORMATS:
+        said = render(table, format, width=100)
+        assert text in said.replace('""', '"').replace("\\", "") or format == "json"
+    rows = json.loads(render(table, "json"))
+    assert len(rows) == 2 and (json.dumps(rows[0]["x"]).strip('"') == text or text == "")
+    if "date '" in sql and "infinity" not in sql:
+        assert duckdb.sql(f"select ({sql})::varchar").fetchall() == [(text,)]
+
+
+@pytest.mark.parametrize("sql", ["interval '1 day'", "union_value(a := 1)"])
+def test_what_parquet_has_not_is_one_line(sql: str, tmp_path: Path) -> None:
+    """And no file is left."""
+    import duckdb
+
+    with pytest.raises(InputError, match=r"Parquet has no such type .* x::varchar"):
+        write(duckdb.sql(f"select {sql} as x").to_arrow_table(), tmp_path / "x.parquet")
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_columns_of_one_name_are_no_parquet(tmp_path: Path) -> None:
+    """Other programs cannot open such a file."""
+    twice = pa.table([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(InputError, match="two columns are named 'a'"):
+        write(twice, tmp_path / "x.parquet")
+    assert not list(tmp_path.iterdir())

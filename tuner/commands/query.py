@@ -7,13 +7,15 @@ from typing import Any
 
 import click
 
+from results.limits import SECONDS, default_memory, fenced
 from results.output import FILE_FORMATS, Sheet, render, write
 from results.query import query as run_query
+from results.query import too_long, too_much
 from results.schema import schema_rows
 from results.store.paths import find_studies
 from results.store.telling import tell
 from search_spaces import InputError
-from tuner.commands.options import out_option, results_option
+from tuner.commands.options import FiniteRange, Parsed, out_option, results_option
 
 
 @click.command(
@@ -38,8 +40,30 @@ Examples:
     help="Format of the rows [default: table, or by the file name of --out]. Parquet needs --out.",
 )
 @out_option("Write to this file. If writing fails, no partial file is left.")
+@click.option(
+    "--timeout",
+    type=FiniteRange(min=0, min_open=True),
+    default=SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the query may take.",
+)
+@click.option(
+    "--memory",
+    type=Parsed("size", "parse_size"),
+    metavar="SIZE",
+    help="Memory that the query may take, such as 8GB [default: half of the machine's, 4 GiB at most].",
+)
 @results_option
-def query(sql: str | None, schema: bool, form: str | None, out: Path | None, results_dir: Path) -> None:
+def query(
+    sql: str | None,
+    schema: bool,
+    form: str | None,
+    out: Path | None,
+    timeout: float,
+    memory: int | None,
+    results_dir: Path,
+) -> None:
     """Run SQL (DuckDB's, read-only) over the tables studies, trials and epochs of every study.
 
     A running search is included up to its last event. docs/tables.md shows how to open the same tables with pandas,
@@ -50,12 +74,20 @@ def query(sql: str | None, schema: bool, form: str | None, out: Path | None, res
     if form == "parquet" and out is None:
         raise click.UsageError("--format parquet needs --out FILE")
     problems: list[str] = []
-    found: Any = _schema(results_dir) if sql is None else run_query(results_dir, sql, problems=problems)
+    memory = memory or default_memory()
+    with fenced(timeout, memory, too_long("query", timeout), too_much("query", memory)):
+        found: Any = (
+            _schema(results_dir)
+            if sql is None
+            else run_query(results_dir, sql, problems=problems, timeout=timeout, memory=memory)
+        )
+        text = render(found, form or "table") if out is None else ""
+        if out is not None:
+            write(found, out, form)
     tell(problems)
     if out is None:
-        click.echo(render(found, form or "table"), nl=False)
+        click.echo(text, nl=False)
         return
-    write(found, out, form)
     click.echo(f"wrote {out}: {len(found.rows) if sql is None else found.num_rows} rows", err=True)
 
 

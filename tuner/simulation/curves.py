@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from results.output import repeated
 from results.store.events import read_events
 from results.store.made import open_parquet
 from results.store.paths import StudyPaths, find_studies
@@ -239,7 +240,13 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
             rows = [(f"line {reader.line_num}", dict(row)) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV: {getattr(error, 'strerror', None) or error}") from error
-    return list(reader.fieldnames or []), rows
+    _no_repeats(path, columns := list(reader.fieldnames or []))
+    return columns, rows
+
+
+def _no_repeats(path: Path, columns: Sequence[str]) -> None:
+    if twice := repeated(columns):
+        raise InputError(f"{path}: two columns are named {twice!r}, and nobody knows which is meant; leave one out")
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
@@ -251,6 +258,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
             table = pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    _no_repeats(path, table.column_names)
     return table.column_names, [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)]
 
 

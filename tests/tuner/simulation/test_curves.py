@@ -215,3 +215,18 @@ def test_the_page_s_example_has_the_columns_it_describes() -> None:
     names = [name for cell in described for name in re.findall(r"`(\w+)`", cell)]
     assert set(example) <= set(names)
     assert re.findall(r"^\| `(\w+)` \|.*Needed(?! with)", text, re.MULTILINE) == ["trial", "batch", "per"]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".parquet"])
+def test_two_columns_of_one_name_are_one_line(ending, tmp_path):
+    """Which of them is meant nobody knows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / f"c{ending}"
+    if ending == ".csv":
+        path.write_text("trial,batch,per,per\n0,10,0.5,0.6\n")
+    else:
+        pq.write_table(pa.table([pa.array([1])] * 4, names=["trial", "batch", "per", "per"]), path)
+    with pytest.raises(InputError, match="two columns are named 'per'"):
+        read_curves(path, tmp_path)
