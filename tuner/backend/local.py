@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
 
 from search_spaces.errors import InputError
@@ -62,6 +64,7 @@ def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[...,
             init(**options)
         except Exception as error:  # of many kinds, plain Exception among them
             ray.shutdown()
+            _end_processes(folder)
             cause = _cause(error, folder, allowed)
             if last or allowed < FEW:  # what is too few stays too few
                 tried = "tried twice" if last else "tried once"
@@ -72,6 +75,17 @@ def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[...,
         else:
             close_to_others(scratch)
             return
+
+
+def _end_processes(folder: Path) -> None:
+    """End what a start that failed has left: Ray itself ends such processes only when this one ends."""
+    mine = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            if any(str(folder) in argument for argument in process.cmdline()):
+                process.kill()
+                mine.append(process)
+    psutil.wait_procs(mine, timeout=10)
 
 
 def open_files() -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 pytest.importorskip("ray")
@@ -27,19 +28,22 @@ def ours(monkeypatch):
 
 
 def test_a_busy_machine_gets_a_second_try(tmp_path, ours, capsys):
-    """The first try times out: a line says why, what it left is removed, and the second waits longer."""
-    tried = []
+    """The first try times out: a line says why, the files and processes it left go, and the second waits longer."""
+    tried, left = [], []
 
     def init(**options):
         tried.append((os.environ[local.PORT_WAIT], options["num_cpus"]))
         Path(options["_temp_dir"]).mkdir(exist_ok=True)
         if len(tried) == 1:
             (Path(options["_temp_dir"]) / "left").touch()
+            wait = "import time; time.sleep(600)"
+            left.append(subprocess.Popen([sys.executable, "-c", wait, f"--session={options['_temp_dir']}/session"]))
             raise TIMED_OUT
         assert not (Path(options["_temp_dir"]) / "left").exists()
 
     local.start(tmp_path, 2, None, init)
     assert tried == [("30", 2), (str(local.PATIENCE), 2)]
+    assert not psutil.pid_exists(left[0].pid)
     (line,) = capsys.readouterr().err.splitlines()
     assert "timed out during startup" in line and "tried again with more patience" in line
 
