@@ -2,6 +2,7 @@
 
     python benchmarks/chaos.py --rounds 30                        # for whoever doubts: --rounds 100
     python benchmarks/chaos.py --rounds 5 --kind node --seed 7    # one kind of fault, other moments
+    python benchmarks/chaos.py --hosts 3                          # what clusters do, on hosts of our own (as root)
 
 First a small search runs to its end undisturbed: a few trials, one at a time, on tiny synthetic data. Each round runs
 the same search, waits for a moment drawn from the seed, does the round's damage, resumes where the driver is gone, and
@@ -14,6 +15,11 @@ parquet                    SIGTERM to the driver, then its Parquet files overwri
 checkpoint                 SIGKILL to the driver, then the newest checkpoint cut short or overwritten in the middle
 full-disk                  the file system of the results (a small tmpfs) is filled up for some seconds
 node                       SIGKILL to the Ray node that trains, of a cluster of two started with `ray start`
+suspend                    SIGSTOP to the driver for 12 seconds, then SIGCONT
+short-log                  SIGKILL to the driver, then the log cut short anywhere after its first line
+swap-data                  other features are moved into the place of the data's; they are put back before the resume
+
+Two rounds of three save the training state every third epoch only, so that epochs are repeated.
 
 Each must keep: no epoch that had been reported is lost or has another PER; none is twice in the table; no trial is
 forgotten; the order of (trial, epoch, decision, PER) is the undisturbed one's, to the last bit; a replay of the log
@@ -27,7 +33,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +49,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
+from benchmarks import chaos_hosts
+from benchmarks.damage import LIMIT, damage, mount
 from benchmarks.ray_nodes import Nodes
 from results.store.events import read_events
 from results.store.paths import StudyPaths
@@ -69,10 +76,12 @@ searcher: {kind: tpe, startup_trials: 3}
 stopping: {kind: asha, grace: 1, reduction: 2}
 budget: {trials: 6}
 """
-KINDS = ("driver-kill", "worker-kill", "torn-log", "checkpoint", "full-disk", "node", "driver-term", "parquet")
-LIMIT = 300.0
-"""Seconds that any one search may take."""
-DISK_MB = 24
+KINDS = (
+    *("driver-kill", "worker-kill", "torn-log", "checkpoint", "full-disk", "node", "driver-term", "parquet"),
+    *("suspend", "short-log", "swap-data"),
+)
+EVERY = ("1 epochs", "3 epochs", "3 epochs")
+"""How often a round's search saves its state: drawn for each round. After the last save epochs are repeated."""
 
 
 @dataclass
@@ -83,6 +92,8 @@ class Round:
     kind: str
     after: int
     """Epochs in the log when the damage was done."""
+    every: str = EVERY[0]
+    """How often the state was saved."""
     resumed: int = 0
     repeated: int = 0
     """Epochs that were trained twice: from the last checkpoint on."""
@@ -113,12 +124,28 @@ class Place:
             self.trainers.append(self.nodes.start(1))
         return self.nodes
 
+    def end_node(self, pid: int) -> int:
+        """Kill the node on which the process `pid` is, or was; returns its number."""
+        nodes = self.cluster()
+        above = {parent.pid for parent in psutil.Process(pid).parents()} if psutil.pid_exists(pid) else set()
+        number = next((n for n in self.trainers if nodes.processes[n].pid in above), self.trainers[0])
+        nodes.kill(number)
+        return number
 
-def tuner(place: Place, results: Path, *arguments: Any, nodes: Nodes | None = None) -> subprocess.Popen[str]:
+
+def said(place: Place, results: Path) -> str:
+    """What the last command on these results has printed."""
+    return (place.folder / f"{results.name}.txt").read_text()
+
+
+def tuner(
+    place: Place, results: Path, *arguments: Any, nodes: Nodes | None = None, machine: bool = True
+) -> subprocess.Popen[str]:
     """`tuner` in the background, its output in a file beside the study."""
     environment = {**(nodes.environment if nodes else os.environ), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
     more = ["--address", nodes.address] if nodes else ["--cpus", "1"]
+    more = more if machine else []
     with (place.folder / f"{results.name}.txt").open("w") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "tuner", *map(str, arguments), "--results", str(results), *more],
@@ -132,9 +159,11 @@ def tuner(place: Place, results: Path, *arguments: Any, nodes: Nodes | None = No
         )
 
 
-def search(place: Place, results: Path, nodes: Nodes | None = None) -> subprocess.Popen[str]:
-    """The search, begun."""
-    given = ("space.yaml", "--data", place.data, "--study", "s", "--concurrent", 1)
+def search(
+    place: Place, results: Path, nodes: Nodes | None = None, every: str = EVERY[0], data: Path | None = None
+) -> subprocess.Popen[str]:
+    """The search, begun; it saves its state `every` so many epochs."""
+    given = ("space.yaml", "--data", data or place.data, "--study", "s", "--concurrent", 1, "--checkpoint-every", every)
     return tuner(place, results, "search", *given, nodes=nodes)
 
 
@@ -223,96 +252,10 @@ def replayed(events: list[dict[str, Any]]) -> list[str]:
     return wrong
 
 
-def damage(kind: str, place: Place, study: Path, process: subprocess.Popen[str], rng: random.Random) -> str:
-    """Do the round's damage; returns what was done."""
-    pid = epochs_of(events_of(study))[-1]["pid"]
-    trainers = [psutil.Process(pid)] if psutil.pid_exists(pid) else []
-    if kind in ("driver-kill", "torn-log", "checkpoint"):
-        process.kill()
-        process.wait()
-    elif kind in ("driver-term", "parquet"):
-        began = time.monotonic()
-        process.terminate()
-        process.wait(LIMIT)
-        durable = events_of(study)[-1]["event"] == "study_ended"
-        note = f"left in {time.monotonic() - began:.1f} s" + ("" if durable else ", without an end in the log")
-    if kind == "driver-kill":
-        return "SIGKILL"
-    if kind == "driver-term":
-        return note
-    if kind == "torn-log":
-        half = StudyPaths(study).log.read_bytes().splitlines(keepends=True)[-1]
-        with StudyPaths(study).log.open("ab") as log:
-            log.write(half[: rng.randrange(1, len(half))])
-        return "half a line"
-    if kind == "parquet":
-        return ", ".join(spoil(path, rng) for path in sorted(study.glob("*.parquet")))
-    if kind == "checkpoint":
-        psutil.wait_procs(trainers, timeout=60)  # they outlive their driver by an epoch, and would write a whole one
-        newest = max(study.glob("checkpoints/*/last.pt"), key=lambda path: path.stat().st_mtime, default=None)
-        return spoil(newest, rng) if newest else "there was none"
-    if kind == "worker-kill":
-        return "SIGKILL" if kill(pid) else "it had just ended"
-    if kind == "node":
-        nodes = place.cluster()
-        above = {parent.pid for parent in psutil.Process(pid).parents()} if psutil.pid_exists(pid) else set()
-        number = next((n for n in place.trainers if nodes.processes[n].pid in above), place.trainers[0])
-        nodes.kill(number)
-        return f"node {number}"
-    return fill(study.parents[0], rng.uniform(2.0, 5.0), process)
-
-
-def kill(pid: int) -> bool:
-    """SIGKILL; False if there is no such process any more."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def spoil(path: Path, rng: random.Random) -> str:
-    """Cut a file short, or overwrite some of it."""
-    size = path.stat().st_size
-    if rng.random() < 0.5:
-        os.truncate(path, rng.randrange(size))
-        return f"{path.name} cut short"
-    with path.open("r+b") as file:
-        file.seek(rng.randrange(max(1, size - 64)))
-        file.write(rng.randbytes(64))
-    return f"{path.name} overwritten"
-
-
-def fill(disk: Path, seconds: float, process: subprocess.Popen[str]) -> str:
-    """Fill a file system to its last byte for some seconds, or until the driver has left."""
-    filler = disk / "filler"
-    end = time.monotonic() + seconds
-    with filler.open("wb", buffering=0) as file:
-        while time.monotonic() < end and process.poll() is None:
-            for size in (1 << 16, 1 << 10, 1):
-                try:
-                    while file.write(b"x" * size) == size:
-                        pass
-                except OSError:
-                    continue
-            time.sleep(0.05)
-    filler.unlink()
-    return f"full for {seconds:.1f} s"
-
-
-def mount(folder: Path) -> bool:
-    """A small file system of its own; False where that is not allowed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={DISK_MB}m", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    return made.returncode == 0
-
-
 def one_round(number: int, kind: str, place: Place, whole: list[dict[str, Any]], rng: random.Random) -> Round:
     """Run, damage, resume, check."""
     began = time.monotonic()
-    done = Round(number, kind, after=rng.randrange(1, len(epochs_of(whole))))
+    done = Round(number, kind, after=rng.randrange(1, len(epochs_of(whole))), every=rng.choice(EVERY))
     results = place.folder / f"round{number}"
     mounted = kind == "full-disk" and mount(results)
     if kind == "node":
@@ -323,20 +266,30 @@ def one_round(number: int, kind: str, place: Place, whole: list[dict[str, Any]],
             done.note = "left out: mounting is not allowed here"
             return done
         study = results / "s"
-        process = search(place, results, nodes)
+        data = place.data
+        if kind == "swap-data":
+            data = shutil.copytree(place.data, place.folder / f"data{number}")
+        process = search(place, results, nodes, done.every, data)
         if wait_for(process, study, done.after):
             time.sleep(rng.uniform(0, 0.3))  # somewhere within the next epoch
             before = events_of(study)
-            done.note = damage(kind, place, study, process, rng)
+            pid = epochs_of(before)[-1]["pid"]
+            more = {"pid": pid, "data": data, "said": lambda: said(place, results), "end_node": place.end_node}
+            done.note = damage(kind, study, process, rng, **more)
+            if kind == "short-log":
+                before = events_of(study)
         else:
             before, done.note = events_of(study), "the search was over before"
         status = process.wait(LIMIT)
         while status != 0 and done.resumed < 3:
+            if "results repair" in said(place, results):
+                tuner(place, results, "results", "repair", "s", nodes=nodes, machine=False).wait(LIMIT)
+                done.note += ", repaired"
             done.resumed += 1
             status = tuner(place, results, "resume", "s", nodes=nodes).wait(LIMIT)
         if status != 0:
-            said = (place.folder / f"{results.name}.txt").read_text().strip().splitlines()
-            done.violations.append(f"ended with status {status}: {said[-1] if said else ''}")
+            lines = said(place, results).strip().splitlines()
+            done.violations.append(f"ended with status {status}: {lines[-1] if lines else ''}")
         else:
             done.violations = check(study, whole, before)
         after = events_of(study)
@@ -370,8 +323,8 @@ def chaos(
         if search(place, folder / "whole").wait(LIMIT) != 0:
             raise SystemExit((folder / "whole.txt").read_text())
         whole = events_of(folder / "whole" / "s")
-        said = f"{len(trials_of(whole))} trials, {len(story(whole))} epochs, {time.monotonic() - began:.0f} s"
-        print(f"undisturbed: {said}", file=sys.stderr, flush=True)
+        line = f"{len(trials_of(whole))} trials, {len(story(whole))} epochs, {time.monotonic() - began:.0f} s"
+        print(f"undisturbed: {line}", file=sys.stderr, flush=True)
 
         def go(number: int) -> Round:
             kind = kinds[(number - 1) % len(kinds)]
@@ -392,7 +345,8 @@ def chaos(
             done.append(each)
             verdict = "; ".join(each.violations) or "as undisturbed"
             print(
-                f"round {each.number}/{rounds} {each.kind} after epoch {each.after} ({each.note}): "
+                f"round {each.number}/{rounds} {each.kind} after epoch {each.after}, saved every {each.every} "
+                f"({each.note}): "
                 f"resumed {each.resumed}, {each.repeated} epochs repeated, {each.seconds:.0f} s: {verdict}",
                 file=sys.stderr,
                 flush=True,
@@ -430,7 +384,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--parallel", type=int, default=1, metavar="N", help="rounds at once [default: 1]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rounds there")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the logs there")
+    parser.add_argument("--hosts", type=int, metavar="N", help="cut and kill N hosts of our own instead (root)")
+    parser.add_argument("--case", action="append", choices=list(chaos_hosts.CASES), help="with --hosts [default: all]")
     given = parser.parse_args(arguments)
+    if given.hosts:
+        return chaos_hosts.main(given.hosts, given.case, given.json)
     done, whole = chaos(given.rounds, given.seed, given.kind or list(KINDS), given.keep, given.parallel)
     print(summary(done))
     if given.json:

@@ -115,9 +115,15 @@ class Host:
         _ip(self.fabric, "link", "set", f"v{self.number}", "up")
 
     @property
-    def alive(self) -> bool:
-        """Whether it was not killed."""
-        return self.root.poll() is None
+    def up(self) -> bool:
+        """Whether it has power, and was given a Ray."""
+        return self.root.poll() is None and self.ray is not None
+
+    def end_ray(self) -> None:
+        """End its Ray, and whatever that has left."""
+        self.run(["pkill", "-9", "-f", "ray"])
+        if self.ray is not None:
+            self.ray.wait(30)
 
     def kill(self) -> None:
         """End it with all its processes, as by a loss of power."""
@@ -158,6 +164,11 @@ class Hosts:
 
     def __getitem__(self, number: int) -> Host:
         return self._hosts[number]
+
+    @property
+    def count(self) -> int:
+        """How many hosts there are, the killed ones included."""
+        return len(self._hosts)
 
     @property
     def address(self) -> str:
