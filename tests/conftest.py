@@ -34,17 +34,20 @@ settings.load_profile("tests")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What a worker of pytest-xdist gets in one piece: all that starts Ray, and each other file.
+    """What a worker of pytest-xdist gets in one piece: a file's tests that start Ray, and the rest of the file.
 
-    Two local Rays at once would share the cores that each believes to have. A file stays whole, so that what its tests
-    have in common is made once. Ray's tests take longest and come first, so that no worker is left alone with them.
+    So a worker has one Ray at a time, and what a file's tests have in common is made once. Ray's tests wait more than
+    they compute and come first, so that no worker is left alone with them at the end.
     """
     if not hasattr(config, "workerinput"):
         return
+
+    def starts_ray(item: pytest.Item) -> bool:
+        return item.get_closest_marker("ray") is not None
+
     for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.location[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
+        item.add_marker(pytest.mark.xdist_group(f"{item.location[0]}{' with Ray' * starts_ray(item)}"))
+    items.sort(key=starts_ray, reverse=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -59,8 +59,8 @@ class Keeper:
         self._best: dict[str, Any] | None = None
         """The best weights that are not on the disk yet."""
         self._has_best = self.files.best.exists()
-        self._owed = False
-        """Whether a state is due, and was perhaps refused by the disk before."""
+        self._refused = False
+        """Whether the disk did not take the last state that was due. Only the writer changes it."""
         self._written = clock()
         self._cost: float | None = None
         """Seconds from the copy to the end of the last writing."""
@@ -102,14 +102,14 @@ class Keeper:
         large = size_of(whole) > self._small
         final = report.batch >= whole["config"]["training"]["batches"]
         ends = final or epoch in self._rungs
-        self._owed |= self._due(epoch, large, final)
+        due = self._due(epoch, large, final) or self._refused
         began = self._clock()
         if whole["best"] is not None and whole["best"]["epoch"] == epoch and self._best_weights != "none":
             self._best = on_host(for_evaluation(whole, half=self._best_weights == "half"))
         files: list[tuple[Path, Mapping[str, Any]]] = []
-        if self._best is not None and not self._repeating and (self._owed or ends or not self._has_best):
+        if self._best is not None and not self._repeating and (due or ends or not self._has_best):
             files.append((self.files.best, self._best))
-        if self._owed:
+        if due:
             files.append((self.files.last, on_host(whole) if large else whole))
         if not files:
             return
@@ -150,12 +150,13 @@ class Keeper:
                 is_last = path == self.files.last
                 save(path, state, self.files.previous if is_last and self._sound else None)
                 if is_last:
-                    self._sound, self._owed, self._written = True, False, self._clock()
+                    self._sound, self._refused, self._written = True, False, self._clock()
                     self._cost = self._written - began
                 else:
                     self._has_best = True
                     self._best = None if self._best is state else self._best  # a newer one may be waiting by now
         except OSError as error:
+            self._refused |= any(path == self.files.last for path, _ in files)
             self.notes.append(
                 f"checkpoint of epoch {epoch} skipped: {error.strerror or error}; the one before it stays"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from search_spaces.config import RunConfig
-from trainable import train
+from trainable import keeping, train
 from trainable.checkpoint import epoch_of, load, load_model
 from trainable.data.dataset import Dataset
 from trainable.keeping import Keeper
@@ -138,6 +139,27 @@ def test_a_sparse_policy_loses_nothing(
     best = [load(tmp_path / name / "best.pt") for name in ("whole", "sparse")]
     assert best[0]["epoch"] == best[1]["epoch"]
     assert all(torch.equal(value, best[1]["model"][key]) for key, value in best[0]["model"].items())
+
+
+def test_a_slow_writer_is_no_reason_to_write_more(
+    long: RunConfig, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the state of epoch 3 is still being written, epochs that are not due are neither written nor waited for."""
+    go_on, save = threading.Event(), keeping.save
+
+    def slow(path: Path, *rest: Any) -> None:
+        assert path.name != "last.pt" or go_on.wait(10)
+        save(path, *rest)
+
+    monkeypatch.setattr(keeping, "save", slow)
+    keeper = Keeper(tmp_path, every="3 epochs", small=0)
+    for report in train(long, tiny):
+        keeper.keep(report)
+        if report.epoch == 5:
+            break
+    go_on.set()
+    keeper.flush()
+    assert epoch_of(tmp_path / "last.pt") == 3
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ def data() -> None:
 
 def _progress_bar() -> tuple[Any, Any]:
     """(context manager, callback(done, total, what)) for long work; silent where there is no terminal."""
+    if not sys.stderr.isatty():  # a bar that is disabled writes a line break with rich up to 14
+        return nullcontext(), lambda done, total, what: None
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -34,7 +37,6 @@ def _progress_bar() -> tuple[Any, Any]:
         TimeRemainingColumn(),
         console=Console(file=sys.stderr),
         transient=True,
-        disable=not sys.stderr.isatty(),
     )
     task = bar.add_task("", total=None)
 

@@ -315,7 +315,7 @@ folder = Path(sys.argv[1])
 resources = ray_backend.Resources(1, 0, 1)
 limit = ray_backend.start_ray(None, 1, resources)
 study = Study.resume(folder, {}, [])
-ray_backend.run(study, folder, resources, limit, work, watchdog=Watchdog(factor=3, floor=2.0, first=300))
+ray_backend.run(study, folder, resources, limit, work, watchdog=Watchdog(factor=3, floor=5.0, first=300))
 study.close()
 ray_backend.stop_ray()
 """
