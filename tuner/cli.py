@@ -19,6 +19,7 @@ from results.store import telling
 from search_spaces.errors import InputError
 from search_spaces.redact import redacted
 from search_spaces.wording import show
+from tuner import terminal
 from tuner.commands.sections import NearestNames
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
@@ -106,6 +107,10 @@ def tuner(debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with its exit status."""
+    own = arguments is None
+    if own:
+        terminal.leave_on_sigterm()
+    terminal.show_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
@@ -138,6 +143,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
         status = 1
     telling.finish()
+    if own:
+        terminal.leaves_now()
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -112,6 +112,16 @@ class EventLog:
             os.ftruncate(self._fd, self._size)
             self._whole = True
 
+    def is_there(self) -> bool:
+        """Whether the file that is written is still the one of that name: a deleted one takes events like any other."""
+        try:
+            found, written = self.path.stat(), os.fstat(self._fd)
+        except FileNotFoundError:
+            return False
+        except OSError:  # out of reach for now
+            return True
+        return (found.st_dev, found.st_ino) == (written.st_dev, written.st_ino)
+
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
         if self._fd >= 0:

@@ -181,12 +181,12 @@ class Unwritable(InputError):
     exit_status = 1
 
 
-_PASSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+_PASSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EPERM, errno.EACCES)
 """What a disk says that may be well again in a while."""
 
 
 class PatientLog:
-    """An event log that waits while the disk is full, read-only or away, and that another driver's lock ends.
+    """An event log that waits while the disk is full, read-only, away or closed to us, and that another's lock ends.
 
     While it waits nothing is decided, so nothing is lost: training goes on in the workers until they report. After
     `patience` seconds, or when `hurry` is set (Ctrl-C), it raises `Unwritable`, and from then on does not wait again.
@@ -205,6 +205,11 @@ class PatientLog:
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
         """Write one event and return it as written, however long that takes; see the class for what it raises."""
+        if not self._log.is_there():
+            raise Unwritable(
+                f"{self._log.path.parent}: the study's folder was deleted or moved while its search ran; put it back "
+                "and resume the study, or search again"
+            )
         if self._lock is not None:
             self._lock.check()
         begun, told = time.monotonic(), False

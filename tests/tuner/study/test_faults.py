@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -422,3 +424,39 @@ def test_the_checks_find_what_is_wrong(toy):
     found = "\n".join(chaos.check(folder, whole, whole))
     for line in ("lost: trial", "was expected", "decision 0 differs", "a replay decides otherwise"):
         assert line in found
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
+def test_the_log_waits_for_rights_to_write(number, tmp_path, monkeypatch):
+    """A file server that refuses for a while is waited for like a full disk; the event is there once."""
+    said, left, real = [], [2], os.write
+    inner = EventLog(tmp_path / "events.jsonl")
+    log = PatientLog(inner, say=said.append)
+    monkeypatch.setattr(log.hurry, "wait", lambda seconds: False)
+
+    def write(fd, data):
+        if fd == inner._fd and left[0]:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number))
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    log.append("epoch", epoch=1)
+    assert len(said) == 2 and os.strerror(number) in said[0] and "goes on" in said[1]
+    assert [event["event"] for event in read_events(tmp_path / "events.jsonl")[0]] == ["epoch"]
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "made anew"])
+def test_a_folder_that_is_gone_is_named(how, tmp_path):
+    """A deleted file takes events like any other, and nobody would ever see them: the search ends, and says why."""
+    folder = tmp_path / "s"
+    log = PatientLog(EventLog(folder / "events.jsonl"))
+    log.append("epoch", epoch=1)
+    if how == "deleted":
+        shutil.rmtree(folder)
+    else:
+        folder.rename(tmp_path / "t")
+    if how == "made anew":
+        EventLog(folder / "events.jsonl").close()
+    with pytest.raises(Unwritable, match="was deleted or moved while its search ran; put it back and resume"):
+        log.append("epoch", epoch=2)
