@@ -1,4 +1,4 @@
-"""Terminals that are not UTF-8, and signals at any moment: a command ends as it should, whatever its terminal can show."""
+"""Terminals that are not UTF-8, and signals at any moment: a command ends as it should, whatever is shown."""
 
 import os
 import signal
