@@ -17,8 +17,10 @@ import logging
 import os
 import platform
 import secrets
+import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -34,6 +36,8 @@ LIBRARIES = ("torch", "ray", "optuna", "numpy", "pyarrow", "pydantic")
 """Whose versions must be the driver's on every node: they compute, or read what another node wrote."""
 PATIENCE = 120.0
 """Seconds that the nodes have to answer; the first answer of a node starts a process and unpacks the program."""
+CONNECT_SECONDS = 5.0
+"""That a node has to take a connection."""
 WORKER_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no card sees none
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
@@ -230,7 +234,7 @@ def trials_at_once(request: Mapping[str, float], resources: Mapping[str, float])
 
 
 def nodes(request: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The living nodes that can hold a trial: {id, address, holds: how many at once}, by address.
+    """The living nodes that can hold a trial: {id, address, port, holds: how many at once}, by address.
 
     A head node without cores, as clusters often have, gets no trial and need not see anything.
     """
@@ -240,12 +244,29 @@ def nodes(request: Mapping[str, float]) -> list[dict[str, Any]]:
         {
             "id": node["NodeID"],
             "address": node["NodeManagerAddress"],
+            "port": node["NodeManagerPort"],
             "holds": trials_at_once(request, node["Resources"]),
         }
         for node in ray.nodes()
         if node["Alive"]
     ]
     return sorted((node for node in found if node["holds"]), key=lambda node: (node["address"], node["id"]))
+
+
+def reachable(where: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of the nodes that take a connection: Ray may need over a minute to believe that a host is cut off."""
+
+    def takes(node: Mapping[str, Any]) -> bool:
+        try:
+            socket.create_connection((node["address"], node["port"]), CONNECT_SECONDS).close()
+        except OSError:
+            return False
+        return True
+
+    if not where:
+        return []
+    with ThreadPoolExecutor(min(len(where), 32)) as pool:
+        return [node for node, there in zip(where, pool.map(takes, where), strict=True) if there]
 
 
 def room(request: Mapping[str, float]) -> int:

@@ -16,8 +16,8 @@ from search_spaces.errors import InputError
 
 ASK_SECONDS = 5.0
 """Between two questions to the head."""
-PATIENCE = 15.0
-"""Seconds without a node before the user is told; Ray itself takes about 40 to believe that a node is gone."""
+PATIENCE = 20.0
+"""Seconds without a node before the user is told; a short cut is not worth a word."""
 GRACE = 60.0
 """Seconds that the driver has to leave by itself once it gave up: Ray may keep it waiting for a head that is gone."""
 
@@ -45,7 +45,8 @@ class NodeWatch:
     request: str
     """What a trial asks for, in words."""
     nodes: Callable[[], Sequence[Any]]
-    """The nodes that can hold a trial, each with an "address"; it may wait for ever for a head that is gone."""
+    """The nodes that can hold a trial and answer, each with an "address"; it may wait for ever for a head that is gone.
+    """
     give_up_after: float | None = None
     """Seconds without a node after which `look` raises; None = never."""
     say: Callable[[str], None] = _say
@@ -125,7 +126,7 @@ class NodeWatch:
         was = f" (before: {', '.join(self._known)})" if self._known else ""
         if self._headless:
             return f"the cluster's head ({self.address}) does not answer{was}"
-        return f"the head has lost every node that can hold a trial ({self.request}){was}"
+        return f"no node that can hold one ({self.request}) answers{was}"
 
     def _waiting(self, waited: float) -> str:
         until = "The search waits for ever; --give-up-after MINUTES would end that. Ctrl-C leaves"

@@ -206,7 +206,9 @@ def _node_watch(study: Study, request: Request, trial: Mapping[str, float]) -> I
         return
     asks = ", ".join(f"{need:g} {name}" for name, need in trial.items() if need)
     seconds = None if request.give_up_after is None else request.give_up_after * 60
-    with NodeWatch(study.folder.name, request.address, asks, lambda: cluster.nodes(trial), seconds) as watch:
+    with NodeWatch(
+        study.folder.name, request.address, asks, lambda: cluster.reachable(cluster.nodes(trial)), seconds
+    ) as watch:
         yield watch.look
 
 

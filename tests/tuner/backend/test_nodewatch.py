@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
 
+from tuner.backend.cluster import reachable
 from tuner.backend.nodewatch import GRACE, PATIENCE, NodeWatch, NoNode
 from tuner.backend.raywords import RayWords
 
@@ -38,7 +40,7 @@ def test_a_cluster_that_lost_its_nodes_is_told_once_and_goes_on():
     assert at.said == []
     at.seconds(3600, [])
     (line,) = at.said
-    for words in ("lost every node that can hold a trial (1 CPU)", "10.0.0.2, 10.0.0.3", "ray start --address",
+    for words in ("no node that can hold one (1 CPU) answers", "10.0.0.2, 10.0.0.3", "ray start --address",
                   "--give-up-after MINUTES", "'tuner resume s'"):  # fmt: skip
         assert words in line
     at.watch.look()  # it waits for ever
@@ -81,6 +83,17 @@ def test_it_gives_up_when_it_was_told_to():
     at.seconds(int(GRACE) + 1, None)
     assert at.left[0] == 1
     assert at.said[-1].startswith("error: no node could hold a trial")
+
+
+def test_a_node_counts_while_it_takes_a_connection():
+    """Of two nodes that the head calls alive, one whose port is closed does not count."""
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        port = there.getsockname()[1]
+        one = {"address": "127.0.0.1", "port": port}
+        with socket.create_server(("127.0.0.1", 0)) as gone:
+            other = {"address": "127.0.0.1", "port": gone.getsockname()[1]}
+        assert reachable([one, other]) == [one]
+    assert reachable([one, other]) == reachable([]) == []
 
 
 def test_it_asks_while_it_is_open():
