@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,11 @@ class StudyPaths:
             number: self.trial(number)
             for number in sorted(int(path.name) for path in found if path.name.isdigit() and not path.is_symlink())
         }
+
+
+def where_option(results_dir: Path) -> str:
+    """` --results FOLDER`, quoted for a shell, for a printed command; nothing for the usual folder."""
+    return "" if results_dir == RESULTS else f" --results {shlex.quote(str(results_dir))}"
 
 
 def free_name(results_dir: Path, wanted: str) -> str:

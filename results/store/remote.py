@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 import threading
 import time
@@ -384,7 +385,7 @@ def _finish(mirror: StoreMirror, uri: str) -> None:
     except OSError as error:
         print(
             f"warning: {uri} does not have the last events ({_short(error)}); they are in {mirror.folder}: "
-            f"send them with: tuner sync {mirror.folder.name} --results {uri}",
+            f"send them with: tuner sync {shlex.quote(mirror.folder.name)} --results {shlex.quote(uri)}",
             file=sys.stderr,
         )
 

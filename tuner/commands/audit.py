@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
 
 from results.output import Sheet, render
+from results.store.paths import where_option
 from search_spaces import load_space
 from tuner.commands.options import curves_options, format_option, results_option
 from tuner.commands.simulate import chosen_rules, interval, stopped_note
@@ -87,7 +89,11 @@ def audit(
     click.echo(render(Sheet.of(_pivot(rank_correlations(bank))), form), nl=False)
     for line in _caution(bank, rows):
         click.echo(line)
-    click.echo(f"next: tuner simulate {source}" + ("" if repeats else f"; tuner audit {source} --repeats 50"))
+    where = where_option(results_dir)
+    click.echo(
+        f"next: tuner simulate {quote(source)}{where}"
+        + ("" if repeats else f"; tuner audit {quote(source)} --repeats 50{where}")
+    )
 
 
 def _audit(bank: Bank, name: str, rule: Mapping[str, Any], repeats: int, workers: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -110,7 +111,7 @@ def import_(kind: str, source: Path, out: Path, **options: Any) -> None:
     for remark in summary.pop("remarks"):
         click.echo(f"note: {remark}", err=True)
     _print_summary(summary)
-    click.echo(f"\nwrote {out}; next: tuner data check {out}")
+    click.echo(f"\nwrote {out}; next: tuner data check {quote(str(out))}")
 
 
 @data.command(epilog="Example: tuner data synthetic small --out data/small")
@@ -126,7 +127,7 @@ def synthetic(size: str, out: Path, seed: int) -> None:
     bar, advance = _progress_bar()
     with bar:
         make_synthetic(out, size, seed=seed, progress=advance)
-    click.echo(f"wrote {out}; next: tuner data show {out}")
+    click.echo(f"wrote {out}; next: tuner data show {quote(str(out))}")
 
 
 @data.command(epilog="Example: tuner data show data/small --kernel 16 --stride 4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -29,9 +30,9 @@ def log(study: str, kind: str, out: Path, results_dir: Path) -> None:
     (folder,) = find_studies(results_dir, [study])
     trials = replay(kind, folder, out)
     look = {
-        "tensorboard": f"tensorboard --logdir {out}",
-        "mlflow": f"mlflow ui --backend-store-uri sqlite:///{(out / 'mlflow.db').absolute()}",
-        "wandb": f"wandb sync {out / 'wandb'}/offline-run-*",
+        "tensorboard": f"tensorboard --logdir {quote(str(out))}",
+        "mlflow": "mlflow ui --backend-store-uri " + quote(f"sqlite:///{(out / 'mlflow.db').absolute()}"),
+        "wandb": f"wandb sync {quote(str(out / 'wandb'))}/offline-run-*",
     }
     click.echo(f"wrote {trials} trials to {out}; look at them with: {look[kind]}")
 
@@ -54,6 +55,6 @@ def dashboard(study: str, port: int, out: Path | None, results_dir: Path) -> Non
     (folder,) = find_studies(results_dir, [study])
     if out is not None:
         trials = write(folder, out)
-        click.echo(f"wrote {trials} trials to {out}; look at them with: optuna-dashboard sqlite:///{out}")
+        click.echo(f"wrote {trials} trials to {out}; look at them with: optuna-dashboard {quote(f'sqlite:///{out}')}")
         return
     serve(folder, port, lambda address: click.echo(f"{study} is at {address} (Ctrl-C ends it)"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from results.store.paths import where_option
 from tuner.commands.options import results_option
 from tuner.commands.sections import NearestNames
 from tuner.planned.past import add_recorded as add
@@ -26,7 +27,8 @@ def add_recorded(study: str, results_dir: Path) -> None:
     runs = add(results_dir, study)
     known = [run.recorded["per"] for run in runs if run.recorded.get("per") is not None]
     click.echo(f"added {len(runs)} recorded runs as {results_dir / study}; {len(known)} have a PER")
-    click.echo(f"next: tuner best {study}; tuner changelog {study}")
+    where = where_option(results_dir)
+    click.echo(f"next: tuner best {study}{where}; tuner changelog {study}{where}")
 
 
 @results_group.command("import", epilog="Example: tuner results import neural_seq_decoder/outputs --study lab")
@@ -50,4 +52,5 @@ def import_(path: Path, study: str | None, results_dir: Path) -> None:
         click.echo(f"setting does not exist here: {setting} ({', '.join(runs[:3])}{more})")
     for problem in found.problems:
         click.echo(f"left out: {problem}", err=True)
-    click.echo(f"next: tuner best {name}; tuner changelog {name}")
+    where = where_option(results_dir)
+    click.echo(f"next: tuner best {name}{where}; tuner changelog {name}{where}")

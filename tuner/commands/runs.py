@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -198,4 +199,7 @@ def save(study: str, trial: str, name: str, folder: Path, force: bool, results_d
     if load_run(path).config != found.config:
         raise RuntimeError(f"{path} does not give the configuration of {found.name}")
     click.echo(f"wrote {path}: trial {found.name}")
-    click.echo(f"next: tuner train {path} --data FOLDER; in a space: base: {path.name}, or start_points: [{path.name}]")
+    click.echo(
+        f"next: tuner train {quote(str(path))} --data FOLDER; "
+        f"in a space: base: {path.name}, or start_points: [{path.name}]"
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
 
 from results.output import Sheet, render
+from results.store.paths import where_option
 from results.terminal_plot import Line, plot
 from search_spaces import InputError, load_space
 from search_spaces.parsing.given import parse_settings
@@ -92,7 +94,8 @@ def simulate(source: str, form: str, out: Path | None, **given: Any) -> None:
     if form == "table":
         click.echo(_terminal(drawn))
         best = min(rows, key=lambda row: row["to_2"])["rule"]
-        click.echo(f'next: tuner audit {source} --rule "{best}"; tuner search SPACE --stopping "{best}"')
+        where = where_option(given["results_dir"])
+        click.echo(f'next: tuner audit {quote(source)} --rule "{best}"{where}; tuner search SPACE --stopping "{best}"')
 
 
 def _run(

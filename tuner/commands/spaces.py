@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -147,7 +148,7 @@ def narrow_space(study: str, keep: float, out: Path | None, force: bool, results
     click.echo(render(Sheet.of(rows, columns), "table"))
     for path in written:
         click.echo(f"wrote {path}")
-    click.echo(f"next: tuner spaces show {out}; tuner search {out} --data FOLDER")
+    click.echo(f"next: tuner spaces show {quote(str(out))}; tuner search {quote(str(out))} --data FOLDER")
 
 
 def _settings(values: dict[str, Any]) -> str:

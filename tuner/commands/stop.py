@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
-from results.store.paths import RESULTS, study_folder
+from results.store.paths import study_folder, where_option
 from tuner.backend import by_hand
 from tuner.commands.options import FiniteRange, results_option
 
@@ -31,14 +32,16 @@ def stop(study: str, trial: int | None, wait: float, results_dir: Path) -> None:
     epoch. Exit status: 0 when it stopped, 1 if it had not stopped after --wait seconds.
     """
     outcome = by_hand.stop(study_folder(results_dir, study), trial, wait)
-    where = "" if results_dir == RESULTS else f" --results {results_dir}"
+    where = where_option(results_dir)
     what = f"{study}" if trial is None else f"trial {trial}"
     if outcome == "waits":
-        click.echo(f"no search is running; {what} will stop when the study is resumed: tuner resume {study}{where}")
+        click.echo(
+            f"no search is running; {what} will stop when the study is resumed: tuner resume {quote(study)}{where}"
+        )
     elif outcome == "asked":
-        click.echo(f"{what} was asked to stop and has not stopped yet; see: tuner status {study}{where}")
+        click.echo(f"{what} was asked to stop and has not stopped yet; see: tuner status {quote(study)}{where}")
         raise click.exceptions.Exit(1)
     elif trial is None:
-        click.echo(f"{what} has stopped; continue with: tuner resume {study}{where}")
+        click.echo(f"{what} has stopped; continue with: tuner resume {quote(study)}{where}")
     else:
-        click.echo(f"{what} has stopped; for the others see: tuner status {study}{where}")
+        click.echo(f"{what} has stopped; for the others see: tuner status {quote(study)}{where}")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from shlex import join, quote
 
 import click
 
 from results.store.paths import RESULTS
+from search_spaces import InputError
+from search_spaces.redact import secrets_of
 from tuner.backend import jobs
 
 
@@ -31,14 +34,19 @@ def submit(context: click.Context, address: str, python: str, no_wait: bool, arg
     allowed = sorted(name for name, options in runs.items() if "--address" in options)
     if arguments[0] not in allowed:
         raise click.UsageError(f"{arguments[0]!r} is not allowed after '--'; give {', '.join(allowed)}")
+    if any(secrets_of(argument) for argument in arguments):
+        raise InputError(
+            "a key in an address after '--': everybody who sees the cluster's jobs would see it; "
+            "give it to the cluster's nodes (environment, instance role) and leave it out here"
+        )
     line, files = jobs.command_line(arguments, sorted(runs[arguments[0]]), _results())
     client = jobs.connect(address)
     job = jobs.send(client, line, files, python)
     name = line[line.index("--study") + 1] if "--study" in line else line[1] if line[0] == "resume" else "STUDY"
     results = line[line.index("--results") + 1]
-    click.echo(f"job {job}: tuner {' '.join(line)}", err=True)
-    click.echo(f"stop it with: tuner stop {name} --results {results}   (or: ray job stop {job} --address {address})",
-               err=True)  # fmt: skip
+    click.echo(f"job {job}: tuner {join(line)}", err=True)
+    again = f"(or: ray job stop {job} --address {address})"
+    click.echo(f"stop it with: tuner stop {quote(name)} --results {quote(results)}   {again}", err=True)
     status = 0
     try:
         if not no_wait:
@@ -46,7 +54,7 @@ def submit(context: click.Context, address: str, python: str, no_wait: bool, arg
     except KeyboardInterrupt:
         click.echo("\nthe job continues", err=True)
         status = 130
-    click.echo(f"next: tuner watch {name} --results {results}", err=True)
+    click.echo(f"next: tuner watch {quote(name)} --results {quote(results)}", err=True)
     raise click.exceptions.Exit(status)
 
 

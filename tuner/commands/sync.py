@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
-from results.store.paths import study_folder
+from results.store.paths import study_folder, where_option
 from results.store.remote import sync as bring
 from tuner.commands.options import results_option
 
@@ -22,4 +23,4 @@ def sync(study: str, results_dir: Path) -> None:
     """
     read, put = bring(study_folder(results_dir, study))
     click.echo(f"{study}: {read} objects downloaded, {put} uploaded; the study is in {results_dir / study}")
-    click.echo(f"next: tuner best {study} --results {results_dir}")
+    click.echo(f"next: tuner best {quote(study)}{where_option(results_dir)}")

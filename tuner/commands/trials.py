@@ -12,7 +12,7 @@ import click
 
 from results.best import verdict
 from results.output import Sheet, format_value, render, visible
-from results.store.paths import RESULTS
+from results.store.paths import where_option
 from results.store.replay import schema
 from results.terminal_plot import Line, plot
 from results.trials import Trial, base_config, find_trial, parse_name
@@ -205,7 +205,7 @@ def _again(trial: Trial, results_dir: Path) -> list[str]:
     """The commands that train the trial again and save it; the first gives the same PERs on the same CPU."""
     import shlex
 
-    where = "" if results_dir == RESULTS else f" --results {shlex.quote(str(results_dir))}"
+    where = where_option(results_dir)
     name = shlex.quote(f"{trial.study}/{trial.number}")
     study = shlex.quote(trial.study)
     settings = StudySettings.read(trial.settings)

@@ -10,7 +10,7 @@ from typing import Any
 from results.best import best
 from results.confirmed import confirmed
 from results.pareto import front
-from results.store.paths import RESULTS, StudyPaths
+from results.store.paths import StudyPaths, where_option
 from search_spaces.checkpoints import size_text
 from tuner.planned.lineage import lineage_table
 from tuner.study import budgets, checkpoints
@@ -33,7 +33,7 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
         print((fresh or several or best(results_dir, [name], top=10)).render("table"))
     if used := sum(checkpoints.files_of(study.folder).values()):
         print(f"\ncheckpoints: {size_text(used)} in {StudyPaths(study.folder).checkpoints}")
-    where = "" if results_dir == RESULTS else f" --results {results_dir}"
+    where = where_option(results_dir)
     if reason == "interrupted":
         print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")
         return 130

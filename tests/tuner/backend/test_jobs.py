@@ -132,3 +132,11 @@ def test_a_submitted_search_runs_on_the_cluster(tmp_path, tiny_data, real_space,
     assert done.status == 0, done.out + done.err
     assert "2 of 2 ended" in done.out and "tuner stop sent --results" in done.err
     assert read_events(tmp_path / "r" / "sent" / "events.jsonl")[0][-1]["event"] == "study_ended"
+
+
+def test_a_key_is_not_sent_to_the_clusters_job_list(cli):
+    """A job's command line is shown to everybody there: an address with a key in it is refused before anything is."""
+    given = ["submit", "--address", "http://127.0.0.1:1", "--", "resume", "s", "--results"]
+    said = cli(*given, "s3://KEYID:SECRET@bucket/p")
+    assert said.status == 2 and said.err.count("\n") == 1
+    assert "a key in an address after '--'" in said.err and "SECRET" not in said.err and "KEYID" not in said.err
