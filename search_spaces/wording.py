@@ -49,3 +49,21 @@ def either(options: Sequence[str]) -> str:
 def not_allowed(value: Any, allowed: str) -> str:
     """The middle of every error line: the value, and what to give instead."""
     return f"{show(value)} is not allowed; give {allowed}"
+
+
+_ADVICE = re.compile(
+    r"\b(trust|allow_pickle|weights_only|pickle_module|please|you (can|may|should|have|need)|try (to|using)|set the|"
+    r"pip install|https?://|github|upgrade|report (this|it))",
+    re.IGNORECASE,
+)
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library says is wrong: the first line of its error, without its advice, which is for programmers.
+
+    >>> reason_of(ValueError("Weights only load failed. Do this if you trust the file."))
+    'Weights only load failed.'
+    """
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    kept = [part for part in re.split(r"(?<=[.!?;])\s+", first) if not _ADVICE.search(part)]
+    return " ".join(kept)[:200] or "it holds what is not read here"

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from search_spaces.common import atomic
 from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
+from search_spaces.wording import reason_of
 from trainable.model import Decoder
 
 SCHEMA = 1
@@ -99,7 +100,7 @@ def load(path: str | Path) -> dict[str, Any]:
         with warnings.catch_warnings(action="ignore"):  # about foreign files, which the line below tells of
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a foreign file read as instructions fails in any way: IndexError, struct.error, ...
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = reason_of(error)
         raise DamagedCheckpoint(f"{path}: truncated, or not a checkpoint of this program ({reason})") from None
     return check(state, str(path))
 

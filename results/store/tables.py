@@ -29,6 +29,7 @@ from results.store.replay import Tables, build, by_section, column_array, empty,
 from results.store.telling import meet
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
+from search_spaces.wording import reason_of
 
 __all__ = [
     "COLUMNS",
@@ -278,4 +279,4 @@ def _common(kinds: Iterable[pa.DataType]) -> pa.DataType:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return reason_of(error)

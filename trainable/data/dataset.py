@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
+from search_spaces.wording import reason_of
 from trainable.data.packed import (
     FEATURES_FILE,
     INFO_FILE,
@@ -164,7 +165,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     try:
         info = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); make the data folder again") from None
+        raise InputError(f"{file}: cannot be read ({reason_of(error)}); make the data folder again") from None
     version = info.get("schema_version") if isinstance(info, dict) else None
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -192,7 +193,7 @@ def _read_utterances(path: Path) -> pa.Table:
     try:
         table = pq.read_table(file)
     except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         raise InputError(f"{file}: cannot be read ({reason}); make the data folder again") from None
     if not table.schema.equals(UTTERANCES):
         raise InputError(f"{file}: columns {table.schema.names} are not those of a data folder; make it again")
@@ -204,7 +205,9 @@ def _map_features(path: Path) -> np.ndarray:
     try:
         mapped = np.load(file, mmap_mode="r")
     except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"{file}: truncated or not a features file ({error}); make the data folder again") from None
+        raise InputError(
+            f"{file}: truncated or not a features file ({reason_of(error)}); make the data folder again"
+        ) from None
     # A plain array over the map: slicing np.memmap is several times slower, and it is sliced per utterance.
     return np.asarray(mapped)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InputError
+from search_spaces.wording import reason_of
 from trainable.data.packed import Unusable
 from trainable.data.phonemes import CLASSES, SILENCE
 
@@ -154,7 +155,7 @@ def _entries(file: Path) -> Iterator[tuple[str, str, Any]]:
             for row in rows:
                 yield (f"{file}: line {rows.line_num}", *_fields(row))
     except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError, TypeError, KeyError) as error:
-        what = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        what = error.strerror if isinstance(error, OSError) else reason_of(error)
         raise InputError(
             f"{file}: cannot be read as labels ({what}); give CSV with columns text,phonemes, or JSON lines (.jsonl)"
         ) from None

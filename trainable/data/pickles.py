@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from search_spaces.errors import InputError
+from search_spaces.wording import reason_of
 
 _DTYPE = re.compile(r"[biuf][1248]|[SU][0-9]{1,6}")
 _NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
@@ -52,7 +53,7 @@ def load_plain(path: str | Path, most_bytes: int | None = None, *, mapped: bool 
     except EOFError as error:
         raise InputError(f"{path}: is cut short or empty; copy it again") from error
     except Exception as error:  # whatever the bytes make the machine do: it is their fault
-        what = (str(error).splitlines() or [""])[0][:80]
+        what = reason_of(error)[:80]
         cut = isinstance(error, pickle.UnpicklingError) and "truncated" in what
         why = "is cut short; copy it again" if cut else f"is no pickle, or a damaged one ({what})"
         raise InputError(f"{path}: {why}") from error

@@ -20,6 +20,7 @@ from results.store.made import open_parquet
 from results.store.paths import StudyPaths, find_studies
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
+from search_spaces.wording import reason_of
 from tuner.study.rules.rungs import probe_epochs
 from tuner.study.settings import StudySettings
 
@@ -257,7 +258,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
         with open_parquet(path) as file:
             table = pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{path}: cannot be read as Parquet: {reason_of(error)}") from error
     _no_repeats(path, table.column_names)
     return table.column_names, [(f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1)]
 

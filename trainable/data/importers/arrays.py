@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from search_spaces.errors import InputError
+from search_spaces.wording import reason_of
 from trainable.data.importers.intake import Intake, each_once, listed, unpad, unusable
 from trainable.data.labels import Labeller, labeller, phoneme_ids
 from trainable.data.packed import SPLITS, Unusable
@@ -96,7 +97,7 @@ def _read(file: Path) -> dict[str, np.ndarray]:
             has = list(stored.files)
             content = {key: stored[key] for key in (*NEEDED, *OPTIONAL) if key in has}
     except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        what = (str(error).splitlines() or [""])[0][:80]
+        what = reason_of(error)[:80]
         raise unusable(str(file), "cannot be read as .npz", f"{what}; copy it again") from None
     missing = [key for key in NEEDED if key not in content]
     if missing:

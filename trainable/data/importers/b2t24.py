@@ -16,6 +16,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from search_spaces.errors import InputError
+from search_spaces.wording import reason_of
 from trainable.data.importers.intake import Intake, each_once, listed, unusable
 from trainable.data.labels import Labeller, is_held_out, labeller
 from trainable.data.packed import Unusable
@@ -116,7 +117,7 @@ def _read(file: Path, thresholds: str) -> tuple[list[str], list[int], list[Any],
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can fail anywhere in scipy's reader
-        what = (str(error).splitlines() or [""])[0][:80]
+        what = reason_of(error)[:80]
         raise unusable(str(file), "cannot be read as a MATLAB file", f"{what}; copy it again") from None
     missing = [key for key in wanted if key not in content]
     if missing:
