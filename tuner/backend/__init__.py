@@ -1,4 +1,4 @@
-"""Where trials run: Ray Tune, its workers, clusters, cards, jobs, and stopping by hand.
+"""Where trials run: Ray Tune, its workers, clusters, GPUs, jobs, and `tuner stop`.
 
 Imports `study` and `callbacks`.
 """

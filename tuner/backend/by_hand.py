@@ -1,8 +1,8 @@
-"""Stopping a search, or one of its trials, from any machine that sees the study's folder.
+"""Stop a search, or one of its trials, from any machine that can write to the study's folder.
 
-A request is a small file in `<study>/requests`; the driver looks there about once a second, writes a `stop_requested`
-event to the log (the answer, and what a replay sees), removes the file and acts. So there is no port and no signal to
-another machine, and a request is carried out once, whatever dies in between.
+A request is a small file in `<study>/requests`. The driver checks this folder about once a second, writes a
+`stop_requested` event to the log (which is the answer, and is replayed), removes the file and stops. So no port and no
+signal to another machine is needed, and a request is carried out exactly once, even after a crash.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from tuner.study.study import Study
 from tuner.study.trial_state import FINAL
 
 LOOK_SECONDS = 1.0
-"""Between two looks of the driver; on a network file system a request may take some seconds more to be seen."""
+"""Seconds between two checks by the driver; on a network file system a request may arrive some seconds later."""
 
 
 @dataclass(frozen=True)
 class StopRequest:
-    """A wish to stop: the whole search, or trial `trial`."""
+    """A request to stop the whole search, or trial `trial`."""
 
     id: str
     trial: int | None
     by: str
     """user@host."""
     seq: int
-    """The last event the asker saw: the search that was running then is meant, not a later one."""
+    """The last event at the time of the request: it is for the search that was running then, not for a later one."""
 
 
 class Inbox:
-    """The driver's side: `look` answers what was asked for since the last look."""
+    """The driver's side: `look` answers the requests since the last call."""
 
     def __init__(self, study: Study, clock: Callable[[], float] = time.monotonic) -> None:
         self._study = study
@@ -50,13 +50,13 @@ class Inbox:
         self._clock = clock
         self._next = 0.0
         self.leave = False
-        """Whether somebody asked for the whole search to stop."""
+        """Whether there was a request to stop the whole search."""
 
     def look(self) -> bool:
-        """Carry out the requests; returns `leave`. Costs nothing between the looks that are due."""
+        """Carry out the requests; returns `leave`. Does nothing between two checks that are due."""
         if self._clock() >= self._next:
             self._next = self._clock() + LOOK_SECONDS
-            with contextlib.suppress(OSError):  # no folder, or one that is away for a moment
+            with contextlib.suppress(OSError):  # no folder, or one that is unavailable for a moment
                 for path in sorted(self._folder.glob("*.json")):
                     self._answer(path)
         return self.leave
@@ -85,9 +85,11 @@ def ask(folder: Path, trial: int | None, seq: int) -> Path:
     path = StudyPaths(folder).requests / f"{request_id}.json"
     try:
         path.parent.mkdir(exist_ok=True)
-        atomic.write(path, json.dumps(request))  # the driver never sees half a request
+        atomic.write(path, json.dumps(request))  # so that the driver never reads a partial request
     except OSError as error:
-        raise InputError(f"{path.parent}: cannot write there ({error.strerror}); ask from where you can") from error
+        raise InputError(
+            f"{path.parent}: cannot write there ({error.strerror}); run this where the folder can be written"
+        ) from error
     return path
 
 
@@ -123,7 +125,7 @@ def stop(folder: Path, trial: int | None, seconds: float, sleep: Callable[[float
 def _check(watched: Watched, trial: int | None) -> None:
     name, state = watched.folder.name, watched.state
     if trial is None and not watched.held:
-        raise InputError(f"{name}: no search is running this study; 'tuner status {name}' says how it stands")
+        raise InputError(f"{name}: no search is running this study; 'tuner status {name}' shows its state")
     if trial is not None and trial not in state.trials:
         raise InputError(f"--trial {trial}: {name} has no such trial; it has started {len(state.trials)} so far")
     if trial is not None and state.trials[trial].status in FINAL:

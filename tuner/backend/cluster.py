@@ -1,7 +1,7 @@
-"""A Ray cluster that is not ours: join it, bring the program along, and look at every node before the first trial.
+"""A running Ray cluster: join it, send the program to it, and check every node before the first trial.
 
-A search on a cluster fails in the same few ways: a node does not see the data or the results folder, or it has another
-torch. Each of them is found here in seconds and said in a line, before anything is logged or trained.
+A search on a cluster usually fails because a node cannot read the data or the results folder, or has another version of
+torch. This is found here in seconds and reported in one line, before anything is logged or trained.
 
 What runs on the nodes (`look`) comes with the program, which Ray ships as `py_modules`: nobody installs it there. The
 nodes need Python, Ray and the libraries.
@@ -33,13 +33,13 @@ from trainable.data.intact import open_intact
 ROOMS = ("search_spaces", "trainable", "results", "tuner")
 """The program's packages."""
 LIBRARIES = ("torch", "ray", "optuna", "numpy", "pyarrow", "pydantic")
-"""Whose versions must be the driver's on every node: they compute, or read what another node wrote."""
+"""Packages that must have the driver's version on every node: they compute, or read files of another node."""
 PATIENCE = 120.0
 """Seconds that the nodes have to answer; the first answer of a node starts a process and unpacks the program."""
 CONNECT_SECONDS = 5.0
 """That a node has to take a connection."""
 WORKER_ENVIRONMENT = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no card sees none
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
@@ -58,7 +58,7 @@ def authentication() -> dict[str, str]:
 
 
 def room_folders() -> list[Path]:
-    """Where the program's packages lie: in a checkout or in an environment's site-packages."""
+    """The folder of the program's packages: a checkout, or site-packages of an environment."""
     found = []
     for room in ROOMS:
         spec = importlib.util.find_spec(room)
@@ -69,7 +69,7 @@ def room_folders() -> list[Path]:
 
 @functools.cache
 def source_fingerprint() -> str:
-    """sha256 over the names and bytes of the program's source files: the same program has the same everywhere."""
+    """sha256 of the names and bytes of the program's source files, which identifies the version of the program."""
     digest = hashlib.sha256()
     for folder in room_folders():
         for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".yaml") and p.is_file()):
@@ -101,13 +101,13 @@ def program() -> dict[str, Any]:
 def join(address: str) -> None:
     """Connect to the cluster at `address` (HOST:PORT, or "auto" for the one of this machine or Ray job).
 
-    The program travels along: workers import this very code, whatever is installed on their node. Raises InputError if
-    there is no cluster, or it does not let us in.
+    The program is sent along: workers import this code, whatever is installed on their node. Raises InputError if there
+    is no cluster, or it refuses the connection.
     """
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # A Ray job has an environment of its own, which may name the same things: then this one is meant.
+    # A Ray job has an environment of its own, which may set the same fields: then this one is used.
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
     try:
         ray.init(address=address, runtime_env=program(), logging_level=logging.ERROR, log_to_driver=False)
@@ -149,7 +149,7 @@ class Expected:
 
 
 def look(expected: Expected, node: str) -> list[str]:
-    """Runs on a node: what is wrong there, a sentence each; leaves `<probe>.<node>` beside the probe as its answer."""
+    """Runs on a node: the problems there, a sentence each; writes `<probe>.<node>` beside the probe as its answer."""
     found = [
         _data_problem(expected.data, expected.fingerprint) if expected.data else None,
         _results_problem(Path(expected.probe), expected.nonce, node),
@@ -168,18 +168,18 @@ def _data_problem(data: str, fingerprint: str) -> str | None:
     if found == fingerprint:
         return None
     return (
-        f"{data} holds other data there (fingerprint {found[:12]}, here {fingerprint[:12]}); "
+        f"{data} is another data set there (fingerprint {found[:12]}, here {fingerprint[:12]}); "
         "share one folder with all nodes, or add --stage-data"
     )
 
 
 def _results_problem(probe: Path, nonce: str, node: str) -> str | None:
-    advice = "choose a results folder that all nodes share, by --results"
+    advice = "choose a results folder that all nodes share, with --results"
     try:
         if probe.read_text() != nonce:
             return f"{probe.parent} is another folder there than here; {advice}"
     except OSError:
-        return f"{probe.parent} is not the driver's there (a file just written here is not seen); {advice}"
+        return f"{probe.parent} is not the driver's folder there (a file just written here is not found); {advice}"
     try:
         probe.with_name(f"{probe.name}.{node}").write_text(nonce)
     except OSError as error:
@@ -195,14 +195,15 @@ def _version_problems(expected: Expected) -> Iterator[str]:
         elif here[name] != wanted:
             yield f"{name} is {here[name]} there and {wanted} here; install the same version"
     if source_fingerprint() != expected.source:
-        yield "runs other code of this program; uninstall b2t-tuner there, a search brings its own"
+        yield "has another version of this program; uninstall b2t-tuner there: a search sends its own"
 
 
 @contextmanager
 def probe_file(results_dir: Path) -> Iterator[tuple[Path, str]]:
-    """A hidden file with a random text in the results folder, and the text; whatever lies there of it goes at the end.
+    """A hidden file with a random text in the results folder, and the text; the file and its answers are removed at the
+    end.
 
-    The folder is made where missing, and removed again if nothing came into it.
+    The folder is made where missing, and removed again if it is empty.
     """
     made = [folder for folder in (results_dir, *results_dir.parents) if not folder.exists()]
     results_dir.mkdir(parents=True, exist_ok=True)
@@ -223,7 +224,7 @@ def probe_file(results_dir: Path) -> Iterator[tuple[Path, str]]:
 
 
 def trials_at_once(request: Mapping[str, float], resources: Mapping[str, float]) -> int:
-    """How many trials that ask for `request` a node with `resources` holds. A share of a card lies on one card."""
+    """How many trials with `request` a node with `resources` can run. A fraction of a GPU is on one GPU."""
     fits = []
     for name, need in request.items():
         have = resources.get(name, 0.0)
@@ -270,7 +271,7 @@ def reachable(where: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def room(request: Mapping[str, float]) -> int:
-    """How many trials this Ray holds at once. Raises InputError, naming the option, if no node can hold one."""
+    """How many trials this Ray can run at once. Raises InputError, naming the option, if no node can run one."""
     import ray
 
     if holds := sum(node["holds"] for node in nodes(request)):
@@ -291,7 +292,7 @@ def room(request: Mapping[str, float]) -> int:
                 f"this Ray has {', '.join(known)}"
             )
     asked = ", ".join(f"{need:g} {name}" for name, need in request.items() if need)
-    raise InputError(f"no node has all that a trial asks for ({asked}); ask for less, or start such a node")
+    raise InputError(f"no node has all the resources of a trial ({asked}); give less, or start such a node")
 
 
 def on_every_node(
@@ -318,9 +319,9 @@ def on_every_node(
 def preflight(
     data: Path, fingerprint: str, results_dir: Path, where: Sequence[Mapping[str, Any]], *, staged: bool = False
 ) -> None:
-    """Look at every node of `where`. Raises InputError with a line for each thing that is wrong on a node.
+    """Check every node of `where`. Raises InputError with a line for each problem on a node.
 
-    `staged` data are brought to the nodes, so they need not be there.
+    `staged` data are copied to the nodes, so they need not be there.
     """
     with probe_file(results_dir) as (probe, nonce):
         expected = Expected(
@@ -340,15 +341,15 @@ def preflight(
             reply = probe.with_name(f"{probe.name}.{node['id']}")
             if not answer and not reply.exists():
                 problems.append(
-                    f"node {node['address']}: what it writes to {results_dir} does not arrive here; "
-                    "choose a results folder that all nodes share, by --results"
+                    f"node {node['address']}: files that it writes to {results_dir} do not arrive here; "
+                    "choose a results folder that all nodes share, with --results"
                 )
     if problems:
         raise InputError(problems)
 
 
 def why(error: Exception) -> str:
-    """What a node's exception means to a user, in a sentence without the node's name."""
+    """A node's exception as a sentence for the user, without the node's name."""
     import ray
 
     cause = getattr(error, "cause", None)
@@ -358,8 +359,8 @@ def why(error: Exception) -> str:
     if isinstance(error, ray.exceptions.GetTimeoutError):
         return f"did not answer in {PATIENCE:g} s; is it overloaded ('ray status')?"
     if isinstance(error, ray.exceptions.RuntimeEnvSetupError):
-        return f"could not unpack the program ({text.strip().splitlines()[-1]}); look at its disk"
+        return f"could not unpack the program ({text.strip().splitlines()[-1]}); check its disk"
     missing = next((line for line in text.splitlines() if "ModuleNotFoundError" in line), None)
     if missing:
-        return f"lacks a library ({missing.split(':', 1)[-1].strip()}); install there what the driver has"
-    return f"failed ({text.strip().splitlines()[-1]}); look at it with 'ray status'"
+        return f"lacks a library ({missing.split(':', 1)[-1].strip()}); install the driver's version there"
+    return f"failed ({text.strip().splitlines()[-1]}); see 'ray status'"

@@ -1,7 +1,7 @@
-"""`tuner submit`: a search as a Ray job, so that its driver runs on the cluster and this machine may leave.
+"""`tuner submit`: a search as a Ray job, so that its driver runs on the cluster and this machine can be turned off.
 
-Ray Jobs take a command line and a runtime environment by HTTP. The program and the YAML files of a space travel along;
-data and results are paths that the cluster sees, so relative ones are made absolute here.
+Ray Jobs take a command line and a runtime environment by HTTP. The program and the YAML files of a space are sent with
+the job; data and results are paths on the cluster, so relative ones are made absolute here.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from search_spaces.redact import redacted, secrets_of
 from tuner.backend import cluster
 
 FOLLOW_SECONDS = 1.0
-"""Between two looks at a job's log."""
+"""Seconds between two reads of a job's log."""
 STOP_SECONDS = 60
-"""What `ray job stop` gives the driver to write its last events, before it kills it (Ray's default is 3)."""
+"""Seconds that `ray job stop` leaves the driver to write its last events, before it kills it (Ray's default is 3)."""
 PATHS = ("--data", "--results")
-"""Options whose values are folders that the cluster sees."""
+"""Options whose values are folders on the cluster."""
 
 
 def command_line(arguments: Sequence[str], options: Sequence[str], results: str) -> tuple[list[str], Path | None]:
-    """The arguments for the cluster, and the folder whose YAML files must travel along (None if there are none).
+    """The arguments for the cluster, and the folder whose YAML files are sent with the job (None if there are none).
 
     Folders become absolute, URIs (s3://..., file://...) stay as they are; `results` is added where no --results was
     given, "--address auto" if the command knows --address, as its `options` say. Raises InputError for files of several
@@ -42,7 +42,9 @@ def command_line(arguments: Sequence[str], options: Sequence[str], results: str)
     for argument in given:
         name, equals, value = argument.partition("=")
         if name == "--address":
-            raise InputError("--address after '--': the job runs on the cluster it is sent to; leave it out there")
+            raise InputError(
+                "--address after '--': the job runs on the cluster that it is sent to; leave this option out"
+            )
         if name in PATHS:
             value = value if equals else next(given, "")
             done += [name, _there(name, value)]
@@ -61,13 +63,13 @@ def command_line(arguments: Sequence[str], options: Sequence[str], results: str)
 
 
 def _there(option: str, value: str) -> str:
-    """A folder or URI as the cluster is to read it."""
+    """A folder or URI in the form that the cluster reads."""
     if "://" not in value:
         return str(Path(value).absolute())
     if secrets_of(value):
         raise InputError(
             f"{option} {redacted(value)}: a job's command line can be read by everybody on the cluster; leave the key "
-            "out, and give it to the head by its SDK's environment variables or files (~/.aws/credentials)"
+            "out, and set it on the head with environment variables or files (~/.aws/credentials)"
         )
     return value
 
@@ -77,7 +79,7 @@ def connect(address: str) -> Any:
     if not re.fullmatch(r"https?://[^/\s]+/?", address):
         raise InputError(f"--address {address}: is not allowed; give the head's dashboard, such as http://HEAD:8265")
     os.environ.update(cluster.authentication())
-    # Both would win over what the user gives here.
+    # Both would override the user's address.
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         os.environ.pop(name, None)
     try:
@@ -89,7 +91,7 @@ def connect(address: str) -> Any:
         return JobSubmissionClient(address)
     except ConnectionError as error:
         raise InputError(
-            f"--address {address}: nobody answers there; the head must have been started with its dashboard "
+            f"--address {address}: no answer; the head must have been started with its dashboard "
             "(pip install 'b2t-tuner[cluster]' there) and be reachable from here"
         ) from error
     except RuntimeError as error:
@@ -110,7 +112,7 @@ def _no_client(address: str, said: str) -> str:
 def send(client: Any, arguments: Sequence[str], files: Path | None, python: str = "python") -> str:
     """Submit `tuner <arguments>`, run by the cluster's `python`; returns the job's id.
 
-    The YAML files of the folder `files` go with it.
+    The YAML files of the folder `files` are sent with it.
     """
     environment = cluster.program()
     environment["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"] = str(STOP_SECONDS)

@@ -1,9 +1,9 @@
-"""How many trials a card should hold: measured by training one configuration in several processes at once.
+"""How many trials should share a GPU: measured by training one configuration in several processes at once.
 
-One small trial leaves most of a card idle; four share it, each slower, and together they may do more. How many pay
-depends on the model, the data and the card, so it is tried: `count` processes train the same configuration at the same
-time, each within 1 / count of the card's memory, as the workers of a search do. On a CPU the same is measured for
-processes on its cores.
+One small trial leaves most of a GPU idle. Four trials that share it are slower each, but may be faster together. The
+best number depends on the model, the data and the GPU, so it is measured: `count` processes train the same
+configuration at the same time, each within 1 / count of the GPU's memory, like the workers of a search. On a CPU the
+same is measured for processes on its cores.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from tuner.backend.worker import take_share
 COUNTS = (1, 2, 4, 8)
 BATCHES = 20
 WORTH = 1.05
-"""More trials on a card must bring this factor: fewer at a time tell the searcher and the stopping rule more."""
+"""More trials on a GPU must be faster by this factor: with fewer at a time, searcher and stopping rule know more."""
 PATIENCE = 600.0
-"""Seconds that a process waits for the others to be ready."""
+"""Seconds for which a process waits until the others are ready."""
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What `count` trials at a time came to."""
+    """The measurement with `count` trials at a time."""
 
     count: int
     fits: bool
     """Whether every process had enough memory."""
     batches_per_second: float | None
-    """Optimizer steps of all processes together, while all train; None where they do not fit."""
+    """Optimizer steps per second of all processes together, while all train; None where they do not fit."""
     trials_per_hour: float | None
     """Whole runs of the configuration, evaluations included, of all processes together."""
     peak_memory_mb: float | None
-    """Most memory of one process: allocated on the card, or resident on a CPU."""
+    """Most memory of one process: allocated on the GPU, or resident on a CPU."""
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def measure(
     """Train `config` on the data folder in each of `counts` (rising) processes at once, on `config.training.device`.
 
     Each process has `cpus` torch threads, trains an epoch of `batches` to warm up, waits for the others, and trains
-    another one; the slowest counts. Ends at the first count that does not fit. `progress` hears of each as it comes.
+    another one; the slowest counts. Ends at the first count that does not fit. `progress` is called with each result.
     Raises `InputError` if the configuration does not train even alone.
     """
     found: list[Packing] = []
@@ -82,7 +82,7 @@ def measure(
 
 
 def best_packing(found: Sequence[Packing]) -> Packing:
-    """The packing with the most trials an hour; of those within 5 % of one another the smallest."""
+    """The packing with the most trials per hour; of those within 5 % of each other the smallest."""
     fitting = sorted((each for each in found if each.fits), key=lambda each: each.count)
     best = fitting[0]
     for each in fitting[1:]:
@@ -92,7 +92,7 @@ def best_packing(found: Sequence[Packing]) -> Packing:
 
 
 def table(found: Sequence[Packing], title: str) -> Any:
-    """A rich table of what was measured."""
+    """A rich table of the measurements."""
     from rich.table import Table
 
     shown = Table(title=title)
@@ -110,7 +110,7 @@ def table(found: Sequence[Packing], title: str) -> Any:
 
 
 def mps_note() -> str:
-    """Whether NVIDIA's MPS daemon runs here: without it the processes on a card take turns."""
+    """Whether NVIDIA's MPS daemon runs here: without it the processes on a GPU take turns."""
     import psutil
 
     running = any("nvidia-cuda-mps" in (p.info["name"] or "") for p in psutil.process_iter(["name"]))
@@ -120,7 +120,7 @@ def mps_note() -> str:
 def measured_config(config: RunConfig, batches: int) -> RunConfig:
     """`config` for two epochs of `batches`: the same work for each step, at a rate too low to diverge."""
     averaging = config.averaging
-    if isinstance(averaging, SWAConfig):  # its evaluation is part of a run, but for the beginning
+    if isinstance(averaging, SWAConfig):  # SWA's evaluation belongs to a whole run, except at its beginning
         averaging = averaging.model_copy(update={"start_batch": 0, "lr": None})
     training = config.training.model_copy(update={"batches": 2 * batches, "batches_per_epoch": batches})
     schedule = ConstantSchedule(peak_lr=1e-6)
@@ -150,7 +150,7 @@ def _measure_one(config: RunConfig, data: Path, count: int, batches: int, cpus: 
             process.join()
     errors = [answer["error"] for answer in answers if "error" in answer]
     if errors:
-        first = next((error for error in errors if error), "a process waited for the others in vain")
+        first = next((error for error in errors if error), "a process waited too long for the others")
         return Packing(count, False, None, None, None, first)
     training = max(answer["training"] for answer in answers)
     epoch = config.training.batches_per_epoch / batches * training + max(answer["evaluation"] for answer in answers)
@@ -173,7 +173,7 @@ def _no_script() -> Iterator[None]:
 
 
 def _answers(readers: list[Any], barrier: Any) -> list[dict[str, Any]]:
-    """What each process says; when one dies without a word, those that wait for it are let go."""
+    """The answer of each process; when one dies without an answer, the others stop waiting for it."""
     answers: list[dict[str, Any]] = []
     left = list(readers)
     while left:
@@ -183,7 +183,7 @@ def _answers(readers: list[Any], barrier: Any) -> list[dict[str, Any]]:
             try:
                 answers.append(reader.recv())
             except EOFError:
-                answers.append({"error": "a process died, which is what happens when memory runs out"})
+                answers.append({"error": "a process died; a likely reason is that memory was full"})
             if "error" in answers[-1]:
                 barrier.abort()
     return answers
@@ -191,7 +191,7 @@ def _answers(readers: list[Any], barrier: Any) -> list[dict[str, Any]]:
 
 def _train(config: RunConfig, data: Path, share: float, cpus: float, barrier: Any, answer: Any) -> None:
     """In a process of its own: two epochs, the second one timed and at the same time as the others'."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits, which then ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the waiting process handles Ctrl-C and ends this one
     try:
         from trainable.data.batches import Sampler
 
@@ -199,7 +199,7 @@ def _train(config: RunConfig, data: Path, share: float, cpus: float, barrier: An
         dataset = open_dataset(data)
         reports = train(config, dataset)
         if next(reports).diverged:
-            raise ValueError("the loss is not a number at the beginning")
+            raise ValueError("the loss is NaN at the beginning")
         barrier.wait(PATIENCE)
         report = next(reports)
         training, sampler = config.training, Sampler(dataset.train, config)

@@ -1,7 +1,7 @@
-"""What Ray leaves open to every user of the machine, kept to this one: its session folder, its sockets, its token.
+"""Restricts Ray's session folder, sockets and token, which Ray opens to all users of the machine, to this user.
 
-Ray makes its temporary folder and what is in it 0777, and the token that lets one into a cluster 0644. Whoever may
-write to a socket of Ray's may run code as the user who started it.
+Ray makes its temporary folder and its contents 0777, and the token for access to the cluster 0644. Anyone who can write
+to a socket of Ray can run code as the user who started it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import psutil
 
 
 def make_scratch() -> Path:
-    """A folder for what Ray and Tune write and nobody reads; folders of drivers that were killed are removed.
+    """A folder for temporary files of Ray and Tune; folders of drivers that were killed are removed.
 
     It is open to this user alone. Ray makes the folder that it is given 0777: give it one inside.
     """
@@ -31,7 +31,8 @@ def make_scratch() -> Path:
 
 
 def close_to_others(folder: Path) -> None:
-    """Take the rights of group and others from a folder and the folders, sockets and files in it; links are let be."""
+    """Take the rights of group and others from a folder and the folders, sockets and files in it; links are not
+    followed."""
     for where, _, names in os.walk(folder):
         for path in (Path(where), *(Path(where, name) for name in names)):
             with contextlib.suppress(OSError):  # Ray's processes make and remove files meanwhile

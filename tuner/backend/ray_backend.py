@@ -1,9 +1,8 @@
-"""Ray Tune as the hands of a study: it places trials on cores, cards and machines; the `Study` decides.
+"""The Ray Tune adapter: Tune places trials on cores, GPUs and machines; the `Study` makes the decisions.
 
-Tune's own state is never used twice: every driver starts a fresh Tuner on a throw-away folder, trials have our
-numbers, and checkpoints lie in the study's folder under those numbers. Tune sees one of its trials for each *attempt*
-at one of ours, so retries and resumed trials are simply asked for again. Its loggers, result files and console output
-are off.
+Tune's own state is never reused: every driver starts a new Tuner in a temporary folder. Trials have our numbers, and
+checkpoints are in the study's folder under these numbers. Tune has one of its trials for each *attempt* at one of ours,
+so retries and resumed trials are new trials for Tune. Its loggers, result files and console output are off.
 """
 
 from __future__ import annotations
@@ -59,28 +58,28 @@ from tuner.study.study import Study
 
 @dataclass(frozen=True)
 class Resources:
-    """What one trial gets, and how many run at once (None = as many as fit)."""
+    """The resources of one trial, and the number of trials at once (None = as many as fit)."""
 
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
     concurrent: int | None = None
     custom: Mapping[str, float] = field(default_factory=dict)
-    """Of Ray's custom resources, such as {"accelerator_type:H200": 0.001}: which machines may run a trial."""
+    """Custom Ray resources, such as {"accelerator_type:H200": 0.001}, which select the machines for trials."""
 
     def request(self) -> dict[str, float]:
-        """What a trial asks of the one node that runs it, by Ray's names."""
+        """The resources that a trial needs from its node, by Ray's names."""
         return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial, **self.custom}
 
 
 class SearchStopped(KeyboardInterrupt):
-    """Raised inside Tune's loop to leave it at once; nothing is lost, since every decision is in the log."""
+    """Raised inside Tune's loop to leave it at once; nothing is lost, because every decision is in the log."""
 
 
 class TrialActor(tune.Trainable):
     """A worker process; it serves one attempt after another, so that torch is imported once."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Begin an attempt; what goes wrong is told by its first step."""
+        """Begin an attempt; an error is reported by its first step."""
         try:
             self._rows = config["work"](config["job"], config["place"])
         except Exception as error:
@@ -94,7 +93,7 @@ class TrialActor(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One epoch: its row, or the error that ended the attempt."""
         try:
-            # As text: of every number in a result Tune keeps histories, tens of kilobytes for each trial.
+            # As text: Tune keeps a history of every number in a result, tens of kilobytes for each trial.
             return {"row": json.dumps(next(self._rows))}
         except StopIteration:
             return {"error": "the trial had already run to its end"}
@@ -105,19 +104,19 @@ class TrialActor(tune.Trainable):
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             if "CUDA" in text or fault_of(text).kind == "memory":
-                raise  # a process with a broken CUDA context, or one that holds what it got, is of no more use
+                raise  # a process with a broken CUDA context, or one that keeps its memory, cannot be reused
             return {"error": text}
 
     def cleanup(self) -> None:
-        """The process is let go: what still waits to be written is written."""
+        """Before the process ends: finish pending writes."""
         if close := getattr(self._rows, "close", None):
             close()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Nothing: checkpoints are written by `run_trial`, under the trial's own number."""
+        """Does nothing: checkpoints are written by `run_trial`, under the trial's own number."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Nothing: see `save_checkpoint`."""
+        """Does nothing: see `save_checkpoint`."""
 
 
 def _raising(error: Exception) -> Iterator[dict[str, Any]]:
@@ -125,7 +124,7 @@ def _raising(error: Exception) -> Iterator[dict[str, Any]]:
     yield {}
 
 
-# Tune pickles the searcher and the scheduler; what must not be pickled (the log, the state) is found through this.
+# Tune pickles the searcher and the scheduler; they find through this what cannot be pickled (the log, the state).
 _session: Session | None = None
 _scratch: Path | None = None
 """What `start_ray` made and `stop_ray` removes."""
@@ -137,7 +136,7 @@ def _current() -> Session:
 
 
 def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Leaves Tune's loop with the error itself: Tune would wrap some errors and go on after others."""
+    """Leaves Tune's loop with the original error: Tune would wrap some errors and continue after others."""
 
     @functools.wraps(method)
     def call(*arguments: Any, **named: Any) -> Any:
@@ -151,7 +150,7 @@ def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class AskStudy(Searcher):
-    """Tune's `Searcher`: hands out the study's jobs."""
+    """Tune's `Searcher`: gives Tune the study's jobs."""
 
     @_guarded
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -169,7 +168,7 @@ class AskStudy(Searcher):
         return {"place": session.place, "work": session.work, "job": job}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Nothing: the study has been told already."""
+        """Does nothing: the study already has the result."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the log is the state."""
@@ -179,7 +178,7 @@ class AskStudy(Searcher):
 
 
 class TellStudy(FIFOScheduler):
-    """Tune's `TrialScheduler`: tells the study each result and carries out its decision."""
+    """Tune's `TrialScheduler`: passes each result to the study and carries out its decision."""
 
     @_guarded
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
@@ -200,7 +199,7 @@ class TellStudy(FIFOScheduler):
         return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Tune keeps every trial to the end; what ours carried is let go."""
+        """Free what the trial holds: Tune keeps every trial object to the end."""
         session = _current()
         del session.jobs[trial.trial_id]
         session.forget(trial.trial_id)
@@ -213,7 +212,7 @@ class TellStudy(FIFOScheduler):
         _current().died(trial.trial_id, _error_text(trial))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Keeps the trial, to see when a worker has it and to end that worker if it hangs."""
+        """Remembers the trial, to know when a worker has started it and to end that worker if it hangs."""
         _current().trials[trial.trial_id] = trial
 
 
@@ -225,7 +224,7 @@ def _error_text(trial: Any) -> str:
 
 
 class _Leave(tune.Stopper):
-    """Leaves Tune's loop when all is done (its last snapshot only costs time), or a signal or the clock asks for it."""
+    """Leaves Tune's loop when all is done (its last snapshot only takes time), or after a signal or a time limit."""
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -267,19 +266,19 @@ def stop_ray() -> None:
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CRASHES = 3
-"""How often in a row, without an epoch between, Tune may raise before the search ends."""
+"""How often in a row, without an epoch in between, Tune may raise before the search ends."""
 
 
 def _caught() -> list[int]:
-    """The signals that a search hears: none outside the main thread, which alone may; not those that nohup ignores."""
+    """The signals that a search handles: only in the main thread, and not those that nohup ignores."""
     if threading.current_thread() is not threading.main_thread():
         return []
     return [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
 
 
 def _fit(session: Session, request: Mapping[str, float]) -> None:
-    """Tune's loop, begun again where Tune raises: it does when Ray's memory monitor kills a worker, whatever
-    `max_failures` says. Trials that were killed have failed, the others are asked for again from their checkpoints.
+    """Tune's loop, started again when Tune raises, as it does when Ray's memory monitor kills a worker, whatever
+    `max_failures` says. Killed trials have failed; the others continue from their checkpoints.
     """
     crashes = 0
     while True:
@@ -300,7 +299,7 @@ class _Silent(tune.ProgressReporter):
     """Tune's own reporter for notebooks clears what the cell has printed."""
 
     def should_report(self, trials: list[Any], done: bool = False) -> bool:
-        """Never: `tuner.callbacks.progress` shows the search."""
+        """Never reports: `tuner.callbacks.progress` shows the search."""
         return False
 
     def report(self, trials: list[Any], done: bool, *sys_info: str) -> None:

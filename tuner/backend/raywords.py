@@ -1,4 +1,4 @@
-"""What Ray says of itself (a lost node, a raylet's stack trace) goes to a file: the user gets a line, not fifty."""
+"""Ray's own messages (a lost node, a raylet's stack trace) go to a file; the user gets one line, not fifty."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RayWords:
         self._mutex = threading.Lock()
 
     def catch(self) -> None:
-        """From now on; to be called when Ray has been started."""
+        """Start; call this after Ray has been started."""
         import ray._private.worker as worker
 
         # Ray prints them to stdout, whatever `log_to_driver` says, and has no public way to change that.
@@ -29,7 +29,7 @@ class RayWords:
             worker.print_to_stdstream = self
 
     def __call__(self, data: Mapping[str, Any], *arguments: Any, **named: Any) -> None:
-        """A message, as Ray hands it on."""
+        """A message from Ray."""
         now = datetime.now().astimezone().isoformat(" ", "seconds")
         lines = [f"{now} {data.get('pid', 'ray')}: {line}" for line in data.get("lines", ())]
         with self._mutex:
@@ -48,9 +48,9 @@ class RayWords:
         try:
             with self._path.open("a", encoding="utf-8", errors="replace") as file:
                 file.writelines(f"{line}\n" for line in self._waiting)
-        except OSError:  # the results disk is full or away, of which the log tells
+        except OSError:  # the results disk is full or unavailable, which the log reports
             return
         self._waiting.clear()
         if not self._told:
             self._told = True
-            self._say(f"note: Ray has something to say of its nodes and workers: {self._path}")
+            self._say(f"note: Ray reports problems with its nodes or workers: {self._path}")

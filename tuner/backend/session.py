@@ -19,7 +19,7 @@ from tuner.study.study import Job, Study
 
 @dataclass
 class Session:
-    """A study in Tune's hands. Jobs, trials, actors and hung ones go by Tune's identifier of an attempt."""
+    """A study that runs on Tune. The keys of jobs, trials, actors and hung attempts are Tune's ids of the attempts."""
 
     study: Study
     work: Work
@@ -30,23 +30,23 @@ class Session:
     """Whether a signal, `tuner stop` or a limit asks to leave Tune's loop."""
     watchdog: Watchdog
     scratch: Path
-    """For the files that Tune writes and nobody reads."""
+    """For Tune's temporary files."""
     check_data: Callable[[], None]
     """Raises `DataChanged` where the data are no longer the study's."""
     jobs: dict[str, Job] = field(default_factory=dict)
     trials: dict[str, Any] = field(default_factory=dict)
     """Tune's own trial objects."""
     actors: dict[str, Any] = field(default_factory=dict)
-    """The workers that attempts were seen on."""
+    """The workers of the attempts."""
     hung: dict[str, str] = field(default_factory=dict)
-    """Attempts whose worker was killed because it hung, with the words for it."""
+    """Attempts whose worker was killed because it hung, with the message."""
     broken: Exception | None = None
-    """The error for which Tune's loop was left."""
+    """The error that ended Tune's loop."""
 
     def died(self, key: str, error: str) -> None:
-        """Tell the study that the worker of an attempt died: because it hung and was killed, or by itself.
+        """Report to the study that the worker of an attempt died: it hung and was killed, or it died by itself.
 
-        Not that it failed where the data were cut short under it, which kills whoever has them mapped.
+        Where the data file was truncated, which kills every process that maps it, this is not the trial's failure.
         """
         self.check_data()
         job, hung = self.jobs[key], self.hung.pop(key, None)
@@ -55,7 +55,7 @@ class Session:
         self.study.fail(job.trial, job.attempt, fault.text, kind=fault.kind)
 
     def forget(self, key: str) -> None:
-        """Watch an attempt no more."""
+        """Stop watching an attempt."""
         self.trials.pop(key, None)
         self.actors.pop(key, None)
         self.watchdog.let_go(key)
@@ -76,7 +76,9 @@ class Session:
             job = self.jobs[key]
             row = self.study.state.trials[job.trial].last_row
             if row.get("host") == os.uname().nodename and row.get("attempt") == job.attempt:
-                with contextlib.suppress(ProcessLookupError, PermissionError):  # one that is stopped hears nobody
+                with contextlib.suppress(
+                    ProcessLookupError, PermissionError
+                ):  # a stopped process does not handle signals
                     os.kill(row["pid"], signal.SIGKILL)
 
     def blame(self, text: str) -> None:

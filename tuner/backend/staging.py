@@ -1,9 +1,9 @@
-"""Data that no node can see are sent to each of them: once, by fingerprint, from where it stopped, and cleaned up.
+"""Copies the data to nodes that cannot read the data folder: one copy per node, verified, and removed afterwards.
 
-An actor beside the driver reads the data folder piece by piece; a node writes the pieces under its own local folder
-(TUNER_STAGE, else /tmp/tuner-data-<user>) and hashes the whole before anyone trains on it. A copy belongs to the
-studies that use it: the last one that ends removes it. What a killed or interrupted search left is found by its resume,
-and removed by the next search on that node once it is a week old.
+An actor beside the driver reads the data folder in pieces; a node writes the pieces into its own local folder
+(TUNER_STAGE, else /tmp/tuner-data-<user>) and checks the hash before a trial uses the copy. An interrupted copy is
+continued. A copy belongs to the studies that use it: the last one that ends removes it. The copy of a killed or
+interrupted search is used again when it is resumed; after a week, the next search on that node removes it.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from tuner.backend.worker import Place, Work, train_job
 from tuner.study.request import Request
 
 PIECE = 32 << 20
-"""Bytes that travel at once."""
+"""Bytes in one piece."""
 PATIENCE = 6 * 3600.0
-"""Seconds that the nodes have to take the data."""
+"""Seconds that the nodes have to copy the data."""
 KEPT_SECONDS = 7 * 86400.0
-"""A copy whose studies have not been heard of for so long is removed."""
+"""A copy whose studies have given no sign of life for this long is removed."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a worker needs to have the data on its node."""
+    """What a worker needs to get the data on its node."""
 
     server: str
     """Name of the actor that reads the data."""
@@ -74,7 +74,7 @@ Read = Callable[[str, int, int], bytes]
 
 
 def local_root() -> Path:
-    """This node's folder for copies. Raises InputError if it is not ours alone."""
+    """This node's folder for copies. Raises InputError if other users can write to it."""
     given = os.environ.get("TUNER_STAGE")
     root = Path(given) if given else Path(tempfile.gettempdir()) / f"tuner-data-{os.getuid()}"
     try:
@@ -83,15 +83,15 @@ def local_root() -> Path:
     except OSError as error:
         raise InputError(f"{root}: cannot be made ({error.strerror}); set TUNER_STAGE on the node") from error
     if owner != os.getuid() or root.is_symlink():
-        raise InputError(f"{root}: belongs to somebody else; set TUNER_STAGE on the node to a folder of yours")
+        raise InputError(f"{root}: belongs to another user; set TUNER_STAGE on the node to a folder of your own")
     return root
 
 
 def copy_here(stage: Stage, files: Mapping[str, int], read: Read) -> Path:
     """The data folder on this node, copied by `read` if it is not there yet; of several processes one copies.
 
-    A copy that was broken off is gone on with. Raises InputError where there is no room, or if what arrived is not what
-    the fingerprint stands for.
+    An interrupted copy is continued. Raises InputError where there is not enough space, or if the copy does not have
+    the expected fingerprint.
     """
     root = local_root()
     target = root / stage.fingerprint
@@ -114,8 +114,8 @@ def _copy(part: Path, files: Mapping[str, int], read: Read) -> None:
     missing, free = sum(files.values()) - sum(have.values()), shutil.disk_usage(part).free
     if missing > free:
         raise InputError(
-            f"{part.parent}: {missing / 1e9:.1f} GB are to be copied and {free / 1e9:.1f} GB are free; "
-            "make room, or set TUNER_STAGE on the node to a folder that has it"
+            f"{part.parent}: {missing / 1e9:.1f} GB must be copied but only {free / 1e9:.1f} GB are free; "
+            "free some space, or set TUNER_STAGE on the node to a folder with more"
         )
     for name, size in files.items():
         with (part / name).open("ab") as file:
@@ -124,7 +124,9 @@ def _copy(part: Path, files: Mapping[str, int], read: Read) -> None:
             while file.tell() < size:
                 piece = read(name, file.tell(), min(PIECE, size - file.tell()))
                 if not piece:
-                    raise InputError(f"{name}: became shorter while it was copied; leave the data as they are")
+                    raise InputError(
+                        f"{name}: became shorter while it was copied; do not change the data during a search"
+                    )
                 file.write(piece)
 
 
@@ -133,14 +135,16 @@ def _check(part: Path, fingerprint: str) -> None:
         found = open_intact(part).fingerprint
     except (InputError, OSError, ValueError) as error:
         shutil.rmtree(part)
-        raise InputError(f"{part}: what arrived is no data folder ({error}); search again") from error
+        raise InputError(f"{part}: the copy is not a data folder ({error}); start the search again") from error
     if found != fingerprint:
         shutil.rmtree(part)
-        raise InputError(f"{part}: other data arrived (fingerprint {found[:12]}); leave the data as they are")
+        raise InputError(
+            f"{part}: the copy has other data (fingerprint {found[:12]}); do not change the data during a search"
+        )
 
 
 def remove_here(stage: Stage) -> None:
-    """The study `stage.user` needs the copy no more: it goes with the last study. Safe while it is read."""
+    """The study `stage.user` no longer needs the copy; with the last study it is removed. Safe while it is read."""
     root = local_root()
     with _locked(root, stage.fingerprint):
         users = root / f"{stage.fingerprint}.users"
@@ -150,12 +154,12 @@ def remove_here(stage: Stage) -> None:
 
 
 def _prune(root: Path) -> None:
-    """Remove copies of which nobody has been heard for a week."""
+    """Remove copies that no study has used for a week."""
     for users in root.glob("*.users"):
         for user in users.iterdir():
             if time.time() - user.stat().st_mtime > KEPT_SECONDS:
                 user.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # another process is at it
+        with contextlib.suppress(OSError):  # another process is removing it
             if not any(users.iterdir()) and time.time() - users.stat().st_mtime > 60:
                 _remove(root, users.name.removesuffix(".users"))
 
@@ -195,11 +199,11 @@ def begin(data: Path, fingerprint: str, study: Path, where: Sequence[Mapping[str
 
 
 _served: dict[Stage, Any] = {}
-"""The actors' handles: an actor goes with its handle."""
+"""The actors' handles: an actor ends with its handle."""
 
 
 def end(stage: Stage, where: Sequence[Mapping[str, Any]]) -> None:
-    """The study has ended: its copies are removed where no other study uses them. Nodes that are gone are let be."""
+    """The study has ended: its copies are removed where no other study uses them. Lost nodes are ignored."""
     for _ in cluster.on_every_node(_remove_there, (stage,), where):
         pass
     _served.pop(stage, None)
@@ -214,7 +218,7 @@ def _remove_there(stage: Stage, node: str) -> None:
 
 
 def obtain(stage: Stage) -> Path:
-    """The data folder on this node: there already, or copied now, as on a node that came later."""
+    """The data folder on this node: an existing copy, or a new one, as on a node that joined later."""
     import ray
 
     server = ray.get_actor(stage.server)
@@ -228,20 +232,20 @@ def obtain(stage: Stage) -> Path:
 
 @dataclass(frozen=True)
 class Ready:
-    """A cluster that was looked at, and what its workers do."""
+    """A cluster whose nodes were checked, and the function that its workers run."""
 
     work: Work
     stage: Stage | None = None
     where: tuple[Mapping[str, Any], ...] = ()
 
     def finish(self, reason: str) -> None:
-        """The driver's session has ended: copies are removed, unless the study was interrupted and will want them."""
+        """The driver's session has ended: copies are removed, unless the study was interrupted and may be resumed."""
         if self.stage is not None and reason != "interrupted":
             end(self.stage, self.where)
 
 
 def check(request: Request) -> None:
-    """Raises InputError if something is asked of a cluster and there is none."""
+    """Raises InputError for an option that needs a cluster when there is none."""
     if request.give_up_after is not None and request.address is None:
         raise InputError("--give-up-after: a local Ray has no nodes to lose; leave it out, or give --address")
     if request.stage_data and request.address is None:
@@ -249,9 +253,9 @@ def check(request: Request) -> None:
 
 
 def prepare(request: Request, fingerprint: str, study: Path, trial: Mapping[str, float]) -> Ready:
-    """Before the first trial: every node that can hold a `trial` is looked at, and gets the data if asked for.
+    """Before the first trial: check every node that can run a `trial`, and copy the data to it if requested.
 
-    A local Ray needs neither. Raises InputError with a line for each thing that is wrong on a node.
+    A local Ray needs neither. Raises InputError with a line for each problem on a node.
     """
     if request.address is None:
         return Ready(train_job)

@@ -18,7 +18,7 @@ from trainable.data.intact import WatchedData
 
 @dataclass(frozen=True)
 class Place:
-    """Where a worker finds what it needs: the data, the study's folder, and its share of the machine."""
+    """What a worker needs: the data, the study's folder, and its share of the machine."""
 
     data: str
     folder: str
@@ -57,7 +57,7 @@ def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
 
 
 def take_share(cpus: float, gpus: float) -> None:
-    """Keep this process to its cores and, where several trials are on a card, to its share of the card's memory."""
+    """Limit this process to its cores and, where several trials share a GPU, to its share of the GPU's memory."""
     import torch
 
     from trainable.data.batches import limit_memory
@@ -86,10 +86,10 @@ def run_trial(
 ) -> Iterator[dict[str, Any]]:
     """Train one trial and yield the row of each epoch; `checkpoints` are settings of `trainable.keeping.Keeper`.
 
-    Goes on from the newest whole checkpoint in `folder`. Epochs that were logged after that one are trained and
-    yielded again. If the checkpoint is further than the log, its own epoch is yielded again first: the driver died
-    between the two. In a row, `cpu_seconds` and `gpu_seconds` are those of this attempt so far, `checkpoint_seconds`
-    those for which this epoch's checkpoint held up the training, `note` says what went wrong with checkpoints, and
+    Continues from the newest complete checkpoint in `folder`. Epochs that were logged after it are trained and yielded
+    again. If the checkpoint is newer than the log, its own epoch is yielded again first: the driver died between the
+    two. In a row, `cpu_seconds` and `gpu_seconds` are those of this attempt so far, `checkpoint_seconds`
+    those for which training waited for this epoch's checkpoint, `note` names problems with checkpoints, and
     `host` and `pid` name the process. After the epochs in `probes`, (epoch, batches), a cooldown probe of so many
     batches is made; the row holds what it came to, and its time is in `seconds`. The first `inherited` epochs were
     another trial's, from whose state in `folder` this one goes on: the best of them is not its own. `check` is called
@@ -135,7 +135,7 @@ def run_trial(
 
 
 def _probe(config: Any, dataset: Any, state: Mapping[str, Any], batches: int, seconds: float) -> dict[str, Any]:
-    """What a cooldown probe adds to the row of an epoch that took `seconds`."""
+    """The fields that a cooldown probe adds to the row of an epoch that took `seconds`."""
     before = time.monotonic()
     report = cooldown(config, dataset, state, batches)
     return {

@@ -1,4 +1,4 @@
-"""Who listens to a study's log: the progress display, loggers, notices, copies for Optuna, `tuner watch`.
+"""Readers of a study's log while it grows: progress display, loggers, notifications, copies for Optuna, `tuner watch`.
 
 Imports `study`.
 """

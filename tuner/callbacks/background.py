@@ -1,6 +1,6 @@
-"""Work that a search hands over and never waits for: one thread that takes events from a queue.
+"""Background work that a search never waits for: one thread that takes events from a queue.
 
-Loggers and notices run here. Whatever goes wrong in them is one warning line; the search does not notice.
+Loggers and notifications run here. An error in them is one warning line and does not affect the search.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from search_spaces.redact import redacted
 from tuner.study.state import StudyState
 
 WAITING = 100_000
-"""Events that may wait. A handler that falls further behind is switched off."""
+"""Most events in the queue. A handler that is further behind is switched off."""
 
 
 class Follower:
-    """A view of a study for whoever gets its events in another thread; `created` is when it was first started.
+    """The state of a study for a handler in another thread; `created` is when the study was first started.
 
-    One who joins when the study is resumed catches up from the log in `folder`.
+    When the study is resumed, the earlier events are read from the log in `folder`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +34,7 @@ class Follower:
         self._folder = folder
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """Apply an event, and before the first one whatever the log has before it."""
+        """Apply an event; before the first one, apply all earlier events of the log."""
         if not self.state.begun and event["seq"] > 1:
             for earlier in scan_events(StudyPaths(self._folder).log, []):
                 if earlier["seq"] >= event["seq"]:
@@ -54,10 +54,10 @@ def warn(line: str) -> None:
 
 
 class Background:
-    """Calls `handle` with each event it is given, in order, in a thread of its own; it is an observer of a study.
+    """An observer of a study that calls `handle` with each event, in order, in a thread of its own.
 
     The first exception of `handle` or `finish` is one warning line, and the handler is off from then on. `close` lets
-    it take what waits, calls `finish`, and gives up after `patience` seconds.
+    it handle the waiting events, calls `finish`, and gives up after `patience` seconds.
     """
 
     def __init__(
@@ -82,17 +82,17 @@ class Background:
             return
         if self._queue.qsize() >= WAITING:
             self._off = True
-            warn(f"{self.name}: {WAITING} events behind; it is switched off, the search goes on")
+            warn(f"{self.name}: {WAITING} events behind; it is switched off, the search continues")
             return
         self._queue.put(dict(event))
 
     def close(self) -> None:
-        """Let what waits be handled, for `patience` seconds at most."""
+        """Handle the waiting events, for at most `patience` seconds."""
         self._queue.put(None)
         end = time.monotonic() + self._patience
         self._thread.join(max(0.0, end - time.monotonic()))
         if self._thread.is_alive() and not self._off:
-            warn(f"{self.name}: not done after {self._patience:g} s; {self._queue.qsize()} events are left out")
+            warn(f"{self.name}: not finished after {self._patience:g} s; {self._queue.qsize()} events are left out")
         self._off = True
 
     def _work(self) -> None:
@@ -108,4 +108,4 @@ class Background:
             if not self._off:
                 self._off = True
                 text = (str(error).splitlines() or [""])[0][:300]
-                warn(f"{self.name}: {type(error).__name__}: {text}; it is switched off, the search goes on")
+                warn(f"{self.name}: {type(error).__name__}: {text}; it is switched off, the search continues")

@@ -1,4 +1,4 @@
-"""optuna-dashboard over a study: a copy in memory that follows the log, served on this machine."""
+"""optuna-dashboard for a study: a copy in memory that follows the log, served on this machine."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """A page asks every few seconds; nobody reads that."""
+        """No request log: a page sends a request every few seconds."""
 
 
 def serve(folder: Path, port: int, announce: Callable[[str], None]) -> None:
     """Serve the study in `folder` on 127.0.0.1 until interrupted; `announce` gets the address.
 
-    Nothing is written. What one changes in the pages (notes, deletions) is gone afterwards. Raises InputError if
+    Nothing is written. Changes in the pages (notes, deletions) are lost at the end. Raises InputError if
     optuna-dashboard is not installed or the port is taken.
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
@@ -65,8 +65,8 @@ def _follow(mirror: OptunaMirror, tail: Tail, done: threading.Event) -> None:
         try:
             for event in tail.new():
                 if tail.restarts:
-                    raise InputError(f"{tail.path}: is another study's log now; start the dashboard again")
+                    raise InputError(f"{tail.path}: now belongs to another study; start the dashboard again")
                 mirror.take(event)
         except InputError as error:
-            print(f"note: {error}; the pages stay as they are", file=sys.stderr)
+            print(f"note: {error}; the pages are not updated", file=sys.stderr)
             return

@@ -1,8 +1,8 @@
-"""What a search tells to TensorBoard, MLflow and Weights & Biases. They only read events.
+"""Loggers for TensorBoard, MLflow and Weights & Biases. They only read events.
 
-A trial is a run with the configuration as parameters and each epoch's numbers as metrics; the names are those of the
-tables. Live they are observers of a study (`observer`), each in a thread of its own; `replay` writes the same from a
-study's log afterwards.
+A trial is a run with the configuration as parameters and the numbers of each epoch as metrics; the names are those of
+the tables. During a search they are observers (`observer`), each in a thread of its own; `replay` writes the same from
+a study's log afterwards.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Facts = Mapping[str, Any]
 
 
 class Sink(Protocol):
-    """One tool that runs are written to. A trial that goes on after an interruption begins again."""
+    """One tool that runs are written to. For a trial that continues after an interruption, `begin` is called again."""
 
     def begin(self, trial: int, params: Facts, tags: Facts, epochs_done: int, time: float) -> None:
         """An attempt at a trial starts; `time` in unix seconds, here and below."""
@@ -45,7 +45,7 @@ class Sink(Protocol):
         """The attempt ended, with best_per, best_epoch and last_per where there are any."""
 
     def finish(self) -> None:
-        """Nothing more comes; write what is held back."""
+        """The last call: write everything that is still buffered."""
 
 
 def check_installed(kinds: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def observer(kind: str, folder: Path) -> Background:
     """
     check_installed([kind])
     out = folder.parent if kind == "mlflow" else folder / "tensorboard" if kind == "tensorboard" else folder
-    tellers: list[_Teller] = []  # made in the thread: to import and to connect takes seconds
+    tellers: list[_Teller] = []  # made in the thread, because importing and connecting take seconds
     follower = Follower(folder)
 
     def handle(event: Facts) -> None:
@@ -83,12 +83,12 @@ def observer(kind: str, folder: Path) -> Background:
 def replay(kind: str, folder: Path, out: Path) -> int:
     """Write a study's log to a new or empty folder `out`; returns the number of trials.
 
-    Raises InputError if the package is not there, `out` holds something or there is no such study. W&B keeps no
-    times that are past: its curves have them as they were written here.
+    Raises InputError if the package is not installed, `out` is not empty or there is no such study. W&B does not store
+    past times: its curves have the times of this export.
     """
     check_installed([kind])
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: holds something already; give a new or empty folder")
+        raise InputError(f"{out}: is not empty; give a new or empty folder")
     follower = Follower(folder)
     teller: _Teller | None = None
     for event in scan_events(StudyPaths(folder).log, []):
@@ -96,7 +96,7 @@ def replay(kind: str, folder: Path, out: Path) -> int:
         teller = teller or _Teller(_open(kind, out, follower, None, patient=True), follower)
         teller.tell(event)
     if teller is None:
-        raise InputError(f"{StudyPaths(folder).log}: holds no events; there is nothing to write")
+        raise InputError(f"{StudyPaths(folder).log}: has no events; there is nothing to write")
     teller.sink.finish()
     return len(follower.state.trials)
 
@@ -114,7 +114,7 @@ def _open(kind: str, out: Path, follower: Follower, server: str | None, patient:
 
 
 class _Teller:
-    """Hands events on to a sink. A trial that an earlier session began is begun here before anything is said of it."""
+    """Passes events to a sink. A trial from an earlier session is begun before its first event."""
 
     def __init__(self, sink: Sink, follower: Follower) -> None:
         self.sink = sink
@@ -122,7 +122,7 @@ class _Teller:
         self._begun: set[int] = set()
 
     def tell(self, event: Facts) -> None:
-        """One event; the follower has taken it."""
+        """One event, already applied by the follower."""
         kind, when = event["event"], event["time"]
         if kind not in ("trial_started", "epoch", "trial_ended"):
             return
@@ -131,7 +131,7 @@ class _Teller:
             self._begin(trial, event["from_epoch"], when)
         elif trial.number not in self._begun:
             if kind == "trial_ended" and event["status"] == "interrupted":
-                return  # the resuming driver closes what the killed one left; the trial goes on in a moment
+                return  # the resuming driver closes the attempt of the killed one; the trial continues in a moment
             self._begin(trial, trial.epoch, when)
         if kind == "epoch":
             metrics = {name: float(event[name]) for name in METRICS if _is_number(event.get(name))}
@@ -178,12 +178,12 @@ class TensorBoard:
         self._writers: dict[int, Any] = {}
 
     def begin(self, trial: int, params: Facts, tags: Facts, epochs_done: int, time: float) -> None:
-        """Open the trial's folder; what an earlier attempt wrote beyond its checkpoint is hidden."""
+        """Open the trial's folder; epochs of an earlier attempt after its checkpoint are hidden."""
         from tensorboardX.summary import hparams
 
         folder = str(self._out / f"trial_{trial:04d}")
         purge = epochs_done + 1 if (self._out / f"trial_{trial:04d}").exists() else None
-        # tensorboardX names a file by the second: an attempt that follows at once must not write over the last one.
+        # tensorboardX names files by the second: an attempt that follows at once must not overwrite the last one.
         suffix = f".{round(time * 1e6)}"
         writer = self._make(folder, purge_step=purge, flush_secs=10, filename_suffix=suffix)
         self._writers[trial] = writer
@@ -248,7 +248,7 @@ class MLflow:
         self._held[trial] = []
 
     def epoch(self, trial: int, epoch: int, metrics: Mapping[str, float], time: float) -> None:
-        """A point of each curve; a replay holds them back to send them together."""
+        """A point of each curve; a replay buffers them and sends them together."""
         from mlflow.entities import Metric
 
         held = self._held[trial]
@@ -273,7 +273,7 @@ class MLflow:
         self._client.set_terminated(run, _MLFLOW_STATUS.get(status, "FAILED"), end_time=round(time * 1000))
 
     def finish(self) -> None:
-        """Send what is held back; the runs of trials that go on stay open."""
+        """Send what is buffered; the runs of trials that continue stay open."""
         for trial in self._runs:
             self._send(trial)
 
@@ -281,7 +281,7 @@ class MLflow:
 class WandB:
     """A Weights & Biases run for each trial, in a group named after the study.
 
-    Offline unless WANDB_MODE or WANDB_API_KEY says otherwise: nobody is asked to log in while a search waits.
+    Offline unless WANDB_MODE or WANDB_API_KEY is set, so that W&B does not ask for a login during a search.
     """
 
     def __init__(self, out: Path, study: str, identity: str) -> None:
@@ -293,7 +293,7 @@ class WandB:
         self._runs: dict[int, Any] = {}
 
     def begin(self, trial: int, params: Facts, tags: Facts, epochs_done: int, time: float) -> None:
-        """Open the trial's run; a later attempt has the same identity and goes on in it."""
+        """Open the trial's run; a later attempt has the same id and continues it."""
         quiet = self._wandb.Settings(silent=True, console="off", x_disable_stats=True)
         self._runs[trial] = self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", "b2t-tuner"),
@@ -307,7 +307,7 @@ class WandB:
             config={**params, **tags},
             settings=quiet,
         )
-        # Epochs, not W&B's own steps: an epoch can be reported again by the attempt that goes on.
+        # Epochs, not W&B's own steps: an epoch can be reported again by a later attempt.
         self._runs[trial].define_metric("*", step_metric="epoch")
 
     def epoch(self, trial: int, epoch: int, metrics: Mapping[str, float], time: float) -> None:

@@ -1,7 +1,7 @@
-"""A study as Optuna's own tools know it, rebuilt from the log: for optuna-dashboard, and for analyses with Optuna.
+"""A study as an Optuna study, rebuilt from the log: for optuna-dashboard, and for analyses with Optuna.
 
-It is a copy to look at. The search itself goes by `tuner/study/searchers/searcher.py`, which tells Optuna only what a
-sampler may know; here are all epochs of all trials under our trial numbers, with what became of them.
+It is a copy for reading. The search itself uses `tuner/study/searchers/searcher.py`, which reports to Optuna only what
+the sampler needs; the copy has all epochs of all trials under our trial numbers, with their states.
 """
 
 from __future__ import annotations
@@ -32,16 +32,15 @@ _WIDE = 30.0
 
 
 class OptunaMirror:
-    """An Optuna study in `storage`, made from a study's events and kept in step by `take`, which gets each new one.
+    """An Optuna study in `storage`, made from a study's events and updated by `take`, which gets each new one.
 
     Optuna's trial numbers are ours. COMPLETE is a trial that ran to its end, with the objective; PRUNED one that was
     stopped early; FAIL one that failed, diverged or ended without a value; RUNNING one without an end: it runs or is
     interrupted. Intermediate values are the PER of each epoch. User attributes: trial, origin, status, seed, best_per,
     best_epoch, last_per, error. The runs of a planned or recorded study have the settings that differ as parameters.
 
-    A storage that has the study already, from an earlier session, is brought up to date: trials that ended stay as they
-    are. Raises InputError if the events do not begin with the study's settings, or the storage has another study of
-    that name.
+    A storage that has the study already, from an earlier session, is updated: trials that ended do not change. Raises
+    InputError if the events do not begin with the study's settings, or the storage has another study of that name.
     """
 
     def __init__(self, storage: BaseStorage, events: Iterable[Mapping[str, Any]]) -> None:
@@ -128,7 +127,7 @@ class OptunaMirror:
     def _add(self, trial: TrialState) -> None:
         frozen = self._freeze(trial)
         self.study.add_trial(frozen)
-        # Optuna gives no handle to what was added; it is the last one.
+        # Optuna does not return the added trial; it is the last one.
         self._ids[trial.number] = self.study.get_trials(deepcopy=False)[-1]._trial_id
 
     def _freeze(self, trial: TrialState) -> FrozenTrial:
@@ -155,7 +154,7 @@ class OptunaMirror:
         return frozen
 
     def _fits(self, name: str, kind: BaseDistribution) -> bool:
-        """Whether Optuna takes the parameter: it refuses other choices than it knows, which a new space may have."""
+        """Whether Optuna accepts the parameter: it refuses new choices, which a new space may have."""
         return not isinstance(kind, CategoricalDistribution) or self._choices.setdefault(name, kind) == kind
 
     def _outcome(self, trial: TrialState) -> tuple[OptunaState, list[float] | None]:
@@ -225,7 +224,7 @@ def _distribution(values: list[Any]) -> BaseDistribution:
 
 
 def save(folder: Path, path: Path) -> int:
-    """Write the study in `folder` as an Optuna SQLite file, whole or not at all; returns the number of trials.
+    """Write the study in `folder` as an Optuna SQLite file, in one step; returns the number of trials.
 
     `optuna.load_study(study_name=..., storage="sqlite:///PATH")` opens it. Raises InputError if the file cannot be
     written.

@@ -1,7 +1,7 @@
-"""Tell someone that a search ended, that a trial failed, or that there is a new best: a command or a webhook.
+"""Notifications that a search ended, a trial failed, or there is a new best: to a command or a webhook.
 
 Both get one JSON object: {kind: end|failure|best, text, study, time, host, trials, ...}. `text` is one line for people
-and the key that Slack, Mattermost and their like show. A command gets it on standard input, a webhook by POST.
+and the key that Slack, Mattermost and similar programs show. A command gets it on standard input, a webhook by POST.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMMAND_TIMEOUT = 60.0
 
 
 def check_targets(targets: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
-    """Raises InputError, a line for each target that is neither an http(s) address nor a command there is."""
+    """Raises InputError, a line for each target that is neither an http(s) address nor an existing command."""
     problems = []
     for target in targets:
         if _is_address(target):
@@ -41,10 +41,10 @@ def check_targets(targets: Sequence[str], environment: Mapping[str, str] = os.en
             except ValueError:
                 host = None
             if not host:
-                problems.append(f"--notify {named(target)}: is no address; give one such as https://host/path")
+                problems.append(f"--notify {named(target)}: is not a valid address; give one such as https://host/path")
             elif secrets_of(target.partition("?")[0]):
                 problems.append(
-                    f"--notify {named(target)}: an address with a user and password in it is not taken; give one "
+                    f"--notify {named(target)}: an address with a user and password is not allowed; give one "
                     "without, or a command (curl takes them from a file)"
                 )
             continue
@@ -63,10 +63,10 @@ def check_targets(targets: Sequence[str], environment: Mapping[str, str] = os.en
 
 
 def notifier(folder: Path, targets: Sequence[str], kinds: Sequence[str] = ("end", "failure")) -> Background:
-    """An observer of the study in `folder` that sends the notices of these kinds to all targets, in the background.
+    """An observer of the study in `folder` that sends notifications of these kinds to all targets, in the background.
 
-    `best` comes when a trial ends, if it has lowered the study's best. A target that fails is one warning line, once;
-    later notices are still tried.
+    `best` is sent when a trial ends that has improved the study's best PER. A failing target gives one warning line,
+    once; later notifications are still tried.
     """
     notices = Notices(folder, kinds)
     complained: set[str] = set()
@@ -79,13 +79,13 @@ def notifier(folder: Path, targets: Sequence[str], kinds: Sequence[str] = ("end"
                 except (OSError, ValueError, HTTPException, subprocess.SubprocessError) as error:
                     if target not in complained:
                         complained.add(target)
-                        warn(f"--notify {named(target)}: {_said(error, target)}; the search goes on")
+                        warn(f"--notify {named(target)}: {_said(error, target)}; the search continues")
 
     return Background("--notify", handle, patience=TIMEOUT + 5)
 
 
 class Notices:
-    """From events to notices. It has a view of the study of its own, for it runs in another thread."""
+    """Makes notifications from events. It has its own state of the study, because it runs in another thread."""
 
     def __init__(self, folder: Path, kinds: Sequence[str]) -> None:
         self._kinds = kinds
@@ -93,11 +93,11 @@ class Notices:
         self._best: float | None = None
 
     def of(self, event: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The notices that an event calls for, mostly none."""
+        """The notifications for an event, usually none."""
         state, kind = self._follower.state, event["event"]
         self._follower.take(event)
         found: list[dict[str, Any]] = []
-        if kind == "study_resumed":  # what was best before is no news
+        if kind == "study_resumed":  # an earlier best is not new
             self._best = state.leader.best[0] if state.leader and state.leader.best else None
         elif kind == "trial_ended":
             trial = state.trials[event["trial"]]
@@ -139,7 +139,7 @@ class Notices:
 
 
 def send(target: str, notice: Mapping[str, Any]) -> None:
-    """Give a notice to an address or a command.
+    """Send a notification to an address or a command.
 
     Raises OSError (urllib's errors are that too), ValueError, HTTPException or SubprocessError if it was not taken.
     """
@@ -157,7 +157,7 @@ def send(target: str, notice: Mapping[str, Any]) -> None:
         stderr=subprocess.PIPE,
         timeout=COMMAND_TIMEOUT,
         check=False,
-        start_new_session=True,  # Ctrl-C at the search is not for it
+        start_new_session=True,  # Ctrl-C in the search must not end it
     )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
@@ -169,8 +169,8 @@ def _is_address(target: str) -> bool:
 
 
 def named(target: str) -> str:
-    """What is shown of a target: the host of an address, the program of a command. A webhook's path is its key, and
-    so may a command's arguments be.
+    """A target as it is shown: the host of an address, the program of a command. The path of a webhook is secret, and a
+    command's arguments may be.
     """
     if _is_address(target):
         return host_of(target)
@@ -179,7 +179,7 @@ def named(target: str) -> str:
 
 
 def _said(error: BaseException, target: str) -> str:
-    """The first line of what went wrong, without the parts of the target that are not shown."""
+    """The first line of an error, without the secret parts of the target."""
     if isinstance(error, subprocess.TimeoutExpired):
         return f"not done after {COMMAND_TIMEOUT:g} s"
     text = (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Who else hears of a search: `--log`, `--notify` and `--storage`, checked before it starts and started with it."""
+"""The observers of `--log`, `--notify` and `--storage`: checked before a search, and started with it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tuner.callbacks.background import Background
 
 
 def check(log: Sequence[str], targets: Sequence[str], notify_on: str | None, storage_url: str | None = None) -> None:
-    """Raises InputError for a logger that is not installed, a storage that cannot be, and for targets or kinds of
-    notices that are none.
+    """Raises InputError for a logger that is not installed, a storage that cannot be used, and unknown targets or kinds
+    of notifications.
     """
     storage.check(storage_url)
     loggers.check_installed(log)
@@ -20,11 +20,11 @@ def check(log: Sequence[str], targets: Sequence[str], notify_on: str | None, sto
     if unknown := [kind for kind in kinds(notify_on) if kind not in notify.KINDS]:
         raise InputError(f"--notify-on {notify_on}: {unknown[0]!r} is not allowed; give {', '.join(notify.KINDS)}")
     if notify_on is not None and not targets:
-        raise InputError(f"--notify-on {notify_on}: there is nobody to tell; give --notify COMMAND or URL as well")
+        raise InputError(f"--notify-on {notify_on}: there is nothing to notify; give --notify COMMAND or URL as well")
 
 
 def kinds(notify_on: str | None) -> tuple[str, ...]:
-    """The kinds of notices asked for."""
+    """The kinds of notifications in the options."""
     if notify_on is None:
         return ("end", "failure")
     return tuple(part.strip() for part in notify_on.split(","))

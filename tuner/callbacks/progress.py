@@ -1,6 +1,4 @@
-"""What a search shows while it runs: a live view in a terminal, plain lines elsewhere. It only reads the study's
-state.
-"""
+"""The progress of a running search: a live view in a terminal, plain lines elsewhere. It only reads the state."""
 
 from __future__ import annotations
 
@@ -22,9 +20,9 @@ from tuner.study.state import StudyState
 from tuner.study.trial_state import OPEN, TrialState
 
 SHOWN = 12
-"""Running trials listed in the live view; more are counted."""
+"""Most running trials in the live view; the rest is counted."""
 RUNGS_SHOWN = 8
-"""Rungs listed in the live view: the last ones where somebody was stopped, if there are more."""
+"""Most rungs in the live view: if there are more, the last ones at which a trial was stopped."""
 QUIET_SECONDS = 30.0
 """Without a terminal, a status line comes at least this often while epochs are reported."""
 
@@ -64,7 +62,7 @@ class Progress:
             self._live.stop()
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Take in an event of the log; prints a line where one is due."""
+        """Apply an event of the log; prints a line if needed."""
         state = self._get_state()
         if state is None:
             return
@@ -81,7 +79,7 @@ class Progress:
             self._line(f"running: {running}")
 
     def _say(self, text: str) -> None:
-        """A line that is not missed: above the live view where there is one."""
+        """Print a line that stays: above the live view where there is one."""
         if self._live is None:
             self._line(text)
         else:
@@ -89,7 +87,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
-        # Not through rich: a log file wants whole lines, whatever the width.
+        # Not through rich: a log file needs unwrapped lines.
         print(f"[{clock(self._elapsed())}] {text}", file=self._console.file, flush=True)
 
     def remaining(self, state: StudyState) -> float | None:
@@ -136,11 +134,11 @@ class Progress:
 
 
 def summarise(trial: TrialState, limit: int = 5) -> str:
-    """What the searcher chose for a trial, as configuration values, in a few words."""
+    """The values that the searcher chose for a trial, as a short text."""
     values = flatten(trial.config)
     parts = []
     for name in trial.params:
-        # A parameter's name tells its condition ([...]), what it is relative to (/...), that it is a complement (1-).
+        # A parameter's name has its condition ([...]), what it is relative to (/...), and 1- for a complement.
         path = name.split("[")[0].split("/")[0].removeprefix("1-")
         section, _, key = path.partition(".")
         value = values.get(path)
@@ -152,7 +150,7 @@ def summarise(trial: TrialState, limit: int = 5) -> str:
 
 
 def describe_end(event: Mapping[str, Any], state: StudyState) -> str:
-    """One line on how a trial ended and where the search stands."""
+    """One line on the end of a trial and the state of the search."""
     trial = state.trials[event["trial"]]
     status = "failed, to be tried again" if event.get("retry") else event["status"]
     per = trial.best
@@ -192,12 +190,12 @@ def _running_table(state: StudyState) -> Table:
 
 def _rung_lines(state: StudyState) -> list[Text]:
     rungs = sorted(state.history.rungs.items())
-    if len(rungs) > RUNGS_SHOWN:  # a rule that looks at every epoch
+    if len(rungs) > RUNGS_SHOWN:  # a rule that compares at every epoch
         rungs = [(key, rung) for key, rung in rungs if rung.stopped or rung.paused][-RUNGS_SHOWN:]
     if not rungs:
         return []
     cells = [
-        f"{key}: {len(rung)} came, {rung.stopped} stopped" + (f", {rung.paused} wait" if rung.paused else "")
+        f"{key}: {len(rung)} reached, {rung.stopped} stopped" + (f", {rung.paused} paused" if rung.paused else "")
         for key, rung in rungs
     ]
     return [Text("rungs: " + "; ".join(cells), style="dim")]

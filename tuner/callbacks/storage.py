@@ -1,7 +1,7 @@
-"""`--storage URL`: the study as Optuna keeps one, written while it runs, so that optuna-dashboard can be opened on it.
+"""`--storage URL`: a copy of the running study as an Optuna study, for optuna-dashboard.
 
-It is a copy to look at (`tuner/callbacks/mirror.py`); the log stays the state. A storage that is locked or out of
-reach costs a warning and nothing else: it is tried again, and brought up to date from the log as soon as it answers.
+It is a copy for reading (`tuner/callbacks/mirror.py`); the log is the state. If the storage is locked or unavailable,
+there is one warning; the storage is tried again, and updated from the log when it answers.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from tuner.callbacks.background import Background, warn
 from tuner.callbacks.mirror import OptunaMirror
 
 AGAIN_SECONDS = 20.0
-"""How long a storage that failed is left alone."""
+"""Seconds until a failed storage is tried again."""
 _BUSY_SECONDS = 30
-"""How long SQLite waits for a lock that another program holds."""
+"""Seconds for which SQLite waits for another program's lock."""
 
 
 def check(url: str | None) -> None:
-    """Raises InputError for a storage that cannot be: an unknown kind, a missing driver or folder."""
+    """Raises InputError for a storage that cannot be used: an unknown kind, a missing driver or folder."""
     if url is None:
         return
     if "://" not in url:
         if not Path(url).absolute().parent.is_dir() or Path(url).is_dir():
-            raise InputError(f"--storage {url}: is no place for a journal file; give a file in a folder that exists")
+            raise InputError(
+                f"--storage {url}: a journal file cannot be written there; give a file in a folder that exists"
+            )
         return
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
@@ -49,7 +51,7 @@ def check(url: str | None) -> None:
     if parsed.get_backend_name() == "sqlite" and not (
         parsed.database and Path(parsed.database).absolute().parent.is_dir()
     ):
-        raise InputError(f"--storage {url}: gives no file in a folder that exists; give sqlite:///FILE.db")
+        raise InputError(f"--storage {url}: the folder does not exist; give sqlite:///FILE.db")
 
 
 def open_storage(url: str) -> Any:
@@ -65,7 +67,7 @@ def open_storage(url: str) -> Any:
 
 
 def observer(folder: Path, url: str) -> Background:
-    """An observer of the study in `folder` that keeps its copy in the storage at `url` in step, in the background."""
+    """An observer of the study in `folder` that updates its copy in the storage at `url`, in the background."""
     live = Live(folder, url)
     return Background(f"--storage {redacted(url)}", live.handle, live.finish)
 
@@ -98,13 +100,13 @@ class Live:
             if not self._warned:
                 text = (str(error).splitlines() or [""])[0][:200]
                 warn(
-                    f"--storage {self._url}: {type(error).__name__}: {text}; the search goes on, and the copy "
-                    "is brought up to date when the storage answers"
+                    f"--storage {self._url}: {type(error).__name__}: {text}; the search continues, and the copy "
+                    "is updated when the storage answers"
                 )
                 self._warned = True
 
     def finish(self) -> None:
-        """Bring the copy up to date if it is behind."""
+        """Update the copy if it is behind."""
         if self._behind:
             self._open(None)
 

@@ -1,6 +1,6 @@
-"""Look at a study from anywhere that sees its folder: what it is doing now, or a live view until it ends.
+"""A study, seen from any machine that can read its folder: its current state, or a live view until it ends.
 
-Only the log and the lock are read, and of the log only what was added since the last look.
+Only the log and the lock are read, and of the log only what was added since the last time.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from tuner.study import budgets, checkpoints
 from tuner.study.state import StudyState
 
 REFRESH_SECONDS = 1.0
-"""Between two looks at the log."""
+"""Seconds between two reads of the log."""
 GONE_SECONDS = 5.0
-"""A study that nobody holds and that has not ended is given up after this long: on a network file system the lock can
-be seen to go before the last events are seen to come."""
+"""Seconds after which a study without a driver counts as abandoned: on a network file system the lock can disappear
+before the last events arrive."""
 ENDINGS = 4
-"""Trials that ended last, each a line of the live view."""
+"""Number of recently ended trials in the live view."""
 _BLOCK = 1 << 20
 
 
 class Tail:
-    """The events of a log as they come; each call to `new` goes on where the last one ended.
+    """Reads the events of a growing log; each call to `new` continues where the last one ended.
 
-    A last line without its newline is left for the next call: it is still being written, or it was torn, and then the
-    next driver cuts it off. `problems` has a line for whatever is no event. `restarts` counts how often the log became
-    shorter than what was read of it (another study has taken its place): reading then begins again.
+    A last line without a newline is left for the next call: it is still being written, or it is incomplete and the next
+    driver removes it. `problems` has a line for each line that is not an event. `restarts` counts how often the log
+    became shorter than what was read (another study replaced it): reading then begins again.
     """
 
     def __init__(self, path: Path) -> None:
@@ -73,7 +73,7 @@ class Tail:
 
 
 class Watched:
-    """A study that is followed: its state, brought up to date by `look`."""
+    """A study that is followed: its state, updated by `look`."""
 
     def __init__(self, folder: Path) -> None:
         if not StudyPaths(folder).log.is_file():
@@ -82,15 +82,15 @@ class Watched:
         self.state = StudyState(searching=False)
         self.held = False
         self.busiest = 1
-        """The most trials that were seen to run at once in this session."""
+        """The largest number of trials at once in this session."""
         self.last_event = 0.0
         self._tail = Tail(StudyPaths(folder).log)
         self._restarts = 0
         self._left_out: list[str] = []
 
     def look(self, observer: Callable[[dict[str, Any]], None] | None = None) -> None:
-        """Take in what is new; `observer` is called with each new event after it was applied."""
-        # The lock first: a driver that lets it go between the two has written all its events.
+        """Apply the new events; `observer` is called with each one after it was applied."""
+        # The lock first: a driver that releases it after this has then written all its events.
         self.held = is_held(self.folder)
         for event in self._tail.new():
             if self._tail.restarts != self._restarts:
@@ -108,7 +108,7 @@ class Watched:
             if observer is not None:
                 observer(event)
         if not self.state.begun:
-            waits = f"{self._tail.path}: the log has no whole event yet; look again when the search runs"
+            waits = f"{self._tail.path}: the log has no complete event yet; try again when the search is running"
             raise InputError(self._lost() or [waits, *self.problems])
 
     @property
@@ -129,15 +129,13 @@ class Watched:
         return max(0.0, (time.time() if self.held and not self.state.ended else end) - begin)
 
     def driver(self) -> str:
-        """Whether anybody runs the study, in words."""
+        """Whether a driver runs the study, as text."""
         ago = clock(time.time() - self.last_event)
         if self.state.ended:
             return f"ended ({self.state.ended}) {ago} ago"
         if self.held:
             return f"running on {self.state.settings.host}, last event {ago} ago"
-        return (
-            f"none; the last one went {ago} ago without ending the study; go on with: tuner resume {self.folder.name}"
-        )
+        return f"none; the last one died {ago} ago; continue with: tuner resume {self.folder.name}"
 
 
 def summary(watched: Watched) -> dict[str, Any]:
@@ -146,7 +144,7 @@ def summary(watched: Watched) -> dict[str, Any]:
     settings, leader = state.settings, state.leader
     files = checkpoints.files_of(watched.folder)
     space, plan = settings.space, settings.plan
-    # Without a driver nothing runs, whatever the log's last words were.
+    # Without a driver nothing is running, whatever the log ends with.
     statuses = [t.status if watched.held or t.status != "running" else "interrupted" for t in state.trials.values()]
     return {
         "study": watched.folder.name,
@@ -204,12 +202,14 @@ def describe(watched: Watched) -> str:
         limit = f" of {size_text(kept['budget'])}" if kept.get("budget") else ""
         lines.append(f"checkpoints: {size_text(kept['bytes'])}{limit} in {kept['files']} files")
     if facts["rungs"]:
-        lines.append("rungs: " + "; ".join(f"{key}: {len(r)} came" for key, r in sorted(state.history.rungs.items())))
+        lines.append(
+            "rungs: " + "; ".join(f"{key}: {len(r)} reached" for key, r in sorted(state.history.rungs.items()))
+        )
     return "\n".join(visible(line) for line in [*lines, *(f"problem: {line}" for line in watched.problems)])
 
 
 def watch(watched: Watched, console: Console, sleep: Callable[[float], None] = time.sleep) -> int:
-    """Show the study until it ends; returns 0, or 1 if its driver went without ending it.
+    """Show the study until it ends; returns 0, or 1 if its driver died.
 
     In a terminal a live view, elsewhere one line for each trial that ends.
     """
@@ -237,7 +237,7 @@ def watch(watched: Watched, console: Console, sleep: Callable[[float], None] = t
 
 
 def _look(watched: Watched, endings: deque[str]) -> None:
-    """Take in what is new, and describe the last trials that ended (only those: a long log has thousands)."""
+    """Apply the new events, and describe the last trials that ended (only those: a long log has thousands)."""
     ended: deque[dict[str, Any]] = deque(maxlen=ENDINGS)
     watched.look(lambda event: ended.append(event) if event["event"] == "trial_ended" else None)
     endings.extend(describe_end(event, watched.state) for event in ended)

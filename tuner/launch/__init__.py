@@ -1,4 +1,4 @@
-"""From what was asked to a finished search: checks, settings, what may change on a resume, the run, the closing words.
+"""From the options of a search to its end: checks, settings, changes on resume, the run, the summary.
 
-Imports every room but `commands`.
+Imports every folder of `tuner` except `commands`.
 """

@@ -1,8 +1,7 @@
-"""What may be changed when a study goes on: space, searcher, stopping rule, budget, resources, start points.
+"""What can change when a study is resumed: space, searcher, stopping rule, budget, resources, start points.
 
-A change is a pair [old, new] under its setting's name in the `study_resumed` event, so a replay applies it at its
-place in the log. What was decided before it stays decided; what comes after it is decided by the new settings, over
-all trials so far.
+A change is a pair [old, new] under the name of its setting in the `study_resumed` event, so a replay applies it at its
+place in the log. Earlier decisions are kept; later ones are made with the new settings, over all trials so far.
 """
 
 from __future__ import annotations
@@ -32,14 +31,15 @@ from tuner.study.state import StudyState
 from tuner.study.telling import params_in
 
 SEARCHED = ("config_base", "fixed", "dimensions", "constraints")
-"""What makes a space another one; its name, its file and its defaults do not."""
+"""The fields in which two different spaces differ; name, file and defaults do not count."""
 SHOWN = 6
 
 
 def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySettings, dict[str, Any], list[str]]:
-    """The settings of a study that goes on, those of them that change as key -> [old, new], and notes.
+    """The settings of a resumed study, the changes among them as key -> [old, new], and notes.
 
-    `space` is searched from now on; None = as before. Hold the study's lock. Raises InputError for what cannot be.
+    `space` is searched from now on; None = unchanged. Hold the study's lock. Raises InputError for a change that is not
+    possible.
     """
     refuse_short(folder)
     written, events = read_log(folder)
@@ -48,11 +48,13 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySe
         old, {"space": space, "searcher": request.searcher, "stopping": request.stopping, "start": request.start}
     )
     if old.plan and request.trials not in (None, len(old.plan)):
-        raise InputError(f"--trials {request.trials}: the study follows a plan of {len(old.plan)} runs; leave it out")
+        raise InputError(
+            f"--trials {request.trials}: the study has a fixed list of {len(old.plan)} runs; leave --trials out"
+        )
     dataset = open_dataset(request.data)
     if dataset.fingerprint != old.data.fingerprint:
         raise InputError(
-            f"{request.data}: these are not the data the study ran on (fingerprint {dataset.fingerprint[:12]}, "
+            f"{request.data}: the study was trained on other data (fingerprint here {dataset.fingerprint[:12]}, "
             f"then {old.data.fingerprint[:12]}); give the same data, or start another study"
         )
     check_intact(dataset)
@@ -97,7 +99,7 @@ def space_changes(
     """The settings that a new space and further start points change.
 
     `old` are the settings in force, `started` the `trial_started` events, `starts` further start points as parameters
-    of the space in force from now on. Start points of before that have not been started come along, each only once.
+    of the space in force from now on. Earlier start points that have not been started are kept, each only once.
     """
     assert old.space is not None  # noqa: S101  a planned study is searched in no space
     before = Space.from_dict(old.space)
@@ -123,18 +125,18 @@ def space_changes(
 
 
 def refuse_for_plan(settings: StudySettings, asked: Mapping[str, Any]) -> None:
-    """Raises InputError where something that a planned study does not have is to be changed."""
+    """Raises InputError for a change of something that a planned study does not have."""
     if settings.plan:
         wrong = [f"--{key}" for key, value in asked.items() if value]
         if wrong:
             raise InputError(
-                f"{', '.join(wrong)}: the study follows a plan of {len(settings.plan)} runs and searches nothing; "
-                "leave it out"
+                f"{', '.join(wrong)}: the study has a fixed list of {len(settings.plan)} runs and does not search; "
+                "leave the option out"
             )
 
 
 def describe(changed: Mapping[str, Any], state: StudyState) -> list[str]:
-    """A line for each change, as the user is told of it."""
+    """A line for the user on each change."""
     lines = []
     for key, (old, new) in changed.items():
         if key == "space":
@@ -155,10 +157,10 @@ def describe(changed: Mapping[str, Any], state: StudyState) -> list[str]:
 def _told(state: StudyState) -> str:
     out = sorted(state.untold)
     if not out:
-        return f"; the searcher is told of all {len(state.trials)} trials so far" if state.trials else ""
+        return f"; the searcher gets all {len(state.trials)} trials so far" if state.trials else ""
     names = ", ".join(map(str, out[:SHOWN])) + (", ..." if len(out) > SHOWN else "")
     return (
-        f"; {len(out)} of {len(state.trials)} trials so far are not in it, so the searcher is not told of them "
+        f"; {len(out)} of {len(state.trials)} trials so far are not in it, so the searcher does not get them "
         f"(trial {names}); they keep their results"
     )
 
@@ -168,9 +170,9 @@ def _show(value: Any) -> str:
 
 
 def raised_budget(folder: Path, before: StudyBudget, new: Mapping[str, Any], gpus_per_trial: float) -> StudyBudget:
-    """The budget of the study in `folder` that goes on with the options `new`.
+    """The budget of the study in `folder` when it is resumed with the options `new`.
 
-    Raises InputError for options that the study has used up already: nothing could be started under them.
+    Raises InputError for limits that the study has already reached: no trial could start.
     """
     if not new:
         return before

@@ -1,4 +1,4 @@
-"""What is checked, and made ready, before a search begins: start points, the data, the results folder."""
+"""What is checked before a search begins: start points, the data, the results folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STARTS_FROM_A_STUDY = 3
 def start_points(
     space: Space, results_dir: Path, wanted: Sequence[str], *, own: bool = True
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The parameters of the space's own start points and of `wanted` ones, and notes on what had to move.
+    """The parameters of the space's own start points and of `wanted` ones, and notes on values that had to change.
 
     `wanted` names runs, STUDY/TRIAL, or a STUDY for its best trials: recorded and imported ones count.
     """
@@ -42,7 +42,7 @@ def start_points(
 
 
 def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) -> None:
-    """Raises InputError if the space's configurations cannot be trained on the data at all."""
+    """Raises InputError if no configuration of the space can be trained on the data."""
     check_trainable(first_config(space, starts), dataset)
 
 
@@ -52,7 +52,7 @@ def first_config(space: Space, starts: Sequence[Mapping[str, Any]]) -> RunConfig
 
 
 class _Lowest:
-    """Answers like an Optuna trial with the low end of each range; enough to see one configuration of a space."""
+    """Samples like an Optuna trial, always the low end of each range: gives one configuration of a space."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         return low

@@ -1,4 +1,4 @@
-"""What a search says when it ends: its best configurations, why it ended, and the commands that come next."""
+"""The summary at the end of a search: its best configurations, why it ended, and the next commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tuner.study.trial_state import TrialState
 
 
 def finish(study: Study, reason: str, results_dir: Path) -> int:
-    """Print the table, why the search ended and what to do next; returns the exit status."""
+    """Print the best configurations, why the search ended and the next commands; returns the exit status."""
     name = study.settings.study
     trials = study.state.trials.values()
     failed = [t for t in trials if t.status == "failed"]
@@ -35,29 +35,29 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
         print(f"\ncheckpoints: {size_text(used)} in {StudyPaths(study.folder).checkpoints}")
     where = where_option(results_dir)
     if reason == "interrupted":
-        print(f"\nstopped by you; everything reported is kept. Go on with: tuner resume {name}{where}")
+        print(f"\nstopped by you; everything reported is kept. Continue with: tuner resume {name}{where}")
         return 130
     for line in advice(study, reason, where):
         print(f"\n{line}")
     how = "--pareto" if study.settings.costs else "--top 5"
     print(f"\nnext: tuner best {study.settings.confirms or name} {how}{where}")
     if study.settings.space and study.state.leader:
-        print(f"      tuner confirm {name} --top 5 --seeds 5{where}   (does the lead stay with fresh seeds?)")
+        print(f"      tuner confirm {name} --top 5 --seeds 5{where}   (is the lead real? trains them with new seeds)")
     print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')
     if failed and len(failed) == len(trials):
-        print(f"error: every trial failed; the first said: {failed[0].error}", file=sys.stderr)
+        print(f"error: every trial failed; error of the first: {failed[0].error}", file=sys.stderr)
         return 1
     return 0
 
 
 def advice(study: Any, reason: str, where: str) -> list[str]:
-    """What to say at the end of a search that reached a limit: what it was and how to go on; `where` is an option."""
+    """Lines at the end of a search that reached a limit: which limit, and how to continue; `where` is an option."""
     if reason not in budgets.REASONS:
         return []
     state, limit = study.state, budgets.REASONS[reason]
     value, spent = getattr(study.settings.budget, limit), state.spent
     said = {
-        "wall_time": ("the time is used up", "--hours H"),
+        "wall_time": ("the time limit is reached", "--hours H"),
         "gpu_hours": (f"{spent.gpu_seconds / 3600:.3g} of {value:g} GPU-hours are used", "--gpu-hours H"),
         "target_per": (f"the target is reached: PER {spent.best_per:.4f}, wanted {value:g}", "--target-per P"),
         "no_improvement": (
@@ -68,28 +68,28 @@ def advice(study: Any, reason: str, where: str) -> list[str]:
     what, option = said[reason]
     name = study.settings.study
     waiting, paused = len(state.waiting), len(state.paused)
-    kept = f" ({waiting} interrupted trial{'s go' if waiting > 1 else ' goes'} on then)" if waiting else ""
-    kept += f" ({paused} paused may)" if paused else ""
-    lines = [f"{what}. Go on with: tuner resume {name} {option}{where}{kept}"]
+    kept = f" ({waiting} interrupted trial{'s' if waiting > 1 else ''} will continue)" if waiting else ""
+    kept += f" ({paused} paused may continue)" if paused else ""
+    lines = [f"{what}. Continue with: tuner resume {name} {option}{where}{kept}"]
     if not any(trial.status == "completed" for trial in state.trials.values()):
         lines += _under_one_trial(study.settings, state.trials.values(), reason)
     return lines
 
 
 def _under_one_trial(settings: StudySettings, trials: Iterable[TrialState], reason: str) -> list[str]:
-    """Where not one trial could end: what one takes, from the epochs that there are."""
+    """Lines for a search in which no trial ended: the time that one trial takes, from the epochs so far."""
     if reason not in ("wall_time", "gpu_hours"):
         return []
     furthest = max(trials, key=lambda trial: trial.epoch / trial.config.epochs, default=None)
     limit = budgets.REASONS[reason]
     budget = f"{getattr(settings.budget, limit):g} {'GPU-hours' if limit == 'gpu_hours' else 'hours'}"
     if furthest is None or not furthest.epoch:
-        return [f"{budget} are under one trial, and under one epoch: give more"]
+        return [f"{budget} are not enough for one trial, nor for one epoch; give more"]
     if furthest.status in ("stopped", "diverged", "failed"):
         return []
     share = settings.resources.gpus_per_trial if limit == "gpu_hours" else 1.0
     whole = furthest.seconds / furthest.epoch * furthest.config.epochs * share / 3600
     return [
-        f"{budget} are under one trial: trial {furthest.number} came to epoch {furthest.epoch} of "
-        f"{furthest.config.epochs}, and the whole of it takes about {whole:.2g}"
+        f"{budget} are not enough for one trial: trial {furthest.number} reached epoch {furthest.epoch} of "
+        f"{furthest.config.epochs}; the whole trial takes about {whole:.2g}"
     ]

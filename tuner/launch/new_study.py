@@ -1,4 +1,4 @@
-"""The settings of a study, from a space or a plan and what was asked for."""
+"""The settings of a study, from a space or a plan and the options."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tuner.study.settings import StudyResources, StudySettings
 
 
 def new_settings(space: Space, study: str, request: Request, dataset: Any) -> StudySettings:
-    """The settings of a search, its start points apart."""
+    """The settings of a search, without its start points."""
     common = _common_settings(study, request, dataset)
     budget = budgets.merged(space.budget.model_dump(), budgets.given(request))
     searcher = chosen("searcher", Searcher, space.searcher, request.searcher)
@@ -84,9 +84,9 @@ def _common_settings(study: str, request: Request, dataset: Any) -> StudySetting
 
 
 def chosen(name: str, kinds: Any, default: Any, given: str | None) -> dict[str, Any]:
-    """The space's own searcher or stopping rule, or the one that was given: a kind, perhaps with settings after it.
+    """The searcher or stopping rule of the space, or the one that was given: a kind, with settings after it.
 
-    What is not given has the kind's default, whatever the space says.
+    Settings that are not given get the default of the kind, not those of the space.
     """
     if given is None:
         settings: dict[str, Any] = default.model_dump(mode="json")
@@ -95,9 +95,9 @@ def chosen(name: str, kinds: Any, default: Any, given: str | None) -> dict[str, 
 
 
 def default_resources(request: Request) -> StudyResources:
-    """What a trial gets where nobody says otherwise: a core, and a whole card where this machine has one.
+    """The default resources of a trial: one core, and a whole GPU if this machine has one.
 
-    `concurrent` None is as many at once as fit. On a cluster the driver's own machine says nothing about cards.
+    `concurrent` None means as many at once as fit. On a cluster, GPUs of the driver's machine do not count.
     """
     card = request.address is None and any(Path("/dev").glob("nvidia[0-9]*"))
     return StudyResources(cpus_per_trial=1.0, gpus_per_trial=1.0 if card else 0.0, concurrent=None)
@@ -111,20 +111,22 @@ def trial_resources(request: Request) -> StudyResources:
 
 
 def merged_resources(request: Request, before: StudyResources) -> StudyResources:
-    """The resources asked for; those in force `before` where nothing was: what "auto" chose is kept."""
+    """The resources of the options; where none is given, those `before`, also what "auto" chose."""
     asked = {key: getattr(request, key) for key in RESOURCES}
     return before.changed({key: value for key, value in asked.items() if value not in (None, "auto")})
 
 
 def notes_on(settings: StudySettings) -> list[str]:
-    """What to know of a new search: dimensions its model leaves out, early stopping with several objectives."""
+    """Notes on a new search: dimensions that its model leaves out, early stopping with several objectives."""
     found, kind = [], settings.searcher.kind
     space = settings.space and Space.from_dict(settings.space)
     if space and (left_out := apart(space, kind)):
-        found.append(f"searcher {kind} has no model of these, which are drawn one by one (TPE): {', '.join(left_out)}")
+        found.append(
+            f"the model of searcher {kind} does not include these; each is sampled alone, by TPE: {', '.join(left_out)}"
+        )
     if settings.costs and settings.stopping.kind != "none":
         found.append(
-            f"stopping {settings.stopping.kind} goes by the PER alone, and a stopped trial tells a searcher of "
-            "several objectives nothing; --stopping none keeps the cheap end of the front"
+            f"stopping {settings.stopping.kind} compares only the PER, and with several objectives the searcher "
+            "learns nothing from a stopped trial; --stopping none keeps the cheap end of the Pareto front"
         )
     return found

@@ -1,4 +1,4 @@
-"""From what a user asked for to a finished search: check everything first, then run, then show the table."""
+"""Runs a search: check everything first, then run, then show the best configurations."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def search(space: Space, study_name: str, request: Request) -> int:
     check_data(space, starts, dataset)
     packing: list[dict[str, Any]] = []
     if request.gpus_per_trial == "auto":
-        new_settings(space, study_name, replace(request, gpus_per_trial=1.0), dataset)  # what is wrong is said first
+        new_settings(
+            space, study_name, replace(request, gpus_per_trial=1.0), dataset
+        )  # checks the input before anything is measured
         share, packing = measured_share(first_config(space, starts), request)
         request = replace(request, gpus_per_trial=share)
     settings = new_settings(space, study_name, request, dataset).changed({"start_points": starts})
@@ -66,18 +68,20 @@ def search(space: Space, study_name: str, request: Request) -> int:
 
 
 def measured_share(config: RunConfig, request: Request) -> tuple[float, list[dict[str, Any]]]:
-    """The share of a card that lets most trials of `config` run in an hour, and what was measured, for the log.
+    """The fraction of a GPU with which most trials of `config` run in an hour, and the measurements, for the log.
 
-    Raises InputError where there is no card to measure on.
+    Raises InputError where there is no GPU to measure on.
     """
     import torch
 
     if request.address is not None:
-        raise InputError("--gpus-per-trial auto: this machine's card says nothing about a cluster's; give a number")
+        raise InputError("--gpus-per-trial auto: a cluster's GPUs cannot be measured from this machine; give a number")
     if config.training.device == "cpu":
-        raise InputError("--gpus-per-trial auto: the space trains on the CPU (training.device: cpu); leave it out")
+        raise InputError(
+            "--gpus-per-trial auto: the space trains on the CPU (training.device: cpu); leave the option out"
+        )
     if not torch.cuda.is_available():
-        raise InputError("--gpus-per-trial auto: there is no CUDA card on this machine; leave it out")
+        raise InputError("--gpus-per-trial auto: there is no CUDA GPU on this machine; leave the option out")
     check_writable(request.results_dir)
     observers.check(request.log, request.notify, request.notify_on, request.storage)
     cards, cpus = torch.cuda.device_count(), request.cpus_per_trial or 1.0
@@ -85,11 +89,11 @@ def measured_share(config: RunConfig, request: Request) -> tuple[float, list[dic
     if request.concurrent is not None:
         most = min(most, -(-request.concurrent // cards))
     counts = [count for count in packing.COUNTS if count <= max(1, most)]
-    print(f"measuring {', '.join(map(str, counts))} trials on a card ...", file=sys.stderr)
+    print(f"measuring {', '.join(map(str, counts))} trials on a GPU ...", file=sys.stderr)
     found = packing.measure(config, request.data, counts, cpus=cpus)
     best = packing.best_packing(found)
-    Console(stderr=True).print(packing.table(found, f"trials on a card, {packing.mps_note()}"))
-    print(f"chosen: --gpus-per-trial {1 / best.count:g}, {best.count} on a card", file=sys.stderr)
+    Console(stderr=True).print(packing.table(found, f"trials on a GPU, {packing.mps_note()}"))
+    print(f"chosen: --gpus-per-trial {1 / best.count:g}, {best.count} on a GPU", file=sys.stderr)
     return 1 / best.count, [each.as_dict() for each in found]
 
 
@@ -103,19 +107,19 @@ def run_plan(
 
 
 def new_folder(results_dir: Path, study_name: str) -> Path:
-    """The folder of a study to be; raises InputError if its name is not allowed or taken."""
+    """The folder of a new study; raises InputError if its name is not allowed or exists."""
     check_name(study_name)
     folder = results_dir / study_name
     if folder.exists():
         raise InputError(
-            f"{folder}: the study '{study_name}' exists; go on with it by --resume (or 'tuner resume {study_name}'), "
-            "or choose another name by --study"
+            f"{folder}: the study '{study_name}' exists; continue it with --resume (or 'tuner resume {study_name}'), "
+            "or choose another name with --study"
         )
     return folder
 
 
 def resume(study_name: str, request: Request, space: Space | None = None) -> int:
-    """Go on with a study where its log ends, in `space` from now on if given; returns the exit status."""
+    """Continue a study from where its log ends, in `space` from now on if given; returns the exit status."""
     folder = find_studies(request.results_dir, [study_name])[0]
     with StudyLock(folder, force=request.force_unlock) as lock:
         settings, changed, notes = changes.settle(folder, request, space)
@@ -123,7 +127,7 @@ def resume(study_name: str, request: Request, space: Space | None = None) -> int
 
 
 def data_of(results_dir: Path, study_name: str) -> Path:
-    """The data folder a study ran on. Raises InputError, with the nearest name, for a study that there is not."""
+    """The data folder of a study. Raises InputError, with the nearest name, for an unknown study."""
     return Path(StudySettings.read(read_log(find_studies(results_dir, [study_name])[0])[0]).data.path or "")
 
 
@@ -135,7 +139,7 @@ def _run(
     changed: Mapping[str, Any] | None = None,
     lock: StudyLock | None = None,
 ) -> int:
-    """Start Ray, run the study, show its table. Where a study goes on, `changed` and the `lock` held are given."""
+    """Start Ray, run the study, show its table. For a resumed study, `changed` and the `lock` held are given."""
     from tuner.backend import ray_backend
 
     check_writable(request.results_dir)
@@ -161,7 +165,7 @@ def _run(
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         progress = Progress(Console(stderr=True), lambda: holder[0].state if holder else None, concurrent)
-        if lock is None:  # a new study's folder is not made before Ray is there
+        if lock is None:  # the folder of a new study is made only when Ray has started
             lock = stack.enter_context(StudyLock(folder))
         words.to(StudyPaths(folder).ray_words)
         stack.enter_context(remote.mirrored(folder))
@@ -193,14 +197,14 @@ def _run(
         ready.finish(reason)
         try:
             compact(folder)
-        except InputError as error:  # every table can be made from the log, which is whole
+        except InputError as error:  # the log is complete, and the tables can be made from it again
             print(f"warning: {error}", file=sys.stderr)
     return finish(study, reason, request.results_dir)
 
 
 @contextlib.contextmanager
 def _node_watch(study: Study, request: Request, trial: Mapping[str, float]) -> Iterator[Callable[[], None]]:
-    """What the driver's loop is to look at on a cluster; a local Ray has no nodes to lose."""
+    """What the driver checks on a cluster; a local Ray has no nodes to lose."""
     if request.address is None:
         yield lambda: None
         return
@@ -214,7 +218,7 @@ def _node_watch(study: Study, request: Request, trial: Mapping[str, float]) -> I
 
 def _slept(study: Study, seconds: float) -> None:
     study.slept(seconds)
-    text = f"the driver did not run for {seconds:.0f} s (suspended?): that counts against no trial, nor in --hours"
+    text = f"the driver did not run for {seconds:.0f} s (suspended?): this time counts for no trial and not for --hours"
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 
@@ -230,6 +234,6 @@ def _announce(study: Study, concurrent: int) -> None:
     if study.state.trials:
         ended = sum(t.status not in OPEN for t in study.state.trials.values())
         waiting = len(study.state.trials) - ended
-        print(f"resuming: {ended} trials had ended, {waiting} go on from their checkpoints", file=sys.stderr)
+        print(f"resuming: {ended} trials had ended, {waiting} continue from their checkpoints", file=sys.stderr)
     elif settings.space and (text := in_short(settings, concurrent)):
         print(f"plan: {text}; 'tuner plan' has more", file=sys.stderr)

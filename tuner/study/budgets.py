@@ -1,8 +1,8 @@
-"""What a search may spend, and what it has spent: both functions of the log, the clock of `hours` apart.
+"""The limits of a search, and what it has used: both are functions of the log, except the clock of `hours`.
 
-A budget is a `tuner.study.settings.StudyBudget`, which has null where there is no limit. The search ends at whichever
-comes first. GPU-hours are counted by name: the share of a card that a trial holds, times the wall seconds for which it
-holds it, over all attempts, as the log's epochs have them; an epoch counts once it is reported.
+A budget is a `tuner.study.settings.StudyBudget`, which has null where there is no limit. The search ends at the first
+limit that is reached. GPU-hours are the fraction of a GPU that a trial reserves times the wall time, over all attempts,
+from the epochs in the log; an epoch counts when it is reported.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Spent:
     """Over all attempts of all trials."""
     best_per: float = math.inf
     since_best: int = 0
-    """Trials that have ended for good since the best PER last fell, those that themselves lowered it left out."""
+    """Trials that have ended for good since the last improvement of the best PER, without those that improved it."""
     _attempt: dict[int, float] = field(default_factory=dict)
     _lowered: set[int] = field(default_factory=set)
 
@@ -70,9 +70,9 @@ class Spent:
 
 
 def reached(budget: StudyBudget, spent: Spent, seconds_left: float) -> str | None:
-    """The limit that is reached, as the reason of `study_ended`; None while trials may be started.
+    """The limit that is reached, as the reason of `study_ended`; None while trials may start.
 
-    The number of trials is not looked at: a study whose trials all ended has reason "budget".
+    The number of trials is not checked here: a study whose trials have all ended has the reason "budget".
     """
     if seconds_left <= 0:
         return "wall_time"
@@ -86,17 +86,17 @@ def reached(budget: StudyBudget, spent: Spent, seconds_left: float) -> str | Non
 
 
 def then(budget: StudyBudget, reason: str) -> str:
-    """What becomes of the trials that run when a limit is reached: "finish" or "stop".
+    """What running trials do when a limit is reached: "finish" or "stop".
 
-    Unless the budget says so itself, a limit of cost (hours, GPU-hours) stops them, since they would go on costing; at
-    a limit of result (target, no improvement) they finish, since each may be the better one. Stopped ones are
-    interrupted: a resumed study goes on with them from their checkpoints.
+    Unless the budget says it, a limit of cost (hours, GPU-hours) stops them; at a limit of result (target, no
+    improvement) they finish, since one of them may be better. Stopped ones are interrupted: a resumed study continues
+    them from their checkpoints.
     """
     return budget.then or ("stop" if reason in ("wall_time", "gpu_hours") else "finish")
 
 
 def text(budget: StudyBudget) -> str:
-    """A budget for people: `24 trials or 2 hours`; a dash for none."""
+    """A budget as text: `24 trials or 2 hours`; a dash for none."""
     limits = " or ".join(words(value) for key, words in _WORDS.items() if (value := getattr(budget, key)) is not None)
     return (limits or "-") + (f", then {budget.then}" if budget.then else "")
 
@@ -112,31 +112,31 @@ def merged(before: Mapping[str, Any], new: Mapping[str, Any]) -> StudyBudget:
 
 
 def check(budget: StudyBudget, asked: Iterable[str], gpus_per_trial: float, where: str) -> StudyBudget:
-    """The budget as the study gets it. Raises InputError where it has no end, or counts what nobody uses.
+    """The budget of the study. Raises InputError where it has no limit, or one that cannot be reached.
 
-    Without a card there are no GPU-hours to count: asked for by option, or as the only end, that is an error; where the
-    space merely names them beside another end, they are left out.
+    Without a GPU there are no GPU-hours to count. As an option, or as the only limit, they are an error; where the
+    space has them beside another limit, they are left out.
     """
     asked = tuple(asked)
     if budget.gpu_hours and gpus_per_trial <= 0:
         if "gpu_hours" in asked:
             raise InputError(
-                f"--gpu-hours {budget.gpu_hours:g}: trials get no card here (--gpus-per-trial 0), so none would "
-                "ever be counted; give --hours instead"
+                f"--gpu-hours {budget.gpu_hours:g}: trials use no GPU here (--gpus-per-trial 0), so none would "
+                "be counted; give --hours instead"
             )
         budget = budget.changed({"gpu_hours": None})
     if not any((budget.trials, budget.hours, budget.gpu_hours, budget.no_improvement)):
         raise InputError(
-            f"{where}: the search has no end; give --trials, --hours, --gpu-hours (with cards) or --no-improvement"
+            f"{where}: the search would never end; give --trials, --hours, --gpu-hours (with GPUs) or --no-improvement"
         )
     return budget
 
 
 def check_fits(budget: StudyBudget, hours: float, gpus_per_trial: float) -> None:
-    """Raises InputError where not one trial fits into the budget that takes `hours` of wall time for a whole run."""
+    """Raises InputError if the budget is too small for one trial, which takes `hours` of wall time."""
     for option, limit, cost in (
         ("--hours", budget.hours, hours),
         ("--gpu-hours", budget.gpu_hours, hours * gpus_per_trial),
     ):
         if limit and cost > limit:
-            raise InputError(f"{option} {limit:g}: is under one trial, which takes {cost:.3g}; give more")
+            raise InputError(f"{option} {limit:g}: is not enough for one trial, which takes {cost:.3g}; give more")

@@ -1,6 +1,6 @@
-"""The driver's side of checkpoints: from where a trial goes on, how much room they take.
+"""The driver's side of checkpoints: the epoch from which a trial continues, and the space that they use.
 
-The worker's side, which writes them, is `trainable.keeping`; `upkeep.py` keeps them within a budget.
+The workers write them in `trainable.keeping`; `upkeep.py` keeps them within a budget.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tuner.study.rules.rungs import Grid, bracket_of, places
 
 
 def asked(request: Request) -> dict[str, Any]:
-    """What of `search_spaces.checkpoints.Checkpoints` the command line gives."""
+    """The fields of `search_spaces.checkpoints.Checkpoints` that have a command-line option."""
     given = {
         "every": request.checkpoint_every,
         "best_weights": request.best_weights,
@@ -28,7 +28,7 @@ def asked(request: Request) -> dict[str, Any]:
 
 
 def chosen(default: Mapping[str, Any] | Checkpoints, request: Request) -> dict[str, Any]:
-    """The settings of a study: those of the space or as before, and over them what was asked for."""
+    """The settings of a study: those of the space, or of the study before it was resumed, changed by the options."""
     base = default.model_dump(mode="json") if isinstance(default, Checkpoints) else dict(default)
     return Checkpoints.model_validate(base | asked(request)).model_dump(mode="json")
 
@@ -43,9 +43,9 @@ def rungs_of(rule: Rule, config: RunConfig, trial: int) -> tuple[tuple[int, ...]
 
 
 def saved_epoch(study: Path | None, trial: int, logged: int) -> int:
-    """After which of its `logged` epochs a trial goes on: that of its newest checkpoint, as far as its name goes.
+    """The one of its `logged` epochs after which a trial continues: that of its newest checkpoint.
 
-    Only the file's directory is read; the worker finds out whether the file is whole, and says so if it is not.
+    Only the directory of the file is read; the worker checks whether the file is complete.
     """
     if study is None:
         return logged
@@ -59,7 +59,7 @@ def saved_epoch(study: Path | None, trial: int, logged: int) -> int:
 
 
 def remove_states(study: Path, trial: int) -> None:
-    """Remove what only an attempt that may go on needs: all but the best weights."""
+    """Remove everything except the best weights; only an attempt that may continue needs the rest."""
     paths = StudyPaths(study).trial(trial)
     for path in (*paths.states, *paths.leftovers()):
         path.unlink(missing_ok=True)
@@ -68,7 +68,7 @@ def remove_states(study: Path, trial: int) -> None:
 def files_of(study: Path) -> dict[str, int]:
     """Every file under the study's checkpoints, by its path in the study's folder, with its size in bytes.
 
-    A trial's folder that is a link is none of ours.
+    A trial's folder that is a symbolic link is not followed.
     """
     found = {}
     for path in StudyPaths(study).checkpoints.glob("*/*"):
@@ -86,16 +86,16 @@ def describe(event: Mapping[str, Any]) -> str:
     budget = size_text(event["budget"])
     text = f"checkpoints: {size_text(event['bytes'])} of {budget}"
     if event["files"]:
-        text = f"checkpoints: {len(event['files'])} files dropped to stay within {budget}; {text.split(': ')[1]} used"
+        text = f"checkpoints: {len(event['files'])} files removed to stay within {budget}; {text.split(': ')[1]} used"
     if event["bytes"] > event["budget"]:
         text += (
-            "; the rest is the states of trials that may go on and the best weights of the leaders: give more by "
+            "; the rest is needed: states of trials that may continue and weights of the best trials; give a larger "
             "--checkpoint-budget, or run fewer trials at once"
         )
     return text
 
 
 def remove(study: Path, files: list[str]) -> None:
-    """Remove files that the log says are dropped."""
+    """Remove the files that the log records as removed."""
     for path in files:
         (study / path).unlink(missing_ok=True)

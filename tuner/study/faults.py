@@ -1,7 +1,7 @@
-"""What can go wrong with an attempt at a trial, what is said of it, and how often it is tried again.
+"""The faults of an attempt at a trial, their messages, and how often the trial is tried again.
 
-docs/faults.md has the whole table. Everything here is a function of what is in the log and of texts, so that a replay
-counts as the driver did; the exceptions are `Watchdog` and `PatientLog`, which watch a clock and a disk.
+docs/faults.md has the whole table. Everything here depends only on the log and on error texts, so that a replay counts
+as the driver did; the exceptions are `Watchdog` and `PatientLog`, which watch a clock and a disk.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from search_spaces import InputError
 from tuner.study.settings import HUNG_AFTER, StudyResources
 
 MEMORY_RETRIES = 1
-"""Out of memory (of a card, of the machine, by Ray's monitor): once more at the same settings, in a fresh process."""
+"""Out of memory (GPU, machine, or Ray's monitor): one more attempt with the same settings, in a new process."""
 NODE_RETRIES = 10
-"""A node that is lost says nothing about the trial; but a trial that always takes its node with it has to end."""
+"""A lost node is not the trial's fault; but a trial whose nodes are always lost has to end."""
 
 
 UNUSUAL = 10.0
@@ -52,24 +52,24 @@ _MEMORY = re.compile(
 
 
 def fault_of(text: str) -> Fault:
-    """The fault that a worker's, or Ray's, error text tells of."""
+    """The fault, from the error text of a worker or of Ray."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    last = lines[-1] if lines else "the worker process ended without a word"
+    last = lines[-1] if lines else "the worker process ended without a message"
     if _MONITOR.search(text):
         used = _USED.search(text)
         how = f" ({used[1]} of {used[2]} used)" if used else ""
         return Fault("memory", f"out of memory: Ray's memory monitor killed the worker{how}")
     if _MEMORY.search(last):
         return Fault("memory", last)
-    if "is temporarily unavailable" in text:  # what a driver sees first of a node without power
+    if "is temporarily unavailable" in text:  # the first sign of a node that lost power
         return Fault("node", "the node that it ran on was lost, or the network to it")
     if "actor died" in text.lower() or "actor is dead" in text.lower() or "worker process has died" in text:
         if _NODE.search(text):
             return Fault("node", "the node that it ran on was lost")
         if "creation task" in text or "__init__" in last:
             return Fault("start", f"the worker could not be started: {last}")
-        return Fault("killed", "the worker process was killed or crashed (by hand, or for want of memory)")
-    if _CUT.search(text):  # what is seen first of a node that goes: the connection breaks before anyone says why
+        return Fault("killed", "the worker process was killed or crashed (by hand, or because memory was full)")
+    if _CUT.search(text):  # the first sign of a lost node: the connection breaks
         return Fault("node", "the connection to its node was lost")
     return Fault("error", last)
 
@@ -83,7 +83,7 @@ def retries_for(kind: str, retries: int) -> int:
 
 
 def shares_memory(text: str, resources: StudyResources) -> bool:
-    """Whether the memory that ran out is other trials' too: not that of a card that the trial has to itself."""
+    """Whether other trials share the memory that ran out: not if the trial has a whole GPU to itself."""
     return resources.gpus_per_trial < 1 or not re.search("cuda|cublas", text, re.IGNORECASE)
 
 
@@ -99,15 +99,15 @@ def killed_actors(text: str) -> list[str]:
 
 @dataclass
 class Watchdog:
-    """Which attempts have been silent for too long.
+    """Finds attempts that have not reported for too long.
 
     An attempt is overdue `factor` times its usual epoch time (the median of its own last epochs, else of the study's)
     after its last report, but never before `floor` seconds; before its first report, which may have to wait for a
-    process, the data and a compiler, not before `first` seconds. A factor of 0 never calls anybody overdue.
+    process, the data and a compiler, not before `first` seconds. With a factor of 0 no attempt is ever overdue.
 
-    A driver that is awake calls `look` all the time. A gap between two looks of more than `lapse` seconds, and of many
-    times the usual gap, is time in which the driver itself did not run (SIGSTOP, a laptop's lid, a paused virtual
-    machine, a disk that it waited for). Nobody could be heard then: it counts against nobody; `slept` is told of it.
+    A running driver calls `look` all the time. A gap between two calls of more than `lapse` seconds, and of many times
+    the usual gap, is time in which the driver itself did not run (SIGSTOP, a closed laptop, a paused virtual machine, a
+    slow disk). No report could arrive then, so this time counts for no attempt; `slept` is called with it.
     """
 
     factor: float = HUNG_AFTER
@@ -115,7 +115,7 @@ class Watchdog:
     first: float = 900.0
     clock: Callable[[], float] = time.monotonic
     lapse: float = 10.0
-    """Between two looks of a driver that is awake: it looks at least every second where nothing keeps it."""
+    """Seconds between two calls of a running driver: it calls at least every second if it is not delayed."""
     slept: Callable[[float], None] | None = None
     """Called with the seconds of each such gap."""
     _looked: float | None = None
@@ -125,7 +125,7 @@ class Watchdog:
     _all: list[float] = field(default_factory=list)
 
     def look(self) -> None:
-        """To be called before anything else whenever the driver comes by; see the class."""
+        """Call this first in every turn of the driver; see the class."""
         now = self.clock()
         gap = 0.0 if self._looked is None else now - self._looked
         if gap > self.lapse and gap > UNUSUAL * statistics.median(self._gaps or (0.0,)):
@@ -137,7 +137,7 @@ class Watchdog:
         self._looked = now
 
     def begin(self, key: str) -> None:
-        """A worker has the attempt `key`."""
+        """A worker has started the attempt `key`."""
         self._since[key] = self.clock()
 
     def heard(self, key: str) -> None:
@@ -158,13 +158,13 @@ class Watchdog:
         return key in self._since
 
     def limit(self, key: str) -> float:
-        """Seconds of silence that are allowed to the attempt."""
+        """Seconds without a report that are allowed for the attempt."""
         own = self._own.get(key)
         usual = statistics.median(own) if own else statistics.median(self._all) if self._all else 0.0
         return max(self.factor * usual, self.floor if own else self.first)
 
     def overdue(self) -> dict[str, str]:
-        """Attempts that are silent for too long, with a line on each."""
+        """Attempts that have not reported for too long, with a line on each."""
         if not self.factor:
             return {}
         now = self.clock()
@@ -176,13 +176,13 @@ class Watchdog:
 
 
 class Unwritable(InputError):
-    """The log could not be written for longer than anybody wanted to wait: a job that failed, not a wrong input."""
+    """The log could not be written for too long: a failed job, not wrong input."""
 
     exit_status = 1
 
 
 _PASSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EPERM, errno.EACCES)
-"""What a disk says that may be well again in a while."""
+"""Disk errors that may go away."""
 
 
 class PatientLog:
@@ -227,13 +227,15 @@ class PatientLog:
                 if not told:
                     self._say(
                         f"results disk: {self._log.path.parent}: {why.strerror}: waiting up to "
-                        f"{self._patience / 60:.0f} minutes for it, Ctrl-C to leave; nothing is lost"
+                        f"{self._patience / 60:.0f} minutes, press Ctrl-C to leave; nothing is lost"
                     )
                     told = True
                 self.hurry.wait(1.0)
             else:
                 if told:
-                    self._say(f"results disk: written again after {time.monotonic() - begun:.0f} s, the search goes on")
+                    self._say(
+                        f"results disk: written again after {time.monotonic() - begun:.0f} s, the search continues"
+                    )
                 return written
 
     def slept(self, seconds: float) -> None:

@@ -1,8 +1,8 @@
-"""The driver's half of Population Based Training: whose checkpoint a new trial goes on from, and with what settings.
+"""The driver's part of Population Based Training: the checkpoint that a new trial continues from, and its settings.
 
-The rule itself, who is replaced by whom, is `rules/population.py`. The event log holds each step: the end of the
-replaced trial names the donor (`exploits`), the start of the new one what it came from. The donor's checkpoint is
-copied before either is written, so a driver may die anywhere between.
+The rule itself, which trial is replaced by which, is `rules/population.py`. The event log holds each step: the end of
+the replaced trial names the donor (`exploits`), the start of the new one its origin. The donor's checkpoint is copied
+before either is written, so the driver may die at any point.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tuner.study.state import StudyState
 DRAWS = 100
 """How often settings that break a constraint are drawn again."""
 EXPLORE, DONOR = 2**31 + 1, 2**31 + 2
-"""Streams of random numbers, apart from those of trials' seeds."""
+"""Streams of random numbers, separate from those of the trials' seeds."""
 
 
 def size(state: StudyState) -> int:
@@ -41,11 +41,11 @@ def founders_left(state: StudyState, left: int) -> int:
 
 
 def parent(state: StudyState, folder: Path, trial: int) -> tuple[int, int] | None:
-    """(donor, epoch) that the next trial goes on from in place of `trial`; None if that one goes on itself.
+    """(donor, epoch) from which the next trial continues instead of `trial`; None if `trial` itself continues.
 
-    The donor's checkpoint is then copied to where the next trial finds it. A donor that has ended has none; one that
-    runs is taken where it has come to. Nobody is replaced once the budget's trials are used up, or where the disk
-    takes no copy.
+    The donor's checkpoint is then copied to where the next trial finds it. A donor that has ended has none; a running
+    one is copied at its current state. No trial is replaced when the budget's trials are used up, or when the copy
+    cannot be written.
     """
     number, budget = state.next_number, state.settings.budget.trials
     if not size(state) or (budget and number >= budget):
@@ -64,26 +64,27 @@ def parent(state: StudyState, folder: Path, trial: int) -> tuple[int, int] | Non
 
 
 def _copy(source: Path, target: Path) -> int | None:
-    """Copy a checkpoint, whole or not at all; its epoch, None where there is none, or it cannot be read or written."""
+    """Copy a checkpoint in one step; its epoch, or None where there is none or it cannot be read or written."""
     from trainable.checkpoint import epoch_of
 
     try:
-        with source.open("rb") as old:  # which may be replaced meanwhile: what is open stays what it is
+        with source.open("rb") as old:  # the file may be replaced meanwhile; an open file does not change
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic.file(target, sync_name=True) as new:
                 with new.open("wb") as copy:
                     shutil.copyfileobj(old, copy)
                 if (epoch := epoch_of(new)) is None:
-                    raise InputError(f"{source}: is not a whole checkpoint; it is not copied")
+                    raise InputError(f"{source}: is not a complete checkpoint; it is not copied")
     except (OSError, InputError):
         return None
     return epoch
 
 
 def explore(state: StudyState, space: Space, donor: int, number: int) -> dict[str, Any]:
-    """The parameters of trial `number`: the donor's, each that may change drawn anew or moved by a step.
+    """The parameters of trial `number`: those of the donor, where each that may change is drawn anew or moved by a
+    step.
 
-    A function of the study's seed, the number and the donor. The donor's own where no draw keeps the constraints.
+    A function of the study's seed, the number and the donor. Unchanged where no draw meets the constraints.
     """
     rule, given = state.history.rule, state.trials[donor].params
     rng = np.random.default_rng([state.settings.seed, number, EXPLORE])
@@ -115,6 +116,6 @@ def _changed(dimension: Dimension, sample: Any, rule: PBTStopping, rng: np.rando
             drawn = float(rng.uniform(low, high))
     else:
         drawn = sample * (rule.grow if up else rule.shrink)
-        if whole and round(drawn) == sample:  # a small number moves as well
+        if whole and round(drawn) == sample:  # so that a small number changes too
             drawn = sample + (1 if up else -1)
     return dimension.nearest(drawn) if not whole else int(dimension.nearest(round(drawn)))

@@ -1,12 +1,12 @@
 """What a search minimises: the PER alone, or the PER and what a trial costs.
 
-The first objective is a PER: rungs, "best" and early stopping go by it. Further ones are `train_seconds`, the wall time
-of a trial's epochs, which is there on cores and cards alike; `gpu_seconds`, the share of a card times the time it was
-held; and `parameters`, the decoder's weights.
+The first objective is a PER: rungs, "best" and early stopping use it. Further ones are `train_seconds`, the wall time
+of a trial's epochs; `gpu_seconds`, the fraction of a GPU times the time for which it was reserved; and `parameters`,
+the number of weights of the decoder.
 
-Only trials that ran to their end have values. Optuna has no pruning for several objectives, so that a trial that was
-stopped early, for its PER, tells the searcher nothing. Where the cheap end of the front matters, which early stopping
-cuts off, search with `--stopping none`.
+Only trials that ran to their end have values. Optuna has no pruning for several objectives, so the searcher learns
+nothing from a trial that was stopped early because of its PER. Early stopping removes the cheap end of the Pareto
+front; where that matters, search with `--stopping none`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def names(settings: StudySettings) -> list[str]:
 
 
 def values(trial: TrialState, settings: StudySettings) -> float | list[float] | None:
-    """A trial's value, or its values where there are several objectives; None where one is not known."""
+    """The value of a trial, or its values where there are several objectives; None where one is unknown."""
     found = [_value(trial, name) for name in names(settings)]
     known = [value for value in found if value is not None]
     if len(known) < len(found):
@@ -66,19 +66,19 @@ def chosen(space: Space, given: str | None, searcher: str, gpus_per_trial: float
             raise InputError(f"--objectives: {error}") from None
     if costs and searcher in SINGLE:
         raise InputError(
-            f"searcher {searcher}: takes one objective; give nsga2, tpe, gp, qmc or random, or {objective}"
+            f"searcher {searcher}: takes only one objective; give nsga2, tpe, gp, qmc or random, or only {objective}"
         )
     if "gpu_seconds" in costs and not gpus_per_trial:
         raise InputError(
-            "objectives: gpu_seconds is always 0, as trials get no card here; give train_seconds, or --gpus-per-trial"
+            "objectives: gpu_seconds is always 0, as trials use no GPU here; give train_seconds, or --gpus-per-trial"
         )
     return {"objective": objective, "costs": list(costs)}
 
 
 def check_rule(rule: str, settings: StudySettings) -> None:
-    """Raises InputError for a kind of stopping rule that does not go with the objectives in `settings`."""
+    """Raises InputError for a kind of stopping rule that cannot be used with the objectives in `settings`."""
     if rule == "pbt" and settings.costs:
         raise InputError(
-            "stopping pbt: takes one objective, as a trial that goes on from another has only a part of the costs; "
-            f"give --objectives {settings.objective}, or another rule"
+            "stopping pbt: can have only one objective, because a trial that continues another has only a part of the "
+            f"costs; give --objectives {settings.objective}, or another rule"
         )

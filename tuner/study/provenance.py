@@ -1,4 +1,4 @@
-"""What ran: versions of the program, its libraries and its git state, for the studies table."""
+"""Versions of the program and its libraries, and the git state, for the studies table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a search is asked for, as `tuner search`, `tuner resume` and `tuner.search` hand it on."""
+"""The options of a search, as `tuner search`, `tuner resume` and `tuner.search` pass them on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Request:
-    """What `tuner search` was asked for; None means "as the space says" or "as before"."""
+    """The options of `tuner search`; None means "from the space", or on resume "unchanged"."""
 
     results_dir: Path
     data: Path
@@ -30,15 +30,15 @@ class Request:
     cpus: int | None = None
     cpus_per_trial: float | None = None
     gpus_per_trial: float | Literal["auto"] | None = None
-    """"auto": as many trials on a card as a measurement finds best; only a search can."""
+    """"auto": as many trials on a GPU as a measurement finds best; only for a new search."""
     concurrent: int | None = None
     address: str | None = None
     custom: Mapping[str, float] | None = None
-    """Of Ray's custom resources, for each trial."""
+    """Custom Ray resources for each trial."""
     force_unlock: bool = False
     hung_after: float | None = None
     give_up_after: float | None = None
-    """Minutes without a node of the cluster that can hold a trial after which the search leaves."""
+    """The search ends after this many minutes without a node of the cluster that can run a trial."""
     stage_data: bool = False
     """Send the data to every node of the cluster."""
     checkpoint_every: str | None = None

@@ -1,8 +1,8 @@
-"""What a study was begun with: the fields of its `study_started` event, as one frozen model.
+"""The settings of a study: the fields of its `study_started` event, as one frozen model.
 
-The log is read leniently, so that every version reads the logs of all others: what a log lacks, or has as null, gets
-the default that was in force before the field existed; fields that this version does not know are kept and written
-again. What a user asks for is checked where it comes in (`tuner.launch`), not here.
+The log is read leniently, so that every version reads the logs of all others: a field that is missing or null gets the
+value that was used before the field existed; unknown fields are kept and written again. The user's input is checked in
+`tuner.launch`, not here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from search_spaces import InputError
 VERSION = 1
 """Of these settings; a log from before there was a number has 0."""
 HUNG_AFTER = 20.0
-"""A trial is called hung after so many times the usual seconds of an epoch."""
+"""A trial counts as hung after this many times the usual time of an epoch."""
 _OF_THE_EVENT = ("event", "seq", "time", "elapsed")
 
 
@@ -63,7 +63,7 @@ class StudyCode(_Part):
 
 
 class StudyResources(_Part):
-    """What one trial gets, and how many run at once."""
+    """The resources of one trial, and the number of trials at once."""
 
     cpus_per_trial: float = 1.0
     gpus_per_trial: float = 0.0
@@ -123,12 +123,12 @@ class StudySettings(_Part):
     stopping: StudyChoice = StudyChoice()
     objective: str = "best_per"
     costs: list[str] = []
-    """What is minimised beside the PER."""
+    """What is minimised besides the PER."""
     start_points: list[dict[str, Any]] = []
     starts_from: int = 0
     """The number of the trial that is the first start point."""
     warm_start: list[dict[str, Any]] = []
-    """Trials of other studies that the searcher is told of."""
+    """Trials of other studies that the searcher gets."""
     seed: int = 0
     budget: StudyBudget = StudyBudget()
     resources: StudyResources = StudyResources()
@@ -136,7 +136,7 @@ class StudySettings(_Part):
     hung_after: float = HUNG_AFTER
     checkpoints: StudyCheckpoints = StudyCheckpoints()
     confirms: str | None = None
-    """The study whose leaders this one runs again."""
+    """The study whose best configurations this one trains again."""
     lineage: dict[str, Any] | None = None
     """How the recorded runs are run again; null in other studies."""
     origin_note: str | None = None

@@ -1,4 +1,4 @@
-"""Where a study's trials come from: its plan, start points, searcher and heirs, or what a simulation hands in."""
+"""The source of a study's trials: its plan, start points, searcher and heirs, or a simulation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tuner.study.state import StudyState
 
 
 class TrialSource(Protocol):
-    """Says what the trials of a study are. A study asks for each number once, in order, and keeps the answer."""
+    """Defines the trials of a study. A study asks for each number once, in order, and keeps the answer."""
 
     def trial(self, state: StudyState, number: int) -> dict[str, Any]:
         """What trial `number` is: the fields of its `trial_started` event (params, seed, origin, config, ...)."""

@@ -1,7 +1,7 @@
 """The state of a study as a replay of its event log.
 
-`StudyState` is filled by `apply`, event by event: live events and replayed ones go through the same lines, so a
-resumed search is in the state in which it was left. What is decided and written is in `tuner/study/study.py`.
+`StudyState` is filled by `apply`, event by event. Live and replayed events run through the same code, so a resumed
+search has the state in which it ended. The decisions are made in `tuner/study/study.py`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class StudyState:
     """The state of a study as a replay of its events.
 
-    Whoever only looks does without the `searching` part: no searcher is built, and Optuna is not imported. `curve`
-    makes the curve of a trial (`sources.TrialSource.curve`).
+    For read-only use, give `searching=False`: no searcher is built, and Optuna is not imported. `curve` makes the curve
+    of a trial (`sources.TrialSource.curve`).
     """
 
     def __init__(self, *, searching: bool = True, curve: Callable[[int, RunConfig], Curve] = Curve.of_run) -> None:
@@ -37,35 +37,35 @@ class StudyState:
         """Whether the log has had the settings."""
         self.trials: dict[int, TrialState] = {}
         self._open: dict[int, TrialState] = {}
-        """Those that run or wait to: asked for at every turn, so not looked for among all."""
+        """Running and waiting trials; kept separately because they are needed in every turn."""
         self.history = History({"kind": "none"})
         """What the stopping rule sees."""
         self.spent = budgets.Spent()
         self.searcher: OptunaSearcher | None = None
         self.untold: set[int] = set()
-        """Trials that the searcher is not told of: they are not in the space that a resume brought."""
+        """Trials that the searcher does not get: they are not in the space that came with a resume."""
         self.space: Space | None = None
         self.driver_seconds = 0.0
         """Wall time spent by drivers: the sum over sessions of their first to their last event."""
         self.stop_asked: set[int] = set()
-        """Trials that somebody wants stopped (`tuner/backend/by_hand.py`) and that have not ended."""
+        """Trials that `tuner stop` asked to stop (`tuner/backend/by_hand.py`) and that have not ended."""
         self.session_seq = 0
         """The number of the event that began the last session."""
         self.lost: set[int] = set()
-        """Trials of which a damaged log has events but no start: what they were is not known, their number is used."""
+        """Trials without a start in a damaged log: their configuration is unknown, their number is not used again."""
         self.epochs = 0
         """Epoch events so far, repeated ones included."""
         self.next_number = 0
-        """Of the next trial."""
+        """The number of the next trial."""
         self.heirs = 0
-        """Trials that went on from another's checkpoint."""
+        """Trials that continued from another's checkpoint."""
         self.heir: dict[str, Any] | None = None
-        """What the next trial replaces and goes on from, where that is settled (`tuner/study/rules/population.py`)."""
+        """What the next trial replaces and continues, once decided (`tuner/study/rules/population.py`)."""
         self._session_start = 0.0
         self._session_end = 0.0
         self.ended: str | None = None
         self.dropped: set[str] = set()
-        """Best weights that were removed for want of room, as paths in the study's folder."""
+        """Best weights that were removed to save space, as paths in the study's folder."""
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event of the log; kinds that are not known change nothing."""
@@ -74,7 +74,7 @@ class StudyState:
             self.session_seq = event["seq"]
             self.driver_seconds += self._session_end - self._session_start
             self._session_start = self._session_end = event["time"]
-        # The wall clock may be set back or forward under a session; logs of before have no other.
+        # The wall clock may be changed during a session; older logs have no other clock.
         elapsed = event.get("elapsed", event["time"] - self._session_start)
         self._session_end = max(self._session_end, self._session_start + elapsed)
         self.spent.apply(event)
@@ -114,15 +114,15 @@ class StudyState:
     def _study_started(self, event: Mapping[str, Any]) -> None:
         self.settings, self.begun = StudySettings.read(event), True
         self.history = History(self.settings.stopping.as_dict())
-        if self.settings.space is not None:  # a planned study has no space and asks nobody
+        if self.settings.space is not None:  # a planned study has no space and no searcher
             self._make_searcher()
 
     def _searcher_of(self, trial: TrialState) -> OptunaSearcher | None:
-        """The searcher, where it is told of this trial."""
+        """The searcher, if it gets this trial."""
         return None if trial.number in self.untold else self.searcher
 
     def _make_searcher(self) -> None:
-        """The space and the searcher that the settings name, told of the trials so far."""
+        """The space and the searcher of the settings, with the trials so far reported."""
         assert self.settings.space is not None  # noqa: S101  a planned study asks nobody
         self.space = Space.from_dict(self.settings.space)
         if self._searching:
@@ -139,7 +139,7 @@ class StudyState:
         if "stopping" in changed:
             waited = self.paused
             self.history = self.history.under(self.settings.stopping.as_dict())
-            for trial in waited:  # the new rule lets them go on, to where it compares next
+            for trial in waited:  # under the new rule they continue to its next rung
                 trial.status = "interrupted"
                 self._open[trial.number] = trial
 
@@ -182,7 +182,7 @@ class StudyState:
         trial.seconds += event.get("seconds") or 0.0
         trial.last_row = dict(event)
         point, decision, compared = Point.of_row(event), event["decision"], event["rung"] is not None
-        # A log of before `passed` was written has rules that stop at the first rung failed.
+        # In older logs, without `passed`, a rule stops at the first rung that a trial does not pass.
         passed = event.get("passed", decision != "stop")
         if compared:
             self._tell_rung(trial, point)
@@ -227,7 +227,7 @@ class StudyState:
 
     @property
     def running(self) -> list[TrialState]:
-        """Trials that workers hold now."""
+        """Trials that are running on workers now."""
         return [trial for trial in self._open.values() if trial.status == "running"]
 
     @property
@@ -238,7 +238,7 @@ class StudyState:
 
     @property
     def paused(self) -> list[TrialState]:
-        """Trials that wait at a rung."""
+        """Trials that are paused at a rung."""
         return [self.trials[number] for number in self.history.paused]
 
     def outstanding(self, left: int) -> int:

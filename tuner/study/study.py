@@ -1,8 +1,7 @@
-"""One search: what runs next, what goes on, and the log that says so.
+"""One search: which trial runs next, which continues, and the log of these decisions.
 
-`Study` decides and writes each decision to the log before anyone acts on it; `StudyState` (`tuner/study/state.py`) is
-everything that is a function of the log. It knows nothing of Ray: whoever has workers calls `ask`, `report` and
-`fail`.
+`Study` decides, and writes each decision to the log before it is carried out; `StudyState` (`tuner/study/state.py`) is
+everything that is a function of the log. It does not use Ray: the backend calls `ask`, `report` and `fail`.
 """
 
 from __future__ import annotations
@@ -34,15 +33,15 @@ class Job:
     attempt: int
     config: RunConfig
     epochs_logged: int
-    """Epochs already in the log: a checkpoint further on reports the missing one again before it trains."""
+    """Epochs already in the log. A newer checkpoint reports its epoch again before training continues."""
     probes: tuple[tuple[int, int], ...] = ()
-    """(epoch, batches) of the cooldown probes that the stopping rule wants."""
+    """(epoch, batches) of the cooldown probes that the stopping rule needs."""
     rungs: tuple[int, ...] = ()
     """Epochs at which the rule may end it."""
     pauses: bool = False
-    """Whether it may pause it there, which takes a checkpoint."""
+    """Whether it may pause it there, which needs a checkpoint."""
     inherited: int = 0
-    """Epochs of another trial that it goes on from."""
+    """Epochs of another trial from which it continues."""
 
     def __str__(self) -> str:
         return f"trial {self.trial}"
@@ -52,7 +51,7 @@ class Log(Protocol):
     """What a study writes to: the event log on the disk, or one in memory (a simulated search)."""
 
     def append(self, event: str, **fields: Any) -> dict[str, Any]:
-        """Keep one event and return it as it is kept."""
+        """Write one event and return it as written."""
 
     def slept(self, seconds: float) -> None:
         """The driver was suspended for so long."""
@@ -62,12 +61,12 @@ class Log(Protocol):
 
 
 class Study:
-    """A search that can be asked for work and told of results.
+    """A search: it gives out attempts to run and takes their results.
 
-    What it runs is a space with a searcher, or a `plan`: a list of {run, parent, origin, config} taken in order. A
-    simulation hands in another `source` of trials, and a `clock` whose seconds count against the budget of time.
+    It runs a space with a searcher, or a `plan`: a list of {run, parent, origin, config} in order. A simulation gives
+    another `source` of trials, and a `clock` whose seconds count for the time budget.
 
-    `observers` are called with every event after it is on the disk (the progress display, say).
+    `observers` are called with every event after it is on the disk (for example the progress display).
     """
 
     def __init__(
@@ -98,7 +97,7 @@ class Study:
         source: TrialSource | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Study:
-        """Begin a study: its settings are the first event of the log. Hold its lock before."""
+        """Begin a study: its settings are the first event of the log. The caller holds its lock."""
         study = cls(folder, log or EventLog(StudyPaths(folder).log), observers, source, clock)
         study._write("study_started", **settings.fields())
         return study
@@ -111,7 +110,7 @@ class Study:
         observers: list[Callable[[dict[str, Any]], None]],
         log: Log | None = None,
     ) -> Study:
-        """Rebuild a study from its log and go on; `changed` maps settings to [old, new] (`tuner.launch.changes`)."""
+        """Rebuild a study from its log and continue; `changed` maps settings to [old, new] (`tuner.launch.changes`)."""
         path = StudyPaths(folder).log
         refuse_short(folder)
         study = cls(folder, log or EventLog(path), observers)
@@ -119,11 +118,11 @@ class Study:
         if not events or events[0]["event"] != "study_started":
             raise InputError(without_settings(path))
         study.problems += study.state.replay(events, str(path))
-        if study.state.heir is None:  # a driver that died may have copied a checkpoint for a trial that is not to be
+        if study.state.heir is None:  # a driver that died may have copied a checkpoint for a trial that will not exist
             checkpoints.remove_states(folder, study.state.next_number)
         study._write("study_resumed", changed=dict(changed))
         for trial in study.state.running:
-            # The driver died before it could write this trial's end: a logged stop is carried out, the rest goes on.
+            # The driver died before it wrote this trial's end: a logged stop is carried out, others continue.
             study._end_attempt(trial, trial.stop_logged or "interrupted", error=None)
         study._end_asked()
         study._end_paused()
@@ -136,9 +135,9 @@ class Study:
 
     @property
     def trials_left(self) -> int:
-        """Trials of the budget that have not been started and may be: none once a limit is reached.
+        """Trials of the budget that may still be started: none when a limit is reached.
 
-        Under pbt those that the searcher is asked for, without the ones that go on from another trial.
+        Under pbt, those that the searcher proposes, without trials that continue another.
         """
         if self.reached:
             return 0
@@ -161,13 +160,14 @@ class Study:
 
     @property
     def leaves(self) -> bool:
-        """Whether a limit is reached at which what runs is to be interrupted (`budgets.then`)."""
+        """Whether a limit is reached at which running trials are interrupted (`budgets.then`)."""
         reason = self.reached
         return reason is not None and budgets.then(self.settings.budget, reason) == "stop"
 
     @property
     def done(self) -> bool:
-        """Whether nothing is to be done any more but `interrupt`: nothing runs or is to start, or a limit says so."""
+        """Whether the session is over and only `interrupt` remains: nothing runs or can start, or a limit is
+        reached."""
         state = self.state
         if self.leaves:
             return True
@@ -175,7 +175,7 @@ class Study:
         return not (state.running or state.waiting or heir or self.trials_left or self._promotable() is not None)
 
     def _promotable(self) -> int | None:
-        """The paused trial that goes on next; None if there is none, or a limit is reached."""
+        """The paused trial that continues next; None if there is none, or a limit is reached."""
         if not self.state.history.paused or self.reached:
             return None
         return promotable(self.state.history, self.state.outstanding(self.trials_left))
@@ -184,8 +184,8 @@ class Study:
         """The next attempt to run, written to the log; None if there is nothing to start now.
 
         Interrupted trials come first, lowest number first; then a paused one that the stopping rule promotes; then
-        start points; then what the searcher proposes. A trial that ran out of memory beside others comes last,
-        and by itself. Under pbt the population is filled up first, and another trial may take a paused one's place.
+        start points; then the searcher's proposals. A trial that ran out of memory beside others comes last, and runs
+        alone. Under pbt the population is filled first, and a new trial may replace a paused one.
         """
         if self.leaves or any(trial.alone for trial in self.state.running):
             return None
@@ -206,7 +206,7 @@ class Study:
         return self._start_new()
 
     def _exploit(self, trial: TrialState) -> Job | None:
-        """The attempt of a new trial that takes the place of a paused one; None if that one goes on itself."""
+        """The attempt of a new trial that replaces a paused one; None if that one continues itself."""
         parent = heirs.parent(self.state, self.folder, trial.number)
         if parent is None:
             return None
@@ -231,9 +231,9 @@ class Study:
     def report(self, number: int, attempt: int, row: Mapping[str, Any], verdict: Decision | None = None) -> str:
         """Record an epoch and decide: "continue" or "stop". The decision is in the log when this returns.
 
-        After "stop" the end of the attempt is in the log as well: for good, or paused. An epoch that an earlier
-        attempt reported is not decided again: the trial went on from there, or was to. `verdict` takes the place of
-        the study's own rule (the comparison with other libraries' rules).
+        After "stop" the end of the attempt is in the log too: ended for good, or paused. An epoch that an earlier
+        attempt reported is not decided again. `verdict` replaces the study's own rule (for the comparison with rules
+        of other libraries).
         """
         trial = self.state.trials[number]
         epoch = row["epoch"]
@@ -245,7 +245,7 @@ class Study:
         if row.get("diverged"):
             status, verdict = (
                 "diverged",
-                Decision(stop=True, reason=f"the loss or the gradient at epoch {epoch} is not a number"),
+                Decision(stop=True, reason=f"the loss or the gradient at epoch {epoch} is NaN"),
             )
         elif final:
             status, verdict = "completed", Decision(stop=True)
@@ -277,7 +277,8 @@ class Study:
         return "stop"
 
     def fail(self, number: int, attempt: int, error: str, *, final: bool = False, kind: str = "error") -> None:
-        """Record that an attempt died. It is tried again from its checkpoint as often as `faults` allows its kind."""
+        """Record that an attempt died. It is tried again from its checkpoint as often as `faults` allows for its
+        kind."""
         trial = self.state.trials[number]
         if trial.status != "running" or trial.attempt != attempt:
             return
@@ -289,39 +290,40 @@ class Study:
         self._end_paused()
 
     def slept(self, seconds: float) -> None:
-        """The driver was suspended for so long: it counts neither in the budget of hours nor in the log's `elapsed`."""
+        """The driver was suspended for this time: it does not count in the budget of hours or in the log's
+        `elapsed`."""
         self._session += seconds
         self._log.slept(seconds)
 
     def let_go(self) -> None:
-        """Record that the workers are gone through no fault of the trials, which are to be asked for again."""
+        """Record that the workers were lost; this is not the trials' fault, and `ask` returns them again."""
         for trial in self.state.running:
             self._end_attempt(trial, "interrupted", error=None)
 
     def interrupt(self, reason: str) -> None:
-        """Write the end of the session: what still runs is interrupted and goes on when the study is resumed."""
+        """Write the end of the session: running trials are interrupted, and continue when the study is resumed."""
         self.let_go()
         self._write("study_ended", reason=reason)
 
     def stop_by_hand(self, number: int | None, request: str, by: str) -> None:
-        """Record that somebody asked to stop the search (None) or a trial, which then ends as "stopped".
+        """Record a request to stop the search (None) or a trial, which then ends as "stopped".
 
-        A trial that a worker holds ends with its next epoch. Whoever has the workers leaves the search.
+        A running trial ends at its next epoch. The backend stops the search.
         """
         self._write("stop_requested", trial=number, request=request, by=by)
         self._end_asked()
 
     def drop_checkpoints(self, files: list[str], left: int, budget: int) -> None:
-        """Record that checkpoint files (paths in the folder) are dropped for want of room, then remove them.
+        """Record that checkpoint files (paths in the folder) are removed to save space, then remove them.
 
-        `left` bytes stay, of `budget` bytes.
+        `left` bytes remain, of `budget` bytes.
         """
         self._write("checkpoints_dropped", files=files, bytes=left, budget=budget)
         checkpoints.remove(self.folder, files)
 
     def _end_asked(self) -> None:
         for trial in [self.state.trials[number] for number in sorted(self.state.stop_asked)]:
-            if trial.status != "running":  # nobody holds it, so it has no next epoch
+            if trial.status != "running":  # it is not running, so it has no next epoch
                 self._end_attempt(trial, "stopped", error=STOPPED_BY_HAND)
 
     def close(self) -> None:
@@ -331,7 +333,7 @@ class Study:
     def _end_attempt(self, trial: TrialState, status: str, error: str | None, retry: bool = False, **more: Any) -> None:
         checkpoint = StudyPaths(Path()).trial(trial.number).best
         fields: dict[str, Any] = {"retry": True, **more} if retry else more
-        # The time of an attempt counts once: that of a trial which nobody holds was counted when it was let go.
+        # The time of an attempt counts once: that of a trial which is not running was counted when it was paused.
         counts = trial.last_row.get("attempt") == trial.attempt and trial.status == "running"
         self._write(
             "trial_ended",
@@ -348,7 +350,7 @@ class Study:
             checkpoints.remove_states(self.folder, trial.number)
 
     def _end_paused(self) -> None:
-        """Once nothing else is to be done, the trials that still wait have been stopped."""
+        """Stop the trials that are still paused when nothing else is left to do."""
         if self.state.history.paused and not self.reached and self.done:
             for trial in self.state.paused:
                 self._end_attempt(trial, "stopped", error=None)

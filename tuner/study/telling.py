@@ -1,4 +1,4 @@
-"""A new searcher, or one with a new space, is told of all trials so far."""
+"""Report all trials so far to a new searcher, or to one with a new space."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tuner.study.trial_state import TrialState
 
 
 def params_in(space: Space, config: RunConfig) -> dict[str, Any] | None:
-    """The point of `space` that is exactly this configuration (constraints aside); None where there is none."""
+    """The point of `space` that is exactly this configuration (constraints ignored); None where there is none."""
     params, notes = space.params_of(config)
     return params if len(notes) == len(space.broken_constraints(space.settings(params))) else None
 
@@ -22,10 +22,10 @@ def params_in(space: Space, config: RunConfig) -> dict[str, Any] | None:
 def retell(
     searcher: OptunaSearcher, space: Space, trials: Mapping[int, TrialState], settings: StudySettings
 ) -> set[int]:
-    """Tell a new searcher of all trials so far, in the order of their numbers; returns those it cannot be told of.
+    """Report all trials so far to a new searcher, in the order of their numbers; returns those that are left out.
 
-    A trial is told as it stands: its rungs, and its end where it has one. One that lies outside the space, or differs
-    from it in a value that the space does not vary, would be told of as something it is not, so it is left out.
+    Of a trial, its rungs are reported, and its end where it has one. A trial is left out if it lies outside the space,
+    or differs from it in a value that the space does not vary.
     """
     left_out = set()
     for number, trial in sorted(trials.items()):
@@ -50,7 +50,7 @@ def _close(a: Any, b: Any) -> bool:
 def make_searcher(
     space: Space, settings: StudySettings, trials: Mapping[int, TrialState]
 ) -> tuple[OptunaSearcher, set[int]]:
-    """The searcher that the settings name, told of the trials so far, and the trials it cannot be told of."""
+    """The searcher of the settings, with the trials so far reported, and the trials that are left out."""
     earlier = discounted(settings.warm_start, space)
     count = len(objectives.names(settings))
     searcher = OptunaSearcher(space, settings.searcher.as_dict(), settings.seed, count, earlier)

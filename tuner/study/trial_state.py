@@ -9,11 +9,11 @@ from typing import Any
 from search_spaces import RunConfig
 
 FINAL = ("completed", "stopped", "diverged", "failed")
-"""The states that a trial does not leave; `running` and `interrupted` ones go on when the study is resumed."""
+"""The final states; `running` and `interrupted` trials continue when the study is resumed."""
 OPEN = ("running", "interrupted", "paused")
-"""The others; a `paused` trial waits at a rung and goes on if it is promoted."""
+"""The other states; a `paused` trial waits at a rung and continues if it is promoted."""
 STOPPED_BY_HAND = "stopped by hand"
-"""The reason of a trial's end that somebody asked for."""
+"""The reason of a trial's end after `tuner stop --trial`."""
 
 
 PER_ATTEMPT = ("event", "seq", "time", "elapsed", "host", "trial", "attempt", "from_epoch")
@@ -37,11 +37,11 @@ class TrialState:
     faults: Counter[str] = field(default_factory=Counter)
     """Attempts that died, by `faults.counted_as`."""
     alone: bool = False
-    """Whether it ran out of memory beside others, so that its next attempt waits for an empty machine."""
+    """Whether it ran out of memory beside others, so that its next attempt runs alone."""
     pers: dict[int, float | None] = field(default_factory=dict)
     last_row: dict[str, Any] = field(default_factory=dict)
     rungs: dict[int, float] = field(default_factory=dict)
-    """The PER at each rung it was compared at."""
+    """The PER at each rung at which it was compared."""
     compared: dict[int, tuple[int, bool | None]] = field(default_factory=dict)
     """Epoch -> (rung, passed), where it was compared: it is not compared again when the epoch is repeated."""
     stop_logged: str | None = None
@@ -49,7 +49,7 @@ class TrialState:
     seconds: float = 0.0
     """Wall seconds of its epochs, over all attempts."""
     gpu_seconds: float = 0.0
-    """Over the attempts that have ended."""
+    """GPU seconds of the attempts that have ended."""
 
     @property
     def epoch(self) -> int:
@@ -58,7 +58,7 @@ class TrialState:
 
     @property
     def inherited(self) -> int:
-        """The epoch of another trial that it goes on from; 0 where it began anew."""
+        """The epoch of another trial from which it continues; 0 where it started from new weights."""
         return int(self.started_with.get("from_trial_epoch") or 0)
 
     @property
@@ -68,7 +68,7 @@ class TrialState:
 
     @property
     def best(self) -> tuple[float, int] | None:
-        """(best PER, its epoch); None before the first PER that is a number."""
+        """(best PER, its epoch); None before the first PER that is not NaN."""
         known = [(per, epoch) for epoch, per in self.pers.items() if per is not None]
         return min(known) if known else None
 

@@ -1,4 +1,4 @@
-"""Keeps the checkpoints of a study within their budget and tidy: while it runs, and afterwards (`clean`)."""
+"""Keeps the checkpoints of a study within their budget and removes old ones, while it runs and afterwards (`clean`)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tuner.study.state import StudyState
 from tuner.study.study import Study
 
 KEPT_LEADERS = 5
-"""The best weights of so many trials are never dropped for want of room."""
+"""The best weights of this many trials are never removed to save space."""
 LOOK_SHARE = 0.05
-"""Share of the time that looking at the files' sizes may take."""
+"""Fraction of the time that reading the files' sizes may take."""
 
 
 def sweep(study: Path, state: StudyState) -> None:
-    """Remove what nobody needs any more: states and leftovers of trials that have ended, files that were dropped."""
+    """Remove what is no longer needed: states and temporary files of ended trials, files recorded as removed."""
     for number, paths in StudyPaths(study).trials.items():
         trial = state.trials.get(number)
         if trial is None or not trial.final:
@@ -58,9 +58,9 @@ def to_drop(files: Mapping[str, int], state: StudyState, budget: int) -> list[st
 
 
 class Upkeep:
-    """Keeps the checkpoints of a running study within its budget and tidy. `event` is an observer of the study.
+    """Keeps the checkpoints of a running study within its budget. `event` is an observer of the study.
 
-    What is dropped is in the log before it is removed, so the tables never name a file that has gone.
+    A removal is in the log before the file is removed, so the tables never name a file that does not exist.
     """
 
     def __init__(self, study: Study) -> None:
@@ -71,12 +71,12 @@ class Upkeep:
         self._look()
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Look at the sizes now and then, when checkpoints may have been written."""
+        """Check the sizes from time to time, when checkpoints may have been written."""
         if event["event"] in ("epoch", "trial_ended") and time.monotonic() >= self._next_look:
             self._look()
 
     def close(self) -> None:
-        """Remove what workers wrote last for trials that have ended."""
+        """Remove the last files that workers wrote for trials that have ended."""
         sweep(self._study.folder, self._study.state)
 
     def _look(self) -> None:
@@ -95,9 +95,9 @@ class Upkeep:
 
 
 def clean(study: Path, budget: int | None) -> tuple[int, int]:
-    """Tidy the checkpoints of a study that no search runs; returns bytes (freed, left).
+    """Clean the checkpoints of a study that is not running; returns bytes (freed, left).
 
-    With `budget` bytes, and else with the study's own, what does not fit is dropped as a search would. Raises
+    With `budget` bytes, or else the study's own budget, what does not fit is removed as in a search. Raises
     InputError if a search runs the study, or it lies behind a link out of the results folder.
     """
     refuse_links_out(study)

@@ -34,12 +34,12 @@ def test_each_problem_of_a_node_is_a_line_that_says_what_to_do(expected, tmp_pat
     """Missing and other data, a results folder that is another or read-only, other versions, other code."""
     changed = {
         "is not there; share it with all nodes, or add --stage-data": {"data": "/nowhere"},
-        "holds other data there": {"fingerprint": "0" * 64},
+        "is another data set there": {"fingerprint": "0" * 64},
         "cannot be read": {"data": str(tmp_path)},
-        "a file just written here is not seen": {"probe": str(tmp_path / "not-written")},
+        "a file just written here is not found": {"probe": str(tmp_path / "not-written")},
         "is another folder there than here": {"nonce": "other"},
         "torch is ": {"versions": {**cluster.versions(), "torch": "1.0.0"}},
-        "runs other code of this program": {"source": "0"},
+        "has another version of this program": {"source": "0"},
     }
     for words, change in changed.items():
         problems = cluster.look(dataclasses.replace(expected, **change), "n")

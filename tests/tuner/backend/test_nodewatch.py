@@ -122,7 +122,7 @@ def test_what_ray_says_goes_to_a_file(tmp_path):
     assert not said
     words.to(tmp_path / "ray.log")
     words({"pid": "raylet", "lines": ["The node has been marked dead"]})
-    assert said == [f"note: Ray has something to say of its nodes and workers: {tmp_path / 'ray.log'}"]
+    assert said == [f"note: Ray reports problems with its nodes or workers: {tmp_path / 'ray.log'}"]
     text = (tmp_path / "ray.log").read_text()
     assert "Raylet is terminated" in text and "StackTrace" in text and "marked dead" in text
 

@@ -112,7 +112,7 @@ def test_a_process_that_dies_lets_the_others_go():
     answers = packing._answers([dead, alive], barrier)
     thread.join()
     assert said == ["released"]
-    assert sorted(a["error"] for a in answers) == ["", "a process died, which is what happens when memory runs out"]
+    assert sorted(a["error"] for a in answers) == ["", "a process died; a likely reason is that memory was full"]
 
 
 @pytest.mark.parametrize("averaging", ["none", "ema", "swa"])
@@ -151,7 +151,9 @@ def test_auto_without_a_card_is_one_line(cli, tiny_data, real_space, tmp_path):
     """Nothing is measured or left behind: a line and exit status 2."""
     said = cli("search", real_space, "--data", tiny_data, "--gpus-per-trial", "auto", "--results", tmp_path / "r")
     assert said.status == 2
-    assert said.err.strip() == "error: --gpus-per-trial auto: there is no CUDA card on this machine; leave it out"
+    assert (
+        said.err.strip() == "error: --gpus-per-trial auto: there is no CUDA GPU on this machine; leave the option out"
+    )
     assert not (tmp_path / "r").exists()
 
 
@@ -160,7 +162,7 @@ def test_auto_belongs_to_searches(cli, tiny_data, tmp_path):
     said = cli("lineage", "--data", tiny_data, "--gpus-per-trial", "auto", "--results", tmp_path)
     assert said.status == 2 and "only 'tuner search' measures it" in said.err
     request = Request(tmp_path, tiny_data, gpus_per_trial="auto", address="auto")
-    with pytest.raises(InputError, match="says nothing about a cluster's"):
+    with pytest.raises(InputError, match="a cluster's GPUs cannot be measured"):
         launch.measured_share(load_run("small").config, request)
     with pytest.raises(InputError, match="trains on the CPU"):
         launch.measured_share(load_run("small", ["training.device=cpu"]).config, Request(tmp_path, tiny_data))
@@ -211,7 +213,7 @@ def test_a_budget_under_one_measured_trial_is_one_line(two_cards, cli, tiny_data
     for option, value, cost in (("--gpu-hours", 0.03, "0.0333"), ("--hours", 0.1, "0.133")):
         said = cli(*arguments, option, value)
         assert said.status == 2
-        assert f"error: {option} {value}: is under one trial, which takes {cost}; give more" in said.err
+        assert f"error: {option} {value}: is not enough for one trial, which takes {cost}; give more" in said.err
     assert not any(path.is_dir() for path in tmp_path.iterdir())
 
 

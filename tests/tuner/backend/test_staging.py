@@ -84,7 +84,7 @@ def test_what_arrives_broken_is_not_trained_on(node, stage):
         piece = read(name, offset, size)
         return piece[:-1] + bytes([piece[-1] ^ 1]) if name == "features.npy" and offset > 1000 else piece
 
-    with pytest.raises(InputError, match="no data folder"):
+    with pytest.raises(InputError, match="not a data folder"):
         copy_here(stage, files, spoils)
     assert not (node / stage.fingerprint).exists() and not (node / f"{stage.fingerprint}.part").exists()
 
@@ -129,12 +129,12 @@ def test_somebody_elses_folder_is_not_used(monkeypatch, tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     monkeypatch.setenv("TUNER_STAGE", str(tmp_path / "link"))
-    with pytest.raises(InputError, match="belongs to somebody else"):
+    with pytest.raises(InputError, match="belongs to another user"):
         staging.local_root()
     monkeypatch.setenv("TUNER_STAGE", str(tmp_path / "real"))
     assert staging.local_root() == tmp_path / "real"
     monkeypatch.setattr(staging.os, "getuid", lambda: os.geteuid() + 1)
-    with pytest.raises(InputError, match="belongs to somebody else"):
+    with pytest.raises(InputError, match="belongs to another user"):
         staging.local_root()
 
 

@@ -244,7 +244,7 @@ def test_tuner_log_refuses_a_folder_that_holds_something(finished, toy, cli):
     check_tensorboard(finished, toy.folder / "tb")
     again = cli(*arguments, cwd=toy.folder)
     assert again.status == 2
-    assert again.err.strip() == "error: tb: holds something already; give a new or empty folder"
+    assert again.err.strip() == "error: tb: is not empty; give a new or empty folder"
     missing = cli("log", "x", "--to", "tensorboard", "--out", "new", "--results", toy.folder, cwd=toy.folder)
     assert missing.status == 2
     assert not (toy.folder / "new").exists()

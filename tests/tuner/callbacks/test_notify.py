@@ -178,9 +178,9 @@ def test_a_command_is_not_run_by_a_shell(toy, tmp_path, into):
         ("mail 'me", "No closing quotation"),
         ("ftp://host/x", "only http and https"),
         ("file:///etc/passwd", "only http and https"),
-        ("http://", "is no address"),
-        ("https://[bad", "is no address"),
-        ("https://me:SECRET@host/path", "a user and password in it is not taken"),
+        ("http://", "is not a valid address"),
+        ("https://[bad", "is not a valid address"),
+        ("https://me:SECRET@host/path", "a user and password is not allowed"),
     ],
 )
 def test_a_target_that_cannot_be_is_refused_before_the_search(target, word):
@@ -219,7 +219,7 @@ def test_kinds_of_notices_are_checked(cli, tmp_path, tiny_data, real_space):
     """An unknown kind and kinds without a target are refused, from the command line too, before anything is made."""
     with pytest.raises(InputError, match="'finish' is not allowed; give end, failure, best"):
         observers.check([], ["true"], "end,finish")
-    with pytest.raises(InputError, match="there is nobody to tell"):
+    with pytest.raises(InputError, match="there is nothing to notify"):
         observers.check([], [], "end")
     done = cli("search", real_space, "--data", tiny_data, "--notify", "gopher://x", "--notify", "no-such", cwd=tmp_path)
     assert done.status == 2

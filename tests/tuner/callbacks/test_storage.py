@@ -106,9 +106,9 @@ def test_another_study_of_that_name_is_left_alone(toy, capsys):
     ("url", "line"),
     [
         ("sqlight:///x.db", "is not a database that can be used; give sqlite:///FILE.db"),
-        ("sqlite:///no/such/folder/x.db", "gives no file in a folder that exists"),
-        ("sqlite://", "gives no file in a folder that exists"),
-        ("no/such/folder/x.journal", "is no place for a journal file"),
+        ("sqlite:///no/such/folder/x.db", "the folder does not exist"),
+        ("sqlite://", "the folder does not exist"),
+        ("no/such/folder/x.journal", "a journal file cannot be written there"),
         ("postgresql+nodriver://a:secret@b/c", "is not a database"),
         ("://", "is not a database"),
     ],

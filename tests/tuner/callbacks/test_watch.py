@@ -130,7 +130,7 @@ def test_a_driver_that_dies_ends_the_watch_with_what_to_do(toy):
     out = io.StringIO()
     assert watch(Watched(toy.folder / "s"), Console(file=out), naps.append) == 1
     assert sum(naps) == GONE_SECONDS
-    assert "go on with: tuner resume s" in out.getvalue()
+    assert "continue with: tuner resume s" in out.getvalue()
     assert summary(watched := _looked(toy, "s"))["driver"] == "gone"
     assert summary(watched)["statuses"].get("running") is None
 
@@ -195,7 +195,7 @@ def test_what_is_no_study_is_one_line(toy):
         Watched(toy.folder / "nothing")
     (toy.folder / "torn").mkdir()
     (toy.folder / "torn" / "events.jsonl").write_text('{"event": "study_st')
-    with pytest.raises(InputError, match="no whole event yet"):
+    with pytest.raises(InputError, match="no complete event yet"):
         Watched(toy.folder / "torn").look()
 
 

@@ -122,7 +122,7 @@ def test_a_bad_argument_is_one_line(given, line, tiny_data, space_file, tmp_path
 def test_a_name_that_is_taken_and_one_that_is_none_are_one_line(toy, tiny_data):
     """A second search under one name is refused, as is going on with a study that there is not."""
     toy.create("toy")
-    with pytest.raises(tuner.InputError, match="the study 'toy' exists; go on with it"):
+    with pytest.raises(tuner.InputError, match="the study 'toy' exists; continue it with"):
         tuner.search(toy.space, data=tiny_data, study="toy", results=toy.folder)
     with pytest.raises(tuner.InputError, match="there is no study 'tyo'; did you mean toy"):
         tuner.resume("tyo", results=toy.folder)

@@ -187,5 +187,5 @@ def test_a_planned_study_refuses_what_it_does_not_have():
     """--space and the like on a study that follows a plan end in one line."""
     from tuner.launch.changes import refuse_for_plan
 
-    with pytest.raises(InputError, match=r"--searcher: the study follows a plan of 1 runs"):
+    with pytest.raises(InputError, match=r"--searcher: the study has a fixed list of 1 runs"):
         refuse_for_plan(StudySettings(plan=[{}]), {"searcher": "tpe", "space": None})

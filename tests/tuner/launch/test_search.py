@@ -161,7 +161,7 @@ def test_a_wall_time_budget_ends_the_search(tmp_path, tiny_data, real_space, tun
         "search", real_space, "--data", tiny_data, "--study", "t", "--trials", 500, "--hours", 14 / 3600, cwd=tmp_path
     )
     assert done.status == 0, done.err
-    assert "the time is used up" in done.out
+    assert "the time limit is reached" in done.out
     trials = pq.read_table(study_folder(tmp_path, "t") / "trials.parquet").to_pylist()
     assert 0 < len(trials) < 500
 

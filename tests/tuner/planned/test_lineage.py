@@ -269,11 +269,11 @@ def test_three_runs_on_ray_stopped_and_resumed(tiny_data, tmp_path, tuner, cli, 
     assert "tuner resume lineage" in stopped.out and "run18_long_sgdr_swa" in stopped.out
 
     again = cli(*arguments, "--data", tiny_data, cwd=tmp_path)
-    assert again.status == 2 and "go on with it by --resume" in again.err
+    assert again.status == 2 and "continue it with --resume" in again.err
     other = cli("lineage", "--resume", "--scale", 0.1, "--results", tmp_path, cwd=tmp_path)
     assert other.status == 2 and "--scale 0.1: the study 'lineage' was begun with 0.004" in other.err
     wrong = cli("resume", "lineage", "--results", tmp_path, "--trials", 7, cwd=tmp_path)
-    assert wrong.status == 2 and "a plan of 3 runs" in wrong.err
+    assert wrong.status == 2 and "a fixed list of 3 runs" in wrong.err
 
     done = tuner.run(*arguments, "--resume", "--concurrent", 2, cwd=tmp_path)
     assert done.status == 0, done.err

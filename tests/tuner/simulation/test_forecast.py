@@ -135,8 +135,8 @@ def test_a_budget_of_gpu_hours_says_how_many_trials_it_holds(toy):
 @pytest.mark.parametrize(
     ("budget", "seconds", "line"),
     [
-        ({"hours": 0.4}, 100.0, "--hours 0.4: is under one trial, which takes 0.5; give more"),
-        ({"gpu_hours": 0.2, "gpus": 0.5}, 100.0, "--gpu-hours 0.2: is under one trial, which takes 0.25"),
+        ({"hours": 0.4}, 100.0, "--hours 0.4: is not enough for one trial, which takes 0.5; give more"),
+        ({"gpu_hours": 0.2, "gpus": 0.5}, 100.0, "--gpu-hours 0.2: is not enough for one trial, which takes 0.25"),
         ({"hours": 2.0, "trials": None}, None, "a budget of 2 hours alone says nothing without the time of a batch"),
     ],
 )
@@ -178,8 +178,8 @@ def test_the_command_prints_a_table_and_the_next_command(cli, space_file):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("--gpu-hours", 2, "--gpus-per-trial", 0), "--gpu-hours 2: trials get no card here"),
-        (("--hours", 1e-4, "--seconds-per-batch", 1), "--hours 0.0001: is under one trial"),
+        (("--gpu-hours", 2, "--gpus-per-trial", 0), "--gpu-hours 2: trials use no GPU here"),
+        (("--hours", 1e-4, "--seconds-per-batch", 1), "--hours 0.0001: is not enough for one trial"),
         (("--cpus-per-trial", 4096), "no such trial fits on this machine; give --concurrent"),
         (("--stopping", "ashaa"), "ashaa"),
         (("--data", "nowhere"), "nowhere"),

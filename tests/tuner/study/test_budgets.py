@@ -154,9 +154,9 @@ def test_what_is_spent_is_never_unspent(steps):
 
 def test_gpu_hours_without_a_card_are_refused():
     """Asked for by option, or as the only end, they are one line; beside another end a space's are left out."""
-    with pytest.raises(InputError, match=r"--gpu-hours 2: trials get no card here .*give --hours instead"):
+    with pytest.raises(InputError, match=r"--gpu-hours 2: trials use no GPU here .*give --hours instead"):
         budgets.check(budget(gpu_hours=2), ["gpu_hours"], 0.0, "toy")
-    with pytest.raises(InputError, match="toy: the search has no end"):
+    with pytest.raises(InputError, match="toy: the search would never end"):
         budgets.check(budgets.merged({}, {"gpu_hours": 2}), [], 0.0, "toy")
     assert budgets.check(budget(gpu_hours=2), [], 0.0, "toy").gpu_hours is None
     assert budgets.check(budget(gpu_hours=2), ["gpu_hours"], 0.5, "toy").gpu_hours == 2
@@ -194,7 +194,9 @@ def test_the_end_says_which_limit_and_what_next(toy):
     study = toy.create("s", budget=budget(target_per=0.5, then="stop"), stopping=NO_STOPPING)
     step(study, toy, study.ask(), 1, per=0.4)
     (line,) = advice(study, reason_of(study), "")
-    assert line.startswith("the target is reached: PER 0.4000, wanted 0.5. Go on with: tuner resume toy --target-per P")
+    assert line.startswith(
+        "the target is reached: PER 0.4000, wanted 0.5. Continue with: tuner resume toy --target-per P"
+    )
     assert "1 interrupted trial goes on then" in line
     assert advice(study, "budget", "") == []
 
@@ -209,9 +211,9 @@ def test_a_budget_under_one_trial_says_what_one_takes(toy):
     )
     step(study, toy, study.ask(), 1, seconds=720.0, gpu_seconds=360.0)
     lines = advice(study, reason_of(study), "")
-    assert lines[0].startswith("0.1 of 0.001 GPU-hours are used. Go on with: tuner resume toy --gpu-hours H")
+    assert lines[0].startswith("0.1 of 0.001 GPU-hours are used. Continue with: tuner resume toy --gpu-hours H")
     assert lines[1] == (
-        "0.001 GPU-hours are under one trial: trial 0 came to epoch 1 of 9, and the whole of it takes about 0.9"
+        "0.001 GPU-hours are not enough for one trial: trial 0 reached epoch 1 of 9; the whole trial takes about 0.9"
     )
 
 
@@ -226,7 +228,7 @@ def test_a_budget_is_written_for_people():
 
 def test_a_space_may_name_every_limit():
     """A target alone is no end: a search may never reach it."""
-    with pytest.raises(ValueError, match="the search has no end"):
+    with pytest.raises(ValueError, match="the search would never end"):
         Budget(target_per=0.2)
     assert Budget(no_improvement=10).trials is None
 
@@ -237,7 +239,7 @@ def test_bad_options_are_one_line(cli, toy, space_file, tiny_data):
     arguments = ("search", space_file, "--data", tiny_data, "--results", results, "--gpus-per-trial", 0)
     done = cli(*arguments, "--gpu-hours", 1)
     assert done.status == 2
-    assert done.err.startswith("error: --gpu-hours 1: trials get no card here")
+    assert done.err.startswith("error: --gpu-hours 1: trials use no GPU here")
     assert done.err.count("\n") == 1
     assert not results.exists()
     assert cli(*arguments, "--target-per", 1.5).status == 2

@@ -175,7 +175,7 @@ def test_a_budget_that_cannot_be_kept_is_told_once(toy):
     upkeep._look()
     (event,) = [each for each in told if each["event"] == "checkpoints_dropped"]
     assert event["bytes"] > event["budget"] == 50
-    assert "give more by --checkpoint-budget" in describe(event)
+    assert "give a larger --checkpoint-budget" in describe(event)
 
 
 @given(

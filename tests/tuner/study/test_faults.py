@@ -46,7 +46,7 @@ CUDA = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
             "was lost, or the network to it",
         ),
         ("ValueError: a node of the graph has no value", "error", "ValueError: a node of the graph has no value"),
-        ("", "error", "without a word"),
+        ("", "error", "without a message"),
     ],
 )
 def test_faults_are_told_apart(text, kind, line):

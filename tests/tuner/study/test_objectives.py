@@ -83,8 +83,8 @@ def test_a_study_of_one_objective_has_no_front_of_its_own(toy, cli):
         ("best_per,last_per", "nsga2", "best_per or last_per first"),
         ("best_per,parameters,parameters", "tpe", "is not allowed; give best_per or last_per first"),
         ("", "nsga2", "--objectives:"),
-        ("best_per,gpu_seconds", "nsga2", "gpu_seconds is always 0, as trials get no card here; give train_seconds"),
-        ("best_per,parameters", "cmaes", "searcher cmaes: takes one objective; give nsga2"),
+        ("best_per,gpu_seconds", "nsga2", "gpu_seconds is always 0, as trials use no GPU here; give train_seconds"),
+        ("best_per,parameters", "cmaes", "searcher cmaes: takes only one objective; give nsga2"),
     ],
 )
 def test_objectives_that_cannot_be_are_one_line(toy, given, searcher, line):

@@ -262,14 +262,14 @@ def test_a_space_in_which_nothing_can_change_is_one_line(toy, space_file):
     """A space of schedules alone has nothing to explore."""
     lines = [line for line in space_file.read_text().splitlines() if "averaging" not in line]
     space_file.write_text("\n".join(lines))
-    with pytest.raises(InputError, match="has no dimension that can change while a run goes on; add one such as"):
+    with pytest.raises(InputError, match="has no dimension that can change during a run; add one such as"):
         check_fit({"kind": "pbt"}, load_space(space_file), StudyBudget(**BUDGET), "--stopping")
 
 
 def test_several_objectives_are_refused_in_one_line(toy):
     """A trial that goes on from another has only a part of what its weights cost."""
     objectives.check_rule("pbt", StudySettings(objective="best_per", costs=[]))
-    with pytest.raises(InputError, match="stopping pbt: takes one objective"):
+    with pytest.raises(InputError, match="stopping pbt: can have only one objective"):
         objectives.check_rule("pbt", StudySettings(objective="best_per", costs=["train_seconds"]))
 
 

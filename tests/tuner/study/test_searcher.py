@@ -67,6 +67,6 @@ def test_a_constraint_nothing_keeps_is_one_line(toy, space_file):
     """A constraint that no draw keeps ends with what to change, not with an endless loop."""
     space_file.write_text(space_file.read_text() + "constraints: ['schedule.peak_lr < 0.00101']\n")
     searcher = OptunaSearcher(load_space(space_file), RANDOM, 0)
-    with pytest.raises(InputError, match="widen the ranges or loosen the constraint"):
+    with pytest.raises(InputError, match="widen the ranges or relax the constraint"):
         for number in range(20):
             searcher.started(number, searcher.propose(number))

@@ -306,7 +306,7 @@ def test_the_median_rule_compares_the_best_with_running_averages():
     assert not decide(made, 3, point(2, 0.55)).stop  # the averages are 0.5, 0.55 and 0.9
     decision = decide(made, 3, point(2, 0.56))
     assert decision.stop
-    assert decision.reason == "its best is worse than the running averages of 2 of 3 others at epoch 2"
+    assert decision.reason == "its best is worse than the running means of 2 of 3 others at epoch 2"
 
 
 def test_a_paused_trial_is_promoted_when_enough_others_are_worse():

@@ -43,7 +43,9 @@ def test_every_trial_of_the_same_space_is_told_with_its_point(toy, earlier):
             assert trial["params"][name] == (value if isinstance(value, str) else pytest.approx(value, rel=1e-9))
         assert trial["values"] == (None if was.status == "diverged" else [was.best[0]])
         assert trial["compares"]
-    assert notes[0].startswith("warm start from old: 30 of 30 trials told, in common: schedule.kind, schedule.peak_lr")
+    assert notes[0].startswith(
+        "warm start from old: 30 of 30 trials used, settings in common: schedule.kind, schedule.peak_lr"
+    )
 
 
 def test_trials_outside_the_new_space_are_left_out_and_counted(toy, earlier, space_file):
@@ -130,7 +132,7 @@ def test_a_space_that_fixes_another_value_does_not_compare(toy, earlier):
     other = dataclasses.replace(toy.space, fixed={"training.batch_size": 16})
     told, notes = gather(other, toy.folder, ["old"], NEW)
     assert not any(trial["compares"] for trial in told)
-    assert "30 of other data or fixed settings, for the beginning only" in notes[0]
+    assert "30 with other data or fixed settings, only for the beginning" in notes[0]
 
 
 def test_values_are_pulled_half_way_to_their_median(toy, earlier):
@@ -160,7 +162,7 @@ def test_a_warm_start_that_cannot_be_is_one_line(toy, earlier, space_file):
     space_file.write_text(text.replace("log_uniform: [1.0e-3, 1.0e-1]}", "log_uniform: [0.5, 0.6]}", 1))
     with pytest.raises(InputError) as error:
         gather(load_space(space_file), toy.folder, ["old"], NEW)
-    line = "--warm-start old: none of its 30 ended trials can be told (30 outside the space (schedule.peak_lr))"
+    line = "--warm-start old: none of its 30 ended trials can be used (30 outside the space (schedule.peak_lr))"
     assert str(error.value) == f"{line}; name another study, or leave it out"
     head = text.split("dimensions:")[0]
     space_file.write_text(head + "dimensions:\n  model.hidden: {log_int: [4, 16]}\n")

@@ -1,4 +1,4 @@
-"""The stopping rules: who is compared where (`rungs`), what a rule sees (`history`), what it decides (`stopping`).
+"""The stopping rules: where trials are compared (`rungs`), what a rule sees (`history`), what it decides (`stopping`).
 
 Imports nothing of `tuner` outside this folder.
 """

@@ -1,15 +1,15 @@
-"""How good will this run be at its end? A learning-curve model that is given the schedule.
+"""A learning-curve model that knows the schedule: it predicts the PER at the end of a run.
 
-Two runs with the same PER at the same batch end apart if one of them has annealed and the other has not: the loss
-falls with the area under the learning rate, and once more when the rate comes down (Tissue et al. 2024, 2408.11029;
-Luo et al. 2025, 2503.12811). So the model learns *transitions*: from a point of a curve to a later one, how far did
-log PER fall, given what was known at the first point (PER, validation loss, how fast that was falling, how far the
-rate had annealed) and what the schedule does in between (batches, area under the rate, annealing). Every pair of
-points of every curve, finished or not, teaches it; the end of a run is just one more later point.
+Two runs with the same PER at the same batch end with different PERs if one of them has annealed and the other has not:
+the loss falls with the area under the learning rate, and again when the rate decreases (Tissue et al. 2024, 2408.11029;
+Luo et al. 2025, 2503.12811). So the model learns *transitions*: how far log PER falls from a point of a curve to a
+later one, given what is known at the first point (PER, validation loss, its slope, how far the rate has annealed) and
+what the schedule does in between (batches, area under the rate, annealing). It learns from every pair of points of
+every curve, finished or not; the end of a run is one more later point.
 
 The model is a Gaussian process over those inputs (Rasmussen & Williams 2006, algorithm 2.1) with fixed length
 scales in units of the inputs' own spread, and with a part that transitions of one curve share, since a run that falls
-faster than its like keeps doing so. scikit-learn's has no such part and no leave-one-curve-out, so the algebra is
+faster than similar ones keeps doing so. scikit-learn has no such part and no leave-one-curve-out, so the algebra is
 here, on scipy. Its uncertainty is rescaled by how far it missed curves that it was not shown (all transitions of a
 curve left out together; Dubrule 1983), weighted towards transitions like the one asked for; curves count there, not
 points. Nothing is drawn at random, so the same curves give the same forecast.
@@ -31,13 +31,13 @@ LENGTH = 2.0
 LINEAR, SHARED, NOISE = 0.1, 0.05, 0.05
 """Variances beside the smooth part's 1: a linear trend, what transitions of a curve share, and each one's own."""
 MOST_TRANSITIONS = 400
-"""More than these are thinned, so that a forecast stays a matter of milliseconds."""
+"""The most transitions used; more are thinned, so that a forecast takes milliseconds."""
 WHOLE_SHARE = 0.75
-"""The room that transitions of runs that came to their end have at least, however many were stopped early."""
+"""The least number of transitions from runs that reached their end, however many runs were stopped early."""
 PRIOR_CURVES = 2.0
-"""The weight, in curves, of the process's own uncertainty against what was seen on curves left out."""
+"""The weight, in curves, of the model's own uncertainty relative to the errors on curves left out."""
 WAY = 0.7
-"""How alike in length a way must be to say how far off forecasts are: its logarithm, so about a factor of two."""
+"""Bandwidth, in the logarithm of the length, within which transitions tell the error of a forecast: a factor of two."""
 FLOOR = 1e-4
 """PER and loss are floored here before the logarithm is taken."""
 QUANTILES = 101
@@ -45,7 +45,7 @@ QUANTILES = 101
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """What is known of one run: an array entry for each epoch that was evaluated, and what its schedule does later."""
+    """One run: arrays with an entry for each evaluated epoch, and the rest of its schedule."""
 
     trial: int
     batch: np.ndarray
@@ -53,7 +53,7 @@ class LearningCurve:
     val_loss: np.ndarray
     """NaN where it was not recorded."""
     annealed: np.ndarray
-    """How far the rate had come down from its peak: 0 at the peak, 1 at zero."""
+    """How far the rate has decreased from its peak: 0 at the peak, 1 at zero."""
     integral: np.ndarray
     """The area under the rate so far."""
     end: int
@@ -61,7 +61,7 @@ class LearningCurve:
     end_annealed: float
     end_integral: float
     ended: bool = False
-    """Whether no more points come."""
+    """Whether there will be no more points."""
 
     @property
     def best(self) -> float:
@@ -70,11 +70,11 @@ class LearningCurve:
 
     @property
     def whole(self) -> bool:
-        """Whether the run came to its end."""
+        """Whether the run reached its end."""
         return self.ended and bool(self.batch[-1] >= self.end)
 
     def inputs(self, i: int, j: int | None) -> list[float]:
-        """What the model is told of the way from point `i` to point `j`, or to the end (None)."""
+        """The inputs of the model for the transition from point `i` to point `j`, or to the end (None)."""
         batch, integral = float(self.batch[i]), max(float(self.integral[i]), 1e-12)
         later = (self.end, self.end_integral, self.end_annealed)
         if j is not None:
@@ -116,7 +116,7 @@ class LearningCurve:
 
 _Transition = tuple[LearningCurve, int, int]
 _REMAINING = 3
-"""The input that says how far the way is: the part that a curve's transitions share grows with it."""
+"""The input for the length of the transition: the part that a curve's transitions share grows with it."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class CurveForecast:
     """The lowest PER so far."""
 
     def per(self, share: float) -> float:
-        """The PER that the run stays under with probability `share`."""
+        """The PER below which the run ends with probability `share`."""
         from scipy.special import stdtrit
 
         value = math.exp(self.middle + self.spread * float(stdtrit(self.freedom, share)))
@@ -174,7 +174,7 @@ def _shared(a: np.ndarray, curve_a: np.ndarray, b: np.ndarray, curve_b: np.ndarr
 
 @lru_cache(maxsize=4)
 def _fit(inputs_bytes: bytes, falls_bytes: bytes, curve_bytes: bytes, width: int) -> _Fit:
-    """The process for these transitions. Remembered, since most decisions in a row rest on the same ones."""
+    """The process for these transitions. Cached, since many decisions in a row use the same ones."""
     raw = np.frombuffer(inputs_bytes).reshape(-1, width)
     falls, curve = np.frombuffer(falls_bytes), np.frombuffer(curve_bytes, dtype=np.int64)
     centre, scale = raw.mean(0), raw.std(0) + 1e-6
@@ -239,7 +239,7 @@ def _predict(fit: _Fit, asked: Sequence[LearningCurve]) -> dict[int, CurveForeca
     ways = (raw[:, None, _REMAINING] - fit.inputs[None, :, _REMAINING]) / WAY
     near = np.exp(-0.5 * (squares / LENGTH**2 + ways**2))
     _, own, counts = np.unique(fit.curve, return_inverse=True, return_counts=True)
-    near /= counts[own]  # so that a curve counts once, however many of its transitions there are
+    near /= counts[own]  # so that every curve counts once, whatever its number of transitions
     weight = near.sum(1)
     stretch = (near @ fit.missed + PRIOR_CURVES) / (weight + PRIOR_CURVES)
     return {
@@ -274,16 +274,16 @@ def chance_of_top(k: int, own: CurveForecast, reached: Sequence[float], rivals: 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What the model says of a trial that runs."""
+    """The model's forecast for a running trial."""
 
     chance: float
-    """Of ending among the best `top` of the study."""
+    """The chance to end among the best `top` of the study."""
     top: int
     own: CurveForecast
     end: int
     """Batches at its end."""
     mark: float
-    """The PER of the `top`-th best of the others: what they have reached, or the middle of what they will."""
+    """The PER of the `top`-th best of the others: reached, or the median of its forecast."""
 
     def __str__(self) -> str:
         aim = "becoming the best" if self.top == 1 else f"entering the top {self.top}"
@@ -304,9 +304,10 @@ def _ordinal(n: int) -> str:
 
 
 def outlook(history: History, curve: Curve, point: Point, top: int) -> Outlook | None:
-    """The chance of `curve` after `point`, which the history does not hold yet, of ending among the best `top`.
+    """The chance that `curve` ends among the best `top`, after `point`, which is not in the history yet.
 
-    None where nothing can be said: the point has no PER, there is nothing to learn from, or fewer than `top` others.
+    None where it is unknown: the point has no PER, there is nothing to learn from, or there are fewer than `top`
+    others.
     """
     if not _usable(point):
         return None
@@ -345,7 +346,7 @@ def _known(history: History, curve: Curve) -> LearningCurve | None:
 
 
 def _learning_curve(curve: Curve, points: Sequence[Point]) -> LearningCurve | None:
-    """A curve as the model takes it, without the epochs whose PER is no number; None if none is left."""
+    """A curve in the form that the model needs, without epochs whose PER is NaN; None if no epoch is left."""
     kept = [point for point in points if _usable(point)]
     if not kept:
         return None

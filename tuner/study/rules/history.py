@@ -1,8 +1,8 @@
-"""What a stopping rule may see: the trials' curves and the values they had at each rung.
+"""What a stopping rule can see: the trials' curves and their values at each rung.
 
 A `History` is filled by the same `record` call whether an epoch has just been reported or is replayed from the log, so
-a resumed search compares with exactly what it had compared with before. It is kept small: a curve is
-nine numbers an epoch without Python objects, a rung one row a trial.
+a resumed search compares with exactly the same values as before. It is small: a curve has nine numbers per epoch
+without Python objects, a rung one row per trial.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainable.schedules import lr_at
 from tuner.study.rules.rungs import WORST, Grid, Rung, RungKey, Value, bandwidth, read_rule, rung_key, value_of
 
 RATE_POINTS = 512
-"""A curve's rate is looked up at this many batches at most: enough for its integral, whatever the run's length."""
+"""The rate of a curve is sampled at this many batches at most, which is enough for its integral."""
 
 
 class Point(NamedTuple):
@@ -54,9 +54,9 @@ class Point(NamedTuple):
 
 @dataclass
 class Curve:
-    """One trial: what is planned for it and where it stands.
+    """One trial: its planned length and schedule, and its epochs so far.
 
-    Make it by `of_run` from a configuration, or by `of_points` from a recorded curve without one.
+    Made by `of_run` from a configuration, or by `of_points` from a recorded curve without one.
     """
 
     trial: int
@@ -71,14 +71,14 @@ class Curve:
     fails: int = 0
     """Rungs failed in a row."""
     ended: bool = False
-    """Whether no more epochs come: it was stopped, failed for good or came to its end."""
+    """Whether there will be no more epochs: it was stopped, failed for good or reached its end."""
     _points: array[float] = field(default_factory=lambda: array("d"), repr=False)
     _sums: tuple[int, float, float] = (0, 0.0, 0.0)
     _rates: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
     @classmethod
     def of_run(cls, trial: int, config: RunConfig) -> Curve:
-        """The curve of a trial that runs by `config`, before its first epoch."""
+        """The curve of a trial with the configuration `config`, before its first epoch."""
         training = config.training
         return cls(trial, Grid(training.batches, training.batches_per_epoch, config.horizon), config)
 
@@ -86,7 +86,7 @@ class Curve:
     def of_points(
         cls, trial: int, ends: Sequence[int], horizon: int | None = None, lr: Sequence[float] | None = None
     ) -> Curve:
-        """The curve of a trial of which only the batch at each epoch's end is known, perhaps its horizon and rates."""
+        """The curve of a trial of which only the batch at each epoch's end is known, and possibly horizon and rates."""
         last = ends[-1]
         return cls(
             trial,
@@ -101,7 +101,7 @@ class Curve:
 
     @property
     def horizon(self) -> int:
-        """Batches the schedule is laid out for."""
+        """Length of the schedule in batches."""
         return self.grid.horizon
 
     def rates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
@@ -124,11 +124,11 @@ class Curve:
         return self._rates
 
     def annealed(self, batch: float) -> float:
-        """How far the rate has come down from its highest so far, 0 to 1: `1 - rate / highest rate so far`.
+        """How far the rate has decreased from its highest so far, 0 to 1: `1 - rate / highest rate so far`.
 
-        0 in a warm-up and at a constant rate, near 1 at the end of a decay, low again after a warm restart. A PER is
-        better the further the rate has come down, whatever the trial is worth (Tissue et al. 2024, arXiv 2408.11029,
-        count the area under it). Where no rate is known: the share of the horizon done.
+        0 in a warm-up and at a constant rate, near 1 at the end of a decay, low again after a warm restart. The further
+        the rate has decreased, the lower is the PER, whatever the final result (Tissue et al. 2024, arXiv 2408.11029,
+        use the area under it). Where no rate is known: the fraction of the horizon done.
         """
         rates = self.rates()
         if rates is None:
@@ -171,7 +171,7 @@ class Curve:
 
 @functools.lru_cache(maxsize=1024)
 def _planned_rates(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(batches, rate) of a run by its configuration; kept, for simulated searches run the same ones again and again."""
+    """(batches, rate) of a run from its configuration; cached, because simulated searches repeat the same runs."""
     batches = np.unique(np.linspace(0, config.training.batches, RATE_POINTS + 1).round())
     return batches, np.array([lr_at(config, int(batch)) for batch in batches])
 
@@ -187,9 +187,9 @@ class History:
         self.leaders: dict[int, Value] = {}
         """The best `protect` trials so far and their lowest values."""
         self.paused: dict[int, RungKey] = {}
-        """Trials that wait at a rung."""
+        """Trials that are paused at a rung."""
         self.memo: dict[Hashable, Any] = {}
-        """What a rule keeps of work it has done on the curves; nothing is decided by it."""
+        """A cache for a rule's calculations on the curves; it does not change decisions."""
         self._metric: str = getattr(self.rule, "metric", "per")
         self._among: str = getattr(self.rule, "among", "all")
         self._protect: int = getattr(self.rule, "protect", 0)
@@ -203,16 +203,17 @@ class History:
         return rung_key(self.rule, self.curves[trial].grid, trial, epoch)
 
     def value(self, point: Point) -> Value | None:
-        """What the rule compares of an epoch; None where it wants a probe that was not made."""
+        """The value of an epoch that the rule compares; None where it needs a probe that was not made."""
         return point.value(self._metric)
 
     def rung(self, key: RungKey) -> Rung:
-        """The rung at a place; an empty one where nobody has come yet."""
+        """The rung at a place; an empty one where no trial has reached it yet."""
         found = self.rungs.get(key)
         return Rung(bandwidth(self.rule)) if found is None else found
 
     def position(self, curve: Curve, point: Point) -> float:
-        """Where a trial stands among those it is compared with (`Rung`): log2 of its horizon, or its share annealed."""
+        """The position of a trial among those it is compared with (`Rung`): log2 of its horizon, or how far it
+        annealed."""
         if self._among == "horizon":
             return math.log2(curve.horizon)
         return curve.annealed(point.batch) if self._among == "annealed" else 0.0
@@ -257,19 +258,20 @@ class History:
                 del self.leaders[max(self.leaders, key=lambda number: (self.leaders[number], number))]
 
     def unpause(self, trial: int, *, stopped: bool = False) -> None:
-        """A trial that waited goes on, or is stopped where it waits."""
+        """A paused trial continues, or is stopped at its rung."""
         key = self.paused.pop(trial, None)
         if key is not None:
             self.rungs[key].set_paused(trial, False)
             self.rungs[key].stopped += stopped
 
     def end(self, trial: int, *, stopped: bool) -> None:
-        """No more epochs come of a trial, wherever it was."""
+        """A trial has ended, wherever it was."""
         self.curves[trial].ended = True
         self.unpause(trial, stopped=stopped)
 
     def under(self, rule: Rule | Mapping[str, Any]) -> History:
-        """The same curves under another rule: at each of its rungs with those who came by, nobody failed or paused."""
+        """The same curves under another rule: each of its rungs has the trials that reached it; none failed or is
+        paused."""
         other = History(rule)
         for number, curve in self.curves.items():
             other.begin(Curve(number, curve.grid, curve.config, curve.given_rates))

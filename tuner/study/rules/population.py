@@ -1,17 +1,17 @@
-"""Population Based Training (Jaderberg et al. 2017, arXiv 1711.09846): who is replaced by whom, and with what settings.
+"""Population Based Training (Jaderberg et al. 2017, arXiv 1711.09846): which trials are replaced, and by what.
 
 The first `population` trials come from the searcher. Each is paused at every multiple of `interval` epochs, and the
-least advanced goes on first, so that the population advances together with any number of workers. Where a trial is to
-go on that is among the worst `quantile` at its epoch, it is stopped (exploit), and a new trial goes on from the
-checkpoint of one of the best `quantile` in its place, with that one's parameters, changed a little (explore): as Ray
-Tune's PBT does, but as a trial of its own, so that each trial has one configuration. Members that ran to their end,
-failed or diverged are not replaced.
+least advanced continues first, so that the population advances together with any number of workers. When a trial that
+is among the worst `quantile` at its epoch would continue, it is stopped (exploit). A new trial continues from the
+checkpoint of one of the best `quantile` instead, with its parameters changed a little (explore). Ray Tune's PBT does
+the same within one trial; here it is a new trial, so that each trial has one configuration. Members that ran to their
+end, failed or diverged are not replaced.
 
 Copying the donor's checkpoint and drawing the new settings is the driver's part: `tuner/study/heirs.py`.
 
-Only what neither the schedule, the shapes nor the state of a run depends on is changed (`perturbable`). The searcher
-is told of the new trials as of any others: their parameters, and the PER that they came to, which owes something to
-the donor.
+Only settings on which the schedule, the shapes and the state of a run do not depend are changed (`perturbable`). The
+new trials are reported to the searcher like all others: their parameters, and their PER, which partly comes from the
+donor.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ FIXED = (
     "training.precision",
     "training.seed",
 )
-"""With every kind: what a run that goes on must share with the one it comes from. The optimizer's `decay_...` say in
-which group a parameter is, and its state goes by the groups."""
+"""With every `kind`: settings that a continued run must share with its donor. The optimizer's `decay_...` decide the
+group of a parameter, and the optimizer's state is stored by groups."""
 
 
 def ranked(history: History, trial: int) -> tuple[list[int], list[int]]:
-    """(the best, the worst) `quantile` of those that came to where `trial` waits, best first; empty while few have."""
+    """(the best, the worst) `quantile` of the trials that reached the rung of `trial`, best first; empty while few
+    have."""
     rule = history.rule
     assert isinstance(rule, PBTStopping)  # noqa: S101  whoever asks has seen to it
     values = history.rung(history.paused[trial]).values
@@ -53,7 +54,7 @@ def ranked(history: History, trial: int) -> tuple[list[int], list[int]]:
 
 
 def next_member(history: History) -> int | None:
-    """The paused trial that goes on next: the least advanced, of these one that is to be replaced, the first."""
+    """The paused trial that continues next: the least advanced; among these one that will be replaced; the first."""
     if not history.paused:
         return None
     epoch = min(key.at for key in history.paused.values())
@@ -63,10 +64,10 @@ def next_member(history: History) -> int | None:
 
 
 def perturbable(space: Space) -> list[Dimension]:
-    """The dimensions that a trial which goes on from another's state may have otherwise.
+    """The dimensions that may change in a trial that continues from another's state.
 
-    Not those that the schedule, the shapes or the state depend on, nor what is relative to one of these or what one of
-    these is relative to, nor what decides which dimensions there are.
+    Not those on which the schedule, the shapes or the state depend, nor any that is relative to one of these or the
+    other way round, nor any that decides which dimensions exist.
     """
     conditions = {path for dimension in space.dimensions for path in dimension.when}
 
@@ -84,7 +85,7 @@ def perturbable(space: Space) -> list[Dimension]:
 
 
 def check(rule: PBTStopping, space: Space, epochs: int, budget: StudyBudget, where: str) -> None:
-    """Raises InputError where nobody could be replaced, or with nothing changed; `epochs` are those of the longest run.
+    """Raises InputError if no trial could be replaced, or none changed; `epochs` are those of the longest run.
 
     `where` begins the line.
     """
@@ -97,15 +98,15 @@ def check(rule: PBTStopping, space: Space, epochs: int, budget: StudyBudget, whe
     if trials and rule.population > trials:
         raise InputError(
             f"{where}: population: {rule.population} is not allowed with {trials} trials; give {trials} or less, or "
-            "more --trials: each that goes on from another counts as one"
+            "more --trials: each trial that continues another counts as one"
         )
     if rule.population * rule.quantile < 1:
         raise InputError(
-            f"{where}: quantile: {rule.quantile:g} is not allowed with a population of {rule.population}, it is less "
+            f"{where}: quantile: {rule.quantile:g} is not allowed with a population of {rule.population}, this is less "
             f"than one trial; give {1 / rule.population:.2g} or more, or a larger population"
         )
     if not perturbable(space):
         raise InputError(
-            f"{where}: pbt: {space.name} has no dimension that can change while a run goes on; add one such as "
+            f"{where}: pbt: {space.name} has no dimension that can change during a run; add one such as "
             "augmentation.white_noise, optimizer.weight_decay or training.clip, or choose another rule"
         )

@@ -25,19 +25,19 @@ from search_spaces.stopping import (
 from trainable.cooldown import probe_batches
 
 Value = tuple[float, float]
-"""(PER, validation loss), lower is better, compared in that order: while CTC still emits only blanks every PER is 1.0,
-and only the loss tells trials apart. What is not a number counts as infinity, the worst there is."""
+"""(PER, validation loss), lower is better, compared in that order: while CTC outputs only blanks, every PER is 1.0, and
+trials differ only in the loss. NaN counts as infinity, the worst value."""
 
 WORST: Value = (math.inf, math.inf)
 
 BANDWIDTHS = {"all": None, "horizon": 0.5, "annealed": 0.15}
-"""How alike trials must be to be compared, by `among`: in doublings of the horizon, in share annealed. At twice this
-distance a trial counts 0.14, at three times 0.01."""
+"""The similarity of trials that are compared, by `among`: in doublings of the horizon, or in the fraction annealed. At
+twice this distance a trial has the weight 0.14, at three times 0.01."""
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def value_of(per: float | None, val_loss: float | None) -> Value:
-    """The comparable value of an epoch; None and not-a-number are infinity."""
+    """The comparable value of an epoch; None and NaN become infinity."""
 
     def number(x: float | None) -> float:
         return math.inf if x is None or math.isnan(x) else float(x)
@@ -46,15 +46,15 @@ def value_of(per: float | None, val_loss: float | None) -> Value:
 
 
 class Grid(NamedTuple):
-    """Where a trial is evaluated: all that decides which of its epochs are rungs."""
+    """The epochs at which a trial is evaluated: everything that decides which of them are rungs."""
 
     batches: int
     """Optimizer steps of the whole run."""
     batches_per_epoch: int
     horizon: int
-    """Batches the schedule is laid out for; the run's own length where nothing else is known (a constant rate)."""
+    """Length of the schedule in batches; that of the run where nothing else is known (a constant rate)."""
     ends: tuple[int, ...] | None = None
-    """The batch at the end of each epoch, where epochs are not all of one length (a recorded curve)."""
+    """The batch at the end of each epoch, where epochs differ in length (a recorded curve)."""
 
     @property
     def epochs(self) -> int:
@@ -68,7 +68,7 @@ class Grid(NamedTuple):
         return min(self.batches, epoch * self.batches_per_epoch)
 
     def epoch_at(self, batch: float) -> int:
-        """The first epoch that ends at or after `batch`; one more than there are if none does."""
+        """The first epoch that ends at or after `batch`; the number of epochs + 1 if none does."""
         if self.ends is not None:
             return 1 + int(np.searchsorted(self.ends, batch - 1e-9))
         if batch > self.batches:
@@ -94,7 +94,7 @@ class RungKey(NamedTuple):
 
 
 class _Columns(NamedTuple):
-    """What a rung holds of each trial, float64 [trials] each, in the order of arrival."""
+    """The columns of a rung, float64 [trials] each, in the order of arrival."""
 
     per: np.ndarray
     val_loss: np.ndarray
@@ -104,7 +104,7 @@ class _Columns(NamedTuple):
     others: np.ndarray
     """Weight of all others."""
     paused: np.ndarray
-    """1 for a trial that waits here, else 0."""
+    """1 for a trial that is paused here, else 0."""
     trial: np.ndarray
 
     def first(self, count: int) -> _Columns:
@@ -119,9 +119,9 @@ class _Columns(NamedTuple):
 class Rung:
     """The values recorded at one place, each with its trial, a position and whether that trial is paused.
 
-    The position says which trials are alike (`kernel`): with a bandwidth, a trial at distance d from another counts
-    `exp(-(d / bandwidth)^2 / 2)` in a comparison; without, every trial counts 1. For each row the weight of the others
-    and of those that are better is kept up to date, so that a question costs no scan in Python.
+    The position defines which trials are similar (`kernel`): with a bandwidth, a trial at distance d from another has
+    the weight `exp(-(d / bandwidth)^2 / 2)` in a comparison; without, every trial has the weight 1. For each row the
+    weights of the others and of the better ones are kept up to date, so that no scan in Python is needed.
     """
 
     def __init__(self, bandwidth: float | None = None) -> None:
@@ -149,7 +149,7 @@ class Rung:
 
     @property
     def paused(self) -> int:
-        """How many trials wait here."""
+        """Number of trials that are paused here."""
         return int(self._held.paused.sum())
 
     @property
@@ -167,7 +167,7 @@ class Rung:
         return weights
 
     def standing(self, value: Value, position: float = 0.0) -> tuple[float, float]:
-        """(weight of those better than `value`, weight of all): what a trial would find that came here with it."""
+        """(weight of those better than `value`, weight of all), for a trial that would arrive here with `value`."""
         return self._standing(value, self._weights(position))
 
     def _standing(self, value: Value, weights: np.ndarray) -> tuple[float, float]:
@@ -176,7 +176,7 @@ class Rung:
         return float(weights[better].sum()), float(weights.sum())
 
     def add(self, trial: int, value: Value, position: float = 0.0, paused: bool = False) -> None:
-        """Keep the first value a trial has here; a repeated epoch does not change the past."""
+        """Keep the first value of a trial here; a repeated epoch does not change it."""
         if trial in self.rows:
             return
         columns, row, weights = self._columns, len(self.rows), self._weights(position)
@@ -193,11 +193,12 @@ class Rung:
         self.rows[trial] = row
 
     def set_paused(self, trial: int, paused: bool) -> None:
-        """Note whether a trial waits here."""
+        """Set whether a trial is paused here."""
         self._columns.paused[self.rows[trial]] = paused
 
     def promotable(self, reduction: float) -> int | None:
-        """The best of those that wait here and pass by now (`passing`); the first to come on ties; None if none is."""
+        """The best of the paused trials that pass by now (`passing`); on ties the first to arrive; None if there is
+        none."""
         held = self._held
         able = np.flatnonzero((held.paused > 0) & (held.better < passing(held.others, reduction)))
         if not len(able):
@@ -207,16 +208,15 @@ class Rung:
 
 
 def passing(others: Any, reduction: float) -> Any:
-    """How much weight may be better than a trial that passes where others of this weight have come: float or array.
+    """The weight of better trials below which a trial passes, given the weight of all others: float or array.
 
-    `max(1, floor((1 + others) / reduction))`; a small number keeps a sum of weights that should be whole from falling
-    below it.
+    `max(1, floor((1 + others) / reduction))`; a small number is added so that rounding errors of the sum do not matter.
     """
     return np.maximum(1.0, np.floor((1 + others) / reduction + 1e-9))
 
 
 def read_rule(rule: Rule | Mapping[str, Any]) -> Rule:
-    """A rule as its model; the settings of an older log that lack a key get its default."""
+    """A rule as its model; a key that an older log does not have gets its default."""
     found: Rule = rule if isinstance(rule, Rule) else TypeAdapter(Stopping).validate_python(dict(rule))
     return found
 
@@ -291,7 +291,7 @@ def rung_key(rule: Rule, grid: Grid, trial: int, epoch: int) -> RungKey | None:
 
 
 def probe_epochs(rule: Rule | Mapping[str, Any], config: RunConfig, trial: int = 0) -> tuple[tuple[int, int], ...]:
-    """(epoch, batches) of the cooldown probes that a rule wants of a trial: one at each of its rungs.
+    """(epoch, batches) of the cooldown probes that a rule needs from a trial: one at each of its rungs.
 
     Empty unless the rule's metric is `probe`.
     """

@@ -1,7 +1,7 @@
-"""Early stopping: pure rules over what the event log has recorded.
+"""Early stopping: rules that are pure functions of the event log.
 
-`decide` sees the `History` of a study and the epoch that a trial has just had, and says whether it goes on. A rule
-keeps no state of its own. What each kind compares, and with what result:
+`decide` gets the `History` of a study and the epoch that a trial has just reported, and decides whether it continues. A
+rule has no state of its own. What each kind compares, and with what result:
 
 `asha`       Asynchronous successive halving (Li et al. 2020). Rungs at grace x reduction^k. With weights w_i of the
              trials that have come to the rung (1, or how alike they are, see below), a trial passes if
@@ -24,7 +24,7 @@ keeps no state of its own. What each kind compares, and with what result:
 `pbt`        Population Based Training (Jaderberg et al. 2017), see `tuner/study/rules/population.py`. A trial is
              paused at each multiple of `interval`, so that the population advances together; where one of the worst is
              to go on, a new trial goes on from one of the best in its place.
-`none`       Everyone runs to the end.
+`none`       Every trial runs to its end.
 
 Guards that comparing rules share: `min_curves` (nobody fails where fewer have come, by weight, itself included),
 `protect` (who is among the study's best k by the lowest value so far passes), `patience` (stopped at the k-th rung
@@ -74,7 +74,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Decision:
-    """What to do with a trial after an epoch. At most one of `stop` and `pause` is true."""
+    """The decision on a trial after an epoch. At most one of `stop` and `pause` is true."""
 
     stop: bool = False
     pause: bool = False
@@ -82,12 +82,12 @@ class Decision:
     rung: int | None = None
     """The epoch, if it was compared there."""
     passed: bool | None = None
-    """Whether it was good enough there; one that was not may still go on (patience)."""
+    """Whether it passed the rung; a trial that did not may still continue (patience)."""
     reason: str | None = None
 
 
 def decide(history: History, trial: int, point: Point) -> Decision:
-    """Whether a trial goes on after the epoch `point`, which is not recorded yet.
+    """Whether a trial continues after the epoch `point`, which is not recorded yet.
 
     Only for an epoch before its last, and not one that was recorded before.
     """
@@ -101,7 +101,7 @@ def _halving(history: History, curve: Curve, point: Point) -> Decision:
         return Decision()
     better, others = history.rung(key).standing(value, history.position(curve, point))
     kept = float(passing(others, rule.reduction))  # type: ignore[attr-defined]
-    text = f"rank {1 + better:.4g} of {1 + others:.4g} at {key}; {kept:.0f} went on"
+    text = f"rank {1 + better:.4g} of {1 + others:.4g} at {key}; {kept:.0f} continued"
     return _guarded(history, curve, point, failed=better >= kept, others=others, text=text)
 
 
@@ -112,7 +112,7 @@ def _median(history: History, curve: Curve, point: Point) -> Decision:
         return Decision()
     best = min(curve.best, value)
     better, others = history.rung(key).standing(best, history.position(curve, point))
-    text = f"its best is worse than the running averages of {better:.3g} of {others:.3g} others at {key}"
+    text = f"its best is worse than the running means of {better:.3g} of {others:.3g} others at {key}"
     return _guarded(history, curve, point, failed=better > others / 2, others=others, text=text)
 
 
@@ -135,7 +135,9 @@ def _one_epoch(history: History, curve: Curve, point: Point) -> Decision:
     key = history.key(curve.trial, point.epoch)
     if not isinstance(rule, OneEpochStopping) or key is None or point.value(rule.metric) is None:
         return Decision()
-    return Decision(pause=True, rung=point.epoch, passed=False, reason=f"waits for the best {rule.keep} of all")
+    return Decision(
+        pause=True, rung=point.epoch, passed=False, reason=f"paused until the best {rule.keep} of all are known"
+    )
 
 
 def _extrapolation(history: History, curve: Curve, point: Point) -> Decision:
@@ -176,9 +178,9 @@ RULES: dict[str, Callable[[History, Curve, Point], Decision]] = {
 
 
 def promotable(history: History, outstanding: int) -> int | None:
-    """The paused trial that is to go on before a new one is started; None if there is none.
+    """The paused trial that continues before a new one is started; None if there is none.
 
-    `outstanding` counts the trials that have not come to their first rung yet, those not yet started included.
+    `outstanding` counts the trials that have not reached their first rung yet, including those not yet started.
     """
     rule = history.rule
     if not history.paused:

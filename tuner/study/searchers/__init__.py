@@ -1,4 +1,4 @@
-"""The searchers: Optuna's samplers, told the truth, and what earlier studies tell them.
+"""The searchers: Optuna's samplers, how trials are reported to them, and warm starts from earlier studies.
 
 Imports nothing of `tuner` outside this folder.
 """

@@ -1,25 +1,26 @@
-"""The kinds of searcher: what makes the next proposal from what has been told.
+"""The kinds of searcher: each makes the next proposal from the trials that were reported to it.
 
-Every proposal uses a new Optuna sampler, seeded by (search seed, trial number, draw). What a kind remembers between
-proposals is a function of the trials told, in the order in which they ended, so a replayed study has the same memory:
+Every proposal uses a new Optuna sampler, seeded by (search seed, trial number, draw). The state of a kind between
+proposals is a function of the reported trials, in the order in which they ended, so a replayed study has the same
+state:
 
 - `tpe`, `random`: nothing.
 - `gp`: nothing; each proposal fits a model to a copy of the trials in which a stopped or diverged trial has the worst
-  value of those that ended (Optuna's own leaves such trials out, and proposes beside them again). At most `most`
+  value of those that ended (Optuna's own leaves such trials out, and proposes points near them again). At most `most`
   trials: the cost grows with their cube.
 - `cmaes`: its distribution. A generation is the next `population` results, in the order of their ends and whatever
-  distribution they were drawn from: under early stopping the good trials of a generation are the last to end, and
-  whoever closes a generation before that learns from the bad ones alone. Only ranks count: completed ones by value,
-  then stopped ones by how far they came, then diverged ones.
+  distribution they were drawn from: with early stopping the good trials of a generation are the last to end, and a
+  generation that is closed before would learn only from the bad ones. Only ranks count: completed ones by value, then
+  stopped ones by their last epoch, then diverged ones.
 - `qmc`: nothing; trial n is the n-th point of the sequence that keeps the space's constraints.
 - `nsga2`: the generation of each trial and the parents of each generation, as Optuna's attributes.
 
-Dimensions with a condition have no place in a model of all trials. `tpe` has a model for each group of dimensions
+Dimensions with a condition cannot be in a model of all trials. `tpe` has a model for each group of dimensions
 that occur together; `nsga2` takes their values from a parent that has them; `gp` and `cmaes` draw them one by one by
 TPE, `cmaes` the choices too.
 
-Seconds of one core for a proposal in the shipped space of 25 dimensions, 100 / 1,000 trials told: `random`, `qmc` 0.002
-/ 0.002, `nsga2` 0.002 / 0.003, `cmaes` 0.02 / 0.06 (the choices by TPE), `tpe` 0.02 / 0.10, `gp` 0.5 / 0.9.
+Seconds of one core for a proposal in the shipped space of 25 dimensions, 100 / 1,000 trials reported: `random`, `qmc`
+0.002 / 0.002, `nsga2` 0.002 / 0.003, `cmaes` 0.02 / 0.06 (the choices by TPE), `tpe` 0.02 / 0.10, `gp` 0.5 / 0.9.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def free_dimensions(space: Space) -> list[Dimension]:
 
 
 def apart(space: Space, kind: str) -> list[str]:
-    """The paths that a kind's model leaves out, so that they are drawn one by one."""
+    """The paths that the model of a kind leaves out, so that each is sampled alone."""
     sampled = [dimension for dimension in space.dimensions if dimension.sampled]
     if kind == "gp":
         modelled = free_dimensions(space)
@@ -95,10 +96,10 @@ class Method(ABC, Generic[S]):
 
     @abstractmethod
     def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
-        """The sampler of a draw for trial `number`; `ended` are the trials told, in the order of their ends."""
+        """The sampler of a draw for trial `number`; `ended` are the reported trials, in the order of their ends."""
 
     def view(self, study: optuna.Study) -> optuna.Study:
-        """The study that the sampler is to see."""
+        """The study that the sampler sees."""
         return study
 
     def born(self) -> dict[str, Any]:
@@ -106,7 +107,7 @@ class Method(ABC, Generic[S]):
         return {}
 
     def refused(self, study: optuna.Study, trial: optuna.trial.Trial) -> None:
-        """A draw broke a constraint: it counts for nothing."""
+        """A draw violated a constraint: it is ignored."""
         study.tell(trial, state=TrialState.FAIL)
 
     def added(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -139,7 +140,7 @@ def _tpe(startup: int, seed: int, *, joint: bool = True) -> BaseSampler:
 
 
 class _Given(BaseSampler):
-    """Gives the samples at hand, and asks another sampler for the rest."""
+    """Returns given samples, and asks another sampler for the rest."""
 
     def __init__(self, given: Mapping[str, Any], other: BaseSampler) -> None:
         self._given, self._other = given, other
@@ -223,14 +224,14 @@ class CMAES(Method[CMAESSearcher]):
         return _Given(given, other)
 
     def _advance(self, ended: Sequence[FrozenTrial]) -> None:
-        """Take in the results that have come since, a whole generation at a time."""
+        """Update with the results since the last call, a whole generation at a time."""
         names = {dimension.name for dimension in self._dimensions}
         results = [trial for trial in ended if names <= trial.params.keys()]
         if self._optimizer is None:
             startup = self.settings.startup_trials
             if len(self._dimensions) < 2 or len(results) < startup:
                 return
-            # Exactly so many, however many there are by now: a replay comes here later than the live search did.
+            # Exactly this number, even if there are more by now: a replay calls this later than the live search did.
             self._optimizer, self._used = self._begin(min(results[:startup], key=standing)), startup
         size = self._optimizer.population_size
         while len(results) - self._used >= size:
@@ -258,7 +259,7 @@ class CMAES(Method[CMAESSearcher]):
 
 
 def standing(trial: FrozenTrial) -> tuple[float, float, float]:
-    """Sorts ended trials as TPE does: completed by value, stopped by how far and how well, diverged last."""
+    """Sort ended trials as TPE does: completed by value, stopped by last epoch and value, diverged last."""
     if trial.state == TrialState.COMPLETE:
         return 0.0, trial.value, 0.0
     if trial.intermediate_values:
@@ -274,7 +275,7 @@ class GP(Method[GPSearcher]):
     draws = 5
 
     def refused(self, study: optuna.Study, trial: optuna.trial.Trial) -> None:
-        """A draw broke a constraint: the model, whose best point it is, is told that it is as bad as any."""
+        """A draw violated a constraint: it is reported to the model as the worst value."""
         values = [each.values for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
         if values and trial.params.keys() >= {d.name for d in free_dimensions(self.space)}:
             study.tell(trial, [max(column) for column in zip(*values, strict=True)])
@@ -288,7 +289,7 @@ class GP(Method[GPSearcher]):
         return _GP({name: kind for name, kind in free.items() if not kind.single()}, startup, seed)
 
     def view(self, study: optuna.Study) -> optuna.Study:
-        """A copy of the trials that can be modelled; stopped and diverged ones have the worst value there is."""
+        """A copy of the trials that can be modelled; stopped and diverged ones have the worst value of all."""
         names = {dimension.name for dimension in free_dimensions(self.space)}
         trials = [trial for trial in study.get_trials(deepcopy=False) if names <= trial.params.keys()]
         complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -321,7 +322,7 @@ class GP(Method[GPSearcher]):
 
 
 class _GP(optuna.samplers.GPSampler):
-    """Optuna's GP over given dimensions: its own takes those that all trials so far happen to share."""
+    """Optuna's GP over given dimensions; its default are those that all trials so far have in common."""
 
     def __init__(self, free: dict[str, BaseDistribution], startup: int, seed: int) -> None:
         other = _tpe(startup, seed, joint=False)
@@ -335,7 +336,7 @@ class _GP(optuna.samplers.GPSampler):
 
 
 class NSGA2(Method[NSGA2Searcher]):
-    """NSGA-II; trials that did not come from it (start points) belong to the generation in which they began."""
+    """NSGA-II; trials that it did not propose (start points) belong to the generation in which they began."""
 
     def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
         """A child of two parents, or a random point in the first generation."""
@@ -350,7 +351,7 @@ class NSGA2(Method[NSGA2Searcher]):
         return {self._sampler(0)._get_generation_key(): 0}
 
     def added(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """The generation, and with the first of a new one its parents, are settled when a trial begins."""
+        """Set the generation, and with its first trial also its parents, when a trial begins."""
         sampler = self._sampler(0)
         sampler.get_parent_population(study, sampler.get_trial_generation(study, trial))
 

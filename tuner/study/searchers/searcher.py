@@ -1,14 +1,14 @@
-"""The searcher: Optuna proposes, and is told the truth.
+"""The searcher: Optuna proposes the trials, and stopped trials are reported to it as PRUNED.
 
-`OptunaSearcher` holds an in-memory Optuna study that is filled from events alone. Each proposal uses a new sampler
-seeded by (search seed, trial number, draw), so the searcher has no state but the log: a replayed study proposes what
-it would have proposed. The kinds are in `tuner/study/searchers/samplers.py`.
+`OptunaSearcher` has an in-memory Optuna study that is filled only from events. Each proposal uses a new sampler seeded
+by (search seed, trial number, draw), so the log is the searcher's only state: a replayed study proposes the same
+trials. The kinds are in `tuner/study/searchers/samplers.py`.
 
-What Optuna is told: a trial that ran to its end is COMPLETE with the objectives; a stopped one is PRUNED with the
-value of each rung it reached; a diverged one ranks below everything (FAIL, and its point again as PRUNED without any
-value, which TPE sorts last); a trial that failed for another reason is FAIL and says nothing about its configuration.
-Optuna has no pruning where there are several objectives: there a stopped trial is FAIL, which tells the sampler
-nothing. (It was stopped for its PER alone, and may be the cheapest there is.)
+What is reported to Optuna: a trial that ran to its end is COMPLETE with its objectives; a stopped one is PRUNED with
+the value of each rung that it reached; a diverged one ranks below everything (FAIL, and its point again as PRUNED
+without a value, which TPE sorts last); a trial that failed for another reason is FAIL, which does not affect the
+sampler. Optuna has no pruning with several objectives: there a stopped trial is FAIL too. (It was stopped because of
+its PER, and may still be the cheapest.)
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def distributions(space: Space, params: Mapping[str, Any]) -> dict[str, BaseDist
 
 
 class OptunaSearcher:
-    """Proposes the parameters of a trial from the trials it has been told about; `objectives` is their number.
+    """Proposes the parameters of a trial from the trials that were reported to it; `objectives` is their number.
 
-    `earlier` are other studies' trials (`tuner.study.searchers.warm_start.discounted`); those that do not compare with
-    this study's are forgotten when it has enough of its own.
+    `earlier` are other studies' trials (`tuner.study.searchers.warm_start.discounted`); those that are not comparable
+    with this study's are removed when it has enough of its own.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class OptunaSearcher:
         self._earlier = earlier
         self._completed = 0
         self._own: list[tuple[str, tuple[Any, ...]]] | None = None
-        """What has been told of this study, while earlier trials may have to be forgotten."""
+        """What was reported of this study, kept while earlier trials may have to be removed."""
         self._begin(earlier)
         if any(not trial["compares"] for trial in earlier):
             self._own = []
@@ -65,7 +65,7 @@ class OptunaSearcher:
         self._optuna_number: dict[int, int] = {}
         self._proposed: dict[int, int] = {}
         self._ends: list[int] = []
-        """Optuna's numbers of the trials that told something, in the order of their ends."""
+        """Optuna's numbers of the trials with information, in the order of their ends."""
         self._method = METHODS[self._settings.kind](self._space, self._settings, self._seed)
         single = self._objectives == 1
         for trial in earlier:
@@ -91,7 +91,7 @@ class OptunaSearcher:
             self._own.append((what, told))
 
     def _forget(self) -> None:
-        """Go on as one who was told only of earlier trials that compare, and of this study."""
+        """Continue as if only comparable earlier trials, and those of this study, had been reported."""
         own, self._own = self._own or [], None
         self._begin([trial for trial in self._earlier if trial["compares"]])
         for what, told in own:
@@ -118,12 +118,12 @@ class OptunaSearcher:
                 return params
             self._method.refused(study, trial)
         raise InputError(
-            f"{self._space.name}: none of {MAX_DRAWS} draws kept the constraint '{broken[0]}'; "
-            "widen the ranges or loosen the constraint"
+            f"{self._space.name}: none of {MAX_DRAWS} draws met the constraint '{broken[0]}'; "
+            "widen the ranges or relax the constraint"
         )
 
     def withdraw(self, number: int) -> None:
-        """The proposal for trial `number` is not taken up (a simulated search takes the nearest recorded run)."""
+        """The proposal for trial `number` is not used (a simulated search uses the nearest recorded run)."""
         if number in self._proposed:  # some methods draw in a study of their own
             self._study.tell(self._proposed.pop(number), state=TrialState.FAIL)
 
@@ -180,7 +180,7 @@ class OptunaSearcher:
 
 
 def _forget_draw(trial: optuna.trial.Trial) -> None:
-    """Drop what a sampler noted of its draw: it may name dimensions that turned out inactive.
+    """Remove a sampler's notes on its draw: they may name dimensions that became inactive.
 
     A running trial then counts with the parameters it runs with, which is all that a replay knows.
     """

@@ -1,18 +1,17 @@
-"""`--warm-start STUDY`: what earlier studies found, told to the searcher and to nobody else.
+"""`--warm-start STUDY`: trials of earlier studies, reported only to the searcher.
 
-The trials that are told are written into the study's first event, so that resuming needs the log alone. They are never
-trials of the study: no rung, no table and no `best` knows them.
+These trials are written into the study's first event, so that resuming needs only the log. They are not trials of the
+study: rungs, tables and `best` do not include them.
 
-What is told of an earlier trial: its point in this space, a dimension for each setting of the same dotted path, and its
-objectives. A trial outside the space is left out as a whole, for its result came about by a setting that cannot be had
-here (and a trial with a part of a point would break up TPE's joint model). Dimensions that its table lacks are left
-out of it.
+Of an earlier trial, its point in this space and its objectives are reported; the point has a dimension for each setting
+of the same dotted path. A trial outside the space is left out, because its result comes from a setting that is not
+possible here (and a trial with a part of a point would split TPE's joint model). Dimensions that its table does not
+have are left out of the point.
 
-Older data counts for less than the study's own. Its values are pulled half-way to the median of their study, so that
-an earlier trial steers and soon is overtaken: its neighbourhood is seen as good or bad, but a trial of this study that
-does as well ranks before it. Values of other data, or of settings that this space fixes at another value, do not
-compare with this study's at all, however far they are pulled: they steer the beginning, and are forgotten once the
-study has `ENOUGH` completed trials of its own.
+Older data have less weight than the study's own. Their values are moved half-way to the median of their study: the
+region of an earlier trial counts as good or bad, but a trial of this study with the same result ranks before it. Values
+from other data, or with settings that this space fixes at another value, are not comparable: they guide the beginning,
+and are removed when the study has `ENOUGH` completed trials of its own.
 """
 
 from __future__ import annotations
@@ -35,9 +34,9 @@ from search_spaces.wording import show
 from tuner.study.settings import StudySettings
 
 ENOUGH = 10
-"""Completed trials of a study after which values that do not compare with its own are forgotten."""
+"""Number of completed trials after which values that are not comparable are removed."""
 PULLED = 0.5
-"""How far a value is pulled to the median of its study."""
+"""How far a value is moved to the median of its study."""
 MOST = 500
 """Trials taken from a study: the latest."""
 _TOLERANCE = 1e-9
@@ -49,7 +48,7 @@ Told = dict[str, Any]
 def gather(
     space: Space, results_dir: Path, studies: Sequence[str], settings: StudySettings
 ) -> tuple[list[Told], list[str]]:
-    """What to tell of these studies' trials, and a note on each study. `settings` are those of the new study.
+    """The trials of these studies to report, and a note on each study. `settings` are those of the new study.
 
     Each is {study, trial, status, params, values, epochs, compares}. Raises InputError for a study that does not exist,
     has no trial in the space, or varies none of its dimensions.
@@ -66,7 +65,7 @@ def gather(
         common = _varied(found)
         left_out = "; ".join(f"{count} {why}" for why, count in reasons.most_common(4))
         if not found:
-            what = f"none of its {len(rows)} ended trials can be told ({left_out})" if rows else "no trial has ended"
+            what = f"none of its {len(rows)} ended trials can be used ({left_out})" if rows else "no trial has ended"
             raise InputError(f"--warm-start {name}: {what}; name another study, or leave it out")
         if not common:
             raise InputError(
@@ -76,9 +75,9 @@ def gather(
         told += found
         brief = sum(not trial["compares"] for trial in found)
         notes.append(
-            f"warm start from {name}: {len(found)} of {len(rows)} trials told, in common: {', '.join(common)}"
+            f"warm start from {name}: {len(found)} of {len(rows)} trials used, settings in common: {', '.join(common)}"
             + (f"; left out: {left_out}" if left_out else "")
-            + (f"; {brief} of other data or fixed settings, for the beginning only" if brief else "")
+            + (f"; {brief} with other data or fixed settings, only for the beginning" if brief else "")
         )
     return told, notes
 
@@ -137,7 +136,7 @@ def point_of(space: Space, row: Mapping[str, Any]) -> tuple[dict[str, Any], str 
 
 
 def inside_of(dimension: Dimension, sample: Any) -> tuple[Any] | None:
-    """The sample as the dimension has it, alone in a tuple; None if it is not in its range or choices."""
+    """The sample in the dimension's own type, in a tuple; None if it is not in its range or choices."""
     if dimension.kind == "choice":
         for choice in dimension.choices:
             text = json.dumps(choice) if isinstance(choice, list | tuple) else choice  # as the tables hold lists
@@ -156,7 +155,7 @@ def inside_of(dimension: Dimension, sample: Any) -> tuple[Any] | None:
 
 
 def _fixed_alike(space: Space, params: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Whether the row has the values that the space fixes; False where its point is not whole."""
+    """Whether the row has the values that the space fixes; False where its point is incomplete."""
     try:
         here = flat_config(to_dict(space.config(params, 0)))
     except InputError:
@@ -184,10 +183,10 @@ def _varied(found: Sequence[Told]) -> list[str]:
 
 
 def discounted(told: Sequence[Told], space: Space) -> list[Told]:
-    """What the searcher is to count them with: those inside `space`, values pulled, the best of the first objective
+    """The trials as the searcher gets them: those inside `space`, with moved values, the best of the first objective
     first.
 
-    The space may be another one than at the beginning, if a resume brought it.
+    The space may have changed on resume.
     """
     inside = [trial for trial in told if _fits(space, trial["params"])]
     medians: dict[str, list[float]] = {}
