@@ -1,4 +1,4 @@
-"""What a finished study says: importance, partial dependence, narrower spaces, report, export, plots.
+"""What a finished study shows: importance, partial dependence, narrower spaces, report, export, plots.
 
 Imports `study`.
 """

@@ -1,4 +1,4 @@
-"""The picture of a session: its features over the session, one utterance with its phonemes, and how long things are."""
+"""The picture of a session: its features, one utterance with its phonemes, and histograms of lengths."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _choose(dataset: Dataset, session: str | None, utterance: int | None) -> tup
     """The split and the row in it of the utterance to draw."""
     if session is not None and session not in dataset.days:
         some = ", ".join(dataset.days[:5]) + (", ..." if len(dataset.days) > 5 else "")
-        raise InputError(f"{dataset.path}: session {session} is not there; there are {some}")
+        raise InputError(f"{dataset.path}: there is no session {session}; the sessions are {some}")
     day = None if session is None else dataset.days.index(session)
     fallback = None
     for split in dataset.splits.values():
@@ -57,7 +57,9 @@ def _choose(dataset: Dataset, session: str | None, utterance: int | None) -> tup
                     continue
                 if day is not None and split.day[row] != day:
                     other = dataset.days[int(split.day[row])]
-                    raise InputError(f"{dataset.path}: utterance {utterance} is of session {other}, not of {session}")
+                    raise InputError(
+                        f"{dataset.path}: utterance {utterance} belongs to session {other}, not to {session}"
+                    )
                 return split, row
             if day is None or split.day[row] == day:
                 if split.label_lengths[row]:
@@ -65,7 +67,7 @@ def _choose(dataset: Dataset, session: str | None, utterance: int | None) -> tup
                 fallback = fallback or (split, row)
     if fallback is None:
         count = sum(len(split) for split in dataset.splits.values())
-        raise InputError(f"{dataset.path}: utterance {utterance} is not there; give 0 to {count - 1}")
+        raise InputError(f"{dataset.path}: there is no utterance {utterance}; give 0 to {count - 1}")
     return fallback
 
 
@@ -98,7 +100,7 @@ def _draw_session(axes: Axes, dataset: Dataset, session: str, chosen: int) -> No
 
 
 def _draw_utterance(axes: Axes, dataset: Dataset, split: Split, row: int) -> None:
-    """Features over time; the phonemes are spread evenly below, since nothing says when each was spoken."""
+    """Features over time; the phonemes are spread evenly below, because their times are not known."""
     features = split.features(row).T
     seconds = features.shape[1] * dataset.bin_ms / 1000
     _heat(axes, features, (0.0, seconds), "feature value")

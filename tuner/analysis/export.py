@@ -1,6 +1,6 @@
-"""What leaves the program: a trial's configuration, weights or decoder, and the tables.
+"""Exports: a trial's configuration, weights or decoder, and the tables.
 
-Everything is checked before it gets its name, and gets it whole: a file or folder is made beside its place and renamed.
+Everything is checked before it gets its final name, in one step: a file or folder is made beside its place and renamed.
 """
 
 from __future__ import annotations
@@ -37,15 +37,17 @@ def best_trial(results_dir: Path, study: str, number: str | None) -> Trial:
     trials = load_tables(results_dir, [study], ("trials",))[0]["trials"].select(["trial", "best_per"]).to_pylist()
     ranked = sorted((row["best_per"], row["trial"]) for row in trials if row["best_per"] is not None)
     if not ranked:
-        raise InputError(f"{visible(study)}: no trial has a PER yet, so that none is the best; name one by --trial")
+        raise InputError(
+            f"{visible(study)}: no trial has a PER yet, so there is no best one; name a trial with --trial"
+        )
     return find_trial(results_dir, study, str(ranked[0][1]))
 
 
 def export_trial(trial: Trial, kind: str, out: Path, force: bool = False) -> str:
-    """Write one of `KINDS` of a trial to `out`; returns what was checked, in a few words.
+    """Write one of `KINDS` of a trial to `out`; returns a short text on what was checked.
 
     `out` is a file; for a bundle a folder, or a file whose name ends in .zip. Raises InputError for a trial without
-    the checkpoint that is needed, a checkpoint that is not the trial's, and an `out` that is taken or out of reach.
+    the checkpoint that is needed, a checkpoint of another trial, and an `out` that exists or cannot be written.
     """
     if kind == "bundle":
         _check_folder(out, force, BUNDLE)
@@ -59,7 +61,7 @@ def export_trial(trial: Trial, kind: str, out: Path, force: bool = False) -> str
     if kind == "checkpoint":
         _write(out, content)
         if out.read_bytes() != content:
-            raise InputError(f"{out}: does not hold what was written to it; choose another --out")
+            raise InputError(f"{out}: reading it back gives other content; choose another --out")
         return f"epoch {state['epoch']}, PER {_per(state)}, {_sha256(content)[:12]} (sha256) as written"
     from trainable.decoder_file import onnx, torchscript
 
@@ -68,7 +70,7 @@ def export_trial(trial: Trial, kind: str, out: Path, force: bool = False) -> str
         return _export_bundle(trial, content, state, out)
     exported, worst = (onnx if kind == "onnx" else torchscript)(*facts)
     _write(out, exported)
-    return f"logits differ from the model's by {worst:.1g} at most"
+    return f"logits differ from the model's by at most {worst:.1g}"
 
 
 def trial_model(trial: Trial, state: Mapping[str, Any]) -> tuple[Any, int, int]:
@@ -118,7 +120,7 @@ def _checkpoint(trial: Trial) -> tuple[bytes, dict[str, Any]]:
         problems.append(f"{path}: was trained on other data than the study ({state['data']['fingerprint'][:12]})")
     per = state["report"].get("per")
     if row["status"] != "running" and (per is None or row["best_per"] is None or abs(per - row["best_per"]) > 1e-9):
-        problems.append(f"{path}: its PER is {_per(state)}, the table says {row['best_per']}; it is of another epoch")
+        problems.append(f"{path}: its PER is {_per(state)}, the table has {row['best_per']}; it is from another epoch")
     if problems:
         raise InputError(problems)
     return content, state
@@ -158,7 +160,7 @@ def _export_bundle(trial: Trial, content: bytes, state: Mapping[str, Any], out: 
         with atomic.folder(out, replace=True, advice=_ADVICE) as path:
             for name in BUNDLE:
                 (path / name).write_bytes(files[name])
-    return f"{', '.join(BUNDLE)}; logits differ from the model's by {worst:.1g} at most"
+    return f"{', '.join(BUNDLE)}; logits differ from the model's by at most {worst:.1g}"
 
 
 def export_tables(results_dir: Path, studies: Sequence[str] | None, form: str, out: Path, force: bool = False) -> str:
@@ -172,7 +174,7 @@ def export_tables(results_dir: Path, studies: Sequence[str] | None, form: str, o
             raise InputError(f"{out}: is a folder; give a file's name by --out")
     else:
         if out.resolve().parent == results_dir.resolve():
-            raise InputError(f"{out}: lies among the studies and would look like one; choose another --out")
+            raise InputError(f"{out}: is in the results folder and would look like a study; choose another --out")
         _check_folder(out, force, [f"{name}.{form}" for name in TABLES])
     tables, problems = load_tables(results_dir, studies)
     if form == "duckdb":
@@ -229,16 +231,14 @@ def _safe(table: Any) -> Any:
 
 
 def _check_folder(out: Path, force: bool, names: Sequence[str]) -> None:
-    """Refuse a folder that holds anything but an earlier export; --force replaces that and nothing else."""
+    """Refuse a folder that contains anything but an earlier export; --force replaces only an export."""
     refuse_existing(out, force)
     if out.is_dir():
         strange = sorted(path.name for path in out.iterdir() if path.name not in names)
         if strange or out.is_symlink():
-            raise InputError(
-                f"{out}: is not an earlier export (it holds {', '.join(strange[:3])}); choose another --out"
-            )
+            raise InputError(f"{out}: is not an earlier export (it has {', '.join(strange[:3])}); choose another --out")
     elif out.exists() and out.suffix.lower() != ".zip":
-        raise InputError(f"{out}: is a file, and a folder is to be made; choose another --out")
+        raise InputError(f"{out}: is a file, but the export is a folder; choose another --out")
 
 
 def _write(out: Path, content: bytes, check: Callable[[Path], None] | None = None) -> None:

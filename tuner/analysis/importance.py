@@ -1,18 +1,18 @@
-"""Which settings mattered in a search, by PED-ANOVA and fANOVA, with the trials that were stopped early counted right.
+"""The importance of settings in a search, by PED-ANOVA and fANOVA, with stopped trials included correctly.
 
-A stopped trial has no final PER, and the PER at which it was stopped does not compare with those of trials that had
-more training. Leaving such trials out would keep the survivors only; taking their last PER would measure who was
-stopped. So a trial's score is the share of the other trials that are better *where both have been*: at the last epoch
-that both reached, by the study's objective until then, ties (only blanks: PER 1.0) by validation loss. Diverged trials
-lose against all that did not diverge; failed ones say nothing of their settings and are left out, as are running ones.
-An equal epoch favours schedules that end early: two trials with other horizons are compared half way through one.
+A stopped trial has no final PER, and its last PER cannot be compared with those of trials that were trained longer.
+Leaving such trials out would keep only the survivors; using their last PER would measure which trials were stopped. So
+the score of a trial is the fraction of the other trials that are better *at the last epoch that both reached*, by the
+study's objective up to there, ties (only blanks: PER 1.0) by validation loss. Diverged trials are worse than all that
+did not diverge; failed and running trials are left out. An equal epoch favours schedules that end early: two trials
+with different horizons are compared half way through one of them.
 
-A conditional dimension (EMA's decay) is judged among the trials where it is active, beside the dimensions active in
-all of these; every number is a share of what those settings explain together, and the shares of two conditions do not
-compare. `chance` is what shuffled scores give at most in 19 shuffles: a setting below it may well do nothing (p < 5%
-above it, for one setting looked at alone).
+A conditional dimension (EMA's decay) is judged among the trials where it is active, together with the dimensions that
+are active in all of these. Every number is a fraction of what those settings explain together, so numbers under two
+conditions cannot be compared. `chance` is the maximum of 19 permutations of the scores: a setting below it may have no
+effect (above it, p < 5% for a single setting).
 
-Sources: PED-ANOVA, Watanabe et al. 2023; fANOVA, Hutter et al. 2014; both as Optuna has them.
+Sources: PED-ANOVA, Watanabe et al. 2023; fANOVA, Hutter et al. 2014; both from Optuna.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from search_spaces.wording import show
 from tuner.study.searchers.searcher import distributions
 
 LEAST_TRIALS = 10
-"""With fewer trials where a dimension is active nothing is computed for it."""
+"""Least number of trials in which a dimension must be active."""
 _COUNTED = ("completed", "stopped", "diverged")
 _SHUFFLES = 19
 _MOST_FANOVA = 300  # trials; its time grows faster than their number
@@ -65,15 +65,15 @@ def importance(results_dir: str | Path, study: str) -> list[Row]:
         row: Row = {"dimension": name, "path": dimension.path, "active": condition(dimension)}
         row |= {"trials": len(members), "ped_anova": None, "chance": None, "fanova": None, "note": ""}
         if len(members) < LEAST_TRIALS:
-            row["note"] = f"active in {len(members)} trials; {LEAST_TRIALS} or more would tell"
+            row["note"] = f"active in {len(members)} trials; {LEAST_TRIALS} or more are needed"
         elif len({repr(samples[index][name]) for index in members}) < 2:
-            row["note"] = "had one value"
+            row["note"] = "had only one value"
         else:
             if members not in judged:
                 judged[members] = _judge(space, [samples[i] for i in members], score[list(members)])
             row |= judged[members][name]
             if row["ped_anova"] <= row["chance"]:
-                row["note"] = "not more than chance gives"
+                row["note"] = "not above chance"
         rows.append(row)
     return sorted(rows, key=lambda row: -1.0 if row["ped_anova"] is None else row["ped_anova"], reverse=True)
 
@@ -88,17 +88,19 @@ def scored(results_dir: str | Path, study: str) -> tuple[Space, list[Sample], np
     about = tables["studies"].to_pylist()[0]
     definition = json.loads(about["space_definition"] or "null")
     if not definition:
-        raise InputError(f"{study}: has no search space, its runs were chosen by hand; importance needs a search")
+        raise InputError(
+            f"{study}: has no search space, because its runs were given by hand; importance needs a search"
+        )
     space = Space.from_dict(definition)
     trials = [row for row in tables["trials"].to_pylist() if row["status"] in _COUNTED and row["epochs"]]
     if not trials:
-        raise InputError(f"{study}: no trial has come to an end with a result; wait, or name another study")
+        raise InputError(f"{study}: no trial has ended with a result; wait, or name another study")
     curves = tables["epochs"].select(["trial", "epoch", "per", "val_loss"])
     return space, [_sample(space, row) for row in trials], _scores(trials, curves, about["objective"])
 
 
 def condition(dimension: Dimension) -> str:
-    """When a dimension is active, in words: `schedule.kind = one_cycle`; empty where it always is."""
+    """When a dimension is active: `schedule.kind = one_cycle`; empty where it always is."""
     return " and ".join(f"{path} = {' or '.join(map(show, values))}" for path, values in dimension.when.items())
 
 

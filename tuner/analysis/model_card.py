@@ -1,4 +1,4 @@
-"""What a bundle says of its decoder: facts for programs, a model card for people."""
+"""The documentation in a bundle: decoder.json for programs, a model card for people."""
 
 from __future__ import annotations
 
@@ -90,8 +90,7 @@ A GRU-CTC decoder: features in, logits over phonemes and the blank out.
 {", with uncommitted changes" * bool(code.get("dirty"))} |
 | packages | {_code(packages)} |
 
-The validation split chose the epoch and, in a search, the trial: expect a somewhat higher PER on data that chose
-nothing.
+The epoch and, in a search, the trial were chosen on the validation split: expect a somewhat higher PER on other data.
 
 ## Load it
 
@@ -107,7 +106,7 @@ best = logits[0, : counts[0]].argmax(1).unique_consecutive()
 phonemes = [classes[c] for c in best.tolist() if c != 0]   # classes: decoder.json
 ```
 
-Features must be prepared as the training data were: the same channels in the same order, binned and normalised alike.
+Prepare the features like the training data: the same channels in the same order, the same bins and normalisation.
 {_day_note(model.day_layers)}
 
 ## Files
@@ -120,7 +119,7 @@ Features must be prepared as the training data were: the same channels in the sa
 
 
 def _code(value: Any) -> str:
-    """Text as a code span inside a Markdown table: nothing in it means anything."""
+    """Text as a code span inside a Markdown table, escaped."""
     text = visible(str(value)).replace("`", "'").replace("|", "\\|")
     return f"`{text}`" if text else "-"
 
@@ -130,8 +129,8 @@ def _number(value: float | None) -> str:
 
 
 def _day_layers(day_layers: bool) -> str:
-    return ", each with an input layer of its own" if day_layers else ", all treated alike"
+    return ", each with its own input layer" if day_layers else ", all treated the same"
 
 
 def _day_note(day_layers: bool) -> str:
-    return "A day that is not among `days` has no input layer here: take the nearest one." if day_layers else ""
+    return "A day that is not among `days` has no input layer here: use the nearest one." if day_layers else ""

@@ -1,16 +1,16 @@
-"""The next, narrower space around what worked in a study.
+"""A narrower space around the best trials of a study.
 
-The trials are ranked by `importance.scored`: by the share of the others that are better where both have been, so
-that a trial that was stopped early is not ranked by how long it ran. The best share of them, the top, decides:
+The trials are ranked by `importance.scored`: by the fraction of the others that are better at the last epoch that both
+reached, so that a stopped trial is not ranked by its length. The best of them, the top, decide:
 
 A range (on its own axis: logarithmic, relative or 1 - value, as it is sampled) becomes the span of the top's values,
-each end moved out by one mean gap between them: the unbiased estimate of the interval that uniform values come from, so
-that a setting which does not matter keeps about the range it had. With `MANY` values or more the span is that from the
+each end moved out by one mean gap between them: the unbiased estimate of the interval of uniform values, so that a
+setting without effect keeps about its range. With `MANY` values or more the span is that from the
 5% to the 95% quantile. It never becomes narrower than `LEAST_WIDTH` of what it was.
 
-A choice is dropped if it never made the top though it was tried so often that chance would have put it there: the
-hypergeometric probability of that is below `DOUBT`, divided by the number of choices that are tested (Bonferroni).
-Whatever exists only under a dropped choice goes with it.
+A choice is dropped if it does not occur in the top although it was tried often: the hypergeometric probability of this
+by chance is below `DOUBT`, divided by the number of choices that are tested (Bonferroni). Dimensions that exist only
+under a dropped choice are dropped too.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from tuner.analysis.importance import scored
 from tuner.study.settings import StudySettings
 
 LEAST_TRIALS = 12
-"""Fewer ranked trials say nothing about a space."""
+"""Least number of ranked trials."""
 LEAST_VALUES = 4
-"""Values of the top that a range is narrowed by."""
+"""Least number of values in the top that narrow a range."""
 MANY = 20
 LEAST_WIDTH = 0.15
 DOUBT = 0.05
@@ -48,7 +48,7 @@ Sample = dict[str, Any]
 
 @dataclass(frozen=True)
 class Change:
-    """What became of a dimension: `new` is None where it is gone, `why` is one line.
+    """The change of a dimension: `new` is None where it is dropped, `why` is one line.
 
     `tried` trials had it, `in_top` of them in the top.
     """
@@ -61,16 +61,14 @@ class Change:
 
 
 def narrow(results_dir: Path, study: str, keep: float = 0.25) -> tuple[Space, list[Change], Sample]:
-    """The study's space, what becomes of each of its dimensions, and the samples of the best trial.
+    """The study's space, the change of each of its dimensions, and the samples of the best trial.
 
     `keep` is the share of the ranked trials that is the top, `LEAST_VALUES` trials or more. Raises `InputError` for a
     study without a space, or with too few trials.
     """
     space, samples, score = scored(results_dir, study)
     if len(samples) < LEAST_TRIALS:
-        raise InputError(
-            f"{study}: has {len(samples)} trials with a result; {LEAST_TRIALS} or more would tell what worked"
-        )
+        raise InputError(f"{study}: has {len(samples)} trials with a result; {LEAST_TRIALS} or more are needed")
     order = np.argsort(score, kind="stable")
     size = max(LEAST_VALUES, math.ceil(keep * len(samples)))
     top = [samples[index] for index in order[:size]]
@@ -95,7 +93,7 @@ def _change(
     if dimension.kind == "choice":
         return Change(dimension, *_narrow_choice(dimension, everywhere, best, doubt), *counts)
     if any(dimension.path in other.when for other in space.dimensions):
-        return Change(dimension, dimension, "others depend on its values", *counts)
+        return Change(dimension, dimension, "other dimensions depend on its values", *counts)
     return Change(dimension, *_narrow_range(dimension, best), *counts)
 
 
@@ -117,8 +115,8 @@ def _narrow_choice(
         kind = "choice" if len(kept) > 1 else "value"
         return replace(dimension, kind=kind, choices=tuple(kept)), f"dropped {', '.join(dropped)}"
     if spared:
-        return dimension, f"not in the top, but tried too seldom to drop: {', '.join(spared)}"
-    return dimension, "every choice made the top"
+        return dimension, f"not in the top, but tried too rarely to drop: {', '.join(spared)}"
+    return dimension, "every choice occurs in the top"
 
 
 def _never_drawn(total: int, marked: int, drawn: int) -> float:
@@ -144,7 +142,7 @@ def _narrow_range(dimension: Dimension, best: Sequence[float]) -> tuple[Dimensio
         gap = (places[-1] - places[0]) / (len(places) - 1)
         low, high = places[0] - gap, places[-1] + gap
     low, high = _at_least(low, high, LEAST_WIDTH * whole)
-    # The best trial stays inside, and nothing comes in that was not searched.
+    # The best trial stays inside, and the range does not grow beyond what was searched.
     low, high = max(floor, min(low, along(best[0]))), min(ceiling, max(high, along(best[0])))
     share = (high - low) / whole
     edge = _at_edge(dimension, places, floor, ceiling)
@@ -163,7 +161,7 @@ def _at_least(low: float, high: float, width: float) -> tuple[float, float]:
 
 
 def _at_edge(dimension: Dimension, places: Sequence[float], floor: float, ceiling: float) -> str:
-    """A remark where half of the top lies in the outer tenth of the range and there are allowed values beyond."""
+    """A note where half of the top is in the outer tenth of the range and there are allowed values beyond it."""
     tenth = (ceiling - floor) / 10
     for name, count, beyond in (
         ("lower", sum(place <= floor + tenth for place in places), floor - tenth),
@@ -202,7 +200,7 @@ def _outwards(value: float, round_to: Any) -> float:
 
 
 def _without_unreachable(space: Space, changes: Sequence[Change]) -> list[Change]:
-    """Conditions on dropped choices are taken out, and with them what exists under no other."""
+    """Remove conditions on dropped choices, and dimensions that exist under no other condition."""
     gone = {
         (change.old.path, repr(choice)): choice
         for change in changes
@@ -223,7 +221,7 @@ def _without_unreachable(space: Space, changes: Sequence[Change]) -> list[Change
             when = {p: tuple(v for v in values if (p, repr(v)) not in gone) for p, values in new.when.items()}
             if not all(when.values()):
                 lost = next(p for p, values in when.items() if not values)
-                change = replace(change, new=None, why=f"{lost} is never {_either(new.when[lost])} any more")
+                change = replace(change, new=None, why=f"{lost} no longer has the value {_either(new.when[lost])}")
             elif when != new.when:
                 change = replace(change, new=replace(new, when=when))
         found.append(change)
@@ -239,10 +237,10 @@ def write_space(
 ) -> tuple[Space, list[Change], list[Path]]:
     """Write the narrowed space as a file that `load_space` takes; returns it, the changes and the files written.
 
-    Its start point is the study's best trial. A base run that is no longer found where the study had it is written
-    beside `out`. Raises `InputError` as `narrow` does, and for an `out` that is taken or out of reach.
+    Its start point is the study's best trial. A base run whose file no longer exists is written beside `out`. Raises
+    `InputError` as `narrow` does, and for an `out` that exists or cannot be written.
     """
-    if atomic.is_stream(out):  # nothing can be read back from there, or lie beside it
+    if atomic.is_stream(out):  # nothing can be read back from there, or written beside it
         with tempfile.TemporaryDirectory() as folder:
             space, changes, (made, *_) = write_space(results_dir, study, Path(folder) / f"{study}-narrow.yaml", keep)
             atomic.write(out, made.read_bytes(), advice="choose another --out")
@@ -259,7 +257,7 @@ def write_space(
         write_text(missing, _base_text(space), force=force)
         written.append(missing)
     text = _space_text(space, settings, changes, keep, base, best)
-    # Read back under another name first: a space that would not load is never seen.
+    # Read back under another name first, so that an invalid space is never written to `out`.
     trial = out.with_name(f".{out.stem}.check.yaml")
     try:
         write_text(trial, text, force=True)
@@ -280,7 +278,7 @@ def write_space(
 
 
 def _base(space: Space, out: Path) -> tuple[str, Path | None]:
-    """What the new file says as `base`, and the run file to be written for it (None where the base is found)."""
+    """The `base` of the new file, and the run file to write for it (None where the base exists)."""
     sibling = Path(space.path).parent / space.base
     for name in (space.base, str(sibling.resolve())):
         try:
@@ -317,10 +315,10 @@ def _space_text(
     lines += ["dimensions:", dimensions_text(kept, remarks).rstrip("\n")]
     if space.constraints:
         lines += ["constraints:", *(f"  - {flow(text)}" for text in space.constraints)]
-    # The best trial again, with another seed: what is searched starts from it, and it gets a second opinion.
+    # The best trial again, with another seed: the search starts from it, and its result is checked.
     lines += ["start_points:", f"  - {flow(_start_point(space, base, best))}"]
     lines.append(f"objective: {space.objective}")
-    # As the study had them, which may not be as its space says.
+    # Those of the study, which may differ from those of its space.
     had = {"searcher": settings.searcher, "stopping": settings.stopping, "budget": settings.budget}
     for name, values in had.items():
         lines.append(f"{name}: {flow({key: v for key, v in values.as_dict().items() if v is not None})}")
@@ -328,7 +326,7 @@ def _space_text(
 
 
 def _start_point(space: Space, base: str, best: Sample) -> str:
-    """The best trial as the base run with what the space changed in it."""
+    """The best trial, as the base run with its changed settings."""
     import shlex
 
     flat = flatten(space.config(best, 0))

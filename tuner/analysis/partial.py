@@ -1,8 +1,7 @@
 """Partial dependence: the best PERs of a study's trials by the value of one setting.
 
-These are means over the trials as they were, other settings and all; a searcher tries good values together, so a bin's
-mean says where the search found good configurations and not what the setting alone does (`tuner importance` weighs
-that).
+These are means over the trials with all their other settings. A searcher tries good values together, so the mean of a
+bin shows where the search found good configurations, not the effect of the setting alone (see `tuner importance`).
 """
 
 from __future__ import annotations
@@ -110,7 +109,11 @@ def _column(name: str, columns: Sequence[str], study: str) -> str:
         return column
     ends = [other for other in settings if other.split("_", 1)[-1] == column]
     near = ends[0] if ends else nearest(column, settings, cutoff=0.5)
-    hint = f"did you mean {near.replace('_', '.', 1)}?" if near else "tuner importance lists what was searched"
+    hint = (
+        f"did you mean {near.replace('_', '.', 1)}?"
+        if near
+        else "'tuner importance' lists the settings that were searched"
+    )
     raise InputError(f"{study}: there is no setting {name!r}; {hint}")
 
 
@@ -126,7 +129,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _axis(space: Space | None, column: str, values: Sequence[Any]) -> tuple[bool, bool]:
-    """Whether the setting spreads evenly on a logarithmic axis, and whether it is 1 - value that does."""
+    """Whether the setting is evenly spread on a logarithmic axis, and whether 1 - value is."""
     here = [d for d in space.dimensions if d.path.replace(".", "_") == column] if space is not None else []
     complement = any(d.complement for d in here) and max(values) < 1
     if min(values) <= 0 and not complement:
@@ -137,7 +140,7 @@ def _axis(space: Space | None, column: str, values: Sequence[Any]) -> tuple[bool
 
 
 def _takes_null(space: Space | None, column: str) -> bool:
-    """Whether null is a value that was searched (`training.clip`), and not the absence of the setting."""
+    """Whether null was a searched value (`training.clip`), and not the absence of the setting."""
     return space is not None and any(None in d.choices for d in space.dimensions if d.path.replace(".", "_") == column)
 
 

@@ -1,4 +1,4 @@
-"""Pictures in files: the learning rates of runs, one line a run, labelled where it ends; the regret of searches."""
+"""Plots in files: the learning rates of runs, one labelled line for each; the regret of searches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from trainable.schedules import lr_curve
 
 ENDINGS = ("png", "svg", "html")
 
-# Okabe & Ito's colours, which people with any colour vision tell apart, without their yellow (too pale for a line).
+# Okabe & Ito's colours, which colour-blind readers can distinguish, without yellow (too pale for a line).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)))
 POINTS = 2000
@@ -72,7 +72,7 @@ def plot_regret(curves: Mapping[str, np.ndarray], out: Path, title: str) -> None
 
 
 def _save(figure: Figure, out: Path, title: str) -> None:
-    """Write the figure to `out`, made beside it and renamed, in the format of its ending."""
+    """Write the figure to `out` in one step, in the format of its ending."""
     ending = check_out(out)
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": title, "svg.fonttype": "none"}):

@@ -1,4 +1,4 @@
-"""The report of `tuner report`: `results.report` with what needs the program that ran the study, and its server."""
+"""The report of `tuner report`: `results.report` with the parts that need torch or Optuna, and its server."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ _PLACES = 250  # batches at which a learning rate is drawn
 
 
 def make_page(results_dir: Path, studies: Sequence[str], state: str | None = None) -> str:
-    """The report on `studies` as HTML. Raises `InputError` for a study that there is not."""
+    """The report on `studies` as HTML. Raises `InputError` for an unknown study."""
     facts = load(results_dir, studies)
     table = best(results_dir, studies, top=_ROWS)
     return render(facts, table, {one.study: extras(results_dir, one) for one in facts}, state)
 
 
 def extras(results_dir: Path, facts: Facts) -> Extras:
-    """Importance, learning rates and the best configuration of a study, as far as there are any."""
+    """Importance, learning rates and the best configuration of a study, where they exist."""
     extra = Extras()
     try:
         extra.importance = importance(results_dir, facts.study)
         if not any(row["ped_anova"] is not None for row in extra.importance):
-            extra.importance_note = "There are too few trials to tell what mattered."
+            extra.importance_note = "There are too few trials to measure importance."
     except InputError as error:
         extra.importance_note = "; ".join(error.problems)
     started = started_with(results_dir, facts.study, [row["trial"] for row in facts.leaders])
@@ -53,7 +53,7 @@ def extras(results_dir: Path, facts: Facts) -> Extras:
 
 
 def stamp(results_dir: Path, studies: Sequence[str]) -> str:
-    """What tells whether the logs of the studies have changed: their sizes and times."""
+    """The state of the studies' logs, to detect changes: sizes and times."""
     marks = []
     for folder in find_studies(results_dir, studies):
         try:
@@ -74,9 +74,9 @@ class _Made:
 
 
 def make_server(results_dir: Path, studies: Sequence[str], port: int) -> ThreadingHTTPServer:
-    """A server on this machine alone that makes the page again when a log has changed since the last request.
+    """A server, only on this machine, that makes the page again when a log has changed since the last request.
 
-    Raises `InputError` if the port is taken, and for a study that there is not.
+    Raises `InputError` if the port is taken, and for an unknown study.
     """
     find_studies(results_dir, studies)
     made, lock = _Made(), threading.Lock()
@@ -120,12 +120,12 @@ def make_server(results_dir: Path, studies: Sequence[str], port: int) -> Threadi
             self.wfile.write(data)
 
         def log_message(self, *_: Any) -> None:
-            """A page that asks every few seconds would fill the terminal."""
+            """No request log: a page sends a request every few seconds."""
 
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except OSError as error:
-        raise InputError(f"port {port}: {error.strerror}; choose another by --port, or 0 for any") from error
+        raise InputError(f"port {port}: {error.strerror}; choose another with --port, or 0 for any free one") from error
     server.daemon_threads = True
     return server
 

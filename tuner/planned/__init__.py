@@ -1,4 +1,4 @@
-"""Studies whose trials are given, not searched: confirming seeds, the lineage, past and recorded runs.
+"""Studies whose trials are given and not sampled: confirmation with new seeds, the lineage, past and recorded runs.
 
 Imports `study`.
 """

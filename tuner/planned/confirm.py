@@ -1,7 +1,7 @@
-"""The leaders of a study again with fresh seeds, each to its end: a plan for a study of its own.
+"""The best configurations of a study, trained again with new seeds to their end: a plan for a separate study.
 
-A study of its own, so that the search's log, searcher and budget stay what they were, and so that the lucky draw a
-leader was chosen for takes no part in its mean (`results.confirmed` joins the two).
+The study is separate so that the log, searcher and budget of the search do not change, and so that the PER for which a
+configuration was chosen is not part of its mean (`results.confirmed` joins the two studies).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tuner.study.settings import StudySettings
 
 
 def fresh_seeds(study_seed: int, count: int, seed: int) -> list[int]:
-    """`count` training seeds that no trial of the search has had; another `seed` gives other ones.
+    """`count` training seeds that no trial of the search has used; another `seed` gives other ones.
 
     The first seeds do not depend on `count`. Trials of a search have seeds from the same family under another key
     (`tuner.study.study`).
@@ -42,7 +42,7 @@ def leaders(results_dir: Path, study: str, top: int) -> list[tuple[int, dict[str
     folder = results_dir / study
     if other := confirms(folder):
         raise InputError(
-            f"{study}: runs leaders of {other} again itself; give {other}, and another --seed for more seeds"
+            f"{study}: is itself a confirmation of {other}; give {other}, and another --seed for more seeds"
         )
     _, events = read_log(folder)
     configs = {event["trial"]: event["config"] for event in events if event["event"] == "trial_started"}
@@ -60,24 +60,24 @@ def leaders(results_dir: Path, study: str, top: int) -> list[tuple[int, dict[str
         key = repr({path: value for path, value in flatten(config).items() if path != "training.seed"})
         found.setdefault(key, (number, to_dict(config)))
     if not found:
-        raise InputError(f"{study}: no trial that was trained here has a PER; search first, or let the search go on")
+        raise InputError(f"{study}: no trial that was trained here has a PER; search first, or continue the search")
     return list(found.values())[:top]
 
 
 def note_on_heirs(results_dir: Path, study: str, chosen: Sequence[tuple[int, Any]]) -> str | None:
-    """A line on leaders whose first epochs were another trial's (pbt), which no configuration repeats; else None."""
+    """A note on configurations that continued another trial (pbt), which cannot be repeated exactly; else None."""
     _, events = read_log(results_dir / study)
     heirs = {event["trial"] for event in events if event["event"] == "trial_started" and "from_trial" in event}
     named = [f"{study}/{number}" for number, _ in chosen if number in heirs]
     if not named:
         return None
-    return f"{', '.join(named)} went on from other trials; here the settings they ended with hold from the first batch"
+    return f"{', '.join(named)} continued other trials; here their final settings are used from the first batch"
 
 
 def make_plan(study: str, chosen: Sequence[tuple[int, dict[str, Any]]], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """The entries of the planned study: every leader with the first seed, then with the second, and so on.
+    """The entries of the planned study: every configuration with the first seed, then with the second, and so on.
 
-    So a confirmation that is cut short has about as many seeds of each leader.
+    So an interrupted confirmation has about the same number of seeds for each configuration.
     """
     return [
         {
@@ -92,10 +92,10 @@ def make_plan(study: str, chosen: Sequence[tuple[int, dict[str, Any]]], seeds: S
 
 
 def check_resumed(results_dir: Path, name: str, study: str, top: int | None, seeds: int | None) -> None:
-    """Raises InputError if the study `name` does not confirm what is asked for."""
+    """Raises InputError if the study `name` is not a confirmation of `study` with these options."""
     settings = StudySettings.read(read_log(study_folder(results_dir, name))[0])
     if settings.confirms != study:
-        raise InputError(f"--study {name}: that study does not run leaders of {study} again; choose another name")
+        raise InputError(f"--study {name}: that study is not a confirmation of {study}; choose another name")
     plan = settings.plan or []
     has = {
         "top": len({entry["parent"] for entry in plan}),
@@ -104,6 +104,6 @@ def check_resumed(results_dir: Path, name: str, study: str, top: int | None, see
     wrong = [key for key, value in (("top", top), ("seeds", seeds)) if value is not None and value != has[key]]
     if wrong:
         raise InputError(
-            f"--{key}: the study {name} was begun with {has[key]}; leave it out, or confirm again by --study and --seed"
+            f"--{key}: the study {name} was started with {has[key]}; leave it out, or give another --study and --seed"
             for key in wrong
         )

@@ -1,4 +1,4 @@
-"""The lineage study: the 23 recorded runs, made small, as a plan; and the table that sets them beside the record."""
+"""The lineage study: the 23 recorded runs, scaled down, as a plan; and the table that compares them with the record."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from search_spaces.wording import nearest_or
 from trainable.data.dataset import check_trainable
 
 FOR_PROGRAMS = ("from", "last_per", "batches", "status")
-"""Columns that CSV and JSON have and people need not see: an unfinished run says so in its notes."""
+"""Columns that only CSV and JSON have: for people, an unfinished run is marked in its notes."""
 
 SILENT = 0.99
-"""Share of blank frames from which a decoder says nothing."""
+"""Fraction of blank frames from which a decoder outputs no phonemes."""
 
 
 def make_plan(
     dataset: Any, scale: float, only: Sequence[str] = (), precision: str = "auto", gpu: bool = False
 ) -> list[Any]:
-    """The entries of a planned study, one a run, oldest first; raises InputError if one cannot be trained.
+    """The entries of a planned study, one per run, oldest first; raises InputError if one cannot be trained.
 
-    `precision` "recorded" keeps each run's own, "fp32" and "bf16" replace all others, "auto" replaces with fp32 what a
-    CPU has no instructions for (and keeps everything where trials get a card, `gpu`). A run whose configuration is that
-    of an earlier one gets another seed: the same seed again would say nothing.
+    `precision` "recorded" keeps each run's own, "fp32" and "bf16" replace all others, "auto" uses fp32 where the CPU
+    does not support the recorded one (and keeps it where trials use a GPU, `gpu`). A run with the same configuration as
+    an earlier one gets another seed: the same seed would only repeat the result.
     """
     plan: list[dict[str, Any]] = []
     seen: dict[str, list[str]] = {}
@@ -108,7 +108,7 @@ def _in_precision(config: RunConfig, wanted: str, gpu: bool) -> tuple[RunConfig,
 
 
 def _cpu_has(precision: str) -> bool:
-    """Whether this CPU calculates in `precision`; without instructions for it bf16 is about ten times slower."""
+    """Whether this CPU supports `precision`; without such instructions bf16 is about ten times slower."""
     import torch
 
     if precision == "fp32":
@@ -120,7 +120,7 @@ def _cpu_has(precision: str) -> bool:
 
 
 def fit_windows(config: RunConfig, dataset: Any) -> tuple[RunConfig, list[str]]:
-    """`config` with the kernel and stride it has, or with the largest stride and then kernel that the labels allow.
+    """`config` with its own kernel and stride, or with the largest stride and then kernel that the labels allow.
 
     Raises InputError, `check_trainable`'s own, where no smaller windows help.
     """
@@ -142,7 +142,7 @@ def fit_windows(config: RunConfig, dataset: Any) -> tuple[RunConfig, list[str]]:
 
 @dataclass
 class LineageTable:
-    """One row a run, and what they say together. `spearman` is None where fewer than three runs can be compared."""
+    """One row per run, and the notes. `spearman` is None where fewer than three runs can be compared."""
 
     sheet: Sheet
     notes: list[str] = field(default_factory=list)
@@ -150,7 +150,7 @@ class LineageTable:
     pairs: int = 0
 
     def render(self, form: str) -> str:
-        """In a format of `results.output`; for people the notes follow."""
+        """The table in a format of `results.output`; in a terminal and in Markdown the notes follow."""
         text = render(self.sheet, form, headers={"recorded_per": "recorded"}, hide=FOR_PROGRAMS)
         if form not in ("table", "markdown"):
             return text
@@ -158,13 +158,13 @@ class LineageTable:
 
 
 def lineage_table(results_dir: Path, study: str) -> LineageTable:
-    """The runs of a planned study beside what is recorded of them; raises InputError for any other study."""
+    """The runs of a planned study beside their record; raises InputError for any other study."""
     folder = study_folder(results_dir, study)
     if not StudyPaths(folder).log.exists():
         raise InputError(f"{folder}: there is no such study; 'tuner best' lists what there is")
     events, _ = read_events(StudyPaths(folder).log)
     if not events or not events[0].get("lineage"):
-        raise InputError(f"{folder}: is no study of the recorded runs; 'tuner best {study}' shows it")
+        raise InputError(f"{folder}: is not a study of the recorded runs; 'tuner best {study}' shows it")
     plan = events[0]["plan"]
     tables, _ = load_tables(results_dir, [study])
     trials = {row["trial"]: row for row in tables["trials"].to_pylist()}
@@ -177,12 +177,12 @@ def lineage_table(results_dir: Path, study: str) -> LineageTable:
     table.notes.append(f"scale {scale:g}: {min(lengths)} to {max(lengths)} batches a run, at the recorded rates")
     if any(entry["recorded"].get("comparable") is False for entry in plan):
         names = ", ".join(entry["run"] for entry in plan if entry["recorded"].get("comparable") is False)
-        table.notes.append(f"left out of the comparison, since its record is not its training's result: {names}")
+        table.notes.append(f"left out of the comparison, because the recorded PER is not that of the training: {names}")
     return table
 
 
 def check_resumed(results_dir: Path, study: str, given: Mapping[str, Any]) -> None:
-    """Raises InputError if what is asked for now is not what the study was begun with."""
+    """Raises InputError if the options differ from those with which the study was started."""
     events, _ = read_events(StudyPaths(results_dir / study).log)
     settings = (events[0].get("lineage") if events else None) or {}
     wrong = [key for key, value in given.items() if settings.get(key) != value]
@@ -197,10 +197,10 @@ def check_resumed(results_dir: Path, study: str, given: Mapping[str, Any]) -> No
 def _row(entry: dict[str, Any], trial: dict[str, Any] | None, blank: float | None) -> dict[str, Any]:
     notes = list(entry["notes"])
     if blank is not None and blank >= SILENT:
-        notes.append("says only blanks")
+        notes.append("outputs only blanks")
     recorded = entry["recorded"]
     if recorded.get("per") is not None and recorded.get("decoder") is None:
-        notes.append("decoder of the record unknown")
+        notes.append("decoder not recorded")
     trial = trial or {"status": "waiting"}
     if trial["status"] != "completed":
         notes.append(trial["status"])
@@ -218,7 +218,8 @@ def _row(entry: dict[str, Any], trial: dict[str, Any] | None, blank: float | Non
 
 
 def short_changes(changed: dict[str, Any]) -> str:
-    """What a run changed, in a line: `peak_lr 0.0014, decay 0.9995`; what its new kinds lack is left out."""
+    """The changes of a run in a line: `peak_lr 0.0014, decay 0.9995`, without settings that its new kinds do not
+    have."""
     parts = []
     for path, (_, new) in changed.items():
         section, key = path.split(".")
@@ -230,7 +231,7 @@ def short_changes(changed: dict[str, Any]) -> str:
 
 
 def _compare(table: LineageTable, plan: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
-    """Whether the runs stand in the recorded order: those with a greedy PER that is their training's."""
+    """Compare the order of the runs with the recorded one: those with a recorded greedy PER of their training."""
     pairs = [
         (row["per"], entry["recorded"]["per"])
         for entry, row in zip(plan, rows, strict=True)
@@ -241,16 +242,18 @@ def _compare(table: LineageTable, plan: list[dict[str, Any]], rows: list[dict[st
     ]
     table.pairs = len(pairs)
     if len(pairs) < 3:
-        table.notes.append(f"{len(pairs)} runs have a PER here and a recorded greedy one; too few to compare orders")
+        table.notes.append(
+            f"{len(pairs)} runs have both a PER here and a recorded greedy PER; too few to compare the order"
+        )
         return
     here, there = (np.array(values) for values in zip(*pairs, strict=True))
     table.spearman = spearman(here, there)
     if table.spearman is None:
-        table.notes.append(f"all {len(pairs)} compared runs have one PER: there is no order to compare")
+        table.notes.append(f"all {len(pairs)} compared runs have the same PER: there is no order to compare")
         return
     text = f"order here against the record: Spearman {table.spearman:.2f} over {len(pairs)} runs"
     if len(pairs) <= 8:
-        text += f" (chance alone is as far from 0 with p = {chance(here, there):.2f})"
+        text += f" (p = {chance(here, there):.2f})"
     table.notes.append(text)
 
 
@@ -267,14 +270,14 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def chance(a: np.ndarray, b: np.ndarray) -> float:
-    """Share of all orders of `b` whose correlation with `a` is as far from 0 as the one found (exact, two-sided)."""
+    """Fraction of all orders of `b` whose correlation with `a` is at least as far from 0 (exact, two-sided p)."""
     a, b = _ranks(a) - (len(a) + 1) / 2, _ranks(b) - (len(b) + 1) / 2
     found = np.abs([np.sum(a * np.array(order)) for order in itertools.permutations(b)])
     return float(np.mean(found >= abs(np.sum(a * b)) - 1e-9))
 
 
 def _seed_spread(table: LineageTable, plan: list[dict[str, Any]], rows: Iterable[dict[str, Any]]) -> None:
-    """The spread between runs that differ in their seed alone."""
+    """The spread between runs that differ only in the seed."""
     groups: dict[str, list[float]] = {}
     for entry, row in zip(plan, rows, strict=True):
         config = {path: value for path, value in flatten(entry["config"]).items() if path != "training.seed"}
@@ -285,6 +288,6 @@ def _seed_spread(table: LineageTable, plan: list[dict[str, Any]], rows: Iterable
         freedom = sum(len(values) - 1 for values in repeated)
         spread = np.sqrt(sum(np.sum((values - values.mean()) ** 2) for values in repeated) / freedom)
         table.notes.append(
-            f"seed s.d. {spread:.4f}, from {len(repeated)} configurations that ran with several seeds; "
-            "'tuner changelog' says which differences are ties"
+            f"seed s.d. {spread:.4f}, from {len(repeated)} configurations with several seeds; "
+            "'tuner changelog' shows which differences are ties"
         )

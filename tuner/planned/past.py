@@ -1,6 +1,6 @@
-"""Studies of runs that were not run here: the history kept by hand, and what other programs left behind.
+"""Studies of runs that were not trained here: the history kept by hand, and results of other programs.
 
-They are logs like any other, with trials of origin `recorded`, so every table, query and page has them beside the new.
+They are logs like any other, with trials of origin `recorded`, so they are part of every table, query and page.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from search_spaces.recorded import LINEAGE
 from tuner.study import provenance
 
 INCOMPLETE = ("run16_2", "run18_long_sgdr_swa")
-"""The runs whose training the page itself calls incomplete."""
+"""The runs whose training is called incomplete in the record."""
 
 
 @dataclass
 class PastTrial:
-    """One run to be written down: what it was, and its evaluations in order (none where only a result is known).
+    """One run: its configuration, and its evaluations in order (none where only a result is known).
 
     `about` holds the named columns of the trials table (run, parent, phase, purpose, decoder, beam_per, split,
     assumed, note); `epochs` hold columns of the epochs table; `result` holds best_per and last_per for a run without
@@ -43,12 +43,12 @@ class PastTrial:
 def add_recorded(results_dir: Path, study: str) -> list[Run]:
     """Write the recorded runs that come with the program as the study `study`; returns them, oldest first.
 
-    A run of which the page gives no result has the status `completed` and no PER; one whose training it calls
-    incomplete is `interrupted`. Raises `InputError` if there is such a study.
+    A run without a result in the record has the status `completed` and no PER; one whose training is called incomplete
+    is `interrupted`. Raises `InputError` if the study exists.
     """
     runs = [load_run(name) for name in LINEAGE]
     trials = [_recorded(run) for run in runs]
-    note = "the 23 runs of the changelog kept by hand; not run here"
+    note = "the 23 runs of the changelog kept by hand; not trained here"
     write_study(results_dir, study, trials, data={"name": "recorded", "path": "not here"}, note=note)
     return runs
 
@@ -56,16 +56,16 @@ def add_recorded(results_dir: Path, study: str) -> list[Run]:
 def write_study(
     results_dir: Path, study: str, trials: Iterable[PastTrial], *, data: Mapping[str, Any], note: str
 ) -> None:
-    """Make a study folder of `trials`, complete or not at all.
+    """Make a study folder of `trials` in one step.
 
-    It is written beside its place, under its lock, and renamed. Raises `InputError` for a name that is none, a study
-    that exists, and a folder that cannot be written.
+    It is written beside its place, under its lock, and renamed. Raises `InputError` for a name that is not allowed, a
+    study that exists, and a folder that cannot be written.
     """
     check_name(study)
     trials = list(trials)
     target = results_dir / study
     if target.exists():
-        raise InputError(f"{target}: the study '{study}' exists; choose another name by --study")
+        raise InputError(f"{target}: the study '{study}' exists; choose another name with --study")
     with (
         atomic.folder(target, advice="nothing was added") as incoming,
         StudyLock(incoming),

@@ -26,7 +26,7 @@ FILES = ("args", "trainingStats", "metrics.jsonl")
 _MOST_BYTES = 64 << 20
 _EVERY = 100
 _SAYS_NOTHING = {
-    # places, names and things that do not change what is learnt
+    # paths, names and other settings that do not change the training
     *("outputDir", "datasetPath", "seqLen", "maxTimeSeriesLen", "nClasses", "nInputFeatures", "nDays"),
     *("run_number", "run_name", "modelName", "num_workers", "prefetch_factor", "per_ma_window"),
 }
@@ -40,7 +40,7 @@ _METRICS = {
 
 
 class _Args:
-    """Settings that remember which of them were asked for."""
+    """Settings that record which of them were read."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self.values = values
@@ -56,13 +56,14 @@ class _Args:
 
     @property
     def left(self) -> list[str]:
-        """The settings nobody asked for that were on: what this program has no counterpart for."""
+        """The settings that were on but not read: those that do not exist in this program."""
         return sorted(k for k, v in self.values.items() if v and k not in self.used and k not in _SAYS_NOTHING)
 
 
 @dataclass
 class Found:
-    """What was read: the trials; each setting without a counterpart, with its runs; a line per folder left out."""
+    """The result of reading: the trials; each setting that does not exist here, with its runs; a line per folder left
+    out."""
 
     trials: list[PastTrial] = field(default_factory=list)
     unmatched: dict[str, list[str]] = field(default_factory=dict)
@@ -70,15 +71,15 @@ class Found:
 
 
 def read_results(path: Path) -> Found:
-    """Read one result folder, or a folder of them; what cannot be read of several is left out with a line.
+    """Read one result folder, or a folder of them; of several, one that cannot be read is left out with a line.
 
-    Raises `InputError` if nothing can be read. Nothing in the files is run.
+    Raises `InputError` if nothing can be read. No code in the files is executed.
     """
     if not path.is_dir():
         raise InputError(f"{path}: is not a folder; give a result folder, or a folder of them")
     folders = [path] if _holds(path) else sorted(p for p in path.iterdir() if p.is_dir() and _holds(p))
     if not folders:
-        raise InputError(f"{path}: holds no result folders ({', '.join(FILES)}); give one, or a folder of them")
+        raise InputError(f"{path}: has no result folders ({', '.join(FILES)}); give one, or a folder of them")
     found = Found()
     for folder in folders:
         try:
@@ -101,10 +102,12 @@ def _holds(folder: Path) -> bool:
 def _read(folder: Path, problems: list[str]) -> tuple[list[PastTrial], list[str]]:
     path = folder / "args"
     if not path.is_file():
-        raise InputError(f"{folder}: has no args; without its settings a run cannot be compared, so it is left out")
+        raise InputError(f"{folder}: has no file args; without settings a run cannot be compared, so it is left out")
     values = load_plain(path, _MOST_BYTES)
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise InputError(f"{path}: holds a {type(values).__name__}; the reference's is a dict of settings")
+        raise InputError(
+            f"{path}: is a {type(values).__name__}; it must be a dict of settings, as the reference writes it"
+        )
     args = _Args(values)
     config, assumed = _config(path, args)
     purpose = args.get("run_purpose")
@@ -114,7 +117,7 @@ def _read(folder: Path, problems: list[str]) -> tuple[list[PastTrial], list[str]
         rows = _rows(run, config)
         split = next((row["eval_split"] for row in run if isinstance(row.get("eval_split"), str)), "test")
         notes = [f"part {part} of {len(runs)}: the run was started again in this folder"] if len(runs) > 1 else []
-        notes += [f"without a counterpart here: {', '.join(args.left)}"] if args.left else []
+        notes += [f"settings that do not exist here: {', '.join(args.left)}"] if args.left else []
         about = {
             "run": folder.name if part == 1 else f"{folder.name}_restart{part - 1}",
             "purpose": purpose if isinstance(purpose, str) else None,
@@ -155,7 +158,7 @@ def _evaluations(folder: Path, problems: list[str]) -> list[list[dict[str, Any]]
 
 def _metrics(path: Path, problems: list[str]) -> list[dict[str, Any]]:
     if path.stat().st_size > _MOST_BYTES:
-        raise InputError(f"{path}: has {path.stat().st_size} bytes; a file of this kind has {_MOST_BYTES} at most")
+        raise InputError(f"{path}: has {path.stat().st_size} bytes; a file of this kind has at most {_MOST_BYTES}")
     rows, bad = [], []
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
@@ -167,9 +170,11 @@ def _metrics(path: Path, problems: list[str]) -> list[dict[str, Any]]:
         elif row is not None:
             bad.append(str(number))
     if bad and not rows:
-        raise InputError(f"{path}: holds no evaluations; a line is a JSON object with step, per or cer, ctc_loss, lr")
+        raise InputError(
+            f"{path}: has no evaluations; a line must be a JSON object with step, per or cer, ctc_loss, lr"
+        )
     if bad:
-        problems.append(f"{path}: line {', '.join(bad[:5])}{' ...' * (len(bad) > 5)}: no evaluation, left out")
+        problems.append(f"{path}: line {', '.join(bad[:5])}{' ...' * (len(bad) > 5)}: not an evaluation, left out")
     return rows
 
 
@@ -179,9 +184,11 @@ def _stats(path: Path) -> list[dict[str, Any]]:
         pers = [float(per) for per in values["testCER"]]
         losses = [float(loss) for loss in values["testLoss"]]
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        raise InputError(f"{path}: has no list testCER with testLoss beside it; is it of this trainer?") from error
+        raise InputError(f"{path}: does not have the lists testCER and testLoss; is it from this trainer?") from error
     if len(pers) != len(losses):
-        raise InputError(f"{path}: has {len(pers)} values of testCER and {len(losses)} of testLoss; they must agree")
+        raise InputError(
+            f"{path}: has {len(pers)} values of testCER and {len(losses)} of testLoss; the numbers must be equal"
+        )
     return [
         {"step": _EVERY * index, "per": per, "ctc_loss": loss}
         for index, (per, loss) in enumerate(zip(pers, losses, strict=True))
@@ -212,7 +219,7 @@ def _number(value: Any) -> float | None:
 
 
 def _config(path: Path, args: _Args) -> tuple[RunConfig, list[str]]:
-    """The settings as a RunConfig, and the columns that the settings do not say and the trainer's code does."""
+    """The settings as a RunConfig, and the columns that come from the trainer's code instead of the settings."""
     try:
         micro = max(1, int(args.get("gradient_accumulation_steps", 1)))
         settings = _settings(args, micro)

@@ -1,4 +1,4 @@
-"""Searches in virtual time: over recorded curves (simulate, audit) and over made-up trials (forecast).
+"""Searches in virtual time: over recorded curves (simulate, audit) and over synthetic trials (forecast).
 
 Imports `study`.
 """

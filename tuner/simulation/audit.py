@@ -1,11 +1,11 @@
-"""What a stopping rule would have done to runs that are known: the winner stopped or not, the saving, the regret.
+"""What a stopping rule would have done to recorded runs: whether it stops the best one, the saving, the regret.
 
-`replay` feeds a study's rule the recorded epochs in the order in which they came. A trial that the rule stops is given
-no more; one that it pauses and promotes gets what had come meanwhile. Runs that were stopped when they were recorded
-take part as far as they went: others were compared with them, and how they would have ended is unknown.
+`replay` gives the rule the recorded epochs in the order in which they were reported. A trial that the rule stops gets
+no more epochs; one that it pauses and promotes gets the epochs that came meanwhile. Runs that were stopped when they
+were recorded take part up to their last epoch: others were compared with them, and their end is unknown.
 
-`rank_correlations` says how much a comparison at some point can know at all: Spearman's correlation between the
-values there and the best PERs of the same runs at their end, for all and within groups of similar horizon.
+`rank_correlations` measures how well a comparison at some point predicts the end: Spearman's correlation between the
+values there and the best PERs of the same runs at their end, for all runs and within groups of similar horizon.
 """
 
 from __future__ import annotations
@@ -23,48 +23,49 @@ from tuner.simulation.simulate import NOWHERE, MemoryLog, TableTrials, plan_entr
 from tuner.study.study import Job, Study
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 3 / 4)
-"""Where correlations are taken: shares of each run's planned batches."""
+"""Points at which correlations are calculated: fractions of each run's planned batches."""
 LEAST_RANKED = 5
-"""With fewer runs there is no correlation to speak of."""
+"""Least number of runs for a correlation."""
 _SOON = 1.25
-"""A share of a run counts as reached at an epoch that ends at most this much later."""
+"""A fraction of a run counts as reached at an epoch that ends at most this much later."""
 _MOST_GROUPS = 6
 _DRAWS = 500
 
 
 @dataclass(frozen=True)
 class RuleReplay:
-    """What a rule does to recorded runs in their order."""
+    """The effect of a rule on recorded runs in their order."""
 
     winner: str
-    """The run with the lowest best PER of those that came to their end."""
+    """The run with the lowest best PER of those that reached their end."""
     winner_per: float
     stopped: Mapping[str, tuple[int, str]]
     """Run -> (the batch at which it would have been stopped, why)."""
     runs: int
     spent: int
-    """Batches that would have been run, those of probes included."""
+    """Batches that would have been trained, including those of probes."""
     saved: float
-    """Share of the recorded batches that would not have been run; negative where probes cost more than they save."""
+    """Fraction of the recorded batches that would have been saved; negative where probes cost more than they save."""
     best_per: float
-    """The lowest PER that would have been seen."""
+    """The lowest PER that would have been found."""
     unknown: int
-    """Runs that the rule would have let go on beyond where they were stopped."""
+    """Runs that the rule would have continued beyond the point where they were stopped."""
 
     @property
     def regret(self) -> float:
-        """What the rule would have cost: the PER then found, less the winner's."""
+        """The regret of the rule: the PER that it would have found, minus the best one."""
         return max(0.0, self.best_per - self.winner_per)
 
 
 def replay(bank: Bank, rule: Mapping[str, Any]) -> RuleReplay:
-    """The rule over the bank in the recorded order. Raises InputError where the bank lacks what the rule compares."""
+    """Replay the rule over the bank in the recorded order. Raises InputError where values that it compares are
+    missing."""
     check_rule(bank, rule)
     return _Replay(bank, rule).run()
 
 
 class _Replay:
-    """A study that is told what came, as long as it wants to hear it."""
+    """A study that gets the recorded epochs, as long as its trials run."""
 
     def __init__(self, bank: Bank, rule: Mapping[str, Any]) -> None:
         self.bank = bank
@@ -90,11 +91,11 @@ class _Replay:
         while self._take():
             pass
         if not self.study.done:
-            self.study.interrupt("the recorded epochs are at their end")
+            self.study.interrupt("there are no more recorded epochs")
         return self._result()
 
     def _take(self) -> bool:
-        """Take the study's next job, if there is one: a run that is new, or one that goes on."""
+        """Take the study's next job, if there is one: a new run, or one that continues."""
         job = self.study.ask()
         if job is None:
             return False
@@ -114,7 +115,7 @@ class _Replay:
                 self.best = min(self.best, row["per"])
             if self.study.report(job.trial, job.attempt, row) != "continue":
                 del self.active[index]
-                self._take()  # a place is free: what was paused may go on
+                self._take()  # a worker is free: a paused run may continue
 
     def _note(self, event: Mapping[str, Any]) -> None:
         if event["event"] == "epoch" and event["decision"] != "continue":
@@ -139,11 +140,11 @@ class _Replay:
 
 
 def rank_correlations(bank: Bank) -> list[dict[str, Any]]:
-    """Rows {at, group, runs, spearman, low, high}: how far the order at a point is the order at the end.
+    """Rows {at, group, runs, spearman, low, high}: the correlation of the order at a point with the order at the end.
 
     `at` is a share of each run's planned batches ("1/4"), or a number of batches that all runs share ("100 batches");
-    `group` is "all" or the horizons of a group. Only runs that came to their end count, and of those that diverged
-    the ones that were still going at that point (they are the worst at the end). `low` and `high` are the 95 %
+    `group` is "all" or the horizons of a group. Only runs that reached their end count, and of those that diverged
+    the ones that were still running at that point (they are the worst at the end). `low` and `high` are the 95 %
     bootstrap interval over runs.
     """
     runs = [run for run in bank.runs if run.complete]

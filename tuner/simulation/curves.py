@@ -1,4 +1,4 @@
-"""Recorded learning curves, to judge stopping rules and searchers on: from a study of ours, or from a plain file.
+"""Recorded learning curves for judging stopping rules and searchers: from one of our studies, or from a plain file.
 
 A `Bank` holds one `RecordedRun` for each trial: its epochs as rows, the batches it was planned for, and where they are
 known its configuration and its searched parameters. The plain format (CSV or Parquet) is described in docs/curves.md.
@@ -27,7 +27,7 @@ from tuner.study.settings import StudySettings
 Row = dict[str, Any]
 
 LEAST_RUNS = 5
-"""With fewer curves nothing is said about a rule."""
+"""Least number of curves to judge a rule."""
 NUMBERS = (
     *("batch", "epoch", "per", "per_raw", "val_loss", "train_loss", "lr", "schedule_fraction", "horizon", "seconds"),
     *("probe_per", "probe_val_loss", "probe_batches"),
@@ -44,15 +44,15 @@ class RecordedRun:
     label: str
     rows: tuple[Row, ...]
     config: RunConfig
-    """Its own, or a stand-in that has its length, its grid and (a straight line over) its horizon."""
+    """Its own, or a replacement with its length, its grid and (a straight line over) its horizon."""
     horizon: int | None
-    """Batches its schedule was laid out for; None where the file does not say."""
+    """Length of its schedule in batches; None where the file does not have it."""
     params: Mapping[str, Any] | None = None
     """What a searcher chose: dimension name -> sample."""
     own_config: bool = True
     """Whether `config` is its own."""
     complete: bool = True
-    """Whether it came to its end; a run that was stopped has a curve whose end is unknown."""
+    """Whether it reached its end; the end of a stopped run's curve is unknown."""
 
     @property
     def batches(self) -> int:
@@ -73,7 +73,7 @@ class RecordedRun:
 
     @property
     def diverged(self) -> bool:
-        """Whether it ended because a value was not a number."""
+        """Whether it ended because a value was NaN."""
         return bool(self.rows[-1]["diverged"])
 
     @property
@@ -97,7 +97,7 @@ class Bank:
 
     @property
     def best_per(self) -> float:
-        """The lowest PER of the runs that came to their end."""
+        """The lowest PER of the runs that reached their end."""
         return min((run.best_per for run in self.runs if run.complete), default=math.inf)
 
     @property
@@ -113,7 +113,7 @@ class Bank:
     def whole(self) -> Bank:
         """The bank without the runs that were stopped. Raises InputError if too few are left."""
         runs = tuple(run for run in self.runs if run.complete)
-        _enough(self.name, len(runs), f" that came to their end ({self.stopped} were stopped)" if self.stopped else "")
+        _enough(self.name, len(runs), f" that reached their end ({self.stopped} were stopped)" if self.stopped else "")
         place = {run.label: index for index, run in enumerate(runs)}
         arrival = ((place.get(self.runs[index].label, -1), epoch) for index, epoch in self.arrival)
         return replace(self, runs=runs, arrival=tuple(pair for pair in arrival if pair[0] >= 0))
@@ -134,7 +134,9 @@ def read_curves(source: str | Path, results_dir: Path, *, space: Space | None = 
     if path.suffix.lower() in (".csv", ".parquet"):
         bank = _plain_bank(path)
     elif path.exists() and path.is_file():
-        raise InputError(f"{path}: is neither .csv nor .parquet; give curves as one of them, or the name of a study")
+        raise InputError(
+            f"{path}: is neither .csv nor .parquet; give a file of one of these types, or the name of a study"
+        )
     else:
         bank = _study_bank(str(source), results_dir)
     if every is not None:
@@ -143,28 +145,26 @@ def read_curves(source: str | Path, results_dir: Path, *, space: Space | None = 
         _check_grid(bank.name, run)
     _enough(bank.name, len(bank.runs))
     if not math.isfinite(bank.best_per):
-        raise InputError(f"{bank.name}: no run came to its end with a PER; a rule cannot be judged without one")
+        raise InputError(f"{bank.name}: no run reached its end with a PER; a rule cannot be judged without one")
     return replace(bank, space=space.as_dict()) if space is not None else bank
 
 
 def check_rule(bank: Bank, rule: Mapping[str, Any]) -> None:
-    """Raise InputError where the bank lacks what a stopping rule compares."""
+    """Raise InputError where the bank does not have the values that a stopping rule compares."""
     where = f"{bank.name}: rule {rule['kind']}"
     if rule["kind"] == "pbt":
-        raise InputError(
-            f"{where}: changes settings while a run goes on, which recorded curves do not show; leave it out"
-        )
+        raise InputError(f"{where}: changes settings during a run, which recorded curves do not show; leave it out")
     by_share = rule.get("at") == "horizon"
     if (by_share or rule.get("among", "all") != "all") and any(run.horizon is None for run in bank.runs):
         raise InputError(
-            f"{where}: looks at the horizon, and none is known; add a column horizon (batches), or choose a rule with "
+            f"{where}: needs the horizon, which is not known; add a column horizon (batches), or choose a rule with "
             "at=epochs among=all"
         )
     steps = sorted({run.step for run in bank.runs if run.batches > run.step})
     if len(steps) > 1 and not by_share and rule["kind"] not in ("none", "extrapolation"):
         raise InputError(
-            f"{where}: compares at epochs, and these are of {steps[0]} batches in one run and {steps[-1]} in another; "
-            f"bring them on one grid with --every {math.lcm(*steps)}, or choose a rule with at=horizon"
+            f"{where}: compares at epochs, which have {steps[0]} batches in one run and {steps[-1]} in another; "
+            f"give --every {math.lcm(*steps)} for a common grid, or choose a rule with at=horizon"
         )
     if rule.get("metric") == "per_raw" and not bank.has("per_raw"):
         raise InputError(f"{where}: compares per_raw, which was not recorded; add the column, or choose metric=per")
@@ -181,12 +181,12 @@ def _check_probes(bank: Bank, rule: Mapping[str, Any], where: str) -> None:
                 break
             if row["probe_batches"] is None:
                 raise InputError(
-                    f"{where}: asks for a probe of trial {run.label} at batch {row['batch']}, where none was recorded; "
+                    f"{where}: needs a probe of trial {run.label} at batch {row['batch']}, where none was recorded; "
                     "choose rungs where there are probes, or metric=per"
                 )
             if row["probe_batches"] != batches:
                 raise InputError(
-                    f"{where}: asks for probes of {batches} batches at batch {row['batch']}, and one of "
+                    f"{where}: needs a probe of {batches} batches at batch {row['batch']}, but one of "
                     f"{row['probe_batches']:.0f} was recorded; choose another probe_share"
                 )
 
@@ -194,7 +194,7 @@ def _check_probes(bank: Bank, rule: Mapping[str, Any], where: str) -> None:
 def _enough(name: str, runs: int, which: str = "") -> None:
     if runs < LEAST_RUNS:
         raise InputError(
-            f"{name}: has {runs} curves{which}, which is too few to judge a rule; record {LEAST_RUNS} or more, with "
+            f"{name}: has {runs} curves{which}, too few to judge a rule; record {LEAST_RUNS} or more, with "
             "--stopping none"
         )
 
@@ -313,7 +313,7 @@ def _plain_run(label: str, rows: Sequence[tuple[str, Row]]) -> RecordedRun:
     where, first = rows[0]
     kept: list[Row] = []
     for _, row in rows:
-        if row["batch"] == 0:  # an evaluation before the first step says nothing of the run
+        if row["batch"] == 0:  # an evaluation before the first step is not part of the training
             continue
         diverged = bool(row["diverged"]) or row["per"] is None
         kept.append(_row(len(kept) + 1, row, diverged))
@@ -343,7 +343,9 @@ def _config(where: str, given: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.model_validate(given)
     except ValidationError as error:
-        raise InputError(f"{where}: is not one of this program's: {error.errors()[0]['msg']}; leave it out") from error
+        raise InputError(
+            f"{where}: is not a configuration of this program: {error.errors()[0]['msg']}; leave it out"
+        ) from error
 
 
 def _run(
@@ -378,8 +380,8 @@ def _check_grid(name: str, run: RecordedRun) -> None:
         have, last = set(batches), batches[-1]
         every = next(batch for batch in batches if have.issuperset(range(batch, last + 1, batch)))
         raise InputError(
-            f"{name}: trial {run.label}: is evaluated at batch {run.step} first and then at {wrong}, which is no even "
-            f"grid; keep the epochs at multiples of a number that all have, such as --every {every}"
+            f"{name}: trial {run.label}: is evaluated at batch {run.step} first and then at {wrong}, not on an even "
+            f"grid; keep the epochs at multiples of a common number, such as --every {every}"
         )
 
 

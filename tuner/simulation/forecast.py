@@ -1,10 +1,10 @@
-"""What a search will cost, before anything is spent: the means over searches in virtual time (`virtual.py`).
+"""The cost of a search before it is run: the means over searches in virtual time (`virtual.py`).
 
-Their trials keep a random rank at every rung. So what a rule does by rank alone (`RANKED`) comes out as it will on
-average: for successive halving trials / reduction^k at the k-th rung, and somewhat more, since the first to come to a
-rung always pass (of n that come one by one, sum over i of max(1, floor(i / reduction)) / i go on). What other rules
-stop depends on the curves, which nobody has yet: for them there are two bounds, nobody stopped and everybody stopped as
-early as the rule's guards (grace, min_curves, protect) allow.
+Their trials keep a random rank at every rung. For rules that decide by rank alone (`RANKED`) this gives the mean cost:
+for successive halving trials / reduction^k at the k-th rung, and somewhat more, because the first to reach a rung
+always pass (of n that arrive one by one, sum over i of max(1, floor(i / reduction)) / i continue). What other rules
+stop depends on the curves, which are not known yet: for them there are two bounds, no trial stopped, and all trials
+stopped as early as the rule's guards (grace, min_curves, protect) allow.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from tuner.study import budgets
 from tuner.study.settings import StudyBudget, StudyChoice, StudySettings
 
 RANKED = ("asha", "hyperband", "one_epoch", "pbt", "none")
-"""The rules whose stops follow from ranks alone."""
+"""The rules that decide by ranks alone."""
 REPEATS = 20
 
 
 @dataclass
 class Forecast:
-    """The means over several virtual searches: a row a place where trials are compared, the end, and the total."""
+    """The means over several virtual searches: a row for each rung, the end, and the total."""
 
     sheet: Sheet
     notes: list[str]
     rule: str
     trials: float
     ended: tuple[float, float]
-    """Trials that run to their end: at least, at most; the same where ranks alone decide."""
+    """Trials that run to their end: lower and upper bound; equal where ranks alone decide."""
     batches: tuple[float, float]
     full: float
     """Batches without any stop."""
@@ -43,7 +43,7 @@ class Forecast:
     """Of wall time; None where no seconds per batch are known."""
 
     def render(self, form: str) -> str:
-        """In a format of `results.output`; for people the notes follow."""
+        """The table in a format of `results.output`; in a terminal and in Markdown the notes follow."""
         text = render(self.sheet, form)
         if form not in ("table", "markdown"):
             return text
@@ -64,10 +64,10 @@ def forecast(
     seconds_per_batch: float | None = None,
     repeats: int = REPEATS,
 ) -> Forecast:
-    """What a search will cost that draws its trials from `configs`; `settings` as for `virtual_search`.
+    """The cost of a search with trials from `configs`; `settings` as for `virtual_search`.
 
-    Raises InputError for a budget that no trial fits into, and for one of time alone where no seconds per batch are
-    known.
+    Raises InputError for a budget that is too small for one trial, and for a budget of time alone where the seconds per
+    batch are unknown.
     """
     budget, known = settings.budget, settings.stopping.kind in RANKED
     _check_fits(configs, settings, seconds_per_batch)
@@ -127,7 +127,7 @@ def _rung_rows(searches: Sequence[Virtual]) -> list[dict[str, Any]]:
 
 def _bound_rows(found: Forecast, least: Sequence[Virtual]) -> list[dict[str, Any]]:
     trials = (_mean(search.trials for search in least), found.trials)
-    names = ("if all are stopped as early as may be", "if none is stopped")
+    names = ("if all are stopped as early as possible", "if none is stopped")
     return [
         {"place": name, "trials": trials[i], "to_the_end": found.ended[i], "batches": found.batches[i]}
         for i, name in enumerate(names)
@@ -143,15 +143,17 @@ def _notes(
     if found.seconds is not None:
         notes.append(f"about {_range(found.seconds, clock)} of wall time with {concurrent} at once")
     if found.rule == "pbt":
-        notes.append("one that goes on from another's checkpoint takes the batches left to the trial that it replaces")
+        notes.append("a trial that continues another one takes the remaining batches of the trial that it replaces")
     if not known:
-        notes.append(f"what {found.rule} stops depends on the curves, so these are bounds; tuner simulate replays them")
+        notes.append(
+            f"what {found.rule} stops depends on the curves, so these are bounds; 'tuner simulate' uses real curves"
+        )
     limits = sorted({budgets.REASONS[search.reason] for search in searches if search.reason in budgets.REASONS})
     if limits:
         notes.append(f"the budget of {' or '.join(budgets.text(budget.only(key)) for key in limits)} ends it")
     unknown = [budgets.text(budget.only(key)) for key in ("target_per", "no_improvement") if getattr(budget, key)]
     if unknown:
-        notes.append(f"it may end earlier: {' or '.join(unknown)} cannot be known beforehand")
+        notes.append(f"it may end earlier: {' or '.join(unknown)} cannot be predicted")
     return notes
 
 
@@ -160,8 +162,8 @@ def _check_fits(configs: Sequence[RunConfig], settings: StudySettings, seconds: 
     if seconds is None:
         if (budget.hours or budget.gpu_hours) and not budget.trials:
             raise InputError(
-                f"a budget of {budgets.text(budget.only('hours', 'gpu_hours'))} alone says nothing without the time of "
-                "a batch; give --data to measure it, --seconds-per-batch, or --trials"
+                f"a budget of {budgets.text(budget.only('hours', 'gpu_hours'))} needs the time of a batch; "
+                "give --data to measure it, --seconds-per-batch, or --trials"
             )
         return
     shortest = min(config.training.batches for config in configs) * seconds / 3600
@@ -189,7 +191,7 @@ def _range(ends: tuple[float, float], words: Any = _number) -> str:
 
 
 def in_short(settings: StudySettings, concurrent: int) -> str | None:
-    """The forecast of a study about to begin, in one line; None where it says nothing or would take long."""
+    """The forecast of a new study in one line; None where it is unknown or would take long."""
     trials, kind = settings.budget.trials, settings.stopping.kind
     if settings.space is None or not trials or trials > 300 or kind not in RANKED or kind == "none":
         return None
@@ -197,5 +199,5 @@ def in_short(settings: StudySettings, concurrent: int) -> str | None:
         configs = draws(Space.from_dict(settings.space), 24)
         counted = settings.changed({"budget": {"trials": trials}})
         return forecast(configs, counted, min(concurrent, trials), repeats=max(3, min(10, 400 // trials))).line
-    except InputError:  # the search itself will say so
+    except InputError:  # the search itself reports this
         return None

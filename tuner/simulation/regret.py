@@ -1,4 +1,4 @@
-"""What simulated searches say of a rule: the batches to a good PER, the regret, the winners lost, with intervals.
+"""Results of simulated searches: batches to a good PER, regret, and how often the best run was stopped, with intervals.
 
 Every number is over repeats, and every interval is the 95 % percentile bootstrap of its mean over them (Wilson's for
 the share of winners lost). Rules are compared on the same repeats (the same orders of trials), so a ratio of two
@@ -17,7 +17,7 @@ from tuner.simulation.curves import Bank
 from tuner.simulation.simulate import Search
 
 WITHIN = (0.02, 0.05)
-"""How near to the bank's best PER is near enough, as a share of it."""
+"""How close to the bank's best PER counts as reached, as a fraction of it."""
 
 
 def bootstrap(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -34,7 +34,7 @@ def bootstrap_ratio(values: Sequence[float] | np.ndarray, base: Sequence[float] 
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of `count` repeats; unlike a bootstrap it knows that 0 of 50 is not never."""
+    """Wilson's 95 % interval of a share of `count` repeats; unlike a bootstrap, it is not [0, 0] for 0 of 50."""
     z = 1.959963984540054
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))

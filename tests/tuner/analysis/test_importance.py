@@ -67,7 +67,7 @@ def test_the_setting_that_decides_stands_above_chance_and_the_others_do_not(toy:
     assert first["ped_anova"] > 2 * first["chance"] and first["fanova"] > 0.8 and first["note"] == ""
     others = [row for row in rows.values() if row["dimension"] != "schedule.peak_lr"]
     assert all(row["fanova"] < 0.2 for row in others)
-    assert sum(row["note"] == "not more than chance gives" for row in others) >= len(others) - 1
+    assert sum(row["note"] == "not above chance" for row in others) >= len(others) - 1
 
 
 def test_a_conditional_setting_is_judged_among_the_trials_that_have_it(toy: Any, study: Any) -> None:
@@ -127,13 +127,13 @@ def test_few_trials_give_no_number_and_say_why(toy: Any, study: Any) -> None:
     """Nine trials are not enough."""
     rows = importance(study([(params, [0.5], "completed") for params in sampled(toy, 9)]), "s")
     assert {row["ped_anova"] for row in rows} == {None}
-    assert all("10 or more would tell" in row["note"] for row in rows)
+    assert all("10 or more are needed" in row["note"] for row in rows)
 
 
 def test_a_study_without_a_space_or_without_results_is_one_line(toy: Any, study: Any) -> None:
     """Runs chosen by hand have no dimensions to judge; a study that has just begun has no trials."""
     results = study([], "begun")
-    with pytest.raises(InputError, match="no trial has come to an end"):
+    with pytest.raises(InputError, match="no trial has ended"):
         importance(results, "begun")
     log = EventLog(results / "hand" / "events.jsonl")
     log.append("study_started", study="hand", space=None)

@@ -106,7 +106,7 @@ def test_a_choice_tried_seldom_stays(toy, monkeypatch):
     stub(monkeypatch, toy.space, samples, range(40))
     changes = {c.old.path: c for c in narrowing.narrow(toy.folder, "toy")[1]}
     assert changes["schedule.kind"].new == changes["schedule.kind"].old
-    assert "too seldom" in changes["schedule.kind"].why
+    assert "too rarely" in changes["schedule.kind"].why
 
 
 def test_a_setting_that_does_not_matter_keeps_most_of_its_range(toy, monkeypatch):

@@ -108,7 +108,7 @@ def test_the_served_page_is_made_again_when_the_log_has_changed(results: Path, w
 
 def test_a_port_in_use_is_one_line(results: Path) -> None:
     """The second server names the port and the option."""
-    with make_server(results, ["toy"], 0) as first, pytest.raises(InputError, match="choose another by --port"):
+    with make_server(results, ["toy"], 0) as first, pytest.raises(InputError, match="choose another with --port"):
         make_server(results, ["toy"], first.server_port)
 
 

@@ -45,7 +45,7 @@ def test_stores_are_left_alone(uri):
 
 def test_a_key_in_a_uri_is_not_sent():
     """Everybody on a cluster reads a job's command line: a key in it is refused, and not said again."""
-    with pytest.raises(InputError, match="give it to the head by its SDK's environment") as error:
+    with pytest.raises(InputError, match="set it on the head with environment") as error:
         jobs.command_line(["search", "small"], SEARCH, "s3://AKIAKEY:topsecret@bucket/p")
     assert "topsecret" not in str(error.value)
 

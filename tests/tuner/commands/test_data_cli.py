@@ -107,7 +107,7 @@ def test_plot_draws_the_session_that_is_asked_for(cli, source, tmp_path):
         assert len(picture.convert("RGB").getcolors(2**24)) > 100
     done = cli("data", "plot", "packed", "--session", "wednesday", "--out", "b.png", cwd=tmp_path)
     assert done.status == 2
-    assert "session wednesday is not there; there are monday, tuesday" in done.err
+    assert "there is no session wednesday; the sessions are monday, tuesday" in done.err
 
 
 def test_the_picture_shows_the_features_the_phonemes_and_the_lengths(tiny_data, tmp_path, monkeypatch):
@@ -135,8 +135,11 @@ def test_the_picture_shows_the_features_the_phonemes_and_the_lengths(tiny_data, 
     [
         ({"out": "a.gif"}, "the ending '.gif' is not allowed"),
         ({"out": "nowhere/a.png"}, "cannot be written: No such file"),
-        ({"utterance": 10**6}, "utterance 1000000 is not there; give 0 to"),
-        ({"session": "synthetic.02", "utterance": 0}, "utterance 0 is of session synthetic.01, not of synthetic.02"),
+        ({"utterance": 10**6}, "there is no utterance 1000000; give 0 to"),
+        (
+            {"session": "synthetic.02", "utterance": 0},
+            "utterance 0 belongs to session synthetic.01, not to synthetic.02",
+        ),
     ],
 )
 def test_a_picture_that_cannot_be_drawn_is_one_line(tiny_data, tmp_path, options, says):

@@ -122,19 +122,19 @@ def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):
     options = ("--results", toy.folder)
     for arguments, words in (
         (("tooy",), "there is no study 'tooy'; did you mean toy?"),
-        (("toy-confirm",), "runs leaders of toy again itself"),
+        (("toy-confirm",), "is itself a confirmation of toy"),
         (("empty",), "no trial that was trained here has a PER"),
         (("toy", "--table"), "no trial with a new seed has ended yet"),
         (("toy", "--data", tiny_data), "the study 'toy-confirm' exists"),
         (("toy", "--data", tiny_data, "--study", "t2"), "toy was trained on other data"),
-        (("toy", "--resume", "--top", 5), "--top: the study toy-confirm was begun with 3"),
+        (("toy", "--resume", "--top", 5), "--top: the study toy-confirm was started with 3"),
     ):
         done = cli("confirm", *arguments, *options)
         assert done.status == 2
         (line,) = [line for line in done.err.splitlines() if not line.startswith("note:")]
         assert words in line
     assert not (toy.folder / "t2").exists()
-    with pytest.raises(InputError, match="does not run leaders of other again"):
+    with pytest.raises(InputError, match="is not a confirmation of other"):
         check_resumed(toy.folder, "toy-confirm", "other", None, None)
 
 

@@ -226,9 +226,9 @@ def test_the_table_compares_what_can_be_compared(tiny, tiny_data, tmp_path, sign
     assert by_name["run16_2"]["recorded_per"] == 0.9111
     assert by_name["run16_5"]["changed"] == "peak_lr 0.001, end_lr 1e-07, batches 20000"
     assert by_name["run16_5"]["recorded_per"] is None
-    assert "decoder of the record unknown" in by_name["gru_ctc_reg1"]["notes"]
+    assert "decoder not recorded" in by_name["gru_ctc_reg1"]["notes"]
     text = table.render("table")
-    assert "left out of the comparison, since its record is not its training's result: run16_2" in text
+    assert "left out of the comparison, because the recorded PER is not that of the training: run16_2" in text
     assert "Spearman" in text and "seed s.d." in text
 
 
@@ -252,7 +252,7 @@ def test_a_decoder_that_says_nothing_is_marked(tiny, tiny_data, tmp_path):
     study.interrupt("interrupted")
     study.close()
     (row,) = json.loads(lineage_table(tmp_path, "lineage").render("json"))
-    assert "says only blanks" in row["notes"]
+    assert "outputs only blanks" in row["notes"]
 
 
 @pytest.mark.ray

@@ -218,7 +218,7 @@ def test_settings_without_a_counterpart_are_listed(tmp_path):
     """What is switched on and has no counterpart is named; what is off, or says nothing about learning, is not."""
     found = read_results(folder(tmp_path, args=FORK, pers=[0.5]))
     assert found.unmatched == {"time_mask_prob": ["run"]}
-    assert found.trials[0].about["note"] == "without a counterpart here: time_mask_prob"
+    assert found.trials[0].about["note"] == "settings that do not exist here: time_mask_prob"
 
 
 def test_a_run_that_ended_early_is_interrupted(tmp_path, imported):
@@ -315,7 +315,7 @@ def test_foreign_and_damaged_files_are_one_line(tmp_path):
     (path / "args").write_bytes(whole[: len(whole) // 2])
     assert "args" in one_line(path)
     assert "dict" in one_line(folder(tmp_path, "b", args=[1, 2]))
-    assert "without its settings" in one_line(folder(tmp_path, "c", args=None, pers=[0.5]))
+    assert "without settings" in one_line(folder(tmp_path, "c", args=None, pers=[0.5]))
     path = folder(tmp_path, "d")
     (path / "trainingStats").write_bytes(pickle.dumps({"loss": 1}))
     assert "testCER" in one_line(path)
@@ -324,7 +324,7 @@ def test_foreign_and_damaged_files_are_one_line(tmp_path):
     assert "metrics.jsonl" in one_line(path)
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no result folders" in one_line(empty)
+    assert "has no result folders" in one_line(empty)
     assert "not a folder" in one_line(tmp_path / "nowhere")
 
 

@@ -119,7 +119,7 @@ def test_audit_in_another_form_and_its_errors(banks: Any, cli: Any, tmp_path: Pa
     done = cli("audit", path, "--correlation", "--format", "csv")
     assert done.out.splitlines()[0] == "at,group,runs,spearman,low,high"
     for arguments, said in (
-        (("--rule", "asha at=horizon"), "looks at the horizon, and none"),
+        (("--rule", "asha at=horizon"), "needs the horizon, which"),
         (("--rule", "ashes"), "--rule"),
         (("--rule", "asha grace"), "--rule"),
         (("--every", "25"), "has no epoch at each multiple of 25"),

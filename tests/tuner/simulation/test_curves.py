@@ -73,14 +73,14 @@ def test_a_run_that_ends_before_its_horizon_was_stopped_unless_the_file_says_not
         (lambda t: [r | {"per": "low"} if r is t[2] else r for r in t], r"c.csv: line 4: per: 'low' is not a number"),
         (lambda t: [*t[:3], t[2], *t[3:]], r"line 5: trial 0 has batch 30 twice; keep one row"),
         (lambda t: [t[1], t[0], *t[2:]], r"line 3: trial 0 goes from batch 20 back to 10; sort the rows"),
-        (lambda t: t[:20], r"has 4 curves, which is too few to judge a rule; record 5 or more"),
+        (lambda t: t[:20], r"has 4 curves, too few to judge a rule; record 5 or more"),
         (lambda t: [r | {"batch": 10.5} if r is t[0] else r for r in t], r"line 2: batch: '10.5' is not allowed"),
         (lambda t: [r | {"trial": ""} if r is t[0] else r for r in t], r"line 2: trial is empty"),
         (lambda t: [r | {"params": "rate 3"} for r in t], r"line 2: params: is not a JSON object"),
         (lambda t: [r | {"config": '{"lr": 1}'} for r in t], r"line 2: config: is not one of this program's"),
         (lambda t: [r | {"stopped": "perhaps"} for r in t], r"line 2: stopped: 'perhaps' is not allowed; give true or"),
         (lambda t: [r | {"probe_per": 0.3} for r in t], r"line 2: has a probe_per and no probe_batches"),
-        (lambda t: [r | {"per": ""} for r in t], r"no run came to its end with a PER"),
+        (lambda t: [r | {"per": ""} for r in t], r"no run reached its end with a PER"),
         (lambda t: [r | {"batch": 15} if r is t[0] else r for r in t], r"trial 0: is evaluated at batch 15 first and"),
     ],
     ids=[
@@ -124,7 +124,7 @@ def test_runs_on_different_grids_can_be_brought_on_one(banks: Any, tmp_path: Pat
     bank = read_curves(path, tmp_path)
     check_rule(bank, NONE)
     check_rule(bank, {**ASHA, "at": "horizon", "grace": 0.25})
-    with pytest.raises(InputError, match=r"epochs, and these are of 10 batches in one run and 20 .* --every 20"):
+    with pytest.raises(InputError, match=r"epochs, which have 10 batches in one run and 20 .* --every 20"):
         check_rule(bank, ASHA)
     thin = read_curves(path, tmp_path, every=20)
     check_rule(thin, ASHA)
@@ -138,11 +138,11 @@ def test_runs_on_different_grids_can_be_brought_on_one(banks: Any, tmp_path: Pat
 @pytest.mark.parametrize(
     ("rule", "said"),
     [
-        ({**ASHA, "at": "horizon", "grace": 0.25}, "looks at the horizon, and none is known; add a column"),
-        ({**ASHA, "among": "horizon"}, "looks at the horizon, and none"),
+        ({**ASHA, "at": "horizon", "grace": 0.25}, "needs the horizon, which is not known; add a column"),
+        ({**ASHA, "among": "horizon"}, "needs the horizon, which"),
         ({**ASHA, "metric": "per_raw"}, "compares per_raw, which was not recorded; add the column, or"),
-        ({**ASHA, "metric": "probe"}, "asks for a probe of trial 0 at batch 10, where none was recorded"),
-        ({"kind": "pbt"}, "changes settings while a run goes on"),
+        ({**ASHA, "metric": "probe"}, "needs a probe of trial 0 at batch 10, where none was recorded"),
+        ({"kind": "pbt"}, "changes settings during a run"),
     ],
 )
 def test_a_rule_that_the_curves_do_not_fit_is_refused(banks: Any, tmp_path: Path, rule: Any, said: str) -> None:
@@ -160,7 +160,7 @@ def test_probes_must_be_as_long_as_the_rule_asks(banks: Any, tmp_path: Path) -> 
     bank = read_curves(banks.write(tmp_path / "c.csv", table), tmp_path)
     rule = {**ASHA, "metric": "probe", "at": "horizon", "grace": 0.25, "probe_share": 0.5}
     check_rule(bank, rule)
-    with pytest.raises(InputError, match="asks for probes of 3 batches at batch 10, and one of 5 was recorded"):
+    with pytest.raises(InputError, match="needs a probe of 3 batches at batch 10, but one of 5 was recorded"):
         check_rule(bank, {**rule, "probe_share": 0.25})
 
 

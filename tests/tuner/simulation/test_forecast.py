@@ -137,7 +137,7 @@ def test_a_budget_of_gpu_hours_says_how_many_trials_it_holds(toy):
     [
         ({"hours": 0.4}, 100.0, "--hours 0.4: is not enough for one trial, which takes 0.5; give more"),
         ({"gpu_hours": 0.2, "gpus": 0.5}, 100.0, "--gpu-hours 0.2: is not enough for one trial, which takes 0.25"),
-        ({"hours": 2.0, "trials": None}, None, "a budget of 2 hours alone says nothing without the time of a batch"),
+        ({"hours": 2.0, "trials": None}, None, "a budget of 2 hours needs the time of a batch"),
     ],
 )
 def test_a_budget_that_no_trial_fits_into_is_one_line(toy, budget, seconds, line):

@@ -66,7 +66,7 @@ def test_what_the_curves_cannot_show_is_one_line(banks: Any, cli: Any, tmp_path:
     path = banks.write(tmp_path / "c.csv", [{k: r[k] for k in ("trial", "batch", "per")} for r in banks.rows()])
     for arguments, said in (
         ((path, "--searcher", "tpe"), "a searcher needs the params of each run"),
-        ((path, "--stopping", "asha at=horizon"), "looks at the horizon, and none"),
+        ((path, "--stopping", "asha at=horizon"), "needs the horizon, which"),
         ((tmp_path / "no.csv",), "No such file"),
         ((path, "--searcher", "oracle"), "--searcher"),
     ):

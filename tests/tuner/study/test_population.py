@@ -356,5 +356,5 @@ def test_a_member_that_went_on_from_another_is_told_apart(toy, cli):
     assert f"its first {epoch} epochs were those of trial {donor}, with that one's settings" in shown
     assert f"trial s/4: {study.state.trials[4].status} after {study.state.trials[4].epoch} of 9 epochs" in shown
     assert f"from trial {donor}, epoch {epoch}" in cli("best", "s", "--top", 20, "--results", toy.folder).out
-    assert (note_on_heirs(toy.folder, "s", [(donor, {}), (4, {})]) or "").startswith("s/4 went on from other trials;")
+    assert (note_on_heirs(toy.folder, "s", [(donor, {}), (4, {})]) or "").startswith("s/4 continued other trials;")
     assert note_on_heirs(toy.folder, "s", [(donor, {})]) is None
