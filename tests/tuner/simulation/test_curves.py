@@ -77,7 +77,7 @@ def test_a_run_that_ends_before_its_horizon_was_stopped_unless_the_file_says_not
         (lambda t: [r | {"batch": 10.5} if r is t[0] else r for r in t], r"line 2: batch: '10.5' is not allowed"),
         (lambda t: [r | {"trial": ""} if r is t[0] else r for r in t], r"line 2: trial is empty"),
         (lambda t: [r | {"params": "rate 3"} for r in t], r"line 2: params: is not a JSON object"),
-        (lambda t: [r | {"config": '{"lr": 1}'} for r in t], r"line 2: config: is not one of this program's"),
+        (lambda t: [r | {"config": '{"lr": 1}'} for r in t], r"line 2: config: is not a configuration of this program"),
         (lambda t: [r | {"stopped": "perhaps"} for r in t], r"line 2: stopped: 'perhaps' is not allowed; give true or"),
         (lambda t: [r | {"probe_per": 0.3} for r in t], r"line 2: has a probe_per and no probe_batches"),
         (lambda t: [r | {"per": ""} for r in t], r"no run reached its end with a PER"),
