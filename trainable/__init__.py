@@ -1,6 +1,6 @@
 """One training run of the GRU-CTC phoneme decoder: data, model, augmentation, schedules, loop, decoding, checkpoints.
 
-`train` and `EpochReport` are loaded, and torch with them, when they are first used.
+`train` and `EpochReport` are imported, and torch with them, when they are first used.
 """
 
 from __future__ import annotations

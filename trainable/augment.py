@@ -1,12 +1,12 @@
-"""What training does to a batch of features, and to nothing in evaluation.
+"""Augmentation of a batch of features in training.
 
 In order: `corrupt` adds a constant offset and white noise to the recorded features (before the model's smoothing, as in
-the reference); `hide` sets single bins, stretches of time and bands of features to 0, their mean, in the smoothed ones,
-so that the smoothing does not fill the holes again. Random cuts are made when a batch is drawn
+the reference); `hide` sets single bins, time intervals and bands of features of the smoothed features to 0, their mean,
+so that the smoothing does not fill these gaps again. Random cuts are made when a batch is drawn
 (`trainable.data.batches`), input dropout is in the model.
 
 All functions take features float32 [batch, time, features] and `bins` int64 [batch] on the same device, change the
-features in place and return them. What they draw comes from `generator` alone.
+features in place and return them. All random numbers come from `generator`.
 
 Sources: white noise and constant offsets, Willett et al. 2023; masks, SpecAugment (Park et al. 2019), over the length
 of the utterance as in Feghhi et al. 2025; speckle, random zeros as in denoising autoencoders (Vincent et al. 2008).
@@ -36,7 +36,7 @@ def corrupt(features: Tensor, bins: Tensor, config: AugmentationConfig, generato
 
 
 def hide(features: Tensor, bins: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Set to 0: each bin of a feature with probability `speckle`, stretches of time, bands of features.
+    """Set to 0: each bin of a feature with probability `speckle`, time intervals, bands of features.
 
     A time mask is 0 to ceil(time_mask_width * bins) bins long, each length as likely as the others, and lies anywhere
     in the utterance; a feature mask the same over the features. Masks may overlap.

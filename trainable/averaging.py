@@ -1,7 +1,7 @@
 """Averages of the weights over training: exponential (EMA) and equal-weight (SWA).
 
-The average is a second model, so it is evaluated as it is, without copying weights back and forth. Nothing but weights
-needs averaging: the decoder has layer norm, whose statistics are not stored, and no batch norm.
+The average is a second model, so it can be evaluated without copying weights. Only weights need averaging: the decoder
+has layer norm, whose statistics are not stored, and no batch norm.
 
 Sources: EMA as in Polyak & Juditsky 1992 and its decay's warm-up as in TensorFlow's ExponentialMovingAverage; SWA,
 Izmailov et al. 2018.
@@ -21,7 +21,7 @@ AveragingConfig = NoAveraging | EMAConfig | SWAConfig
 
 
 def make_average(model: nn.Module, config: AveragingConfig) -> AveragedModel | None:
-    """An average without updates yet, on the device of `model`; None where the configuration wants none."""
+    """An average without updates yet, on the device of `model`; None where the configuration has no averaging."""
     if isinstance(config, NoAveraging):
         return None
     average = AveragedModel(model)
@@ -31,14 +31,14 @@ def make_average(model: nn.Module, config: AveragingConfig) -> AveragedModel | N
 
 
 def flatten(model: nn.Module) -> None:
-    """Put the weights of each GRU into one block of memory again, which cuDNN wants and copying a model undoes."""
+    """Put the weights of each GRU into one block of memory again: cuDNN needs it, and copying a model loses it."""
     for module in model.modules():
         if isinstance(module, nn.RNNBase):
             module.flatten_parameters()
 
 
 def kept_share(config: EMAConfig | SWAConfig, updates: int) -> float:
-    """Share of the average that an update keeps, after `updates` others; the rest is the current weights.
+    """Fraction of the average that an update keeps, after `updates` others; the rest is the current weights.
 
     EMA: `decay`, or min(decay, (1 + updates) / (10 + updates)) with warm-up. SWA: updates / (updates + 1), which makes
     an equal-weight mean. The first update keeps nothing in either case.
@@ -51,14 +51,14 @@ def kept_share(config: EMAConfig | SWAConfig, updates: int) -> float:
 
 
 def update_average(average: AveragedModel | None, model: nn.Module, config: AveragingConfig, batch: int) -> None:
-    """After the optimizer step of `batch`: take the model's weights into the average, if it is their turn."""
+    """After the optimizer step of `batch`: include the model's weights in the average, if an update is due."""
     if average is None or isinstance(config, NoAveraging):
         return
     if isinstance(config, SWAConfig):
         since = batch - config.start_batch
         if since < 0 or since % config.every_batches != 0:
             return
-    # The share as a plain number: torch's own functions would read the count back from the card at every update.
+    # The fraction as a plain number: torch's own functions would read the count back from the GPU at every update.
     average.multi_avg_fn = get_ema_multi_avg_fn(kept_share(config, updates_made(average)))
     average.update_parameters(model)
 
@@ -69,7 +69,7 @@ def averaged_or_raw(average: AveragedModel | None, model: Decoder) -> Decoder:
 
 
 def updates_made(average: AveragedModel) -> int:
-    """How many times weights went into the average. The count is on the CPU, so that reading it waits for nothing."""
+    """Number of updates of the average. It is on the CPU, so that reading it does not wait for the GPU."""
     return int(average.n_averaged)
 
 
@@ -81,7 +81,7 @@ def average_state(average: AveragedModel | None) -> dict[str, Any] | None:
 
 
 def load_average(average: AveragedModel | None, state: dict[str, Any] | None) -> None:
-    """Take over what `average_state` gave."""
+    """Restore what `average_state` returned."""
     if average is not None and state is not None:
         average.module.load_state_dict(state["model"])
         average.n_averaged.fill_(state["updates"])

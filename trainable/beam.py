@@ -1,8 +1,8 @@
 """Prefix beam search over CTC emissions, without a language model, by fast-ctc-decode.
 
-The search itself is the library's (Graves et al. 2006, section 3.2; Hannun et al. 2014): a prefix has the mass of the
-paths that end in its last class and of those that end in the blank. A frame that repeats the last class keeps the first
-mass in the same prefix, and only the second one makes a doubled class.
+The search itself is in the library (Graves et al. 2006, section 3.2; Hannun et al. 2014): a prefix has the probability
+of the paths that end in its last class and of those that end in the blank. In a frame that repeats the last class, the
+first paths keep the same prefix, and only the second ones make a doubled class.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor
 from search_spaces.errors import InputError
 
 _FIRST = 0x100
-"""The library gives text back; class i is the character _FIRST + i."""
+"""The library returns text; class i is the character _FIRST + i."""
 
 
 def beam_search(logits: Tensor, lengths: Tensor, width: int = 10) -> list[list[int]]:
-    """The likeliest labels of each utterance that a beam of `width` prefixes finds: class ids, blanks dropped.
+    """The most likely labels of each utterance that a beam of `width` prefixes finds: class ids without blanks.
 
     `logits` [batch, frames, classes], blank first, of which the first `lengths` int64 [batch] frames of each utterance
-    count. Emissions that are not numbers raise InputError: the weights are spoilt.
+    count. Raises InputError for NaN logits: the weights are not usable.
     """
     if width < 1:
         raise InputError(f"beam: {width} is not allowed; give 1 or more")
     probabilities = logits.float().softmax(dim=2).cpu().numpy()
     if not np.isfinite(probabilities).all():
-        raise InputError("the decoder's output is not a number; its weights are spoilt, take another checkpoint")
+        raise InputError("the decoder's output is NaN; its weights are not usable, choose another checkpoint")
     alphabet = [chr(_FIRST + i) for i in range(probabilities.shape[2])]
     hypotheses = []
     for emission, frames in zip(probabilities, lengths.tolist(), strict=True):

@@ -1,9 +1,9 @@
-"""The percentile bootstrap (Efron 1979), which every interval over repeats, runs or sentences comes from.
+"""The percentile bootstrap (Efron 1979), used for all intervals over repeats, runs or sentences.
 
     interval(values[resamples(len(values))].mean(axis=1))  # of a mean
 
-The samples are a function of the seed and of how many there are, so that two measures of the same repeats are drawn in
-pairs.
+The samples are a function of the seed and the number of observations, so that two measures of the same repeats are
+sampled in pairs.
 """
 
 from __future__ import annotations

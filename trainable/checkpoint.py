@@ -1,4 +1,4 @@
-"""Checkpoints: one dictionary of plain values and tensors, written whole or not at all, read without running code.
+"""Checkpoints: one dictionary of plain values and tensors, written in one step, read without executing code.
 
 schema     1
 config     the configuration, `search_spaces.config.to_dict`
@@ -10,7 +10,7 @@ optimizer, scaler       their states
 report     the last epoch's row
 best       {"per", "epoch"} so far, None before the first finite PER
 
-The file is torch's zip archive, so every record has a CRC-32. torch does not look at it; `load` does.
+The file is torch's zip archive, so every record has a CRC-32. torch does not check it; `load` does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from trainable.model import Decoder
 
 SCHEMA = 1
 EPOCH_RECORD = "archive/tuner/epoch"
-"""A record that `save` adds to the archive: who asks for the epoch alone need not read gigabytes."""
+"""A record that `save` adds to the archive, so that the epoch can be read without reading gigabytes."""
 KEYS: dict[str, type | tuple[type, ...]] = {
     "schema": int,
     "config": dict,
@@ -48,14 +48,14 @@ KEYS: dict[str, type | tuple[type, ...]] = {
 
 
 class DamagedCheckpoint(InputError):
-    """A file that was cut short, whose checksums fail, or that never was a checkpoint."""
+    """A truncated file, one whose checksums are wrong, or one that is not a checkpoint."""
 
 
 def save(path: str | Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
-    """Write `state` to `path`; whoever reads it, at any time and after any crash, sees the old file or the new one.
+    """Write `state` to `path`; a reader sees the old file or the new one, at any time and after any crash.
 
     With `previous`, the old file is kept under that name; a crash between the two renamings leaves it there and no
-    `path`. Raises OSError where the disk does not take it; the old file is then what it was.
+    `path`. Raises OSError where it cannot be written; the old file is then unchanged.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def save(path: str | Path, state: Mapping[str, Any], previous: Path | None = Non
 def _write(file: Any, state: Mapping[str, Any]) -> None:
     try:
         torch.save(dict(state), file)
-    except RuntimeError as error:  # torch's archive writer hides what the file system said
+    except RuntimeError as error:  # torch's archive writer hides the error of the file system
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
@@ -75,7 +75,7 @@ def _write(file: Any, state: Mapping[str, Any]) -> None:
 
 
 def epoch_of(path: str | Path) -> int | None:
-    """The epoch of a checkpoint from its directory alone; None where an older program wrote it, or it is damaged."""
+    """The epoch of a checkpoint, from its directory only; None where an older program wrote it, or it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             return int(archive.read(EPOCH_RECORD))
@@ -86,8 +86,8 @@ def epoch_of(path: str | Path) -> int | None:
 def load(path: str | Path) -> dict[str, Any]:
     """The state in `path`, tensors on the CPU, after its checksums were verified.
 
-    `InputError` if it is missing or not a checkpoint of ours; `DamagedCheckpoint`, which is one, if it is truncated or
-    its bytes are not those that were written.
+    Raises `InputError` if it is missing or not a checkpoint of this program; `DamagedCheckpoint`, a subclass, if it is
+    truncated or its checksums are wrong.
     """
     path = Path(path)
     if not path.is_file():
@@ -97,9 +97,9 @@ def load(path: str | Path) -> dict[str, Any]:
             with zipfile.ZipFile(path) as archive:
                 if (bad := archive.testzip()) is not None:
                     raise ValueError(f"the checksum of {bad} is wrong")
-        with warnings.catch_warnings(action="ignore"):  # about foreign files, which the line below tells of
+        with warnings.catch_warnings(action="ignore"):  # about foreign files, which the error below names
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a foreign file read as instructions fails in any way: IndexError, struct.error, ...
+    except Exception as error:  # a foreign file can fail in any way: IndexError, struct.error, ...
         reason = reason_of(error)
         raise DamagedCheckpoint(f"{path}: truncated, or not a checkpoint of this program ({reason})") from None
     return check(state, str(path))
@@ -119,7 +119,7 @@ def check(state: Any, where: str) -> dict[str, Any]:
         f"data.{key}" for key in ("fingerprint", "features", "classes", "days") if key not in state.get("data", {})
     ]
     if wrong:
-        raise InputError(f"{where}: {', '.join(wrong)} missing or of a wrong type; not a whole checkpoint")
+        raise InputError(f"{where}: {', '.join(wrong)} missing or of a wrong type; the checkpoint is not complete")
     return dict(state)
 
 
@@ -141,9 +141,9 @@ def best_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def for_evaluation(state: Mapping[str, Any], *, half: bool = False) -> dict[str, Any]:
-    """`state` with the evaluated weights alone: what is kept of the best epoch, for `load_model` (it cannot resume).
+    """`state` with only the evaluated weights: kept of the best epoch, for `load_model` (training cannot be resumed).
 
-    With `half` they are float16, a weight too large for it excepted; `load_model` gives float32 again.
+    With `half` they are float16, except tensors with values too large for it; `load_model` gives float32 again.
     """
     weights = best_weights(state)
     if half:
@@ -157,9 +157,9 @@ def _halved(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def on_host(state: Any) -> Any:
-    """A copy of a nest of dictionaries, lists and tensors, the tensors in host memory: training may go on meanwhile.
+    """A copy of a nest of dictionaries, lists and tensors, the tensors in host memory, so that training can continue.
 
-    A tensor that stands in it twice is copied once.
+    A tensor that occurs twice is copied once.
     """
     copies: dict[int, torch.Tensor] = {}
 
@@ -193,8 +193,8 @@ def load_model(state: Mapping[str, Any]) -> Decoder:
 
 
 def load_weights(model: Decoder, weights: Mapping[str, torch.Tensor], where: str = "checkpoint") -> None:
-    """Put `weights` into `model`; `InputError` if they are another model's."""
+    """Put `weights` into `model`; raises `InputError` if they belong to another model."""
     try:
         model.load_state_dict(weights)
     except RuntimeError:
-        raise InputError(f"{where}: its weights are of another model than its configuration describes") from None
+        raise InputError(f"{where}: its weights do not fit the model of its configuration") from None

@@ -1,8 +1,8 @@
-"""The cooldown probe: what a run would come to if its rate were taken down now.
+"""The cooldown probe: the PER that a run would have if its learning rate were decreased now.
 
-While the rate is high the PER hides what the weights have learned (Hu et al. 2024, arXiv 2405.18392, branch a short
-decay off a constant rate; RESEARCH, section 2). A probe copies the state, anneals the copy over a few batches and
-evaluates it; the run itself goes on untouched.
+While the rate is high, the PER does not show what the weights have learned (Hu et al. 2024, arXiv 2405.18392, use a
+short decay from a constant rate). A probe copies the state, anneals the copy over a few batches and evaluates it; the
+run itself is not changed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.config import LinearSchedule, RunConfig
 from trainable.schedules import lr_at
 
-if TYPE_CHECKING:  # who only plans probes does without torch
+if TYPE_CHECKING:  # planning probes does not need torch
     from trainable.data.dataset import Dataset
     from trainable.loop import EpochReport
 
@@ -41,10 +41,10 @@ def cooldown(config: RunConfig, dataset: Dataset, state: Mapping[str, Any], batc
         raise ValueError(f"a probe after {done} batches can take 1 to {done} more, not {batches}")
     start = lr_at(config, done)
     end = min(lr_at(config, config.horizon), END_RATIO * config.schedule.peak_lr, start)
-    # `linear` is laid out from batch 0: its peak is where this straight line would have been then.
+    # `linear` starts at batch 0: its peak is the value of this straight line there.
     peak = end + (start - end) * (done + batches) / batches
     schedule = LinearSchedule.model_construct(kind="linear", peak_lr=peak, end_lr=end, horizon=done + batches)
-    # Told as one epoch that is over and one to the end of the probe: only its end is evaluated.
+    # As one finished epoch and one to the end of the probe: only its end is evaluated.
     training = config.training.model_copy(update={"batches": done + batches, "batches_per_epoch": done})
     short = config.model_copy(update={"schedule": schedule, "training": training})
     (report,) = train(short, dataset, resume_from={**state, "epoch": 1})

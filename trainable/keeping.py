@@ -1,12 +1,12 @@
-"""Keeps one trial's checkpoints: when its state is written, in which files, and what happens where one cannot be.
+"""Writes one trial's checkpoints: when, in which files, and what happens when one cannot be written.
 
-last.pt      the whole state, as often as is asked for
-previous.pt  the one before it, for when last.pt turns out damaged
+last.pt      the full state, as often as `every` says
+previous.pt  the one before it, in case last.pt is damaged
 best.pt      the evaluated weights of the best epoch
 
-A run that was killed goes on from last.pt and trains the epochs after it again, so nothing needs to be on the disk at
-every epoch; only weights that no repetition would bring back do. A best epoch's weights therefore wait in memory until
-the next state is written, or until the trial may be ended (`rungs`, the last epoch, divergence, `close`).
+A killed run continues from last.pt and trains the epochs after it again, so the state need not be written at every
+epoch; only weights that would not be trained again must be. The weights of a best epoch therefore wait in memory until
+the next state is written, or until the trial may end (`rungs`, the last epoch, divergence, `close`).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from trainable.checkpoint import DamagedCheckpoint, for_evaluation, load, on_hos
 from trainable.loop import EpochReport
 
 SMALL_BYTES = 32 * 2**20
-"""States up to this size are written at every epoch, where nobody says otherwise, and not in the background."""
+"""States up to this size are written at every epoch by default, and not in the background."""
 COST_SHARE = 0.05
-"""Larger ones are written as often as keeps the seconds of writing under this share of all."""
+"""Larger ones are written so often that writing takes less than this fraction of the time."""
 
 
 class Keeper:
@@ -32,10 +32,11 @@ class Keeper:
 
     `every` is "auto", "rungs", "N epochs" or "N minutes"; `rungs` are the epochs at which the trial may be ended or
     paused; with `pauses` its state is written at those too. `logged` epochs have been reported by earlier attempts:
-    while they are repeated, what is known to be their best file is not replaced by an earlier epoch's. A state larger
+    while they are repeated, their best file is not replaced by that of an earlier epoch. A state larger
     than `small` bytes is copied to host memory and written by a thread, one at a time. `clock` gives seconds.
 
-    `notes` are lines for the log, on files that could not be read or written; whoever logs them clears the list.
+    `notes` are lines for the log, on files that could not be read or written; the caller that logs them clears the
+    list.
     """
 
     def __init__(
@@ -65,12 +66,12 @@ class Keeper:
         self._cost: float | None = None
         """Seconds from the copy to the end of the last writing."""
         self._sound = False
-        """Whether last.pt is whole and may become previous.pt."""
+        """Whether last.pt is complete and may become previous.pt."""
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state that is whole, or None where there is none; what killed writers left is removed."""
+        """The newest complete state, or None where there is none; partial files of killed writers are removed."""
         for leftover in self.files.leftovers():
             leftover.unlink(missing_ok=True)
         for path in self.files.states:
@@ -83,16 +84,16 @@ class Keeper:
                 continue
             self._sound = path == self.files.last
             if self.notes:
-                self.notes.append(f"went on from {path.name}, epoch {state['epoch']}")
+                self.notes.append(f"continued from {path.name}, epoch {state['epoch']}")
             return state
         if self._logged:
-            self.notes.append("no whole checkpoint was found; the trial began again from epoch 1")
+            self.notes.append("no complete checkpoint was found; the trial started again from epoch 1")
         return None
 
     def keep(self, report: EpochReport) -> None:
-        """Take in an epoch's state and write what is due. Returns once the state may be changed again.
+        """Take an epoch's state and write what is due. Returns when the state may be changed again.
 
-        What the disk does not take is noted and tried again after the next epoch.
+        A failed write is noted and tried again after the next epoch.
         """
         epoch = self._epoch = report.epoch
         if report.diverged:
@@ -119,7 +120,7 @@ class Keeper:
             self._wait()
 
     def flush(self) -> None:
-        """Bring the best weights that wait in memory to the disk, and wait for the writer: the attempt may end."""
+        """Write the best weights that wait in memory, and wait for the writer: the attempt may end."""
         self._wait()
         if self._best is not None and not self._repeating:
             self._write([(self.files.best, self._best)], self._best["epoch"], self._clock())
@@ -136,7 +137,7 @@ class Keeper:
         if self._every == "auto" and not large:
             return True
         if final:
-            return False  # the trial ends here, and its state with it
+            return False  # the trial ends here; its state is not needed
         since = self._clock() - self._written
         if self._every == "auto":
             return self._cost is None or since >= self._cost / COST_SHARE
@@ -144,7 +145,7 @@ class Keeper:
         return epoch % int(number) == 0 if unit == "epochs" else since >= 60 * float(number)
 
     def _write(self, files: list[tuple[Path, Mapping[str, Any]]], epoch: int, began: float) -> None:
-        """Write in order: the best weights must be there before a newer state makes their epoch unrepeatable."""
+        """Write in order: the best weights first, because after a newer state their epoch is not trained again."""
         try:
             for path, state in files:
                 is_last = path == self.files.last
@@ -154,11 +155,11 @@ class Keeper:
                     self._cost = self._written - began
                 else:
                     self._has_best = True
-                    self._best = None if self._best is state else self._best  # a newer one may be waiting by now
+                    self._best = None if self._best is state else self._best  # a newer one may be waiting now
         except OSError as error:
             self._refused |= any(path == self.files.last for path, _ in files)
             self.notes.append(
-                f"checkpoint of epoch {epoch} skipped: {error.strerror or error}; the one before it stays"
+                f"checkpoint of epoch {epoch} skipped: {error.strerror or error}; the one before it is kept"
             )
 
     def _start(self, work: Callable[[], None], *, background: bool) -> None:

@@ -34,15 +34,15 @@ from trainable.optimizers import make_optimizer
 from trainable.schedules import lr_at
 
 CHECK_EVERY = 20
-"""Batches between two looks at the losses on CUDA, where looking means waiting for the card. On a CPU it is 1."""
+"""Batches between two checks of the losses on CUDA, where a check waits for the GPU. On a CPU it is 1."""
 
 LOWEST_SCALE = 1.0
-"""fp16 gradients that overflow even when scaled by less than this are divergence, not a scale still being found."""
+"""fp16 gradients that overflow even when scaled by less than this count as divergence."""
 
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What one epoch came to; validation numbers are those of the evaluated weights: averaged, if averaging is on."""
+    """The results of one epoch; validation numbers are those of the evaluated weights: averaged, if averaging is on."""
 
     epoch: int
     """From 1 on."""
@@ -65,7 +65,7 @@ class EpochReport:
     grad_norm: float
     """Mean over the epoch of the gradient norm before clipping."""
     blank_share: float
-    """Share of validation frames whose likeliest class is the blank; near 1 while the model says nothing."""
+    """Fraction of validation frames whose most likely class is the blank; near 1 while the model outputs nothing."""
     infeasible: int
     """Training utterances left out because CTC cannot align their labels."""
     seconds: float
@@ -73,7 +73,7 @@ class EpochReport:
     samples_per_second: float
     """Training utterances per second of training time."""
     peak_memory_mb: float
-    """Most memory so far: allocated on the card, or resident in the process."""
+    """Most memory so far: allocated on the GPU, or resident in the process."""
     diverged: bool = False
     """Loss or gradient was not finite. The run ends with this report; its validation numbers are NaN."""
     checkpoint: Callable[[], dict[str, Any]] = dataclasses.field(repr=False, compare=False, kw_only=True)
@@ -89,7 +89,7 @@ class EpochReport:
 
 @dataclass
 class _Run:
-    """Everything a run needs between two steps."""
+    """The state of a run between two steps."""
 
     config: RunConfig
     dataset: Dataset
@@ -102,7 +102,7 @@ class _Run:
     train_loader: Loader
     val_loader: Loader
     prefetch: Prefetch | None
-    """Where the training split does not fit on the card."""
+    """Used where the training split does not fit on the GPU."""
     epoch: int = 0
     batch: int = 0
     best: dict[str, float] | None = None
@@ -111,8 +111,8 @@ class _Run:
 def train(config: RunConfig, dataset: Dataset, resume_from: Mapping[str, Any] | None = None) -> Iterator[EpochReport]:
     """Train `config` on `dataset`: an iterator of epoch reports that ends after `config.epochs` epochs.
 
-    `resume_from` is a checkpoint dictionary of the same model and data; the run goes on after its last epoch, and ends
-    at once if that was the final one. Raises `InputError`, before any work, for data that cannot be trained on, a
+    `resume_from` is a checkpoint dictionary of the same model and data; the run continues after its last epoch, and
+    ends at once if that was the final one. Raises `InputError`, before any work, for data that cannot be trained on, a
     device or precision that this machine lacks, or a checkpoint that does not fit. Seeds torch's global generators at
     every step.
     """
@@ -139,7 +139,7 @@ def _cpu_has_fp16() -> bool:
 
 
 def autocast_for(config: RunConfig, device: torch.device) -> torch.autocast:
-    """The arithmetic of the forward pass; enter it as often as needed."""
+    """The precision of the forward pass, as a context manager that can be entered repeatedly."""
     dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.training.precision]
     return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
@@ -240,7 +240,7 @@ def _step(run: _Run, batch: int) -> tuple[Tensor, Tensor, int]:
     run.optimizer.zero_grad(set_to_none=True)
     for number, (rows, cut) in zip(numbers, drawn, strict=True):
         micro_batch = run.prefetch.batch(number) if run.prefetch else run.train_loader.batch(rows, cut)
-        # Each utterance weighs the same, whatever micro-batch it is in: k micro-batches equal one k times as large.
+        # Each utterance has the same weight in any micro-batch: k micro-batches equal one that is k times as large.
         part = _losses(run, micro_batch, generator).sum() / utterances
         run.scaler.scale(part).backward()
         loss += part.detach()
@@ -268,7 +268,8 @@ def _losses(run: _Run, batch: Batch, generator: torch.Generator) -> Tensor:
 
 
 def _finite(run: _Run, losses: list[Tensor], norms: list[Tensor]) -> bool:
-    """Whether training can go on. With fp16 the scaler skips steps whose gradients overflow: only the loss counts."""
+    """Whether training can continue. With fp16 the scaler skips steps whose gradients overflow: only the loss
+    counts."""
     if run.scaler.is_enabled():
         return bool(torch.stack(losses).isfinite().all()) and run.scaler.get_scale() >= LOWEST_SCALE
     return bool(torch.stack(losses + norms).isfinite().all())
@@ -293,7 +294,7 @@ def _validate(run: _Run) -> tuple[Evaluation, Evaluation]:
 def _state(run: _Run, row: dict[str, Any]) -> dict[str, Any]:
     """The checkpoint dictionary of `trainable.checkpoint`. Its tensors are the live ones, not copies."""
     if run.batch != row["batch"]:
-        raise RuntimeError("the checkpoint of an epoch is gone once the next epoch has begun")
+        raise RuntimeError("the checkpoint of an epoch is no longer valid when the next epoch has begun")
     return {
         "schema": checkpoint.SCHEMA,
         "config": to_dict(run.config),
@@ -319,7 +320,7 @@ def _data_facts(dataset: Dataset) -> dict[str, Any]:
 
 
 def _resume(run: _Run, state: Mapping[str, Any]) -> None:
-    """Take over a checkpoint's state; `InputError` if it is of another model, data set or training arithmetic."""
+    """Restore a checkpoint's state; raises `InputError` if it has another model, data set or training precision."""
     state = checkpoint.check(state, "checkpoint")
     facts, old = _data_facts(run.dataset), checkpoint.config_of(state)
     new, training = run.config, run.config.training
@@ -339,12 +340,12 @@ def _resume(run: _Run, state: Mapping[str, Any]) -> None:
         problems.append(f"batch {state['batch']} does not end epoch {state['epoch']} of this configuration")
     if problems:
         raise InputError(
-            f"checkpoint: cannot be resumed: {'; '.join(problems)}; start anew, or give its own configuration"
+            f"checkpoint: cannot be resumed: {'; '.join(problems)}; start from epoch 1, or give its own configuration"
         )
     checkpoint.load_weights(run.model, state["model"])
     load_average(run.average, state["average"])
-    # The optimizer would share the checkpoint's tensors, and change them under whoever holds it. Its settings are those
-    # of the configuration, which may be others than the checkpoint's.
+    # The optimizer would otherwise share the checkpoint's tensors and change them. Its settings are those of the
+    # configuration, which may differ from the checkpoint's.
     settings = [{k: v for k, v in group.items() if k != "params"} for group in run.optimizer.param_groups]
     run.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
     for group, own in zip(run.optimizer.param_groups, settings, strict=True):

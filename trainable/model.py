@@ -10,8 +10,8 @@
 after Willett et al. 2023 (the reference, `speechBaseline4`). Differences: the smoothing kernel is symmetric (the
 reference's even kernel shifts by half a bin), and the last frame is kept: frames = (bins - kernel) // stride + 1.
 
-An utterance's logits do not depend on what else is in its batch: padding enters neither the smoothing (it is zero, as
-what lies beyond an utterance's end is when it is alone) nor the GRU (packed sequences).
+An utterance's logits do not depend on the rest of its batch: padding affects neither the smoothing (it is zero, like
+the bins beyond the end of a single utterance) nor the GRU (packed sequences).
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def output_frames(bins: Tensor, kernel: int, stride: int) -> Tensor:
 
 
 def gaussian_taps(sd: float, kernel: int) -> tuple[float, ...]:
-    """A Gaussian of s.d. `sd` bins over `kernel` bins, of sum 1; `sd` 0 gives the single tap 1, which smooths nothing.
+    """A Gaussian of s.d. `sd` bins over `kernel` bins, of sum 1; `sd` 0 gives the single tap 1, which does not smooth.
 
     An even `kernel` gets one tap more, so that the taps lie symmetrically about a bin and nothing is shifted in time.
     """

@@ -47,7 +47,7 @@ class Trained:
 
 
 def load_trained(path: str | Path) -> Trained:
-    """The decoder in the checkpoint `path`; InputError, one line, for whatever is no whole checkpoint of ours."""
+    """The decoder in the checkpoint `path`. Raises InputError if it is not a complete checkpoint of this program."""
     state = checkpoint.load(path)
     try:
         data = state["data"]
@@ -63,11 +63,11 @@ def load_trained(path: str | Path) -> Trained:
     except InputError as error:
         raise InputError(str(error).replace("checkpoint:", f"{path}:", 1)) from None
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: a damaged checkpoint ({type(error).__name__}); take another one") from None
+        raise InputError(f"{path}: a damaged checkpoint ({type(error).__name__}); choose another one") from None
 
 
 def fit_split(trained: Trained, dataset: Dataset, name: str) -> Split:
-    """The split, its days numbered as the decoder numbers them.
+    """The split, with the decoder's numbers of the days.
 
     Raises InputError with every reason why the decoder cannot read it: other features or classes, days that it has no
     layer for, no utterances. Days of the decoder that the data lack are no obstacle, nor is any day without day layers.
@@ -83,7 +83,7 @@ def fit_split(trained: Trained, dataset: Dataset, name: str) -> Split:
         ours, theirs = set(dataset.classes), set(trained.classes)
         differ = ", ".join(sorted(ours ^ theirs)) or "the same ones in another order"
         problems.append(
-            f"{dataset.path}: its {len(dataset.classes)} classes are not the checkpoint's {len(trained.classes)} "
+            f"{dataset.path}: its {len(dataset.classes)} classes differ from the checkpoint's {len(trained.classes)} "
             f"({differ}); give data with the same classes"
         )
     if len(split) == 0:
@@ -94,7 +94,7 @@ def fit_split(trained: Trained, dataset: Dataset, name: str) -> Split:
     unknown = [day for day in used if day not in number] if trained.config.model.day_layers else []
     if unknown:
         problems.append(
-            f"{dataset.path}: the checkpoint has no layer for day {_some(unknown)}; it knows {_some(trained.days)}; "
+            f"{dataset.path}: the checkpoint has no layer for day {_some(unknown)}, only for {_some(trained.days)}; "
             "give data of those days, or a checkpoint of a run with model.day_layers false"
         )
     if problems:
@@ -109,9 +109,9 @@ def _some(names: Sequence[str], most: int = 5) -> str:
 
 
 def decode(trained: Trained, split: Split, decoder: str = "greedy", width: int = 10) -> tuple[list[list[int]], str]:
-    """Class ids of each utterance by `decoder` ("greedy", or "beam" of `width`), and the arithmetic it was done in.
+    """Class ids of each utterance by `decoder` ("greedy", or "beam" of `width`), and the precision that was used.
 
-    The arithmetic is the run's own; fp32 where this machine has it not.
+    The precision is the run's own, or fp32 where this machine does not support it.
     """
     config = trained.config
     device_free = config.model_copy(update={"training": config.training.model_copy(update={"device": "auto"})})
@@ -176,7 +176,7 @@ def score(references: Sequence[Sequence[int]], hypotheses: Sequence[Sequence[int
 
 
 def without(sequences: Sequence[Sequence[int]], label: int) -> list[list[int]]:
-    """The sequences less one class."""
+    """The sequences without one class."""
     return [[c for c in sequence if c != label] for sequence in sequences]
 
 

@@ -142,7 +142,7 @@ def test_what_is_kept_for_evaluation_gives_the_same_model(state: dict[str, Any],
 def test_weights_of_another_model_are_refused(state: dict[str, Any]) -> None:
     """A checkpoint whose weights do not fit its own configuration is one line, not a torch traceback."""
     other = {**state, "config": {**state["config"], "model": {**state["config"]["model"], "hidden": 7}}}
-    with pytest.raises(InputError, match="weights are of another model"):
+    with pytest.raises(InputError, match="weights do not fit the model"):
         load_model(other)
     broken = {**state, "config": {**state["config"], "model": {"hiden": 7}}}
     with pytest.raises(InputError, match=r"config\.model\.hiden"):

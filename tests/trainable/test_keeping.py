@@ -135,7 +135,9 @@ def test_a_sparse_policy_loses_nothing(
     rows = run(long, tiny, again)
     again.flush()
     assert rows == {epoch: whole[epoch] for epoch in range(3 * (killed_after // 3) + 1, 9)}
-    assert again.notes == (["no whole checkpoint was found; the trial began again from epoch 1"] * (killed_after < 3))
+    assert again.notes == (
+        ["no complete checkpoint was found; the trial started again from epoch 1"] * (killed_after < 3)
+    )
     best = [load(tmp_path / name / "best.pt") for name in ("whole", "sparse")]
     assert best[0]["epoch"] == best[1]["epoch"]
     assert all(torch.equal(value, best[1]["model"][key]) for key, value in best[0]["model"].items())
@@ -196,7 +198,7 @@ def test_a_trial_without_a_whole_checkpoint_begins_again(long: RunConfig, tiny: 
     keeper = Keeper(tmp_path, logged=4)
     assert run(long, tiny, keeper, epochs=3) == {epoch: whole[epoch] for epoch in (1, 2, 3)}
     keeper.flush()
-    assert keeper.notes[-1] == "no whole checkpoint was found; the trial began again from epoch 1"
+    assert keeper.notes[-1] == "no complete checkpoint was found; the trial started again from epoch 1"
     assert (tmp_path / "best.pt").read_bytes() == best
 
 
@@ -213,7 +215,7 @@ def test_a_full_disk_does_not_end_the_run(long: RunConfig, tiny: Dataset, tmp_pa
         keeper.notes.clear()
     assert [epoch for epoch, _ in seen.values()] == [None, 2, 2, 2, 2, 6, 6, 6]
     assert [epoch for epoch, (_, notes) in seen.items() if notes] == [4, 5]
-    assert seen[4][1] == ["checkpoint of epoch 4 skipped: File too large; the one before it stays"]
+    assert seen[4][1] == ["checkpoint of epoch 4 skipped: File too large; the one before it is kept"]
     keeper.flush()
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "previous.pt", "best.pt"}
 

@@ -1,10 +1,10 @@
-"""Which utterances are in which batch, and how they get to the device.
+"""The utterances of each batch, and how they get to the device.
 
-Micro-batch m of a run is a function of (seed, m) alone, which is what makes a resumed run equal to one that was never
-interrupted. A pass goes through every usable training utterance exactly once: the permutation of (seed, pass) is cut
-into chunks of about `bucket_batches * batch_size`; within a chunk utterances are sorted by length and cut into batches,
-so that little is padded; then the pass's batches are shuffled. A pass is cut evenly, into the fewest batches of at most
-`batch_size`, because a last batch of one or two utterances would take a whole optimizer step of noise.
+Micro-batch m of a run is a function of (seed, m), so that a resumed run is equal to one that was never interrupted. A
+pass goes through every usable training utterance exactly once: the permutation of (seed, pass) is cut into chunks of
+about `bucket_batches * batch_size`; within a chunk utterances are sorted by length and cut into batches, so that little
+is padded; then the pass's batches are shuffled. A pass is cut evenly, into the fewest batches of at most `batch_size`,
+because a last batch of one or two utterances would take a whole optimizer step of noise.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from search_spaces.config import RunConfig
 from trainable.data.dataset import Split, bins_needed
 
 PASS, CUT, STEP, AUGMENT, WEIGHTS = range(5)
-"""What random numbers are for: streams of one seed."""
+"""The streams of random numbers of one seed."""
 
 RESIDENT_SHARE = 0.3
-"""A split is kept on the card if it takes no more than this share of the memory that this process may still use."""
+"""A split is kept on the GPU if it needs no more than this fraction of the memory that this process may still use."""
 
 EVALUATION_BINS = 65536
 """Most bins, padding included, in a batch of evaluation."""
@@ -34,14 +34,14 @@ _card_share = 1.0
 
 
 def limit_memory(share: float) -> None:
-    """Let this process use no more than `share` (0 to 1) of its card's memory, so that its neighbours have theirs."""
+    """Limit this process to `share` (0 to 1) of its GPU's memory, so that the others have theirs."""
     global _card_share
     _card_share = share
     torch.cuda.set_per_process_memory_fraction(share)
 
 
 def room_on_card(device: torch.device) -> float:
-    """Bytes of the card that are free and within this process's share."""
+    """Bytes of the GPU's memory that are free and within this process's share."""
     free, total = torch.cuda.mem_get_info(device)
     return min(free, _card_share * total - torch.cuda.memory_allocated(device))
 
@@ -130,7 +130,7 @@ class Batch:
 class Loader:
     """Makes batches of one split on `device`.
 
-    On a CPU features are copied from the memory map, row by row. On CUDA a split that fits is kept on the card and
+    On a CPU features are copied from the memory map, row by row. On CUDA a split that fits is kept on the GPU and
     batches are gathered there; one that does not goes through pinned memory, without waiting for the copy (and, in
     training, one batch ahead: `Prefetch`).
     """
@@ -147,7 +147,7 @@ class Loader:
 
     @property
     def resident(self) -> bool:
-        """Whether the split is kept on the card."""
+        """Whether the split is kept on the GPU."""
         return self._resident is not None
 
     def batch(self, rows: np.ndarray, cut: np.ndarray | None = None) -> Batch:
@@ -193,10 +193,10 @@ class Loader:
 
 
 class Prefetch:
-    """Micro-batches of a run, one ahead: the next is read and copied while the card works on this one.
+    """Micro-batches of a run, one ahead: the next is read and copied while the GPU works on this one.
 
     A thread fills pinned memory and starts the copy on a stream of its own, for which the training stream waits on the
-    card. The batches are those of `loader.batch(*sampler.micro_batch(number))`.
+    GPU. The batches are those of `loader.batch(*sampler.micro_batch(number))`.
     """
 
     def __init__(self, sampler: Sampler, loader: Loader) -> None:

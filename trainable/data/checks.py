@@ -1,4 +1,4 @@
-"""What is wrong, or odd, about a packed data folder: found before training spends hours on it."""
+"""Errors and warnings about a packed data folder, found before training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainable.data.phonemes import CLASSES
 ERROR, WARNING, NOTE = "error", "warning", "note"
 LEVELS = (ERROR, WARNING, NOTE)
 FAR = 5.0
-"""Robust standard deviations (1.4826 x the median absolute deviation) of the logarithm at which a length is odd."""
+"""Robust standard deviations (1.4826 x the median absolute deviation) of the logarithm at which a length is unusual."""
 LEAST_SPREAD = 0.1
 """The least standard deviation assumed of a logarithm of lengths, so that equal lengths make no outliers of others."""
 
@@ -28,7 +28,7 @@ class DataFinding:
     """One kind of thing found in one split (or across them: `split` is then joined by +)."""
 
     level: str
-    """error: results would be wrong; warning: look at it; note: as it may be."""
+    """error: results would be wrong; warning: should be checked; note: may be intended."""
     check: str
     split: str
     count: int
@@ -43,7 +43,7 @@ class DataFinding:
 
 @dataclass
 class _Scan:
-    """What one pass over the features gathers."""
+    """The results of one pass over the features."""
 
     broken: dict[int, int]
     """utterance -> first bin with a feature that is not finite."""
@@ -152,7 +152,7 @@ def _by_split(utterances: dict[int, int], owners: _Owners) -> dict[str, list[int
 
 
 def _copies(scan: _Scan, owners: _Owners) -> Iterator[DataFinding]:
-    """The same features twice: across splits the evaluation is of what was trained on."""
+    """The same features twice: across splits, the evaluation would use training data."""
     groups: dict[tuple[str, ...], list[list[int]]] = defaultdict(list)
     for same in scan.copies.values():
         if len(same) > 1:
@@ -213,7 +213,7 @@ def _labels(name: str, split: Split, owners: _Owners, kernel: int, stride: int) 
     ]
     if held:
         example = owners.place(int(split.utterance[held[0]]))
-        what = "labels of the words 'held out', which stand for a text kept back"
+        what = "labels of the words 'held out', which mean that the text was kept back"
         yield DataFinding(ERROR, "held out", name, len(held), example, what)
 
 

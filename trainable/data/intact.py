@@ -1,6 +1,6 @@
-"""The data are the data: what is trained on is what its fingerprint stands for, from the first epoch to the last.
+"""Checks that the data have their fingerprint, from the first epoch to the last.
 
-The content is hashed only when a file's size or time has changed since it was last verified (`stamps`), so that a
+The content is hashed only when the size or time of a file has changed since it was last verified (`stamps`), so that a
 search on gigabytes starts at once.
 """
 
@@ -18,7 +18,7 @@ FILES = (FEATURES_FILE, UTTERANCES_FILE, INFO_FILE)
 
 
 class DataChanged(InputError):
-    """The data changed, or went away, under a search: a job that failed, not a wrong input."""
+    """The data changed or disappeared during a search: a failed job, not wrong input."""
 
     exit_status = 1
 
@@ -51,13 +51,13 @@ def check_intact(dataset: Dataset, known: Stamp | None = None) -> Stamp:
         text = f"{dataset.path}: holds other data now (fingerprint {found[:12]}, before {dataset.fingerprint[:12]})"
         raise InputError(text)
     if stamp_of(dataset.path, FILES) != now:
-        raise InputError(f"{dataset.path}: is being changed right now; leave the data as they are while they are used")
+        raise InputError(f"{dataset.path}: is being changed now; do not change the data while they are used")
     remember(dataset.path, dataset.fingerprint, now)
     return now
 
 
 def _told(path: Path, now: Stamp, before: Stamp | None, problem: str) -> str:
-    """The problem, and which file was touched when, where that is known."""
+    """The problem, and which file was changed when, where that is known."""
     touched = [name for name in FILES if before and name in before and now.get(name) != before[name]]
     if not touched:
         return problem
@@ -69,10 +69,10 @@ def _told(path: Path, now: Stamp, before: Stamp | None, problem: str) -> str:
 
 
 class WatchedData:
-    """An open data folder that is trained on: `check` says whether it is still what it was."""
+    """An open data folder that is used for training: `check` raises if it has changed."""
 
     def __init__(self, path: str | Path, fingerprint: str) -> None:
-        """Open it. Raises `DataChanged` if it is not what `fingerprint` stands for; "" takes whatever is there."""
+        """Open it. Raises `DataChanged` if it is not what `fingerprint` stands for; "" accepts any data."""
         try:
             self.dataset = open_dataset(path)
             if fingerprint and self.dataset.fingerprint != fingerprint:
@@ -83,7 +83,7 @@ class WatchedData:
             raise _changed(error) from error
 
     def check(self) -> None:
-        """Costs microseconds while no file was touched. Raises `DataChanged` where the content is another."""
+        """Takes microseconds while no file has changed. Raises `DataChanged` where the content is different."""
         try:
             self._stamp = check_intact(self.dataset, self._stamp)
         except InputError as error:
@@ -91,5 +91,5 @@ class WatchedData:
 
 
 def _changed(error: InputError) -> DataChanged:
-    after = "the search stops here, what was reported before is kept: put the data back, then resume the study"
+    after = "the search stops; what was reported is kept: restore the data, then resume the study"
     return DataChanged([f"{problem}: {after}" for problem in error.problems])

@@ -1,4 +1,4 @@
-"""Phoneme labels from what was said: by g2p_en, as the reference makes them, or from a file of pronunciations.
+"""Phoneme labels from text: by g2p_en, as in the reference, or from a file of pronunciations.
 
 The rules are those of `cffan/neural_seq_decoder`: a text keeps letters, hyphens, apostrophes and blanks, loses double
 hyphens, and is lower case; a blank between words is SIL; stress digits are dropped; one SIL ends the sentence. g2p_en
@@ -26,7 +26,7 @@ from trainable.data.phonemes import CLASSES, SILENCE
 Labeller = Callable[[str], list[int]]
 """Class ids of a text; raises `Unusable`, without a place, where it has none."""
 HELD_OUT = "held out"
-"""What stands where the text of the '24 competition is kept back."""
+"""The text in the '24 competition where the real one is kept back."""
 MOST_PROBLEMS = 20
 UNREAD = "text that g2p_en cannot read"
 NLTK_DATA = "averaged_perceptron_tagger averaged_perceptron_tagger_eng cmudict"
@@ -46,7 +46,7 @@ def clean_text(text: str) -> str:
 
 
 def is_held_out(text: str) -> bool:
-    """Whether a text is the words that stand for a text kept back; nothing may be scored against it."""
+    """Whether a text means that the real text is kept back; it must not be used for scoring."""
     return clean_text(text).strip() == HELD_OUT
 
 

@@ -118,7 +118,7 @@ def test_who_trains_on_data_is_told_when_they_change(data, reads):
     assert len(reads) == 1
     kept = (data / "features.npy").read_bytes()
     spoil(data)
-    with pytest.raises(DataChanged, match="put the data back, then resume the study") as error:
+    with pytest.raises(DataChanged, match="restore the data, then resume the study") as error:
         watched.check()
     assert error.value.exit_status == 1
     (data / "features.npy").unlink()

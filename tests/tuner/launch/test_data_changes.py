@@ -103,7 +103,7 @@ def test_data_that_change_during_a_search_end_it(spoil, tuner, space, data, undi
         process.kill()
     assert process.returncode == 1, err
     (line,) = [line for line in err.splitlines() if line.startswith("error:")]
-    assert str(data) in line and "put the data back, then resume the study" in line
+    assert str(data) in line and "restore the data, then resume the study" in line
     assert epochs(StudyPaths(study).log) <= logged + 1  # one may have been on its way already
     events = read_events(StudyPaths(study).log)[0]
     assert not [e for e in events if e["event"] == "trial_ended" and e["status"] == "failed"]

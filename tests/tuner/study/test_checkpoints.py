@@ -104,7 +104,7 @@ def test_damaged_checkpoints_cost_time_and_nothing_else(real, whole, tuner):
     real("spoilt", damage=spoil)
     assert tuner.decisions(real.root / "spoilt") == whole
     notes = [e["note"] for e in read_events(real.root / "spoilt" / "events.jsonl")[0] if e.get("note")]
-    assert len(notes) == 1 and "began again from epoch 1" in notes[0] and "truncated" in notes[0]
+    assert len(notes) == 1 and "started again from epoch 1" in notes[0] and "truncated" in notes[0]
 
 
 def test_a_repeated_epoch_keeps_its_rung_in_the_tables(toy):

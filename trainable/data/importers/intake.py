@@ -1,7 +1,7 @@
-"""What every importer goes through: splits, what is left out and why, texts that are kept back.
+"""The common part of all importers: splits, what is left out and why, texts that are kept back.
 
-An importer reads one layout and hands over utterance by utterance; what becomes of it is decided here, so that every
-format is treated alike.
+An importer reads one layout and passes on utterance by utterance. What happens to an utterance is decided here, so that
+every format is treated the same.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PARTITIONS = ("train", "val", "test", "holdout")
 
 
 class Ledger:
-    """What was left out (one line each, counted by reason), and what was noticed."""
+    """What was left out (one line each, counted by reason), and notes."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -38,7 +38,7 @@ class Ledger:
         self._examples: dict[tuple[str, str], str] = {}
 
     def skip(self, error: Unusable) -> None:
-        """Count what `error` kept out; its line begins with the file and the utterance."""
+        """Count an item that was left out because of `error`; its line begins with the file and the utterance."""
         for line in error.problems:
             self.left_out += 1
             if len(self.lines) < MOST_LINES:
@@ -46,7 +46,7 @@ class Ledger:
             self._count("skipped", error.reason, _place(line))
 
     def notice(self, what: str, where: str) -> None:
-        """Count something that is as it may be, but worth knowing."""
+        """Count a note: something that is allowed, but useful to know."""
         self._count("noticed", what, where)
 
     def _count(self, table: str, what: str, where: str) -> None:
@@ -112,16 +112,16 @@ class Intake:
             return []
         if not self.own_val:
             return [
-                "val is the source's test set: a search on it selects on what results are reported on; "
+                "val is the source's test set, so a search would select on the test set; "
                 "--dev-split 0.1 holds out training utterances instead"
             ]
         if self.writer.counts()["val"] == 0:
-            return ["no val utterances, so nothing can be searched on this; --dev-split 0.1 holds out some of train"]
+            return ["no val utterances, so a search is not possible; --dev-split 0.1 holds out some of train"]
         return []
 
     @contextmanager
     def leaving_out(self) -> Iterator[None]:
-        """What cannot come in is left out and counted; every other error goes on."""
+        """Leave out and count what cannot be imported; other errors are raised."""
         try:
             yield
         except Unusable as error:
@@ -143,7 +143,7 @@ class Intake:
         """Write an utterance, or raise `Unusable`; one whose text is kept back has no text and no labels."""
         if held_out or is_held_out(text):
             if split != "test":
-                raise unusable(where, "the text is kept back, so it is no training or validation label")
+                raise unusable(where, "the text is kept back, so it cannot be used in training or validation")
             self.ledger.notice("text kept back: test utterance without labels", where)
             labels, text = (), ""
         elif len(labels) == 0 and split != "test":
