@@ -202,7 +202,7 @@ def test_a_search_measures_its_first_configuration_and_logs_it(
     assert resources.gpus_per_trial == 0.25 and resources.cpus_per_trial == 1.0
     assert [r["count"] for r in resources.packing] == [1, 2, 4]
     assert resources.packing[2]["trials_per_hour"] == 30.0
-    assert "chosen: --gpus-per-trial 0.25, 4 on a card" in said.err and "30.00" in said.err
+    assert "chosen: --gpus-per-trial 0.25, 4 on a GPU" in said.err and "30.00" in said.err
     cli(*arguments, "--concurrent", 3, "--cpus-per-trial", 0.5)
     assert two_cards[1].counts == [1, 2] and two_cards[1].cpus == 0.5
 

@@ -155,7 +155,7 @@ def test_a_target_that_fails_is_one_warning_line(toy, webhook, into, how, monkey
     lines = [line for line in capfd.readouterr().err.splitlines() if line]
     assert len(lines) == 1
     assert lines[0].startswith(f"warning: --notify {notify.named(bad)}: ")
-    assert lines[0].endswith("the search goes on")
+    assert lines[0].endswith("the search continues")
     assert ("no mail today" in lines[0]) == (how == "failing command")
     assert [notice["kind"] for notice in read()][-1] == "end"
     assert len(read()) > 1
@@ -256,4 +256,4 @@ def test_an_observer_that_raises_is_switched_off_with_one_line(toy, capfd):
     assert len(calls) == 1
     assert len(seen) > 50
     err = capfd.readouterr().err
-    assert err == "warning: broken: RuntimeError: first line; it is switched off, the search goes on\n"
+    assert err == "warning: broken: RuntimeError: first line; it is switched off, the search continues\n"

@@ -21,7 +21,7 @@ def test_plain_lines_tell_how_each_trial_ended(toy):
     assert lines[-1].endswith("12 of 12 ended")
     best = min(t.best[0] for t in study.state.trials.values())
     assert f"best so far {best:.4f}" in lines[-1]
-    assert any("stopped at epoch 1 of 9" in line and "went on" in line for line in lines)
+    assert any("stopped at epoch 1 of 9" in line and "continued" in line for line in lines)
 
 
 def test_the_live_view_shows_best_running_rungs_and_time(toy):
@@ -37,7 +37,7 @@ def test_the_live_view_shows_best_running_rungs_and_time(toy):
     for trial in study.state.running:
         assert f"{trial.epoch}/9" in shown
     stopped = sum(t.status == "stopped" and t.epoch == 1 for t in study.state.trials.values())
-    assert f"epoch 1: {len(study.state.history.rungs[RungKey(1)])} came, {stopped} stopped" in shown
+    assert f"epoch 1: {len(study.state.history.rungs[RungKey(1)])} reached, {stopped} stopped" in shown
     assert "elapsed" in shown
     assert "left" in shown
 

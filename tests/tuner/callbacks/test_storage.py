@@ -72,7 +72,7 @@ def test_a_locked_storage_costs_one_warning_and_is_caught_up(toy, capsys, monkey
     holder.execute("ROLLBACK")
     err = capsys.readouterr().err
     assert err.count("warning: --storage") == err.count("\n") == 1
-    assert "the search goes on" in err
+    assert "the search continues" in err
     clock[0] += AGAIN_SECONDS + 1
     toy.drive(study, events=3)
     assert agrees(loaded(url), toy.folder / "s")

@@ -197,7 +197,7 @@ def test_the_end_says_which_limit_and_what_next(toy):
     assert line.startswith(
         "the target is reached: PER 0.4000, wanted 0.5. Continue with: tuner resume toy --target-per P"
     )
-    assert "1 interrupted trial goes on then" in line
+    assert "1 interrupted trial will continue" in line
     assert advice(study, "budget", "") == []
 
 

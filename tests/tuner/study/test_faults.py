@@ -259,7 +259,7 @@ def test_the_log_waits_for_a_full_disk_and_goes_on(small_disk):
     assert [e["event"] for e in events] == ["study_started", "epoch"]
     assert not problems
     assert "waiting" in said[0] and "Ctrl-C to leave" in said[0]
-    assert "the search goes on" in said[1]
+    assert "the search continues" in said[1]
 
 
 def test_ctrl_c_leaves_a_full_disk_as_a_failed_job(small_disk):

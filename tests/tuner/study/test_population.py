@@ -353,7 +353,7 @@ def test_a_member_that_went_on_from_another_is_told_apart(toy, cli):
     study.close()
     donor, epoch = (heirs_of(toy, "s")[0][key] for key in ("from_trial", "from_trial_epoch"))
     shown = cli("show", "s/4", "--results", toy.folder).out
-    assert f"its first {epoch} epochs were those of trial {donor}, with that one's settings" in shown
+    assert f"its first {epoch} epochs are those of trial {donor}, with the settings of that trial" in shown
     assert f"trial s/4: {study.state.trials[4].status} after {study.state.trials[4].epoch} of 9 epochs" in shown
     assert f"from trial {donor}, epoch {epoch}" in cli("best", "s", "--top", 20, "--results", toy.folder).out
     assert (note_on_heirs(toy.folder, "s", [(donor, {}), (4, {})]) or "").startswith("s/4 continued other trials;")

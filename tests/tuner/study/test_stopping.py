@@ -121,7 +121,7 @@ def test_the_reason_says_what_was_compared():
     decision = newcomer(made, point(3, 0.35))
     assert decision.stop
     assert decision.rung == 3
-    assert decision.reason == "rank 5 of 6 at epoch 3; 2 went on"
+    assert decision.reason == "rank 5 of 6 at epoch 3; 2 continued"
 
 
 values = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 10)), min_size=1, max_size=60)
