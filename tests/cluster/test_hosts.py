@@ -105,7 +105,7 @@ def test_what_is_wrong_on_a_host_is_said_before_the_first_trial(hosts):
     lines = [line for line in out.splitlines() if line.startswith("error:")]
     assert len(lines) == 3, out
     assert all(f"node {odd.address}: " in line for line in lines)
-    for words in ("/mnt/data cannot be read", "/mnt/results is not the driver's there", "optuna is 1.2.3 there"):
+    for words in ("/mnt/data cannot be read", "/mnt/results is not the driver's folder there", "optuna is 1.2.3 there"):
         assert any(words in line for line in lines), lines
     assert not (hosts.folder / "results" / "odd").exists()
 

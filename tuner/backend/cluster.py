@@ -235,9 +235,9 @@ def trials_at_once(request: Mapping[str, float], resources: Mapping[str, float])
 
 
 def nodes(request: Mapping[str, float]) -> list[dict[str, Any]]:
-    """The living nodes that can hold a trial: {id, address, port, holds: how many at once}, by address.
+    """The live nodes that can run a trial: {id, address, port, holds: how many at once}, by address.
 
-    A head node without cores, as clusters often have, gets no trial and need not see anything.
+    A head node without cores, as clusters often have, gets no trial and needs no data.
     """
     import ray
 

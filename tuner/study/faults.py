@@ -186,9 +186,9 @@ _PASSES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, err
 
 
 class PatientLog:
-    """An event log that waits while the disk is full, read-only, away or closed to us, and that another's lock ends.
+    """An event log that waits while the disk is full, read-only or unavailable; another driver's lock ends it.
 
-    While it waits nothing is decided, so nothing is lost: training goes on in the workers until they report. After
+    While it waits nothing is decided, so nothing is lost: the workers continue training until they report. After
     `patience` seconds, or when `hurry` is set (Ctrl-C), it raises `Unwritable`, and from then on does not wait again.
     """
 

@@ -258,7 +258,7 @@ def test_the_log_waits_for_a_full_disk_and_goes_on(small_disk):
     events, problems = read_events(small_disk / "s" / "events.jsonl")
     assert [e["event"] for e in events] == ["study_started", "epoch"]
     assert not problems
-    assert "waiting" in said[0] and "Ctrl-C to leave" in said[0]
+    assert "waiting" in said[0] and "press Ctrl-C to leave" in said[0]
     assert "the search continues" in said[1]
 
 
