@@ -556,6 +556,7 @@ def test_a_session_without_training_file_is_noticed(made: SimpleNamespace, tmp_p
 
 def test_importing_the_rest_of_the_program_needs_neither_scipy_nor_h5py() -> None:
     """A machine that only trains can do without the libraries of formats that it does not read."""
+    pytest.importorskip("torch")
     code = (
         "import sys\n"
         "for name in ('scipy', 'h5py', 'g2p_en', 'matplotlib'): sys.modules[name] = None\n"
