@@ -157,7 +157,7 @@ def _cut(number: int, seconds: float) -> Callable[[Cluster], None]:
         host.cut()
         mend_at = time.monotonic() + seconds
         if seconds > 60:
-            c.told("to be tried again" if number else "nodes: for ")
+            c.told("to be tried again" if number else "nodes: ")
         time.sleep(max(0.0, mend_at - time.monotonic()))
         host.mend()
         if number == 0 and seconds > 60:  # every host's Ray ends: it is started again, as the line says
@@ -191,10 +191,10 @@ def _gives_up(c: Cluster) -> None:
     c.search(c.hosts[0], "--give-up-after", 1)
     for host in [h for h in c.live() if h.number]:
         host.kill()
-    c.told("nodes: for ")
+    c.told("nodes: ")
     assert c.process is not None
     assert c.process.wait(180) == 1, "did not give up"
-    assert "--give-up-after 1" in c.said() or "for 1 minutes (--give-up-after)" in c.said()
+    assert "gave up (--give-up-after 1)" in c.said()
     c.replace()
     c.resume(c.hosts[0])
     c.trains()

@@ -122,11 +122,11 @@ class NodeWatch:
     def _headless(self) -> bool:
         return self.clock() - self._answered > PATIENCE / 2
 
-    def _why(self) -> str:
+    def _why(self, waited: float) -> str:
         was = f" (before: {', '.join(self._known)})" if self._known else ""
         if self._headless:
-            return f"the cluster's head ({self.address}) does not answer{was}"
-        return f"no node that can hold one ({self.request}) answers{was}"
+            return f"the cluster's head ({self.address}) has not answered for {waited:.0f} s{was}"
+        return f"no node that can hold a trial ({self.request}) has answered for {waited:.0f} s{was}"
 
     def _waiting(self, waited: float) -> str:
         until = "The search waits for ever; --give-up-after MINUTES would end that. Ctrl-C leaves"
@@ -142,13 +142,14 @@ class NodeWatch:
                 "ends this process: nothing is lost)"
             )
         return (
-            f"nodes: for {waited:.0f} s there has been no node that can hold a trial: {self._why()}, asked "
-            f"{self._asked} times. To go on: {todo}. {until}, 'tuner resume {self.study}' goes on"
+            f"nodes: {self._why(waited)}, asked {self._asked} times. To go on: {todo}. {until}, "
+            f"'tuner resume {self.study}' goes on"
         )
 
     def _given_up(self) -> str:
         minutes = (self.give_up_after or 0) / 60
+        why = self._why(self.clock() - self._seen)
         return (
-            f"no node could hold a trial for {minutes:g} minutes (--give-up-after): {self._why()}; what was reported "
-            f"is kept: start the cluster again, then 'tuner resume {self.study} --address ...'"
+            f"gave up (--give-up-after {minutes:g}): {why}; what was reported is kept: start the cluster again, then "
+            f"'tuner resume {self.study} --address ...'"
         )
