@@ -1,6 +1,6 @@
-"""Curves as text: lines of braille dots, two by four to a character, with a mark at their points.
+"""Plots curves as text: lines of braille dots, two by four per character, with a mark at the points.
 
-Each line has a mark of its own, so that lines can be told apart without colour.
+Each line has its own mark, so that lines can be distinguished without colour.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def plot(
         if frame.x0 <= x <= frame.x1:
             for row in cells:
                 row[frame.cell(x, frame.y0)[1]] = _RUNG
-    # The first line is drawn last: it is what the picture is about.
+    # The first line is drawn last, on top of the others.
     for line in reversed(lines):
         if line.joined:
             _draw_joined(cells, frame, line)

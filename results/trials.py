@@ -1,6 +1,6 @@
-"""One trial out of a results folder: its row, its epochs, its events, and the run that it was.
+"""One trial from a results folder: its row, its epochs, its events, and its run.
 
-A trial is named `STUDY/TRIAL`: the trial's number, or the name of the run that it is.
+A trial is named `STUDY/TRIAL`, where TRIAL is its number or the name of its run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from search_spaces.writing import run_text
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial as the tables have it, and what its study was started with."""
+    """A trial from the tables, and the settings of its study."""
 
     folder: Path
     """The study's."""
@@ -66,7 +66,7 @@ class Trial:
 
 
 def find_trial(results_dir: Path, study: str, trial: str) -> Trial:
-    """The trial of a study, by its number or the name of its run. InputError names the nearest there is."""
+    """The trial of a study, by its number or the name of its run. Raises InputError, with the nearest name."""
     folder = find_studies(results_dir, [study])[0]
     tables, _ = load_tables(results_dir, [study], ("trials", "epochs"))
     trials = tables["trials"]
@@ -95,12 +95,12 @@ def parse_name(name: str) -> tuple[str, str] | None:
 
 
 def load_run_or_trial(name: str, results_dir: Path, overrides: Sequence[str] = ()) -> Run:
-    """A run by name or path, as `load_run` reads it, or a trial as `STUDY/TRIAL`; `overrides` go on top of either."""
+    """A run by name or path, as `load_run` reads it, or a trial as `STUDY/TRIAL`; `overrides` change either."""
     pair = parse_name(name)
     if pair is None or name.endswith((".yaml", ".yml")):
         return load_run(name, overrides)
     trial = find_trial(results_dir, *pair)
-    # As a file, so that a trial and a saved trial are the same run to the last digit.
+    # As a file, so that a trial and a saved trial have exactly the same settings.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trial.yaml"
         path.write_text(trial_run_text(trial), encoding="utf-8")
@@ -108,14 +108,16 @@ def load_run_or_trial(name: str, results_dir: Path, overrides: Sequence[str] = (
 
 
 def trial_run_text(trial: Trial) -> str:
-    """The trial as a run file: the whole configuration, where it came from, and its PER."""
+    """The trial as a run file: the whole configuration, its origin, and its PER."""
     row, data = trial.row, trial.settings.get("data") or {}
     inherited = row.get("from_trial_epoch") or 0
     status = f"{row['status']} after {inherited + (row['epochs'] or 0)} of {trial.config.epochs} epochs"
     purpose = f"Trial {trial.number} of the study {visible(trial.study)} ({row['origin']}, {status})."
     notes = f"Saved from data {data.get('name')}, fingerprint {str(data.get('fingerprint'))[:12]}."
     if inherited:
-        notes += f" Its first {inherited} epochs were those of trial {row['from_trial']}, with that one's settings."
+        notes += (
+            f" Its first {inherited} epochs are those of trial {row['from_trial']}, with the settings of that trial."
+        )
     recorded: dict[str, Any] = {}
     if row["best_per"] is not None:
         recorded = {

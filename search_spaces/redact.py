@@ -1,4 +1,4 @@
-"""Keys and passwords in addresses: nothing that is shown or written may hold one."""
+"""Hides keys and passwords in addresses, which must never be shown or written."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from urllib.parse import unquote
 
 HIDDEN = "***"
-"""Stands where a secret was."""
+"""The replacement of a secret."""
 
-# A secret may hold slashes that nobody escaped (AWS's do), so what follows a colon counts up to the last @; a port, and
-# an @ further on in a path, are no secrets.
+# A secret may have unescaped slashes (AWS's do), so everything from a colon to the last @ counts; a port, and an @
+# later in a path, are not secrets.
 _USER = re.compile(
     r"(?P<scheme>\b[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/\s@:[]+:(?!\d{1,5}(?:[/\s]|$))[^\s'\"]*|[^/\s@'\"]*)@"
 )
@@ -31,7 +31,7 @@ def redacted(text: str) -> str:
 
 
 def secrets_of(address: str) -> list[str]:
-    """What `redacted` hides of an address, in its parts and as decoded: longest first, to be searched for in texts."""
+    """The parts of an address that `redacted` hides, also decoded, longest first, for searching in texts."""
     found = [user for match in _USER.finditer(address) if (user := match[0].partition("://")[2].removesuffix("@"))]
     found += [part for user in found for part in user.split(":", 1)]
     found += [match[0].partition("=")[2] for match in _PARAMETER.finditer(address)]

@@ -1,11 +1,11 @@
-"""The event log of one study: JSON lines, one per event, durable before the program acts on them.
+"""The event log of one study: JSON lines, one per event, on the disk before the program acts on them.
 
 Every other state (ASHA's rungs, the Optuna study, the trial states, the Parquet tables) is a replay of this file.
 Each line is `{"event": kind, "seq": n, "time": unix seconds, "elapsed": seconds, ..., "sum": checksums}`; `seq` counts
-from 1 without gaps. `elapsed` counts from when this driver opened the log, by a clock that never goes backwards, less
-what the driver slept; `time` does not go backwards within a driver either, whatever is done to the clock. `sum` proves
-the line and its place (`results.store.lines`); whoever reads events does not see it. Numbers that are not finite are
-stored as null, since JSON has no word for them.
+from 1 without gaps. `elapsed` counts from when this driver opened the log, by a clock that never goes backwards,
+without the time for which the driver was suspended; `time` does not go backwards within a driver either, even if the
+clock is changed. `sum` is the checksum of the line and its place (`results.store.lines`); readers of events do not get
+it. Numbers that are not finite are stored as null, because JSON cannot hold them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _FULL = {
 class EventLog:
     """Appends events to `path`; one process at a time (hold the `StudyLock`).
 
-    Opening creates the file and its folder where missing, and repairs what a killed writer left: half a last line was
-    never acknowledged and is cut off. `problems` says so, and `last_seq` is the number of the last event (0 if none).
-    Raises `InputError` if the file cannot be opened for writing.
+    Opening creates the file and its folder where missing, and removes an incomplete last line that a killed writer
+    left, which was never acknowledged. `problems` has a line on it, and `last_seq` is the number of the last event (0
+    if none). Raises `InputError` if the file cannot be opened for writing.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -65,7 +65,7 @@ class EventLog:
         """Write one event and return it as written; it is on the disk when this returns.
 
         Values are JSON types, tuples, paths and numpy scalars or arrays. Raises `InputError` when the disk is full
-        (the log is left as it was, so that the study can go on later) and `TypeError` for a value JSON cannot hold.
+        (the log is not changed, so that the study can continue later) and `TypeError` for a value JSON cannot hold.
         """
         with self._mutex:
             now, elapsed = self._times()
@@ -80,7 +80,9 @@ class EventLog:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 os.fsync(self._fd)
             except OSError as error:
-                with contextlib.suppress(OSError):  # a disk that takes nothing at all: before the next event then
+                with contextlib.suppress(
+                    OSError
+                ):  # the disk accepts no writes at all: this is repeated before the next event
                     self._trim()
                 why = _FULL.get(error.errno or 0, error.strerror)
                 raise InputError(
@@ -95,7 +97,7 @@ class EventLog:
         return decoded
 
     def slept(self, seconds: float) -> None:
-        """The driver was suspended for so long: that is no time of its session (`elapsed`)."""
+        """The driver was suspended for this time, which does not count in its session (`elapsed`)."""
         with self._mutex:
             self._slept += seconds
 
@@ -107,18 +109,18 @@ class EventLog:
         return self._last_time, self._last_elapsed
 
     def _trim(self) -> None:
-        """Cut off what a failed write left, so that no half line is ever in the middle of the log."""
+        """Remove the remains of a failed write, so that the log never has an incomplete line in the middle."""
         if not self._whole:
             os.ftruncate(self._fd, self._size)
             self._whole = True
 
     def is_there(self) -> bool:
-        """Whether the file that is written is still the one of that name: a deleted one takes events like any other."""
+        """Whether the open file still has this name: a deleted file can still be written."""
         try:
             found, written = self.path.stat(), os.fstat(self._fd)
         except FileNotFoundError:
             return False
-        except OSError:  # out of reach for now
+        except OSError:  # unavailable for now
             return True
         return (found.st_dev, found.st_ino) == (written.st_dev, written.st_ino)
 
@@ -135,7 +137,7 @@ class EventLog:
         self.close()
 
     def _repair(self) -> tuple[int, int, int]:
-        """Cut or terminate an unterminated last line; returns the size in bytes, the last event's number and sum."""
+        """Remove or complete an unterminated last line; returns the size in bytes, the last event's number and sum."""
         size, last = os.fstat(self._fd).st_size, b""
         scanner = LineScanner(str(self.path), [])
         with open_log(self.path) as file:
@@ -150,7 +152,7 @@ class EventLog:
         return size, scanner.numbers.next - 1, scanner.sum or scanner.known
 
     def _repair_last(self, scanner: LineScanner, last: bytes, size: int) -> int:
-        """Keep an unterminated last line that is whole, cut off one that is not; returns the size of the log then."""
+        """Keep an unterminated last line that is complete, remove one that is not; returns the new size of the log."""
         for end in dict.fromkeys((len(last), last.rfind(b"}") + 1)):  # what follows may be a newline that is damaged
             if end and any(True for _ in scanner.copy().scan([last[:end] + b"\n"])):
                 list(scanner.scan([last[:end] + b"\n"]))
@@ -168,8 +170,8 @@ class EventLog:
 def read_events(path: str | Path) -> tuple[list[dict[str, Any]], list[str]]:
     """All events of a log in order, and one line per problem; safe while another process appends.
 
-    A torn last line, a line that is no event and a gap in the numbering are skipped and reported, never raised.
-    Raises `InputError` if there is no such file or it cannot be read.
+    An incomplete last line, a line that is not an event and a gap in the numbering are reported and skipped, not
+    raised. Raises `InputError` if there is no such file or it cannot be read.
     """
     problems: list[str] = []
     events = list(scan_events(path, problems))
@@ -199,16 +201,16 @@ def scan_events(
 
 
 def without_settings(path: str | Path) -> str:
-    """What to say of a log that does not begin with its study's settings."""
+    """The error line for a log that does not begin with its study's settings."""
     return (
-        f"{path}: does not begin with the study's settings: its first line is damaged or gone; "
+        f"{path}: does not begin with the study's settings: its first line is damaged or missing; "
         f"'tuner results repair {shlex.quote(Path(path).parent.name)}' rebuilds what can be rebuilt"
     )
 
 
 @contextlib.contextmanager
 def open_log(path: str | Path) -> Iterator[BinaryIO]:
-    """The log, open for reading; what the file system says against it becomes an `InputError`."""
+    """The log, open for reading; an error of the file system becomes an `InputError`."""
     try:
         with Path(path).open("rb") as file:
             yield file

@@ -1,10 +1,10 @@
 """One driver per study: an advisory lock on `<study>/lock`, with a heartbeat beside it.
 
-The lock is the kernel's (`flock`), so it goes with the process however that ends; the file's text (host, pid, since)
-says whom to ask. Not every shared file system carries `flock` from one machine to the next, so a free kernel lock is
-believed only of a holder on this machine. One on another machine lives as long as its heartbeat, a counter in
-`<study>/lock.beat`, is *seen to change*: clocks that differ or go backwards decide nothing. Where there is no `flock`
-at all, `<study>/lock.held`, made exclusively, is the lock, and its holder is judged in the same two ways.
+The lock is the kernel's (`flock`), so it disappears with the process however that ends; the text of the file (host,
+pid, since) names the holder. Not every shared file system passes `flock` on to other machines, so a free kernel lock
+proves only that no process of this machine holds it. A holder on another machine is alive as long as its heartbeat, a
+counter in `<study>/lock.beat`, changes while it is watched; clocks are not compared. Where there is no `flock` at all,
+`<study>/lock.held`, made exclusively, is the lock, and its holder is judged in the same two ways.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from search_spaces.errors import InputError
 BEAT_SECONDS = 2.0
 """How often a driver gives a sign of life."""
 STALE_SECONDS = 20.0
-"""A driver on another machine whose heartbeat stands still for so long, watched all the while, is gone."""
+"""Seconds after which a driver on another machine counts as dead, if its heartbeat does not change."""
 _BUSY = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _UNSUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
@@ -44,7 +44,7 @@ class Holder:
     since: str | None
     """ISO time, by that host's clock."""
     silent: float | None
-    """Seconds since its last sign of life, by the clocks of the file's host and this one: to show, not to decide."""
+    """Seconds since its last sign of life, by the clocks of the file's host and this one: only for display."""
 
     def __str__(self) -> str:
         seen = "" if self.silent is None else f", last sign of life {self.silent:.0f} s ago"
@@ -56,8 +56,8 @@ class StudyLock:
     """The right to run a study; a context manager.
 
     `acquire` raises `InputError`, naming host, pid and last sign of life, if a live driver holds it; it watches one on
-    another machine for up to `stale` seconds. With `force` it takes the study from whoever holds it: that driver
-    notices at its next heartbeat or event (`check`) and leaves. Another `StudyLock` of the same process is another
+    another machine for up to `stale` seconds. With `force` it removes the lock of any holder: that driver
+    notices it at its next heartbeat or event (`check`) and stops. Another `StudyLock` of the same process is another
     holder.
     """
 
@@ -82,7 +82,7 @@ class StudyLock:
         try:
             self.study_dir.mkdir(parents=True, exist_ok=True)
             if self._force:
-                for old in (path, self._paths.held, self._paths.beat):  # the holder keeps a file without a name
+                for old in (path, self._paths.held, self._paths.beat):  # the holder keeps an open file without a name
                     old.unlink(missing_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
@@ -116,7 +116,7 @@ class StudyLock:
         self._thread.start()
 
     def release(self) -> None:
-        """Give the lock back; releasing twice is harmless, and what another driver took is left alone."""
+        """Release the lock; releasing twice is harmless, and a lock that another driver took is not changed."""
         if self._fd < 0:
             return
         self._stop.set()
@@ -141,7 +141,7 @@ class StudyLock:
         if self._lost:
             holder = _holder(self.study_dir, _read(self._paths.lock))
             raise InputError(
-                f"{self.study_dir.name}: another driver took over this study ({holder}); this one leaves it alone"
+                f"{self.study_dir.name}: another driver took over this study ({holder}); this driver stops"
             )
 
     def _is_ours(self) -> bool | None:
@@ -151,7 +151,7 @@ class StudyLock:
         except FileNotFoundError:
             return False
         except (OSError, ValueError):
-            return None  # a disk that is away for a while takes no lock from anyone
+            return None  # a disk that is unavailable for a while does not release a lock
         return isinstance(found, dict) and found.get("token") == self._token
 
     def _keep_beating(self) -> None:
@@ -164,7 +164,7 @@ class StudyLock:
     def _beat(self) -> None:
         self._beats += 1
         with contextlib.suppress(OSError):
-            # Opened and closed each time: that is when a network file system shows others what was written. In place
+            # Opened and closed each time: only then does a network file system show it to others. In place
             # and of one length: a full disk has room for it.
             fd = os.open(self._paths.beat, os.O_WRONLY | os.O_CREAT, 0o644)
             try:
@@ -189,13 +189,13 @@ class StudyLock:
 def is_held(study_dir: str | Path) -> bool:
     """Whether a live driver runs this study. Never blocks, writes nothing, works on a read-only folder.
 
-    Of a driver on another machine it can only say, at a glance, whether its heartbeat's file is fresh.
+    For a driver on another machine it only checks whether the file of its heartbeat is recent.
     """
     return holder_of(study_dir) is not None
 
 
 def holder_of(study_dir: str | Path) -> Holder | None:
-    """Who runs this study, at a glance; None if nobody does."""
+    """The driver that runs this study, without waiting; None if there is none."""
     paths = StudyPaths(Path(study_dir))
     try:
         fd = os.open(paths.lock, os.O_RDONLY)
@@ -250,7 +250,7 @@ def _rewrite(fd: int, text: bytes) -> None:
 
 
 def _machine() -> str:
-    """This boot of this machine, and its space of process numbers: containers of one host name may be many."""
+    """The id of this boot of the machine, and of its pid namespace: containers may share a host name."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -259,7 +259,7 @@ def _machine() -> str:
 
 
 def _born(pid: int) -> str | None:
-    """When a process began, in the kernel's ticks: tells it from a later one of the same number."""
+    """When a process began, in the kernel's ticks: distinguishes it from a later one with the same number."""
     with contextlib.suppress(OSError, IndexError):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
     return None
@@ -303,14 +303,14 @@ def _is_seen_beating(study_dir: Path, stale: float) -> bool:
         time.sleep(min(0.25, stale / 10))
         now = beat()
         if now is None:
-            return False  # given back while we watched
+            return False  # released while it was watched
         if now != first:
             return True
     return False
 
 
 def _awake_or_asleep() -> float:
-    """Seconds of a clock that never goes backwards and goes on while the machine sleeps."""
+    """Seconds of a clock that never goes backwards and continues while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
@@ -325,7 +325,7 @@ def _holder(study_dir: Path, found: dict[str, Any]) -> Holder:
 def _refusal(study_dir: Path, found: dict[str, Any]) -> str:
     return (
         f"{study_dir.name}: a search is running this study, held by {_holder(study_dir, found)}; wait for it or stop "
-        "it, or choose another study name; if that driver is gone for good, add --force-unlock"
+        "it, or choose another study name; if that driver has died, add --force-unlock"
     )
 
 

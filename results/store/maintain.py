@@ -1,4 +1,4 @@
-"""Looking after a results folder: check, merge and delete studies; `tables.compact` is the fourth of the set.
+"""Maintenance of a results folder: check, merge and delete studies (see also `tables.compact`).
 
 All of them are safe while searches run: they read running studies and refuse to change them.
 """
@@ -30,9 +30,9 @@ _BLOCK = 1 << 20
 def check(results_dir: str | Path, studies: Sequence[str] | None = None) -> list[str]:
     """Read every file of the studies and compare them; one line per problem, none if all is well.
 
-    Looked for: damaged or missing lines of the log; Parquet files that are unreadable (page checksums are verified) or
-    say something else than the log they were made from; checkpoints that the tables name and that are missing or cut
-    short. A Parquet file that is merely older than its log is no problem: it is not used.
+    It finds: damaged or missing lines of the log; Parquet files that are unreadable (page checksums are verified) or
+    differ from their log; checkpoints that the tables name and that are missing or truncated. A Parquet file that is
+    only older than its log is not a problem: it is not used.
     """
     problems: list[str] = []
     for folder in find_studies(results_dir, studies):
@@ -41,16 +41,16 @@ def check(results_dir: str | Path, studies: Sequence[str] | None = None) -> list
 
 
 def merge(results_dir: str | Path, source: str | Path, name: str | None = None) -> list[str]:
-    """Bring a study folder that was copied from another machine into the results folder; returns what was done.
+    """Merge a study folder that was copied from another machine into the results folder; returns what was done.
 
-    A study of the same name is replaced if its log is the beginning of the new one's, left alone if it is the same or
-    further on, and refused with `InputError` if they differ; `name` gives the study another name. Also refused: a
-    source that is no study folder, and a study that a live driver holds on either side.
+    A study of the same name is replaced if its log is the beginning of the new one's, not changed if it is the same or
+    has more events, and refused with `InputError` if they differ; `name` gives the study another name. Also refused: a
+    source that is not a study folder, and a study that a live driver holds on either side.
     """
     source, root = Path(source), Path(results_dir)
     new = StudyPaths(source).log
     if not new.is_file():
-        raise InputError(f"{source}: is no study folder (it has no {new.name}); give the folder of one study")
+        raise InputError(f"{source}: is not a study folder (it has no {new.name}); give the folder of one study")
     study = name or source.resolve().name
     if study.startswith(".") or "/" in study:
         raise InputError(f"{study!r}: is not allowed as a study's name; choose one without / and no leading dot")
@@ -71,20 +71,20 @@ def merge(results_dir: str | Path, source: str | Path, name: str | None = None) 
         if not old.is_file():
             raise InputError(f"{target}: exists and has no {old.name}; give the study another name")
         if _begins_with(old, new):
-            return [f"{study}: nothing to do, it is the same or further on here"]
+            return [f"{study}: not changed; the study here is the same or has more events"]
         if not _begins_with(new, old):
             raise InputError(f"{study}: exists with other events in {root}; give the incoming study another name")
-        # The log last: until it is renamed into place the study is what it was.
+        # The log last: until it is renamed into place the study is unchanged.
         try:
             _copy_files(source, target, skip={new.name})
             _copy_file(new, old)
         except OSError as error:
-            raise InputError(f"{target}: cannot be written: {error.strerror}; its log is what it was") from error
-        return [f"{study}: brought up to date", *compact(target)]
+            raise InputError(f"{target}: cannot be written: {error.strerror}; its log is unchanged") from error
+        return [f"{study}: updated", *compact(target)]
 
 
 def delete(results_dir: str | Path, study: str) -> None:
-    """Remove a study and its checkpoints for good; of a symbolic link, in its place or inside, the link alone.
+    """Remove a study and its checkpoints; of a symbolic link, in its place or inside, only the link.
 
     Raises `InputError` if there is none or a live driver holds it.
     """
@@ -93,7 +93,7 @@ def delete(results_dir: str | Path, study: str) -> None:
         folder.unlink()
         return
     with StudyLock(folder):
-        # Renamed first, so that nobody sees half a study, and a delete that is killed leaves nothing that counts.
+        # Renamed first, so that nobody reads a partial study, and a killed delete leaves only a hidden folder.
         doomed = folder.with_name(f".deleted-{study}-{os.getpid()}")
         try:
             folder.rename(doomed)
@@ -151,8 +151,8 @@ def _damage(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             bad = archive.testzip()
-    except Exception:  # its directory stands at the end; a flipped bit in it makes zipfile raise anything
-        return "cut short"
+    except Exception:  # its directory is at the end; a changed bit in it can make zipfile raise any error
+        return "truncated"
     return f"damaged (the checksum of {bad} is wrong)" if bad else None
 
 
@@ -171,7 +171,7 @@ def _begins_with(log: Path, start: Path) -> bool:
 
 
 def _whole_lines(log: Path) -> int:
-    """Bytes up to the last newline: what follows it was cut off by a crash or by the copy."""
+    """Bytes up to the last newline: what follows is incomplete because of a crash or the copy."""
     end = log.stat().st_size
     with log.open("rb") as file:
         while end > 0:
@@ -190,7 +190,7 @@ def _copy_study(source: Path, target: Path) -> None:
 
 
 def _copy_files(source: Path, target: Path, skip: Collection[str] = ()) -> None:
-    """Copy what a study is made of; not its locks, its Parquet files (made again from the log), or links out of it."""
+    """Copy the files of a study; not its locks, its Parquet files (made again from the log), or links out of it."""
     hidden = (".", StudyPaths(source).lock.name)
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)

@@ -1,4 +1,4 @@
-"""Where studies lie, and the names that they may have."""
+"""The folders of studies, and the names that they may have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from search_spaces.errors import InputError
 from search_spaces.wording import nearest_or, show
 
 RESULTS = Path("results") / "studies"
-"""Where studies lie unless --results or TUNER_RESULTS says otherwise."""
+"""The results folder, unless --results or TUNER_RESULTS names another."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class StudyPaths:
 
     @property
     def log(self) -> Path:
-        """The event log, which everything else follows from."""
+        """The event log, from which everything else is made."""
         return self.folder / "events.jsonl"
 
     @property
@@ -46,17 +46,17 @@ class StudyPaths:
 
     @property
     def held(self) -> Path:
-        """In place of the lock on a file system that has none."""
+        """Used instead of the lock on a file system that has none."""
         return self.folder / "lock.held"
 
     @property
     def requests(self) -> Path:
-        """The folder of what was asked of the driver by hand."""
+        """The folder of requests to the driver (`tuner stop`)."""
         return self.folder / "requests"
 
     @property
     def ray_words(self) -> Path:
-        """What Ray said of itself while the study ran, if anything."""
+        """Ray's own messages while the study ran, if there are any."""
         return self.folder / "ray.log"
 
     @property
@@ -70,7 +70,7 @@ class StudyPaths:
 
     @property
     def trials(self) -> dict[int, TrialPaths]:
-        """The trials that have a folder of checkpoints, by their number; links are none of ours."""
+        """The trials that have a folder of checkpoints, by their number; links are ignored."""
         found = self.checkpoints.iterdir() if self.checkpoints.is_dir() else ()
         return {
             number: self.trial(number)
@@ -93,27 +93,27 @@ def free_name(results_dir: Path, wanted: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raises InputError for a study name that could not be a folder's name everywhere."""
+    """Raises InputError for a study name that is not a valid folder name on every system."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise InputError(
             f"study {name!r}: is not allowed as a name; give letters, digits, '.', '_' and '-', "
-            "beginning with a letter or digit, 100 at most"
+            "beginning with a letter or digit, at most 100 characters"
         )
 
 
 def is_name(name: str) -> bool:
-    """Whether a folder in a results folder may have the name at all: one step down, not hidden, not too long."""
+    """Whether a folder in a results folder may have this name: one level, not hidden, not too long."""
     return 0 < len(os.fsencode(name)) <= 255 and not name.startswith(".") and not {"/", "\0"} & set(name)
 
 
 def study_folder(results_dir: Path, study: str) -> Path:
     """The folder of the study in the results folder, whether it exists or not.
 
-    Raises InputError for what would lie elsewhere (`../other`, `/etc`) or can be no folder's name.
+    Raises InputError for a path outside of it (`../other`, `/etc`) and for names that a folder cannot have.
     """
     if not is_name(study):
         raise InputError(
-            f"study {show(study)}: is no study's name; give the name of a folder in {results_dir}, without '/' and "
+            f"study {show(study)}: is not a study's name; give the name of a folder in {results_dir}, without '/' and "
             "no leading dot ('tuner best' lists the studies)"
         )
     return results_dir / study
@@ -127,31 +127,31 @@ def leads_out(path: Path, folder: Path) -> bool:
 def refuse_links_out(study: Path) -> None:
     """Raises InputError if a study's folder, log or checkpoints are links to a place outside of the results folder.
 
-    Whoever changes or removes files there would do so to something that nobody handed over.
+    Changing or removing files there would affect files outside of the results folder.
     """
     paths = StudyPaths(study)
     for path in (study, paths.log, paths.checkpoints):
         if leads_out(path, study.parent):
             raise InputError(
                 f"{path}: is a link out of the results folder, to {path.resolve()}; nothing is changed there: "
-                "give the results folder that it lies in by --results"
+                "give its own results folder with --results"
             )
 
 
 def find_studies(results_dir: str | Path, studies: Sequence[str] | None = None) -> list[Path]:
     """The study folders of a results folder, by name, or the ones named in the order given.
 
-    Raises `InputError` for a folder without studies, and for each name that is none (the nearest named).
+    Raises `InputError` for a folder without studies, and for each unknown name, with the nearest one.
     """
     root = Path(results_dir)
     try:
         found = {p.name: p for p in sorted(root.iterdir()) if not p.name.startswith(".") and _is_study(p)}
     except OSError as error:
         raise InputError(
-            f"{root}: is no results folder ({error.strerror}); run a search first or name another"
+            f"{root}: is not a results folder ({error.strerror}); run a search first or name another"
         ) from error
     if not found:
-        raise InputError(f"{root}: holds no studies; run a search first or name another results folder")
+        raise InputError(f"{root}: has no studies; run a search first or name another results folder")
     if studies is None:
         return list(found.values())
     problems = []

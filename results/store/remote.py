@@ -1,13 +1,14 @@
 """Results in an object store (s3://, gs://, abfss://, whatever pyarrow opens): `--results s3://bucket/prefix`.
 
-An object store cannot append, and the log must be on the disk before a decision is acted on. So a study lives in a
-local working folder, as ever, and its driver mirrors it: checkpoints first, then the log, then the tables, every
-`EVERY` seconds and at the end, each object put whole. What the mirror has is therefore a study as it was some seconds
-ago, from which a driver on any machine goes on exactly: the log is never behind a checkpoint. If the driver's disk is
-lost, so are those seconds. The log travels in parts of `PART` bytes, so that a long one is not sent again and again.
+An object store cannot append to a file, and the log must be on the disk before a decision is carried out. So a study is
+in a local working folder, and its driver mirrors it to the store: checkpoints first, then the log, then the tables,
+every `EVERY` seconds and at the end, each object in one upload. The mirror is therefore the study as it was some
+seconds ago, and a driver on any machine can continue from it: the log is never behind a checkpoint. If the driver's
+disk is lost, only those seconds are lost. The log is uploaded in parts of `PART` bytes, so that a long one is not
+uploaded repeatedly.
 
-A command that is given such a URI first brings the store's logs and tables here (`TUNER_CACHE`, else
-~/.cache/b2t-tuner), and works there.
+A command with such a URI first downloads the store's logs and tables (to `TUNER_CACHE`, else ~/.cache/b2t-tuner), and
+works there.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from search_spaces.errors import InputError
 from search_spaces.redact import HIDDEN, public, redacted, secrets_of
 
 MARKER = ".remote"
-"""In a working folder: its store, and what is known of each study there."""
+"""A file in a working folder: its store, and the state of each study there."""
 LOG_PARTS = "events"
 """The folder of the log's parts in the store."""
 DRIVER = "driver.json"
-"""Says which driver mirrors a study, and when it last did."""
+"""Names the driver that mirrors a study, and when it last did."""
 INSIDE = StudyPaths(Path())
 """The paths relative to the study, which are the names of the objects."""
 PART = 4 << 20
@@ -71,7 +72,7 @@ class Store:
             return data
 
     def put(self, path: str, source: bytes | Path) -> None:
-        """Write a whole object, or nothing: stores show an object when its upload is complete."""
+        """Write an object in one step: stores show an object only when its upload is complete."""
         target = f"{self.root}/{path}"
         local = self.fs.type_name == "local"
         if self.fs.type_name in ("local", "hdfs"):  # an object store has no folders, only names with slashes
@@ -93,13 +94,13 @@ class Store:
         return info.size, info.mtime_ns or 0
 
     def delete(self, path: str) -> None:
-        """Remove an object; one that is gone is let be."""
+        """Remove an object, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self.fs.delete_file(f"{self.root}/{path}")
 
 
 _GIVEN: dict[str, str] = {}
-"""URI without its keys -> as the user gave it: keys are in this process and nowhere else."""
+"""URI without its keys -> URI as the user gave it: keys are kept only in this process."""
 
 
 def open_store(uri: str) -> Store:
@@ -152,7 +153,7 @@ Stamp = tuple[int, int]
 
 @dataclass
 class Known:
-    """What was the same here and in the store when it was last brought or put: path in the study -> stamps."""
+    """The files that were equal here and in the store after the last transfer: path in the study -> stamps."""
 
     path: Path
     here: dict[str, Stamp] = field(default_factory=dict)
@@ -162,7 +163,7 @@ class Known:
 
     @classmethod
     def load(cls, folder: Path) -> Known:
-        """Of the study in `folder`; nothing is known where the file is missing or broken."""
+        """The state of the study in `folder`; empty where the file is missing or damaged."""
         path = folder.parent / MARKER / f"{folder.name}.json"
         try:
             found = json.loads(path.read_bytes())
@@ -172,7 +173,7 @@ class Known:
             return cls(path)
 
     def save(self) -> None:
-        """Written whole or not at all."""
+        """Write the state in one step."""
         atomic.write(self.path, json.dumps({"here": self.here, "there": self.there, "log": self.log}))
 
 
@@ -182,10 +183,10 @@ def _stamp(path: Path) -> Stamp:
 
 
 def pull(store: Store, folder: Path, study: str | None = None, *, ours: bool = False) -> int:
-    """Bring what is new in the store here: logs and tables of all studies, or all of `study`; returns objects read.
+    """Download what is new in the store: logs and tables of all studies, or all of `study`; returns objects read.
 
-    A study that a driver of this machine runs (unless it is `ours`), or whose log is further here than there, is left
-    as it is. Raises InputError if the store cannot be read, or holds another study of the same name.
+    A study that a driver of this machine runs (unless it is `ours`), or whose log has more events here than there, is
+    not changed. Raises InputError if the store cannot be read, or holds another study of the same name.
     """
     (folder / MARKER).mkdir(parents=True, exist_ok=True)
     (folder / MARKER / "uri").write_text(store.uri)
@@ -206,7 +207,7 @@ def pull(store: Store, folder: Path, study: str | None = None, *, ours: bool = F
                 except InputError as error:
                     if study is not None:
                         raise
-                    print(f"warning: {error}", file=sys.stderr)  # the other studies can be looked at
+                    print(f"warning: {error}", file=sys.stderr)  # the other studies can still be used
     except OSError as error:
         raise InputError(f"--results {store.uri}: cannot be read ({_short(error)})") from error
     return count
@@ -225,7 +226,7 @@ def _pull_study(store: Store, folder: Path, objects: Mapping[str, Stamp], whole:
         target = folder / key
         if not target.exists() or known.there.get(key) != objects[key]:
             target.parent.mkdir(parents=True, exist_ok=True)
-            if leads_out(target.parent, folder):  # a link that someone put there
+            if leads_out(target.parent, folder):  # a link to somewhere else
                 continue
             atomic.write(target, store.read(f"{folder.name}/{key}"))
             known.here[key], known.there[key] = _stamp(target), objects[key]
@@ -237,7 +238,7 @@ def _pull_study(store: Store, folder: Path, objects: Mapping[str, Stamp], whole:
 
 
 def _pull_log(store: Store, folder: Path, parts: Sequence[str], objects: Mapping[str, Stamp]) -> int:
-    """Append what the store has and the log here has not; the store's parts are whole lines in all."""
+    """Append the events that only the store has; together, the store's parts are complete lines."""
     count = 0
     with StudyPaths(folder).log.open("a+b") as file:
         for number, key in enumerate(parts):
@@ -249,8 +250,8 @@ def _pull_log(store: Store, folder: Path, parts: Sequence[str], objects: Mapping
             there = store.read(f"{folder.name}/{key}")
             if not there.startswith(have):
                 raise InputError(
-                    f"{folder.name}: the study in {store.uri} went on from an earlier state than {folder} is in, or is "
-                    "another one; move that folder away to take the store's"
+                    f"{folder.name}: the study in {store.uri} was continued from an earlier state than that of {folder}, or is "
+                    "another one; move that folder away to use the store's"
                 )
             file.write(there[len(have) :])
             file.flush()
@@ -260,14 +261,14 @@ def _pull_log(store: Store, folder: Path, parts: Sequence[str], objects: Mapping
 
 @dataclass
 class StoreMirror:
-    """Puts what changes in a study's folder into the store; one thread at a time."""
+    """Uploads the changes in a study's folder to the store; one thread at a time."""
 
     store: Store
     folder: Path
     known: Known
 
     def push(self) -> int:
-        """Put what has changed; returns the number of objects. Raises OSError where the store cannot be written."""
+        """Upload what has changed; returns the number of objects. Raises OSError where the store cannot be written."""
         found = sorted(StudyPaths(self.folder).checkpoints.rglob("*"))
         count = sum(self._put_file(path) for path in found if path.is_file() and not path.is_symlink())
         count += self._put_log()
@@ -282,7 +283,7 @@ class StoreMirror:
         key = path.relative_to(self.folder).as_posix()
         if path.name.startswith("."):
             return False
-        with contextlib.suppress(FileNotFoundError):  # a trial may end at any moment, and its last.pt goes
+        with contextlib.suppress(FileNotFoundError):  # a trial may end at any moment, and its last.pt is removed
             stamp = _stamp(path)
             if self.known.here.get(key) != stamp:
                 self._put(key, path)
@@ -295,11 +296,11 @@ class StoreMirror:
         self.known.there[key] = self.store.stamp(f"{self.folder.name}/{key}")
 
     def _put_log(self) -> int:
-        """The parts that are not there yet, up to the last whole line."""
+        """Upload the missing parts, up to the last complete line."""
         with StudyPaths(self.folder).log.open("rb") as file:
             size = file.seek(0, 2)
             start = self.known.log // PART * PART
-            if size < self.known.log:  # the driver took back an event that was never acknowledged
+            if size < self.known.log:  # the driver removed an event that was never acknowledged
                 start = max(0, size // PART - 1) * PART
             file.seek(start)
             rest = file.read(size - start)
@@ -313,7 +314,7 @@ class StoreMirror:
         return len(offsets)
 
     def announce(self) -> None:
-        """Say in the store that this driver is alive."""
+        """Record in the store that this driver is alive."""
         driver = {"host": os.uname().nodename, "pid": os.getpid(), "time": time.time()}
         self.store.put(f"{self.folder.name}/{DRIVER}", json.dumps(driver).encode())
 
@@ -328,7 +329,7 @@ class StoreMirror:
         if not mine and ago < 3 * EVERY:
             raise InputError(
                 f"{self.folder.name}: a search on {driver.get('host')} (pid {driver.get('pid')}) mirrored this study "
-                f"{ago:.0f} s ago; stop it there, or wait {3 * EVERY - ago:.0f} s if that machine is gone"
+                f"{ago:.0f} s ago; stop it there, or wait {3 * EVERY - ago:.0f} s if that machine was lost"
             )
 
 
@@ -336,8 +337,8 @@ class StoreMirror:
 def mirrored(folder: Path) -> Iterator[None]:
     """While a driver runs the study in `folder`: mirror it, if its results folder is that of a store.
 
-    A store that is away for a while is tried again and again; that and what could not be put at the end are said.
-    Raises InputError, before anything runs, if the store cannot be written or another driver is at this study.
+    A store that is unavailable is tried again; this, and what could not be uploaded at the end, is printed. Raises
+    InputError, before anything runs, if the store cannot be written or another driver runs this study.
     """
     uri = uri_of(folder.parent)
     if uri is None:
@@ -346,7 +347,7 @@ def mirrored(folder: Path) -> Iterator[None]:
     store, stop = open_store(uri), threading.Event()
     mirror = StoreMirror(store, folder, Known.load(folder))
     mirror.refuse_others()
-    if StudyPaths(folder).log.exists():  # it goes on: with the store's checkpoints
+    if StudyPaths(folder).log.exists():  # it is resumed, with the store's checkpoints
         pull(store, folder.parent, folder.name, ours=True)
         mirror.known = Known.load(folder)
     try:
@@ -391,7 +392,7 @@ def _finish(mirror: StoreMirror, uri: str) -> None:
 
 
 def sync(folder: Path) -> tuple[int, int]:
-    """Bring a study and its copy in the store to the same state, checkpoints included; returns objects (read, put).
+    """Synchronize a study with its copy in the store, including checkpoints; returns objects (read, put).
 
     Raises InputError if the results folder is not that of a store, a driver runs, or the store cannot be used.
     """
@@ -400,7 +401,7 @@ def sync(folder: Path) -> tuple[int, int]:
         raise InputError(f"{folder.parent}: is not the working folder of a store; give --results s3://BUCKET/PREFIX")
     refuse_links_out(folder)
     if is_held(folder):
-        raise InputError(f"{folder.name}: its driver runs here and mirrors it; nothing is to be done")
+        raise InputError(f"{folder.name}: its driver is running here and mirrors it already")
     store = open_store(uri)
     read = pull(store, folder.parent, folder.name)
     if not StudyPaths(folder).log.exists():
@@ -414,7 +415,7 @@ def sync(folder: Path) -> tuple[int, int]:
 
 
 def _short(error: BaseException) -> str:
-    """The first line of an error, without any key that a URI gave: SDKs quote what they were given in parts."""
+    """The first line of an error, without keys from a URI: SDKs quote parts of what they were given."""
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
     for uri in _GIVEN.values():

@@ -1,7 +1,7 @@
-"""Events -> the three tables. A pure function of the log, so that every table can be thrown away and made again.
+"""Makes the three tables from events. A pure function of the log, so every table can be made again.
 
-A row of `epochs` is a (trial, epoch): where a trial was restarted, the latest attempt that reported the epoch wins. A
-trial's `best_per` is the lowest `per` over those rows. Whatever an event lacks is null.
+A row of `epochs` is a (trial, epoch): where a trial was restarted, the latest attempt that reported the epoch counts. A
+trial's `best_per` is the lowest `per` over those rows. Values that an event does not have are null.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Replay:
         self.last_seq = 0
 
     def feed(self, event: Mapping[str, Any]) -> None:
-        """Take in the next event; kinds and keys that are not known are ignored."""
+        """Apply the next event; unknown kinds and keys are ignored."""
         self.last_seq = event.get("seq", self.last_seq)
         kind = event["event"]
         if kind in ("study_started", "study_resumed"):
@@ -109,7 +109,7 @@ class Replay:
                 self._feed_trial(self._trials.setdefault(event["trial"], _Trial()), event)
 
     def feed_epochs(self, epochs: pa.RecordBatch) -> None:
-        """Take in many epoch events at once: the columns of `epochs`, and `time` in seconds."""
+        """Apply many epoch events at once: the columns of `epochs`, and `time` in seconds."""
         times = pc.round(pc.multiply(epochs["time"], 1e6), round_mode="half_to_even").cast(pa.int64())
         arrays = {"study": pa.nulls(epochs.num_rows, pa.string()), "reported": times.cast(pa.timestamp("us"))}
         for f in schema("epochs"):
@@ -125,7 +125,7 @@ class Replay:
         return {key: value for key, value in self._study.items() if key not in ("event", "seq", "time", "elapsed")}
 
     def tables(self, running: bool, study: str | None = None) -> Tables:
-        """The tables of what was fed so far; more can be fed afterwards."""
+        """The tables of the events so far; more can be applied afterwards."""
         name = clean_text(study if study is not None else str(self._study.get("study", "")))
         epochs = self._epoch_table(name)
         trials = self._trial_table(name, epochs, running)
@@ -159,7 +159,7 @@ class Replay:
         trial.checkpoint = event.get("checkpoint") or trial.checkpoint
 
     def _feed_dropped(self, event: Mapping[str, Any]) -> None:
-        """The tables do not name a checkpoint that was removed for want of room."""
+        """The tables do not name a checkpoint that was removed to save space."""
         gone = set(event.get("files") or ())
         for trial in self._trials.values():
             if trial.checkpoint in gone:
@@ -418,7 +418,7 @@ def _json(value: Any) -> str | None:
 
 
 def _ended(started: Any, ended: Any) -> int | None:
-    """When it ended, in microseconds; not before it started, though the clock was set back meanwhile."""
+    """When it ended, in microseconds; never before it started, even if the clock was set back."""
     begin, end = _micros(started), _micros(ended)
     return end if begin is None or end is None else max(begin, end)
 

@@ -1,8 +1,8 @@
 """The tables on disk: three Parquet files beside each study's log, and reading them over all studies.
 
-A Parquet file says, in its metadata, how many bytes of the log it was made from. While that is the whole log it is
-read as it is; otherwise (a search is running, the driver was killed, the file is damaged) the log is replayed. The
-log is the truth: every Parquet file can be deleted.
+The metadata of a Parquet file has the number of bytes of the log from which it was made. If that is the whole log, the
+file is read; otherwise (a search is running, the driver was killed, the file is damaged) the log is replayed. Every
+Parquet file can be made again from the log.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ class Source:
     held: bool = False
 
     def table(self, name: str) -> pa.Table:
-        """The table `name`, its fixed columns complete, the status of trials without an end brought up to date."""
+        """The table `name`, with all fixed columns, and the current status of trials without an end."""
         if name not in self.tables:
             with open_parquet(self.parquet[name]) as file:
                 self.tables[name] = complete(pq.ParquetFile(file).read(), name)
         table = self.tables[name]
         if name != "epochs" and not self.held and "running" in (status := table["status"].to_pylist()):
-            # It was written under a driver that has gone since.
+            # It was written under a driver that has died since.
             gone = pa.array(["interrupted" if value == "running" else value for value in status], pa.string())
             table = table.set_column(table.schema.get_field_index("status"), "status", gone)
         return table
@@ -81,7 +81,7 @@ def compact(study_dir: str | Path) -> list[str]:
     folder = Path(study_dir)
     replayed = replay_log(folder)
     if replayed.lost is not None:
-        raise InputError(f"{replayed.lost.text}; the tables are left as they are")
+        raise InputError(f"{replayed.lost.text}; the tables are not changed")
     _sweep(folder)
     now = newest(folder)
     if now is None or now.seq <= replayed.made.seq:  # otherwise another compaction has read more of the log meanwhile
@@ -89,12 +89,14 @@ def compact(study_dir: str | Path) -> list[str]:
             write_tables(folder, replayed)
         except OSError as error:
             whole = StudyPaths(folder).log.name
-            raise InputError(f"{folder}: the tables cannot be written: {error.strerror}; {whole} is whole") from error
+            raise InputError(
+                f"{folder}: the tables cannot be written: {error.strerror}; {whole} is complete"
+            ) from error
     return replayed.problems
 
 
 def write_tables(folder: Path, replayed: ReplayedLog) -> None:
-    """Write the three Parquet files of a study, each whole or not at all. Raises OSError."""
+    """Write the three Parquet files of a study, each in one step. Raises OSError."""
     about = replayed.made.metadata()
     for name, path in StudyPaths(folder).tables.items():
         more = {"settings": json.dumps(replayed.settings)} if name == "studies" else {}
@@ -105,7 +107,7 @@ def write_tables(folder: Path, replayed: ReplayedLog) -> None:
 def load_tables(
     results_dir: str | Path, studies: Sequence[str] | None = None, tables: Sequence[str] = TABLES
 ) -> tuple[Tables, list[str]]:
-    """The tables named, over all studies of a results folder or the ones named, stacked; and the problems met.
+    """The tables named, over all studies of a results folder or the ones named, stacked; and the problems found.
 
     A column that one study lacks is null there; one that is whole numbers here and fractions there is float64.
     Raises `InputError` if the folder has no studies or not the ones named.
@@ -129,7 +131,7 @@ def load_tables(
 
 
 def open_sources(results_dir: str | Path, studies: Sequence[str] | None = None) -> tuple[list[Source], list[str]]:
-    """Each study as a `Source`, and the problems met: Parquet where it is current with the log, else a replay."""
+    """Each study as a `Source`, and the problems found: Parquet where it is current with the log, else a replay."""
     problems: list[str] = []
     sources = [_open(folder, problems) for folder in find_studies(results_dir, studies)]
     meet(problems)
@@ -172,7 +174,7 @@ def _open(folder: Path, problems: list[str]) -> Source:
     if not has_log:
         name = shlex.quote(folder.name)
         problems.append(
-            f"{log}: there is no log; the study is shown as its tables have it; 'tuner results repair {name}' rebuilds "
+            f"{log}: there is no log; the study is shown from its tables; 'tuner results repair {name}' rebuilds "
             "the log from them"
         )
         source.tables = {name: table for name, table in empty().items() if name not in source.parquet}
@@ -182,14 +184,14 @@ def _open(folder: Path, problems: list[str]) -> Source:
 
 
 def _use_log(source: Source, problems: list[str]) -> None:
-    """Show the study as its log has it; as its tables have it, where the log lacks what they were made from."""
+    """Show the study from its log, or from its tables where the log has fewer events than they do."""
     replayed = replay_log(source.folder)
     problems += replayed.problems
     if replayed.lost is not None:
         before = newest(source.folder)
         more = replayed.lost.fewer and before is not None and before.seq >= replayed.made.seq
         if more and len(source.parquet) == len(TABLES):
-            problems.append(f"{replayed.lost.text}; the study is shown as its tables have it")
+            problems.append(f"{replayed.lost.text}; the study is shown from its tables")
             return
         problems.append(replayed.lost.text)
     source.parquet, source.tables = {}, replayed.tables
@@ -218,7 +220,7 @@ def replay_log(folder: Path, running: bool | None = None) -> ReplayedLog:
     try:
         size = log.stat().st_size
     except OSError:
-        size = 0  # replay_file says what is wrong with the file
+        size = 0  # replay_file reports what is wrong with the file
     before = newest(folder)
     replayed = replay_file(log, size, problems, before.seq if before else 0)
     scanner = replayed.scanner
@@ -241,7 +243,7 @@ def _write(path: Path, table: pa.Table) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a killed compaction left; another one at work now is younger than an hour."""
+    """Remove the files of a killed compaction; those of a running one are less than an hour old."""
     for path in folder.glob(".*.parquet.*.tmp"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > 3600:

@@ -1,7 +1,7 @@
-"""Files and folders that are written whole or not at all: made beside their place, synced, and renamed.
+"""Write files and folders in one step: they are made beside their place, synced, and renamed.
 
-Whoever reads the place, at any time and after any crash, finds what was there before or what is new, never a part. An
-error leaves what was there, and nothing else. What a killed process leaves is named `.NAME.PID.RANDOM.tmp`.
+A reader finds the old content or the new one, at any time and after any crash, never a part. After an error the old
+content is unchanged. The remains of a killed process are named `.NAME.PID.RANDOM.tmp`.
 """
 
 from __future__ import annotations

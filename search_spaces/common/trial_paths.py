@@ -1,4 +1,4 @@
-"""The checkpoint files of a trial; imports nothing heavy, for whoever only looks where they are."""
+"""The paths of a trial's checkpoint files; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class TrialPaths:
 
     @property
     def last(self) -> Path:
-        """The whole state, from which the trial can go on."""
+        """The full state, from which the trial can continue."""
         return self.folder / "last.pt"
 
     @property
     def previous(self) -> Path:
-        """The state before that one, for when the last is damaged."""
+        """The state before that one, in case the last is damaged."""
         return self.folder / "previous.pt"
 
     @property
@@ -29,9 +29,9 @@ class TrialPaths:
 
     @property
     def states(self) -> tuple[Path, Path]:
-        """The files that a trial can go on from, the newest first."""
+        """The files from which a trial can continue, the newest first."""
         return self.last, self.previous
 
     def leftovers(self) -> list[Path]:
-        """Half-written files of processes that were killed, and of one that is writing now."""
+        """Partly written files of killed processes, and of one that is writing now."""
         return list(self.folder.glob(".*.pt.*"))

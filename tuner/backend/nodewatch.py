@@ -1,4 +1,4 @@
-"""Is there a node that can hold a trial? A search on a cluster that has none waits: it says so, and may give up."""
+"""Checks that a cluster has a node that can run a trial; a search without one waits, reports it, and may give up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from search_spaces.errors import InputError
 
 ASK_SECONDS = 5.0
-"""Between two questions to the head."""
+"""Seconds between two requests to the head."""
 PATIENCE = 20.0
 """Seconds without a node before the user is told; a short cut is not worth a word."""
 GRACE = 60.0
@@ -34,16 +34,16 @@ def _say(line: str) -> None:
 
 @dataclass
 class NodeWatch:
-    """Asks a cluster's head for the nodes that can hold a trial, in a thread, and tells when there have been none.
+    """Asks a cluster's head for the nodes that can run a trial, in a thread, and reports when there are none.
 
     A context manager: it asks while it is open. `look` is for the driver's loop.
     """
 
     study: str
     address: str
-    """Of the cluster, as the user gave it."""
+    """The address of the cluster, as the user gave it."""
     request: str
-    """What a trial asks for, in words."""
+    """The resources of a trial, as text."""
     nodes: Callable[[], Sequence[Any]]
     """The nodes that can hold a trial and answer, each with an "address"; it may wait for ever for a head that is gone.
     """
@@ -53,7 +53,7 @@ class NodeWatch:
     clock: Callable[[], float] = time.monotonic
     leave: Callable[[int], None] = os._exit
     _seen: float = field(default=0.0, init=False)
-    """When there last was a node."""
+    """When there was a node the last time."""
     _answered: float = field(default=0.0, init=False)
     _asked: int = field(default=0, init=False)
     """Since there last was a node."""
@@ -87,7 +87,7 @@ class NodeWatch:
             self._seen, self._asked, self._known = self._answered, 0, sorted({node["address"] for node in nodes})
             if self._told:
                 self._told = False
-                self.say(f"nodes: {', '.join(self._known)} can hold a trial again; the search goes on")
+                self.say(f"nodes: {', '.join(self._known)} can hold a trial again; the search continues")
 
     def tick(self) -> None:
         """Tell what is to be told, and give up when it is time."""
@@ -110,7 +110,7 @@ class NodeWatch:
                 self._asked += 1
             try:
                 self.heard(self.nodes())
-            except Exception as error:  # no answer: `tick` says so when it has lasted
+            except Exception as error:  # no answer: `tick` reports it when it lasts
                 logging.getLogger(__name__).debug("no answer: %s", error)
             self._closed.wait(ASK_SECONDS)
 

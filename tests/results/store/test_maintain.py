@@ -56,7 +56,7 @@ def test_every_kind_of_damage_is_found(whole: Path) -> None:
     with (whole / "beta" / "events.jsonl").open("a") as log:
         log.write('{"event": "ep')
     problems = "\n".join(check(whole))
-    assert "checkpoints/0/best.pt: the checkpoint of trial 0 is cut short" in problems
+    assert "checkpoints/0/best.pt: the checkpoint of trial 0 is truncated" in problems
     assert "checkpoints/1/best.pt: the checkpoint of trial 1 is missing" in problems
     assert "trials.parquet: differs from events.jsonl" in problems
     assert "epochs.parquet: unreadable" in problems
@@ -87,11 +87,11 @@ def test_merge_goes_on_from_the_same_study(whole: Path, tmp_path: Path) -> None:
         log.append("epoch", trial=0, attempt=1, epoch=3, per=0.1)
     with (whole / "beta" / "events.jsonl").open("a") as torn:
         torn.write('{"event": "ep')
-    assert merge(whole, there) == ["beta: brought up to date"]
+    assert merge(whole, there) == ["beta: updated"]
     assert load_tables(whole, ["beta"])[0]["trials"]["best_per"].to_pylist() == [0.1]
     shutil.rmtree(there)
     shutil.copytree(whole / "beta", there)
-    assert merge(whole, there) == ["beta: nothing to do, it is the same or further on here"]
+    assert merge(whole, there) == ["beta: not changed; the study here is the same or has more events"]
 
 
 def test_merge_refuses_in_one_line(whole: Path, tmp_path: Path, studies: Any) -> None:
@@ -100,7 +100,7 @@ def test_merge_refuses_in_one_line(whole: Path, tmp_path: Path, studies: Any) ->
     before = snapshot(whole)
     with pytest.raises(InputError, match="alpha: exists with other events"):
         merge(whole, other)
-    with pytest.raises(InputError, match="is no study folder"):
+    with pytest.raises(InputError, match="is not a study folder"):
         merge(whole, tmp_path)
     with pytest.raises(InputError, match="is already the study alpha"):
         merge(whole, whole / "alpha")

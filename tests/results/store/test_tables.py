@@ -353,7 +353,7 @@ def test_tables_are_never_replaced_by_less(results_dir: Path, studies: Any) -> N
     lines = whole.splitlines(keepends=True)
     for log in (b"", lines[0], b"".join(lines[:5] + lines[6:]), whole[:-1] + b"!", whole.replace(b"0.3,", b"0.2,")):
         (folder / "events.jsonl").write_bytes(log)
-        with pytest.raises(InputError, match=r"tuner results repair alpha.*the tables are left as they are"):
+        with pytest.raises(InputError, match=r"tuner results repair alpha.*the tables are not changed"):
             compact(folder)
         tables, problems = load_tables(results_dir, ["alpha"])
         assert tables == before
@@ -420,9 +420,9 @@ def test_a_full_disk_leaves_the_old_tables(results_dir: Path) -> None:
 
 def test_a_folder_without_studies_is_one_line(tmp_path: Path) -> None:
     """No folder, an empty one, and a study name that is not there: InputError, the nearest name given."""
-    with pytest.raises(InputError, match="is no results folder"):
+    with pytest.raises(InputError, match="is not a results folder"):
         load_tables(tmp_path / "missing")
-    with pytest.raises(InputError, match="holds no studies"):
+    with pytest.raises(InputError, match="has no studies"):
         load_tables(tmp_path)
     (tmp_path / "alpha").mkdir()
     (tmp_path / "alpha" / "events.jsonl").touch()

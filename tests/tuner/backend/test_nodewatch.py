@@ -45,7 +45,7 @@ def test_a_cluster_that_lost_its_nodes_is_told_once_and_goes_on():
         assert words in line
     at.watch.look()  # it waits for ever
     at.seconds(1, HERE[:1])
-    assert at.said[1:] == ["nodes: 10.0.0.2 can hold a trial again; the search goes on"]
+    assert at.said[1:] == ["nodes: 10.0.0.2 can hold a trial again; the search continues"]
     at.seconds(int(PATIENCE) + 1, [])
     assert len(at.said) == 3
 

@@ -43,7 +43,7 @@ def test_a_name_is_one_step_down(name, places, cli):
     results, outside = places
     before = content(outside)
     assert not is_name(name)
-    with pytest.raises(InputError, match="is no study's name"):
+    with pytest.raises(InputError, match="is not a study's name"):
         study_folder(results, name)
     for command in (
         ["resume", name],
@@ -173,7 +173,7 @@ def test_merge_stays_inside(which, places, tmp_path, cli):
     said = cli("results", "merge", source, "--results", results)
     assert content(outside) == before
     if which == "trial":
-        assert said.status == 0 and "brought up to date" in said.out
+        assert said.status == 0 and ": updated" in said.out
     else:
         assert said.status == 2 and said.err.count("\n") == 1 and "is a link" in said.err
     assert not [path for path in results.iterdir() if path.name.startswith(".")]

@@ -206,7 +206,7 @@ def test_a_running_study_is_not_touched_by_a_reader(toy, store, machine):
     with StudyLock(here):
         machine("a")
         assert (here / "events.jsonl").read_bytes() == b""
-        with pytest.raises(InputError, match="its driver runs here"):
+        with pytest.raises(InputError, match="its driver is running here"):
             remote.sync(here)
 
 

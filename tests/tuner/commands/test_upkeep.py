@@ -145,10 +145,12 @@ def test_merge_brings_studies_in(store):
     shutil.copytree(store.root / "a", there / "c")
     assert store("results", "merge", there / "c").out == "c: added\n"
     assert store("results", "merge", there / "c", "--name", "d").out == "d: added\n"
-    assert store("results", "merge", there / "c").out == "c: nothing to do, it is the same or further on here\n"
+    assert (
+        store("results", "merge", there / "c").out == "c: not changed; the study here is the same or has more events\n"
+    )
     rows = json.loads(store("query", "select study, count(*) as n from trials group by 1", "--format", "json").out)
     assert {row["study"]: row["n"] for row in rows}["d"] == 12
-    one_line(store("results", "merge", there), "is no study folder")
+    one_line(store("results", "merge", there), "is not a study folder")
     one_line(store("results", "merge", there / "c", "--name", "../x"), "not allowed as a name")
 
 

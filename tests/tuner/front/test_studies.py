@@ -152,7 +152,7 @@ def test_studies_are_found_where_the_command_line_finds_them(study, toy, monkeyp
     assert [one.name for one in tuner.studies(toy.folder)] == ["other", "toy"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TUNER_RESULTS", raising=False)
-    with pytest.raises(tuner.InputError, match="results/studies: is no results folder"):
+    with pytest.raises(tuner.InputError, match="results/studies: is not a results folder"):
         tuner.studies()
     monkeypatch.setenv("TUNER_RESULTS", str(toy.folder))
     assert tuner.open("toy").folder == study.folder
