@@ -250,8 +250,8 @@ def _pull_log(store: Store, folder: Path, parts: Sequence[str], objects: Mapping
             there = store.read(f"{folder.name}/{key}")
             if not there.startswith(have):
                 raise InputError(
-                    f"{folder.name}: the study in {store.uri} was continued from an earlier state than that of {folder}, or is "
-                    "another one; move that folder away to use the store's"
+                    f"{folder.name}: the study in {store.uri} was continued from an earlier state than that of "
+                    f"{folder}, or is another one; move that folder away to use the store's"
                 )
             file.write(there[len(have) :])
             file.flush()
