@@ -49,7 +49,7 @@ def terminal(study: str, results: Path, events: int) -> str:
     console = Console(width=WIDTH, record=True, force_terminal=True, color_system="truecolor", file=io.StringIO())
     elapsed = seen[-1]["time"] - log[0]["time"]
     console.print(
-        f"[bold green]$[/] tuner search {state.settings['space']['name']} --data data/small --study {study}",
+        f"[bold green]$[/] tuner search {state.settings.space['name']} --data data/small --study {study}",
         highlight=False,
     )
     console.print(Progress(console, lambda: state, 2, lambda: elapsed).render())

@@ -7,6 +7,7 @@ import itertools
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
@@ -64,6 +65,15 @@ def test_the_tables_open_with_nothing_of_ours(
     assert "0.25" in capsys.readouterr().out
 
 
+def program(name: str) -> ModuleType:
+    """A program of docs/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_every_tool_has_its_block() -> None:
     """The page shows pandas, polars and DuckDB."""
     assert [tool for tool, _ in BLOCKS] == ["pandas", "polars", "DuckDB"]
@@ -71,10 +81,7 @@ def test_every_tool_has_its_block() -> None:
 
 def test_the_page_lists_every_column() -> None:
     """docs/tables.md has the columns as the program has them; python docs/make_tables.py writes them."""
-    spec = importlib.util.spec_from_file_location("make_tables", DOCS / "make_tables.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = program("make_tables")
     page = (DOCS / "tables.md").read_text(encoding="utf-8")
     assert module.replaced(page) == page
     assert "`schedule_peak_lr`" in page
@@ -239,3 +246,11 @@ def test_pictures_are_small() -> None:
     sizes = {path.name: path.stat().st_size for path in DOCS.iterdir() if path.suffix in (".png", ".svg")}
     assert sizes
     assert max(sizes.values()) < 150_000, sizes
+
+
+def test_the_picture_of_the_terminal_can_be_made_again() -> None:
+    """docs/make_pictures.py draws the live view of a study from its log, and its table of the best configurations."""
+    picture = program("make_pictures").terminal("study", ROOT / "tests" / "fixtures" / "before_rooms", events=20)
+    words = re.sub(r"<[^>]*>|&#160;", " ", picture)
+    assert "trials ended" in words
+    assert "best_per" in words

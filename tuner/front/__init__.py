@@ -1,4 +1,4 @@
-"""What `import tuner` gives to scripts and notebooks: studies that are there, and searches.
+"""The Python interface, `import tuner`, for scripts and notebooks: existing studies, and searches.
 
-Imports every other room; only `tuner/__init__.py` imports it, when one of its names is first used.
+Imports every other folder; only `tuner/__init__.py` imports it, when one of its names is first used.
 """

@@ -1,4 +1,4 @@
-"""Small pieces of HTML for notebooks. Whatever comes from a study's files is escaped."""
+"""HTML for notebooks. All text from a study's files is escaped."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def table(sheet: Sheet, headers: Mapping[str, str] | None = None, caption: str =
 
 
 def text(value: str) -> str:
-    """Text that means nothing to HTML, on one line."""
+    """Text escaped for HTML, on one line."""
     return escape(visible(value))
 
 
 def curve(values: Sequence[float | None]) -> str:
-    """A small picture of a PER over the epochs; nothing for fewer than two values."""
+    """A small plot of the PER over the epochs; empty for fewer than two values."""
     points = [(x, y) for x, y in enumerate(values) if y is not None and math.isfinite(y)]
     if len(points) < 2:
         return ""

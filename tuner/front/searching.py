@@ -1,6 +1,6 @@
 """`tuner.search` and `tuner.resume`: the commands of those names, called from Python.
 
-What is given is checked by the commands' own options, so that both take the same and refuse the same.
+Arguments are checked by the options of the commands, so both accept and refuse the same values.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from tuner.front.studies import StudyView
 
 PathLike = str | os.PathLike[str]
 Names = str | Sequence[str]
-"""What an option takes that may be given several times: one, or several."""
+"""The value of an option that can be given several times: one, or several."""
 
 _busy = threading.Lock()
-"""Held while a search runs in this process: Ray and its signals are one for the process."""
+"""Held while a search runs in this process: there is one Ray and one signal handler per process."""
 _COMMAS = ("objectives", "notify_on")
 """Options that take several words in one text."""
 
@@ -74,13 +74,13 @@ def search(
 ) -> StudyView:
     """Search a space, as `tuner search` does, and return the study when it has ended.
 
-    `space` is a shipped space's name, a file, or a `Space`. The other arguments are the options of `tuner search` by
-    their names, with `_` for `-` (`tuner search --help` explains each); None is the option's default. What may be given
-    several times takes one text or a list.
+    `space` is a name from `tuner spaces`, a file, or a `Space`. The other arguments are the options of `tuner search`,
+    with `_` for `-` (see `tuner search --help`); None is the option's default. Options that can be given several times
+    take one text or a list.
 
     Raises InputError, a line for each problem, for what the command refuses; RuntimeError if every trial failed;
     KeyboardInterrupt if it was stopped (Ctrl-C, the notebook's stop button, `tuner stop`): then everything reported is
-    kept, `tuner.open` shows it and `tuner.resume` goes on.
+    kept, `tuner.open` shows it and `tuner.resume` continues.
     """
     given = locals()
     options = _options(commands.search, "search", given.pop("space"), given | given.pop("unknown"))
@@ -126,10 +126,10 @@ def resume(
     results: PathLike | None = None,
     **unknown: Any,
 ) -> StudyView:
-    """Go on with a study where its log ends, as `tuner resume` does, and return it when it has ended.
+    """Continue a study from where its log ends, as `tuner resume` does, and return it when it has ended.
 
-    `study` is a name, or a study that `tuner.open` or `tuner.search` returned. What is given anew holds from now on;
-    None is "as before". Raises what `search` raises.
+    `study` is a name, or a study that `tuner.open` or `tuner.search` returned. A given option applies from now on;
+    None means "unchanged". Raises what `search` raises.
     """
     given = locals()
     name = given.pop("study")
@@ -147,7 +147,7 @@ def resume(
 
 
 def _options(command: click.Command, name: str, subject: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The command's parameters as it would read them from its command line, by the command's own names.
+    """The parameters of the command, by its own names, as it would read them from a command line.
 
     Raises InputError: the line that the command would print.
     """
@@ -193,7 +193,7 @@ def _words(option: click.Option, key: str, value: Any) -> list[str]:
 
 @contextlib.contextmanager
 def _running() -> Iterator[None]:
-    """Around a search: one at a time in a process, no Ray of somebody else, and its lines where they are read."""
+    """Around a search: one at a time in a process, no other Ray, and its lines on the right stream."""
     if not _busy.acquire(blocking=False):
         raise InputError(
             "a search is running in this process; wait until it has ended, or start this one from another process"
@@ -222,7 +222,7 @@ def _finished(folder: Path, status: int) -> StudyView:
     where = "" if folder.parent == RESULTS else f", results={str(folder.parent)!r}"
     name = repr(folder.name) + where
     if status == 130:
-        raise KeyboardInterrupt(f"the search was stopped; tuner.open({name}) shows it, tuner.resume({name}) goes on")
+        raise KeyboardInterrupt(f"the search was stopped; tuner.open({name}) shows it, tuner.resume({name}) continues")
     if status:
         first = study.query("select error from trials where status = 'failed' order by trial limit 1").to_dicts()
         said = f"; the first said: {first[0]['error']}" if first else ""

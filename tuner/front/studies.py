@@ -1,4 +1,4 @@
-"""Studies that are there: `tuner.open`, `tuner.studies`, and the object that they and `tuner.search` return."""
+"""Existing studies: `tuner.open`, `tuner.studies`, and the object that they and `tuner.search` return."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ _TOP = 5  # trials that a notebook shows
 
 
 class StudyView:
-    """A study. Everything is read from its folder when it is asked for, so that a search that runs is seen as it is.
+    """A study. Everything is read from its folder when it is used, so that a running search is shown in its current
+    state.
 
-    Damaged lines or files that were met are Python warnings, as they are notes of `tuner query`.
+    Damaged lines and files are Python warnings; `tuner query` prints the same as notes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,25 +50,25 @@ class StudyView:
 
     @property
     def settings(self) -> StudySettings:
-        """What is searched and how, as it is now: space, searcher, stopping rule, budget, data, versions."""
+        """The current settings: space, searcher, stopping rule, budget, data, versions."""
         return StudySettings.read(read_log(self.folder)[0])
 
     @property
     def best(self) -> TrialView:
-        """The first trial of `tuner best`: the lowest PER or, after `tuner confirm`, the lowest mean over fresh seeds.
+        """The first trial of `tuner best`: the lowest PER or, after `tuner confirm`, the lowest mean over new seeds.
 
         Raises InputError while no trial has a PER.
         """
         found = self._ranked(1)
         if not found.sheet.rows:
-            raise InputError(f"study {visible(self.name)}: no trial has a PER yet; look again when an epoch has ended")
+            raise InputError(f"study {visible(self.name)}: no trial has a PER yet; try again when an epoch has ended")
         first = dict(zip(found.sheet.names, found.sheet.rows[0], strict=True))
         return self._views([(first["study"], first["trial"])])[0]
 
     @property
     def ties(self) -> list[TrialView]:
-        """The trials that cannot be told from `best`, as `tuner best` says; one for each configuration. Empty where
-        the best one leads by more than chance explains.
+        """The trials that are tied with `best`, as in `tuner best`; one for each configuration. Empty where the best
+        one leads by more than chance explains.
         """
         return self._views(self._ranked(1).ties)
 
@@ -132,7 +133,7 @@ class StudyView:
         return f"<study {visible(self.name)}: {self._state()}>"
 
     def _state(self) -> str:
-        """What it came to, in a few words; never raises for a folder that is gone."""
+        """A short text on its state; does not raise for a folder that no longer exists."""
         try:
             row = self._load("studies").to_pylist()[0]
         except InputError as error:
@@ -156,7 +157,7 @@ def open(name: str | os.PathLike[str], results: str | os.PathLike[str] | None = 
     """The study of that name.
 
     `results` is the folder that holds the studies, or the URI of an object store; without it TUNER_RESULTS, or
-    results/studies. Raises InputError, with the nearest name, for a study that there is not.
+    results/studies. Raises InputError, with the nearest name, for an unknown study.
     """
     if not isinstance(name, str | os.PathLike):
         raise InputError(f"study: {name!r} is not allowed; give the name of a study, such as 'first'")

@@ -1,4 +1,4 @@
-"""A table of results: an Arrow table that shows itself, and opens in pandas and polars in one call."""
+"""A table of results: an Arrow table with a display of its own, which opens in pandas and polars in one call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS = 10
-"""Rows that are shown; the data frames have them all."""
+"""Number of rows shown; the data frames have all."""
 
 
 class Table:

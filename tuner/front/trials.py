@@ -17,9 +17,9 @@ CURVE = ("epoch", "per", "per_raw", "val_loss", "train_loss", "lr", "decision")
 
 
 class TrialView:
-    """One trial of a study, as it was when it was asked for; `curve` and `checkpoint` are read when they are used.
+    """One trial of a study, as it was when it was read; `curve` and `checkpoint` are read when they are used.
 
-    `row` is its row of the trials table, where every column of `tuner query --schema` is.
+    `row` is its row of the trials table, with every column of `tuner query --schema`.
     """
 
     def __init__(self, folder: Path, row: dict[str, Any], found: Trial | None = None) -> None:

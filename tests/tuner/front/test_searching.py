@@ -123,7 +123,9 @@ def test_a_cell_under_a_running_loop_searches_stops_and_goes_on(tmp_path, tiny_d
     code = CELL.format(space=str(real_space), data=str(tiny_data))
     done = python("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "stopped: the search was stopped; tuner.open('first') shows it, tuner.resume('first') goes on" in done.stdout
+    assert (
+        "stopped: the search was stopped; tuner.open('first') shows it, tuner.resume('first') continues" in done.stdout
+    )
     assert re.search(r"resumed: <study first: completed, 3 trials", done.stdout)
     answers = done.stdout.split("answers: ")[1]
     assert re.search(r"<study (second|third): completed, 2 trials", answers)
