@@ -206,7 +206,7 @@ def test_queries_and_best_without_studies_are_one_line(cli, tmp_path):
     """Asking an empty results folder says that there are no studies and what to do."""
     refused(cli("best", cwd=tmp_path), "results/studies")
     refused(cli("query", "select 1 from trials", cwd=tmp_path), "results/studies")
-    refused(cli("resume", "nothing", cwd=tmp_path), "nothing")
+    refused(cli("resume", "nothing", cwd=tmp_path), "results/studies")
 
 
 def test_a_wrong_option_is_a_usage_error(cli, tmp_path):
