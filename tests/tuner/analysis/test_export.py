@@ -334,7 +334,10 @@ def test_tables_of_one_study(cli, studies, tmp_path):
     assert cli("export", "--tables", "one", "--best", "config", "--out", out, "--results", studies).status == 2
     assert cli("export", "--tables", "--trial", 1, "--out", tmp_path / "x", "--results", studies).status == 2
     # Three Parquet files in a folder are what a study looks like.
-    refused(cli("export", "--tables", "--format", "parquet", "--out", studies / "x", "--results", studies), "would look like a study")
+    refused(
+        cli("export", "--tables", "--format", "parquet", "--out", studies / "x", "--results", studies),
+        "would look like a study",
+    )
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.glob("*.duckdb*")) == ["one.duckdb"]
 
