@@ -20,7 +20,7 @@ CORE = --ignore tests/test_chaos.py --ignore tests/test_benchmarks.py --ignore t
 	--ignore tests/tuner/backend/test_nodes.py --ignore tests/tuner/backend/test_jobs.py
 OTHER = $(MAKE) --no-print-directory test ARGS="$(CORE) $(ARGS)"
 
-.PHONY: help search test test-oldest test-python lint format types lock clean
+.PHONY: help search test test-oldest test-python mutants lint format types lock clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -62,6 +62,9 @@ test-oldest: ## the core of the suite with the oldest versions that pyproject.to
 test-python: ## the core with another Python, PYTHON=python3.13; TORCH=no goes without what needs torch (a download of 3 GB)
 	@$(OTHER) VENV=.venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')$(TORCH:%=-torch-%) \
 		PYTHON=$(PYTHON) TORCH=$(TORCH)
+
+mutants: $(VENV)/.test ## change the core in 200 small ways and see that tests fail (SEED=1 for others, ARGS="--help" for more)
+	@$(BIN)/python benchmarks/mutants.py --seed $(or $(SEED),0) $(ARGS)
 
 lint: $(VENV)/.dev ## ruff: lint and format check
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ LIMIT = 300.0
 DISK_MB = 24
 SLEEP = 12.0
 """Seconds of SIGSTOP: a driver that is awake looks at its trials far more often than every ten."""
-SWAPPED = "then resume the study"
+SWAPPED = "put the data back, then resume the study"
 
 
 def damage(kind: str, study: Path, process: subprocess.Popen[str], rng: random.Random, **more: Any) -> str:

@@ -1,0 +1,310 @@
+"""Runs the tests of a module with a change (`benchmarks/mutants.py`), each time in a process of its own.
+
+Workers have a copy of the checkout each. A worker has imported the large libraries; for each change it forks a process
+that imports the program anew, with the changed module, and runs the tests. The tests that run the changed line come
+first, the fastest of them first, and the first failure ends the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import math
+import multiprocessing
+import os
+import queue
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # as a program, this file's own folder comes first
+from benchmarks.changes import Mutant
+
+WARM = [
+    "torch",
+    "numpy",
+    "scipy.linalg",
+    "scipy.special",
+    "pyarrow.compute",
+    "pyarrow.parquet",
+    "duckdb",
+    "optuna",
+    "pydantic",
+    "yaml",
+    "click",
+    "rich.table",
+    "rapidfuzz",
+    "psutil",
+    "hypothesis",
+    "pytest",
+]
+"""Imported once, before a process is forked for each mutant."""
+
+MARGIN = 10.0
+"""CPU seconds that a run may take beyond four times what the tests take as a rule; by the clock more."""
+
+
+class Stop(Exception):
+    """Nothing can be measured; the text says why."""
+
+
+@dataclass
+class Baseline:
+    """What the tests of a module do while nothing is wrong."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+    durations: dict[str, float] = field(default_factory=dict)
+    """Test -> seconds."""
+    lines: dict[str, list[int]] = field(default_factory=dict)
+    """Test -> lines of the module that it runs."""
+    failed: str = ""
+
+    def order(self, mutant: Mutant) -> list[str]:
+        """Tests in the order to run them: those that run the changed lines, then the others; the fastest first."""
+        first, last = mutant.lines
+        runs = {test for test, lines in self.lines.items() if any(first <= line <= last for line in lines)}
+        return sorted(self.durations, key=lambda test: (test not in runs, self.durations[test]))
+
+
+class Watcher:
+    """A pytest plugin: how long each test takes, the first that fails, and which lines of a file each runs."""
+
+    def __init__(self, order: list[str], watch: str = "") -> None:
+        self.failed = ""
+        self.durations: dict[str, float] = {}
+        self.lines: dict[str, set[int]] = {}
+        self._watch, self._now = watch, set[int]()
+        self._place = {test: n for n, test in enumerate(order)}
+
+    def pytest_collection_modifyitems(self, items: list[Any]) -> None:
+        """Put the tests in order."""
+        items.sort(key=lambda item: self._place.get(item.nodeid, len(self._place)))
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """A test begins: lines are noted for it."""
+        self._now = self.lines.setdefault(nodeid, set())
+        if self._watch:
+            sys.settrace(self._trace)
+            threading.settrace(self._trace)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """A test was set up, called or torn down."""
+        self.durations[report.nodeid] = self.durations.get(report.nodeid, 0.0) + report.duration
+        self._note(report)
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """A file was imported."""
+        self._note(report)
+
+    def _note(self, report: Any) -> None:
+        if report.failed and not self.failed:
+            self.failed = report.nodeid
+
+    def _trace(self, frame: Any, event: str, argument: Any) -> Any:
+        if frame.f_code.co_filename != self._watch:
+            return None
+        lines = self._now
+        lines.add(frame.f_lineno)
+
+        def local(frame: Any, event: str, argument: Any) -> Any:
+            lines.add(frame.f_lineno)
+            return local
+
+        return local
+
+
+def run_tests(
+    copy: Path, tests: Sequence[str], order: list[str], watch: str, limits: tuple[float, float]
+) -> dict[str, Any]:
+    """Run tests in a process of their own, forked from this one, up to `limits` in CPU and wall seconds.
+
+    Returns {"end": "passed", "failed" or "endless", "by": test, ...} and, with `watch` (a module), what `Watcher` saw.
+    """
+    answer = copy.parent / f"{copy.name}.json"
+    answer.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limits[0]),) * 2)
+            status = _in_child(copy, tests, order, watch, answer)
+        finally:
+            os._exit(status)
+    end = time.monotonic() + limits[1]
+    status = None
+    while status is None and time.monotonic() < end:
+        found, code = os.waitpid(child, os.WNOHANG)
+        status = os.waitstatus_to_exitcode(code) if found else None
+        time.sleep(0.01)
+    with contextlib.suppress(ProcessLookupError):  # what it started, and itself where it is still there
+        os.killpg(child, signal.SIGKILL)
+    if status is None:
+        os.waitpid(child, 0)
+    if answer.exists():
+        told: dict[str, Any] = json.loads(answer.read_text())
+        return told
+    return {
+        "end": "endless",
+        "by": "the limit of time" if status in (None, -signal.SIGKILL, -signal.SIGXCPU) else "a crash",
+    }
+
+
+def _in_child(copy: Path, tests: Sequence[str], order: list[str], watch: str, answer: Path) -> int:
+    import pytest
+
+    null = os.open(copy.parent / f"{copy.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDONLY) if stream == 0 else null, stream)
+    os.chdir(copy)
+    sys.path[0] = str(copy)
+    for name in ("benchmarks", "benchmarks.changes"):
+        sys.modules.pop(name, None)
+    os.environ["PYTHONPATH"] = str(copy)
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(copy.parent / f"{copy.name}.examples")
+    if not watch:  # a changed module leaves no compiled file behind
+        sys.dont_write_bytecode = True
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    watcher = Watcher(order, str(copy / watch) if watch else "")
+    options = [
+        "-x",
+        "-q",
+        "--tb=short",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "no:xdist",
+        "--hypothesis-seed=0",
+        "-m",
+        "not ray",
+    ]
+    options += ["--basetemp", str(copy.parent / f"{copy.name}.tmp")]
+    code = int(pytest.main([*options, *(f"tests/{test}" for test in tests)], plugins=[watcher]))
+    sys.settrace(None)
+    told: dict[str, Any] = {"end": "failed" if code else "passed", "by": watcher.failed or f"pytest's status {code}"}
+    if watch:
+        told |= {"durations": watcher.durations, "lines": {k: sorted(v) for k, v in watcher.lines.items() if v}}
+    answer.write_text(json.dumps(told))
+    return 0
+
+
+def baseline(copy: Path, module: str, tests: Sequence[str]) -> Baseline:
+    """The tests of a module with nothing changed."""
+    began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    told = run_tests(copy, tests, [], module, (1200, 3600))
+    if told["end"] != "passed":
+        log = (copy.parent / f"{copy.name}.log").read_text(errors="replace")
+        return Baseline(failed=f"{told['by']} fails:\n{log[-3000:]}")
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
+    return Baseline(time.monotonic() - began, cpu, told["durations"], told["lines"])
+
+
+def try_mutant(copy: Path, mutant: Mutant, tests: Sequence[str], base: Baseline) -> dict[str, Any]:
+    """Make the change in the copy, run the tests, take it back."""
+    path = copy / mutant.module
+    text, info = path.read_bytes(), path.stat()
+    path.write_bytes(mutant.source(text))
+    try:
+        limits = MARGIN + 4 * base.cpu, 6 * MARGIN + 10 * base.seconds
+        return run_tests(copy, tests, base.order(mutant), "", limits)
+    finally:
+        path.write_bytes(text)
+        os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))  # so that the compiled file is the right one again
+
+
+def copied(root: Path, target: Path) -> Path:
+    """A copy of what git knows of the checkout, and of new files that it does not ignore."""
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=root, check=True, capture_output=True, text=True).stdout.split("\0"):
+        if name and (root / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, target / name)
+    return target
+
+
+def _work(copy: Path, asked: Any, told: Any) -> None:
+    for work, argument in iter(asked.get, None):
+        told.put((argument, work(copy, *argument)))
+
+
+class Workers:
+    """Processes that work in a copy of the checkout each; `warm` modules are imported before they are forked."""
+
+    def __init__(self, root: Path, folder: Path, jobs: int) -> None:
+        for name in WARM:
+            importlib.import_module(name)
+        first = copied(root, folder / "0")
+        self.copies = [first, *(shutil.copytree(first, folder / str(n)) for n in range(1, jobs))]
+        forks = multiprocessing.get_context("fork")
+        self._asked, self._told = forks.Queue(), forks.Queue()
+        self._workers = [
+            forks.Process(target=_work, args=(copy, self._asked, self._told), daemon=True) for copy in self.copies
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    def run(self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Any]]:
+        """`work(copy, *argument)` for every argument; pairs of (argument, what it returned) as they come."""
+        wanted = list(arguments)
+        for argument in wanted:
+            self._asked.put((work, argument))
+        for _ in wanted:
+            while True:
+                with contextlib.suppress(queue.Empty):
+                    yield self._told.get(timeout=5)
+                    break
+                if dead := [worker for worker in self._workers if not worker.is_alive()]:
+                    raise Stop(f"a worker ended with status {dead[0].exitcode}")
+
+    def share_compiled(self) -> None:
+        """Give every copy the files that the others have compiled."""
+        for source in self.copies:
+            for path in source.rglob("__pycache__/*.pyc"):
+                for target in self.copies:
+                    place = target / path.relative_to(source)
+                    if not place.exists():
+                        place.parent.mkdir(exist_ok=True)
+                        shutil.copy2(path, place)
+
+    def stop(self) -> None:
+        """End them."""
+        for worker in self._workers:
+            worker.terminate()
+            worker.join()
+
+
+def run_all(
+    chosen: Sequence[Mutant], tests: Mapping[str, Sequence[str]], root: Path, jobs: int
+) -> Iterator[tuple[Mutant, dict[str, Any]]]:
+    """Try every mutant, in `jobs` processes, with `tests` of its module; results as they come (`run_tests`).
+
+    Raises Stop where a test fails with nothing changed.
+    """
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        workers = Workers(root, Path(folder), jobs)
+        try:
+            bases: dict[str, Baseline] = {}
+            modules = dict.fromkeys(mutant.module for mutant in chosen)
+            for (module, _), base in workers.run(baseline, ((module, tests[module]) for module in modules)):
+                if base.failed:
+                    raise Stop(f"{module}: with nothing changed {base.failed}")
+                bases[module] = base
+                print(f"{module}: {len(base.durations)} tests in {base.seconds:.0f} s", file=sys.stderr, flush=True)
+            workers.share_compiled()
+            wanted = [(mutant, tests[mutant.module], bases[mutant.module]) for mutant in chosen]
+            for (mutant, _, _), told in workers.run(try_mutant, wanted):
+                yield mutant, told
+        finally:
+            workers.stop()
