@@ -203,6 +203,23 @@ def test_ties_are_what_the_note_calls_a_tie(tmp_path: Path, studies: Any, seeds:
     assert named == ([{f"{study}/{trial}" for study, trial in ties}] if ties else [])
 
 
+def test_the_margin_counts_the_seeds_of_both_and_the_degrees_of_freedom(tmp_path: Path, studies: Any) -> None:
+    """Four seeds against one: Student's t with 3 degrees of freedom (3.18) times s.d. * sqrt(1/4 + 1/1)."""
+    draws = [0.20, 0.24, 0.22, 0.18]
+    studies.write_log(tmp_path / "a", seeded(studies, {0.01: draws, 0.02: [0.25]}))
+    margin = 3.182446 * statistics.stdev(draws) * math.sqrt(1 / 4 + 1)
+    (tie,) = [note for note in best(tmp_path).notes if note.startswith("a tie")]
+    assert f"(differences below {margin:.4f} can be chance; " in tie
+    assert "measured with 3 degrees of freedom" in tie
+
+
+def test_two_degrees_of_freedom_are_too_few_to_measure_the_spread(tmp_path: Path, studies: Any) -> None:
+    """Three seeds of one configuration: the spread is still the assumed one, and a note says how to measure it."""
+    studies.write_log(tmp_path / "a", seeded(studies, {0.01: [0.20, 0.24, 0.22], 0.02: [0.30]}))
+    (lead,) = [note for note in best(tmp_path).notes if "leads by" in note]
+    assert "is assumed; 'tuner confirm' measures it" in lead
+
+
 def test_the_luckiest_seed_does_not_hide_a_better_mean(tmp_path: Path, studies: Any) -> None:
     """When the first row is one lucky seed, a note names the configuration with the better mean."""
     studies.write_log(tmp_path / "a", seeded(studies, {0.01: [0.19, 0.29, 0.28], 0.02: [0.20, 0.201, 0.202]}))

@@ -182,7 +182,7 @@ def test_the_checkpoint_before_it_is_taken_if_the_last_is_damaged(
     assert rows == {4: whole[4]}
     if damage != "gone":
         damaged, went_on = keeper.notes
-        assert str(path) in damaged and went_on == "continued from previous.pt, epoch 3"
+        assert str(path) in damaged and went_on == "went on from previous.pt, epoch 3"
     assert (epoch_of(path), epoch_of(tmp_path / "previous.pt")) == (
         4,
         3,
@@ -220,6 +220,25 @@ def test_a_full_disk_does_not_end_the_run(long: RunConfig, tiny: Dataset, tmp_pa
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "previous.pt", "best.pt"}
 
 
+def test_best_weights_that_the_disk_refused_are_written_when_their_epoch_is_repeated(
+    long: RunConfig, tiny: Dataset, tmp_path: Path
+) -> None:
+    """The disk did not take the best epoch's weights before the process died; the epoch is trained again, and they are
+    written there, though the log has that epoch already.
+    """
+    pers = {epoch: row["per"] for epoch, row in run(long, tiny, Keeper(tmp_path / "whole")).items()}
+    best = min(pers, key=lambda epoch: pers[epoch])
+    keeper = Keeper(tmp_path / "run", every="99 epochs", rungs=(best,))
+    for report in train(long, tiny):
+        with file_limit(1000 if report.epoch == best else resource.RLIM_INFINITY):
+            keeper.keep(report)
+        if report.epoch == best:
+            break
+    assert epoch_of(tmp_path / "run" / "best.pt") != best
+    run(long, tiny, Keeper(tmp_path / "run", every="99 epochs", rungs=(best,), logged=best), epochs=best)
+    assert load(tmp_path / "run" / "best.pt")["epoch"] == best
+
+
 def test_what_killed_writers_left_is_removed(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
     """Half-written files of a process that was killed go when the trial goes on."""
     run(long, tiny, Keeper(tmp_path), epochs=1)
@@ -243,16 +262,3 @@ def test_best_weights_can_be_halved_or_left_out(long: RunConfig, tiny: Dataset, 
             return sum(entry.file_size for entry in archive.infolist() if "/data/" in entry.filename)
 
     assert weights("half") == weights("full") // 2
-
-
-def test_a_state_beyond_a_log_that_was_cut_short_is_not_used(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
-    """Of five epochs trained, the log has kept two: the state of epoch 5 would leave out three of them, so training
-    begins again before it; a log that lacks only the last epoch takes the state, which reports that epoch again.
-    """
-    run(long, tiny, Keeper(tmp_path), epochs=5)
-    state = Keeper(tmp_path, logged=4).load()
-    assert state is not None and state["epoch"] == 5
-    keeper = Keeper(tmp_path, logged=2)
-    state = keeper.load()
-    assert state is None or state["epoch"] <= 3
-    assert any("beyond the log" in note for note in keeper.notes)

@@ -29,6 +29,7 @@ WARMUP_COSINE = {"kind": "warmup_cosine", "warmup_batches": 100, "start_lr": 0.0
 ONE_CYCLE = {"kind": "one_cycle", "start_lr": 0.004, "end_lr": 0.0001, "peak_fraction": 0.3}
 MULTISTEP = {"kind": "multistep", "milestones": [0.5, 0.75], "gamma": 0.1}
 SGDR = {"kind": "sgdr", "end_lr": 0.002, "period_batches": 100, "period_multiplier": 2.0, "peak_decay": 0.5}
+ODD_SGDR = {**SGDR, "period_batches": 99, "period_multiplier": 1.01}
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,14 @@ SGDR = {"kind": "sgdr", "end_lr": 0.002, "period_batches": 100, "period_multipli
         (SGDR, 200, 0.006),  # half of the second cycle, 200 batches long
         (SGDR, 300, 0.005),  # the second restart
         (SGDR, 999, 0.002 + 0.0005 * 0.5 * (1 + math.cos(math.pi * 299 / 800))),  # the third restart was at 700
+        ({**ONE_CYCLE, "peak_fraction": 0.3007}, 301, 0.02),  # 300.7 batches up are rounded, not cut
+        ({**ONE_CYCLE, "peak_fraction": 0.0001}, 0, 0.004),  # at least one batch up
+        ({**ONE_CYCLE, "peak_fraction": 0.0001}, 1, 0.02),
+        ({**MULTISTEP, "milestones": [0.5006]}, 500, 0.02),  # at 500.6, rounded
+        ({**MULTISTEP, "milestones": [0.5006]}, 501, 0.002),
+        (ODD_SGDR, 198, 0.002 + 0.008 * 0.5 * (1 + math.cos(math.pi * 0.99))),
+        (ODD_SGDR, 199, 0.005),  # after 99 and round(99.99) batches
+        ({**SGDR, "peak_decay": 0.01}, 300, 0.002),  # a peak does not come down below the end
         ({**SGDR, "warmup_batches": 50}, 0, 0.0),
         ({**SGDR, "warmup_batches": 50}, 37, 0.02 * 37 / 50),
         ({**SGDR, "warmup_batches": 50}, 50, 0.02),
@@ -82,6 +91,7 @@ def test_every_schedule_follows_its_closed_form(schedule: dict[str, Any], batch:
         (LINEAR, 0.002),
         (WARMUP_COSINE, 0.002),
         (ONE_CYCLE, 0.0001),
+        ({**ONE_CYCLE, "peak_fraction": 0.9999}, 0.0001),  # the way up takes all batches
         (MULTISTEP, 0.0002),
         ({**SGDR, "horizon": 300}, 0.002),  # the horizon ends a cycle: no restart after it
         ({**SGDR, "horizon": 200}, 0.006),

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -150,8 +151,8 @@ def toy(space_file, tmp_path):
     """Makes, drives and compares studies over the toy space: `toy.create(name, **settings)`."""
     space = load_space(space_file)
 
-    def create(name, **changes):
-        return Study.create(tmp_path / name, StudySettings.read(settings_for(space, **changes)), [])
+    def create(name, clock=time.monotonic, **changes):
+        return Study.create(tmp_path / name, StudySettings.read(settings_for(space, **changes)), [], clock=clock)
 
     def resume(name, changed=None):
         return Study.resume(tmp_path / name, changed or {}, [])

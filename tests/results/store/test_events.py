@@ -177,6 +177,47 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     assert problems == []
 
 
+def test_what_a_disk_that_was_away_has_of_a_line_goes_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fails amid a line and does not even let it be cut off; when it is back, the next event comes after a
+    whole one.
+    """
+    path = tmp_path / "events.jsonl"
+    real = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        return real(fd, data[: len(data) // 2])
+
+    def away(fd: int, size: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with EventLog(path) as log:
+        log.append("epoch", trial=0)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", half)
+            patch.setattr(os, "ftruncate", away)
+            with pytest.raises(InputError, match="could not be written"):
+                log.append("epoch", trial=1)
+        assert not path.read_bytes().endswith(b"\n")
+        assert log.append("epoch", trial=2)["seq"] == 2
+    read, problems = read_events(path)
+    assert [event["trial"] for event in read] == [0, 2]
+    assert problems == []
+
+
+def test_a_gap_in_the_numbers_is_said_once(tmp_path: Path) -> None:
+    """Event 2 of 5 is missing: one problem, at its line; the events after it are as they should be."""
+    path = tmp_path / "events.jsonl"
+    lines = write(path, 5).splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:1] + lines[2:]))
+    read, problems = read_events(path)
+    assert [event["seq"] for event in read] == [1, 3, 4, 5]
+    assert ["line 2: event 2 was expected, found 3" in problem for problem in problems if "expected" in problem] == [
+        True
+    ]
+
+
 def test_append_syncs_the_file_before_it_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each append makes one write of one whole line and one fsync after it."""
     calls: list[tuple[str, bytes]] = []

@@ -12,11 +12,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from results.store import lock as lock_module
 from results.store.lock import StudyLock, holder_of, is_held
 from search_spaces.errors import InputError
 
@@ -154,6 +156,38 @@ def test_a_fresh_heartbeat_elsewhere_counts_as_held(elsewhere: Elsewhere) -> Non
     assert (holder.host, holder.pid) == ("elsewhere", 7)
 
 
+@pytest.mark.parametrize(("silent", "held"), [(10, True), (21, False)])
+def test_a_heartbeat_elsewhere_is_fresh_for_twenty_seconds(elsewhere: Elsewhere, silent: float, held: bool) -> None:
+    """A driver on another machine counts as running for 20 s after its last sign of life."""
+    os.utime(elsewhere.folder / "lock.beat", (time.time() - silent,) * 2)
+    assert is_held(elsewhere.folder) is held
+
+
+def test_force_takes_the_study_of_a_driver_elsewhere_at_once(elsewhere: Elsewhere) -> None:
+    """Whoever forces does not watch the other's heartbeat: the study is theirs while it still beats."""
+    with elsewhere.beating(), StudyLock(elsewhere.folder, force=True) as lock:
+        lock.check()
+        assert json.loads((elsewhere.folder / "lock").read_bytes())["host"] == socket.gethostname()
+
+
+def test_a_driver_that_was_suspended_looks_whether_the_study_is_still_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A check costs nothing for half the time after which a heartbeat is stale; after that the lock is looked at."""
+    now = 1000.0
+    monkeypatch.setattr(lock_module, "_awake_or_asleep", lambda: now)
+    monkeypatch.setattr(lock_module, "BEAT_SECONDS", 1000.0)  # what a suspended process does not do
+    first = StudyLock(tmp_path, stale=20)
+    first.acquire()
+    with StudyLock(tmp_path, force=True):
+        now += 10
+        first.check()
+        now += 1
+        with pytest.raises(InputError, match="another driver took over"):
+            first.check()
+    first.release()
+
+
 def test_force_takes_the_study_and_the_old_driver_notices(tmp_path: Path) -> None:
     """With force a live driver's study is taken; the old one's next check says so, and it takes nothing away."""
     first = StudyLock(tmp_path, stale=0.0)
@@ -191,6 +225,18 @@ class TestWithoutFlock:
         assert not is_held(tmp_path)
         with StudyLock(tmp_path):
             pass
+
+    def test_force_takes_it_here_too(self, tmp_path: Path) -> None:
+        """With force a live driver's lock.held is taken, and that driver notices."""
+        first = StudyLock(tmp_path, stale=0.0)
+        first.acquire()
+        with StudyLock(tmp_path, force=True) as second:
+            with pytest.raises(InputError, match="another driver took over"):
+                first.check()
+            first.release()
+            second.check()
+            assert is_held(tmp_path)
+        assert not is_held(tmp_path)
 
     def test_a_dead_holder_of_this_machine_is_replaced(self, tmp_path: Path) -> None:
         """A lock.held whose process is gone does not block the study."""

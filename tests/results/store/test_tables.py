@@ -264,6 +264,19 @@ def test_the_time_of_a_killed_attempt_is_estimated(studies: Any) -> None:
     ]
     row = build(studies.numbered(events), running=False)["trials"].to_pylist()[0]
     assert (row["cpu_seconds"], row["gpu_seconds"], row["attempts"]) == (12.0 + 7.0, 3.0 + 1.0, 2)
+    assert row["train_seconds"] == 6.0 + 2.0  # those of every attempt, the last one's and repeated epochs included
+
+
+def test_a_checkpoint_that_was_dropped_is_not_named_any_more(studies: Any) -> None:
+    """Removed for want of room: the trial's row has no checkpoint, the others' rows keep theirs."""
+    events = [
+        studies.started(),
+        *studies.trial(0, [0.5]),
+        *studies.trial(1, [0.4]),
+        {"event": "checkpoints_dropped", "files": ["checkpoints/0/best.pt"], "bytes": 1, "budget": 1},
+    ]
+    trials = build(studies.numbered(events), running=False)["trials"]
+    assert trials["checkpoint"].to_pylist() == [None, "checkpoints/1/best.pt"]
 
 
 def test_odd_values_cost_themselves_only(studies: Any) -> None:

@@ -109,6 +109,17 @@ def test_cuts_never_make_a_label_infeasible(tiny: Dataset, config: Make) -> None
     assert pooled.min() == 0 and len(np.unique(pooled)) > 15
 
 
+def test_a_cut_may_be_as_long_as_it_is_said_to_be(tiny: Dataset, config: Make) -> None:
+    """With random_cut 2, utterances with room lose 0, 1 or 2 bins, each about as often."""
+    sampler = Sampler(tiny.train, config(augmentation={"random_cut": 2}))
+    roomy = tiny.train.bins - bins_needed(tiny.train, 8, 2) >= 2
+    pairs = [sampler.micro_batch(number) for number in range(60)]
+    cuts = np.concatenate([cut[roomy[rows]] for rows, cut in pairs])
+    values, counts = np.unique(cuts, return_counts=True)
+    assert values.tolist() == [0, 1, 2]
+    assert counts.min() > 0.8 * len(cuts) / 3
+
+
 def test_a_batch_is_its_utterances(tiny: Dataset) -> None:
     """Features, cuts, padding, days and labels are those of the rows asked for."""
     rows, cut = np.array([3, 0, 7]), np.array([2, 0, 5])

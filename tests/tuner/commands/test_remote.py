@@ -183,6 +183,36 @@ def test_a_driver_elsewhere_is_respected(toy, store, machine, monkeypatch):
     assert "s/driver.json" not in store.list() and "s/events/000000.jsonl" in store.list()
 
 
+@pytest.mark.parametrize(("silent", "refused"), [(150, True), (181, False)])
+def test_a_driver_elsewhere_is_waited_for_three_rounds(toy, store, machine, silent, refused):
+    """A driver that mirrors every minute is taken for gone after three minutes, not before."""
+    here = put_study(toy, machine("a"))
+    assert remote.EVERY == 60
+    store.put("s/driver.json", json.dumps({"host": "other", "pid": 7, "time": time.time() - silent}).encode())
+    if refused:
+        with pytest.raises(InputError, match="mirrored this study"):
+            mirror_of(store, here).refuse_others()
+    else:
+        mirror_of(store, here).refuse_others()
+
+
+def test_a_driver_mirrors_again_and_again(toy, store, machine, monkeypatch, wait):
+    """What is written while a driver runs is in the store soon after, not only at its end, and it says it is alive."""
+    monkeypatch.setattr(remote, "EVERY", 0.02)
+    here = put_study(toy, machine("a"))
+    with remote.mirrored(here):
+        for number in (9998, 9999):
+            with (here / "events.jsonl").open("ab") as file:
+                file.write(b'{"event":"note","seq":%d,"time":0}\n' % number)
+            wait(
+                lambda n=number: (
+                    "s/events/000000.jsonl" in store.list() and b"%d" % n in store.read("s/events/000000.jsonl")
+                )
+            )
+        first = json.loads(store.read("s/driver.json"))["time"]
+        wait(lambda: json.loads(store.read("s/driver.json"))["time"] > first)
+
+
 def test_a_store_that_fails_at_the_end_loses_nothing(toy, store, machine, monkeypatch, capsys):
     """The warning names the folder that has everything and the command that sends it."""
     here = put_study(toy, machine("a"))

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.config import RunConfig
-from tuner.study.rules.extrapolation import CurveForecast, chance_of_top, outlook
+from tuner.study.rules.extrapolation import (
+    LENGTH,
+    LINEAR,
+    NOISE,
+    PRIOR_CURVES,
+    SHARED,
+    WAY,
+    CurveForecast,
+    LearningCurve,
+    chance_of_top,
+    forecasts,
+    outlook,
+)
 from tuner.study.rules.stopping import Curve, History, Point, decide
 
 STEP = 25
@@ -92,6 +104,77 @@ def test_forecasts_rank_runs_by_their_ends_where_their_pers_do_not():
     ends = [lowest(number) for number in asked]
     assert spearmanr(said, ends)[0] > 0.75
     assert spearmanr(pers, ends)[0] < 0.4
+
+
+def learning_curve(curve, points, ended):
+    """A made-up run as the model takes it."""
+    batch = np.array([float(point.batch) for point in points])
+    end = curve.grid.batches
+    return LearningCurve(
+        trial=curve.trial,
+        batch=batch,
+        per=np.array([point.per for point in points]),
+        val_loss=np.array([point.val_loss for point in points]),
+        annealed=np.array([curve.annealed(at) for at in batch]),
+        integral=np.array([curve.rate_integral(at) for at in batch]),
+        end=end,
+        end_annealed=curve.annealed(end),
+        end_integral=curve.rate_integral(end),
+        ended=ended,
+    )
+
+
+def transitions(curves, wanted):
+    """Trial, inputs and fall in log PER of every transition, and the inputs of the way to the end of `wanted`."""
+    pairs = [(curve, i, j) for curve in curves for i, j in curve.transitions()]
+    inputs = np.array([curve.inputs(i, j) for curve, i, j in pairs] + [wanted.inputs(len(wanted.batch) - 1, None)])
+    trials = np.array([curve.trial for curve, _, _ in pairs] + [wanted.trial])
+    return trials, inputs, np.array([curve.fall(i, j) for curve, i, j in pairs])
+
+
+def covariance(trials, raw):
+    """Of all transitions, the one asked for last: a smooth part, a trend, what those of a curve share, and noise."""
+    inputs = (raw - raw[:-1].mean(0)) / (raw[:-1].std(0) + 1e-6)
+    squares = ((inputs[:, None] - inputs[None]) ** 2).sum(2)
+    smooth = np.exp(-squares / 2 / LENGTH**2) + LINEAR * (1 + inputs @ inputs.T)
+    shared = SHARED * (trials[:, None] == trials[None]) * np.outer(raw[:, 3], raw[:, 3])
+    return smooth + shared + NOISE * np.eye(len(raw)), squares[-1, :-1]
+
+
+def conditioned(matrix, targets, known, asked):
+    """Mean and variances of `asked` given `known`, of a Gaussian with this covariance."""
+    cross, inner = matrix[np.ix_(asked, known)], matrix[np.ix_(known, known)]
+    spread = matrix[np.ix_(asked, asked)] - cross @ np.linalg.solve(inner, cross.T)
+    return cross @ np.linalg.solve(inner, targets[known]), np.diag(spread)
+
+
+@pytest.mark.parametrize("own_points", [1, 3])
+def test_a_forecast_is_what_a_gaussian_process_says_by_the_textbook(own_points):
+    """Written out with plain linear algebra: the middle; the variance, stretched by how far off curves were that were
+    left out, weighted by likeness, each curve once; and as many degrees of freedom as there are curves alike, and 3.
+    """
+    curves = []
+    for number in range(6):
+        curve, points = RUNS[number]
+        curves.append(learning_curve(curve, points if number < 5 else points[:own_points], ended=number < 5))
+    told = forecasts(curves, [5])[5]
+    trials, raw, falls = transitions(curves, curves[5])
+    matrix, squares = covariance(trials, raw)
+    mean, sd = falls.mean(), falls.std() + 1e-6
+    targets, rows = (falls - mean) / sd, np.arange(len(falls))
+    (middle,), (variance,) = conditioned(matrix, targets, rows, np.array([len(falls)]))
+    missed, weight = 0.0, 0.0
+    near = np.exp(-squares / 2 / LENGTH**2 - ((raw[-1, 3] - raw[:-1, 3]) / WAY) ** 2 / 2)
+    for number in np.unique(trials[:-1]):
+        own = rows[trials[:-1] == number]
+        guess, spread = conditioned(matrix, targets, rows[trials[:-1] != number], own)
+        missed += np.mean(near[own] * (targets[own] - guess) ** 2 / spread)
+        weight += np.mean(near[own])
+    assert told.middle == pytest.approx(mean + sd * middle + math.log(curves[5].per[-1]))
+    stretch = (missed + PRIOR_CURVES) / (weight + PRIOR_CURVES)
+    assert told.spread == pytest.approx(sd * math.sqrt(variance * stretch))
+    assert told.freedom == pytest.approx(3 + weight)
+    assert told.reached == min(curves[5].per)
 
 
 @pytest.mark.parametrize("epoch", [1, 3])

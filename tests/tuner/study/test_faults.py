@@ -83,8 +83,16 @@ def test_a_lost_node_costs_no_retry(toy):
     study.close()
     study = toy.resume("s")  # a replay counts as the driver did
     job = study.ask()
+    assert (job.trial, job.attempt) == (0, 11)
     study.fail(job.trial, job.attempt, "the node that it ran on was lost", kind="node")
     assert study.state.trials[0].status == "failed"
+
+
+def run_to_its_end(toy, study, job):
+    """Report epoch after epoch until the study says stop."""
+    epochs = iter(range(job.epochs_logged + 1, 10))
+    while study.report(job.trial, job.attempt, toy.curve(job.config, next(epochs))) == "continue":
+        pass
 
 
 def test_a_trial_that_needed_more_memory_than_its_neighbours_left_comes_last_and_alone(toy):
@@ -96,12 +104,30 @@ def test_a_trial_that_needed_more_memory_than_its_neighbours_left_comes_last_and
     assert third.trial == 2
     assert study.ask() is None
     for job in (second, third):
-        for epoch in range(1, 10):
-            if study.report(job.trial, job.attempt, toy.curve(job.config, epoch)) == "stop":
-                break
+        run_to_its_end(toy, study, job)
     last = study.ask()
     assert (last.trial, last.attempt) == (0, 2)
     assert study.ask() is None
+
+
+def test_nothing_starts_beside_a_trial_that_needs_the_memory_for_itself(toy):
+    """It runs alone because the time was over; then the driver learns that it had slept, so that there is time again:
+    the next trial starts when the lone one has ended.
+    """
+    now = 0.0
+    settings = {"budget": {"trials": 5, "hours": 1.0, "then": "finish"}, "stopping": {"kind": "none"}}
+    study = toy.create("s", clock=lambda: now, **settings)
+    first, second = study.ask(), study.ask()
+    study.fail(first.trial, first.attempt, "MemoryError: ", kind="memory")
+    run_to_its_end(toy, study, second)
+    now = 3601.0
+    alone = study.ask()
+    assert (alone.trial, alone.attempt) == (0, 2)
+    study.slept(3000.0)
+    assert study.trials_left == 3
+    assert study.ask() is None
+    run_to_its_end(toy, study, alone)
+    assert study.ask().trial == 2
 
 
 def test_a_line_lost_in_the_middle_of_the_log_costs_that_event_and_no_more(toy):
@@ -159,6 +185,33 @@ class TestWatchdog:
         dog.begin("b")
         self.now += 20 * 901 - 1
         assert not dog.overdue()
+
+    def test_short_epochs_have_a_floor_too(self):
+        """Epochs of 1 s: 120 s of silence are allowed, however short 20 times the usual epoch is."""
+        dog = self.make(factor=20, floor=120, first=900)
+        dog.begin("a")
+        for _ in range(3):
+            self.now += 1
+            dog.heard("a")
+        self.now += 120
+        assert not dog.overdue()
+        self.now += 1
+        assert "no report for 121 s, 120 s are allowed" in dog.overdue()["a"]
+
+    def test_only_the_last_epochs_say_what_is_usual(self):
+        """The usual epoch is the median of an attempt's own last nine, or of the study's last 99 for a new attempt."""
+        dog = self.make(factor=20, floor=120, first=900)
+        dog.begin("a")
+        for seconds, epochs in ((1, 120), (100, 5)):
+            for _ in range(epochs):
+                self.now += seconds
+                dog.heard("a")
+        assert dog.limit("a") == 2000  # 5 of the last 9
+        assert dog.limit("b") == 900  # 5 of the last 99
+        for _ in range(45):
+            self.now += 100
+            dog.heard("a")
+        assert dog.limit("b") == 2000  # 50 of the last 99
 
     def test_zero_never_ends_anybody(self):
         """--hung-after 0 switches it off."""

@@ -309,6 +309,13 @@ def test_the_median_rule_compares_the_best_with_running_averages():
     assert decision.reason == "its best is worse than the running means of 2 of 3 others at epoch 2"
 
 
+def test_the_median_itself_is_good_enough():
+    """Between two others, with one of them better, a trial is not worse than their median; behind both it is."""
+    made = history({"kind": "median", "min_curves": 1}, [[0.4], [0.6]])
+    assert newcomer(made, point(1, 0.5)).passed
+    assert newcomer(made, point(1, 0.7)).stop
+
+
 def test_a_paused_trial_is_promoted_when_enough_others_are_worse():
     """Pause and promote: the second best of a rung waits until six have come, and then goes on; ties by arrival."""
     made = history({"kind": "asha", "promote": True}, [[0.1], [0.2], [0.3], [0.4], [0.2]])
@@ -349,8 +356,8 @@ def test_a_rung_keeps_its_standings_as_if_counted_anew():
     for trial, value, position in rows:
         weights = {t: math.exp(-(((p - position) / 0.5) ** 2) / 2) for t, _, p in rows if t != trial}
         better = sum(weights[t] for t, other, _ in rows if t != trial and other < value)
-        held = rung._held[:, rung.rows[trial]]
-        assert (held[3], held[4]) == (pytest.approx(better), pytest.approx(sum(weights.values())))
+        held, row = rung._held, rung.rows[trial]
+        assert (held.better[row], held.others[row]) == (pytest.approx(better), pytest.approx(sum(weights.values())))
 
 
 def test_a_probe_that_was_not_made_is_not_compared_and_one_that_diverged_is_the_worst():

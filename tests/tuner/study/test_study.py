@@ -155,6 +155,23 @@ def test_an_epoch_reported_again_keeps_its_decision(toy):
     assert {key: rung.values for key, rung in again.state.history.rungs.items()} == rungs
 
 
+def test_a_repeated_epoch_is_not_decided_again(toy):
+    """A trial passed its rung; better ones came since; repeating the epoch after a kill does not stop it, and the log
+    says what was decided the first time.
+    """
+    study = toy.create("s", budget={"trials": 4, "hours": None})
+    for per in (0.9, 0.5, 0.4, 0.3):
+        job = study.ask()
+        assert study.report(job.trial, job.attempt, {**_row(job), "per": per}) == "continue"
+    study.close()
+    again = toy.resume("s")
+    job = again.ask()
+    assert (job.trial, job.attempt) == (0, 2)
+    assert again.report(0, 2, {**_row(job), "per": 0.9}) == "continue"
+    last = read_events(toy.folder / "s" / "events.jsonl")[0][-1]
+    assert (last["event"], last["decision"], last["rung"], last["passed"]) == ("epoch", "continue", 1, True)
+
+
 def test_the_time_budget_counts_all_sessions(toy):
     """The wall-time budget is spent by earlier sessions too, and a clock that is set back does not refill it."""
     study = toy.create("s", budget={"trials": None, "hours": 1.0})
