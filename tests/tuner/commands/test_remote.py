@@ -163,7 +163,7 @@ def test_two_different_pasts_are_not_mixed(toy, store, machine, capsys):
     mirror_of(store, put_study(toy, there.parent, "z")).push()
     before = (here / "events.jsonl").read_bytes()
     results = machine("a")
-    assert "move that folder away to take the store's" in capsys.readouterr().err
+    assert "move that folder away to use the store's" in capsys.readouterr().err
     assert (results / "z" / "events.jsonl").exists()
     with pytest.raises(InputError, match="move that folder away to take the store's"):
         remote.sync(here)

@@ -214,7 +214,7 @@ def test_the_page_s_example_has_the_columns_it_describes() -> None:
     described = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
     names = [name for cell in described for name in re.findall(r"`(\w+)`", cell)]
     assert set(example) <= set(names)
-    assert re.findall(r"^\| `(\w+)` \|.*Needed(?! with)", text, re.MULTILINE) == ["trial", "batch", "per"]
+    assert re.findall(r"^\| `(\w+)` \|.*Required(?! with)", text, re.MULTILINE) == ["trial", "batch", "per"]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".parquet"])

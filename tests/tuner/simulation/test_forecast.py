@@ -198,5 +198,5 @@ def test_a_batch_is_measured_on_the_data(cli, real_space, tiny_data):
     """With --data the hours come from batches that were trained."""
     done = cli("plan", real_space, "--data", tiny_data, "--concurrent", 1, "--format", "json")
     assert done.status == 0, done.err
-    assert "real.yaml, evaluations included" in done.err
+    assert "real.yaml, including evaluations" in done.err
     assert json.loads(done.out)[-1]["core_hours"] > 0

@@ -495,7 +495,7 @@ def test_the_log_waits_for_rights_to_write(number, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "write", write)
     log.append("epoch", epoch=1)
-    assert len(said) == 2 and os.strerror(number) in said[0] and "goes on" in said[1]
+    assert len(said) == 2 and os.strerror(number) in said[0] and "continues" in said[1]
     assert [event["event"] for event in read_events(tmp_path / "events.jsonl")[0]] == ["epoch"]
 
 
