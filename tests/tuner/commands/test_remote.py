@@ -165,7 +165,7 @@ def test_two_different_pasts_are_not_mixed(toy, store, machine, capsys):
     results = machine("a")
     assert "move that folder away to use the store's" in capsys.readouterr().err
     assert (results / "z" / "events.jsonl").exists()
-    with pytest.raises(InputError, match="move that folder away to take the store's"):
+    with pytest.raises(InputError, match="move that folder away to use the store's"):
         remote.sync(here)
     assert (here / "events.jsonl").read_bytes() == before
 
