@@ -138,20 +138,22 @@ def run_tests(
         status = 70
         try:
             os.setsid()
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limits[0]),) * 2)
             status = _in_child(copy, tests, order, watch, answer)
         finally:
             os._exit(status)
-    end = time.monotonic() + limits[1]
-    status = None
-    while status is None and time.monotonic() < end:
-        found, code = os.waitpid(child, os.WNOHANG)
-        status = os.waitstatus_to_exitcode(code) if found else None
-        time.sleep(0.01)
-    with contextlib.suppress(ProcessLookupError):  # what it started, and itself where it is still there
-        os.killpg(child, signal.SIGKILL)
-    if status is None:
-        os.waitpid(child, 0)
+    end, status = time.monotonic() + limits[1], None
+    try:
+        while status is None and time.monotonic() < end:
+            found, code = os.waitpid(child, os.WNOHANG)
+            status = os.waitstatus_to_exitcode(code) if found else None
+            time.sleep(0.01)
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # what it started, and itself where it is still there
+            os.killpg(child, signal.SIGKILL)
+        if status is None:
+            os.waitpid(child, 0)
     if answer.exists():
         told: dict[str, Any] = json.loads(answer.read_text())
         return told
@@ -235,6 +237,7 @@ def copied(root: Path, target: Path) -> Path:
 
 
 def _work(copy: Path, asked: Any, told: Any) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # through the clearing up of `run_tests`
     for work, argument in iter(asked.get, None):
         told.put((argument, work(copy, *argument)))
 
@@ -292,7 +295,7 @@ def run_all(
 
     Raises Stop where a test fails with nothing changed.
     """
-    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         workers = Workers(root, Path(folder), jobs)
         try:
             bases: dict[str, Baseline] = {}
