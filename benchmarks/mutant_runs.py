@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -258,18 +258,18 @@ class Workers:
         for worker in self._workers:
             worker.start()
 
-    def run(self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Any]]:
-        """`work(copy, *argument)` for every argument; pairs of (argument, what it returned) as they come."""
-        wanted = list(arguments)
-        for argument in wanted:
-            self._asked.put((work, argument))
-        for _ in wanted:
-            while True:
-                with contextlib.suppress(queue.Empty):
-                    yield self._told.get(timeout=5)
-                    break
-                if dead := [worker for worker in self._workers if not worker.is_alive()]:
-                    raise Stop(f"a worker ended with status {dead[0].exitcode}")
+    def ask(self, work: Callable[..., Any], *argument: Any) -> None:
+        """Have `work(copy, *argument)` done, after what was asked before."""
+        self._asked.put((work, argument))
+
+    def next(self) -> tuple[tuple[Any, ...], Any]:
+        """The next result, whatever was asked first: (argument, what the work returned)."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                told: tuple[tuple[Any, ...], Any] = self._told.get(timeout=5)
+                return told
+            if dead := [worker for worker in self._workers if not worker.is_alive()]:
+                raise Stop(f"a worker ended with status {dead[0].exitcode}")
 
     def share_compiled(self) -> None:
         """Give every copy the files that the others have compiled."""
@@ -298,16 +298,20 @@ def run_all(
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         workers = Workers(root, Path(folder), jobs)
         try:
-            bases: dict[str, Baseline] = {}
             modules = dict.fromkeys(mutant.module for mutant in chosen)
-            for (module, _), base in workers.run(baseline, ((module, tests[module]) for module in modules)):
-                if base.failed:
-                    raise Stop(f"{module}: with nothing changed {base.failed}")
-                bases[module] = base
-                print(f"{module}: {len(base.durations)} tests in {base.seconds:.0f} s", file=sys.stderr, flush=True)
-            workers.share_compiled()
-            wanted = [(mutant, tests[mutant.module], bases[mutant.module]) for mutant in chosen]
-            for (mutant, _, _), told in workers.run(try_mutant, wanted):
-                yield mutant, told
+            for module in sorted(modules, key=lambda module: -sum(mutant.module == module for mutant in chosen)):
+                workers.ask(baseline, module, tests[module])
+            for _ in range(len(modules) + len(chosen)):
+                (asked, *_), told = workers.next()
+                if isinstance(asked, Mutant):
+                    yield asked, told
+                    continue
+                if told.failed:
+                    raise Stop(f"{asked}: with nothing changed {told.failed}")
+                print(f"{asked}: {len(told.durations)} tests in {told.seconds:.0f} s", file=sys.stderr, flush=True)
+                workers.share_compiled()
+                for mutant in chosen:
+                    if mutant.module == asked:
+                        workers.ask(try_mutant, mutant, tests[asked], told)
         finally:
             workers.stop()
