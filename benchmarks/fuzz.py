@@ -106,7 +106,8 @@ class Counts:
 
 def call(*arguments: Any, limit: float = 30.0) -> Answer:
     """The command line in this process. Raises `Hang` after `limit` seconds."""
-    out, err, status = io.StringIO(), io.StringIO(), 0
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    status = 0
 
     def stop(*_: Any) -> None:
         raise Hang
@@ -121,7 +122,8 @@ def call(*arguments: Any, limit: float = 30.0) -> Answer:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    return Answer(status, out.getvalue(), err.getvalue())
+    texts = (stream.buffer.getvalue().decode("utf-8", "replace") for stream in (out, err))
+    return Answer(status, *texts)
 
 
 Case = Callable[[list[Edit]], Iterator[tuple[str, Answer, str | None]]]

@@ -118,30 +118,26 @@ class Numbers:
 
     def __init__(self, following: int = 1) -> None:
         self.next = following
-        self._missing: list[range] = []
+        self.missing: list[range] = []
+        """Numbers before `next` that were not seen."""
 
     def copy(self) -> Numbers:
         """The same numbers."""
         other = Numbers(self.next)
-        other._missing = list(self._missing)
+        other.missing = list(self.missing)
         return other
-
-    @property
-    def complete(self) -> bool:
-        """Whether every number before `next` has been seen."""
-        return not self._missing
 
     def take(self, number: int) -> bool:
         """Note a number; False if it had been seen."""
         if number >= self.next:
             if number > self.next:
-                self._missing.append(range(self.next, number))
+                self.missing.append(range(self.next, number))
             self.next = number + 1
             return True
-        for index, gap in enumerate(self._missing):
+        for index, gap in enumerate(self.missing):
             if number in gap:
                 parts = (range(gap.start, number), range(number + 1, gap.stop))
-                self._missing[index : index + 1] = [part for part in parts if part]
+                self.missing[index : index + 1] = [part for part in parts if part]
                 return True
         return False
 
@@ -179,16 +175,26 @@ class LineScanner:
         """
         for line in lines:
             self.lines += 1
-            if wanted is not None and (own := self._follows(line)) is not None and not wanted(line):
-                self.taken(self.seq + 1, own)
-                continue
+            own = following(line, self.sum) if self.summed and self.sum is not None else None
+            if own is not None and self.orderly():
+                if wanted is not None and not wanted(line):
+                    self.taken(self.seq + 1, own)
+                    continue
+                event = decode(line)
+                if event is not None and event["seq"] == self.seq + 1 and damage(event, proven=True) is None:
+                    del event["sum"]
+                    self.taken(event["seq"], own)
+                    yield event
+                    continue
             yield from self._scan_line(line)
 
     def taken(self, seq: int, own: int | None, count: int = 1) -> None:
         """Note that `count` lines in perfect order were taken, the last of them with this number and checksum."""
         self.seq, self.sum, self.events = seq, own, self.events + count
-        self.known = self.known if own is None else own
-        self.numbers.next = max(self.numbers.next, seq + 1)
+        if own is not None:
+            self.known = own
+        if seq >= self.numbers.next:
+            self.numbers.next = seq + 1
         if seq == self.mark:
             self.marked = self.sum, self.events
 
@@ -198,12 +204,7 @@ class LineScanner:
 
     def orderly(self) -> bool:
         """Whether lines in perfect order can follow: nothing before is missing or unknown."""
-        return self.sum is not None and self.numbers.complete and self.numbers.next == self.seq + 1
-
-    def _follows(self, line: bytes) -> int | None:
-        if self.sum is None or not self.summed or not self.orderly():
-            return None
-        return following(line, self.sum)
+        return self.sum is not None and not self.numbers.missing and self.numbers.next == self.seq + 1
 
     def _scan_line(self, line: bytes) -> Iterator[dict[str, Any]]:
         if not line.strip():

@@ -199,17 +199,19 @@ class TellStudy(FIFOScheduler):
         return TrialScheduler.STOP if decision == "stop" else TrialScheduler.CONTINUE
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
-        """Free what the trial holds: Tune keeps every trial object to the end."""
+        """Free what the attempt holds, and soon the attempt itself (`Session.let_go`)."""
         session = _current()
         del session.jobs[trial.trial_id]
         session.forget(trial.trial_id)
         trial.config = {}
         trial.evaluated_params = {}
+        session.over.append((tune_controller, trial))
 
     @_guarded
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The worker process died, or could not be started."""
         _current().died(trial.trial_id, _error_text(trial))
+        _current().over.append((tune_controller, trial))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Remembers the trial, to know when a worker has started it and to end that worker if it hangs."""
@@ -232,6 +234,7 @@ class _Leave(tune.Stopper):
     def stop_all(self) -> bool:
         session = _current()
         session.end_hung()
+        session.let_go()
         if session.leave() or session.study.done:
             raise SearchStopped
         return False

@@ -40,6 +40,8 @@ class Session:
     """The workers of the attempts."""
     hung: dict[str, str] = field(default_factory=dict)
     """Attempts whose worker was killed because it hung, with the message."""
+    over: list[tuple[Any, Any]] = field(default_factory=list)
+    """(Tune's controller, its trial) of attempts that are over and that it still keeps."""
     broken: Exception | None = None
     """The error that ended Tune's loop."""
 
@@ -59,6 +61,27 @@ class Session:
         self.trials.pop(key, None)
         self.actors.pop(key, None)
         self.watchdog.let_go(key)
+
+    def let_go(self) -> None:
+        """Make Tune forget attempts that are over: it keeps all to the end, 40 KB each, and looks through them again
+        and again. An attempt whose worker is still being stopped waits for the next time.
+        """
+        waiting = []
+        for controller, trial in self.over:
+            if trial in controller._live_trials or trial in controller._trial_to_actor or not trial.is_finished():
+                waiting.append((controller, trial))
+                continue
+            controller._trials.remove(trial)
+            controller._trial_metadata.pop(trial.trial_id, None)
+            for kept in (controller._stopped_trials, controller._failed_trials, controller._trials_to_cache):
+                kept.discard(trial)
+            for callback in controller._callbacks._callbacks:
+                for each in vars(callback).values():
+                    if isinstance(each, dict):
+                        each.pop(trial, None)
+                    elif isinstance(each, set):
+                        each.discard(trial)
+        self.over = waiting
 
     def end_hung(self) -> None:
         """Kill the workers that have not reported for too long; Tune then hears that they died."""

@@ -162,7 +162,7 @@ def describe_end(event: Mapping[str, Any], state: StudyState) -> str:
     if leader and leader.best:
         text += f" | best so far {leader.best[0]:.4f} (trial {leader.number})"
     budget = state.settings.budget.trials
-    ended = sum(t.status not in OPEN for t in state.trials.values())
+    ended = state.ended_trials
     return text + (f" | {ended} of {budget} ended" if budget else f" | {ended} ended")
 
 

@@ -30,6 +30,7 @@ from results.statistics import setting_apart
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
 from tuner.simulation.curves import Bank, RecordedRun, Row, check_rule
+from tuner.study.compact import KeptConfig
 from tuner.study.rules.stopping import Curve, Decision
 from tuner.study.settings import StudySettings
 from tuner.study.state import StudyState
@@ -188,7 +189,7 @@ class TableTrials:
         self.run_of[number] = self._draw(state, self.run_of.values(), number)
         return self._entries[self.run_of[number]]
 
-    def curve(self, number: int, config: RunConfig) -> Curve:
+    def curve(self, number: int, config: RunConfig | KeptConfig) -> Curve:
         """By the learning rates that were recorded, where they were; else by the configuration."""
         curve, rates = Curve.of_run(number, config), self.run(number).rates
         return curve if rates is None else Curve(number, curve.grid, given_rates=rates)

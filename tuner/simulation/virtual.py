@@ -18,6 +18,7 @@ from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
 from search_spaces.stopping import ExtrapolationStopping
 from tuner.simulation.simulate import NOWHERE, MemoryLog
+from tuner.study.compact import KeptConfig
 from tuner.study.rules.stopping import Curve, Decision, RungKey
 from tuner.study.settings import StudySettings
 from tuner.study.state import StudyState
@@ -61,7 +62,7 @@ class _Drawn:
     def trial(self, state: StudyState, number: int) -> dict[str, Any]:
         return self._entries[number % len(self._entries)]
 
-    def curve(self, number: int, config: RunConfig) -> Curve:
+    def curve(self, number: int, config: RunConfig | KeptConfig) -> Curve:
         return Curve.of_run(number, config)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from search_spaces import RunConfig
 from search_spaces.config import to_dict
 from tuner.study import heirs, objectives
+from tuner.study.compact import KeptConfig
 from tuner.study.rules.history import Curve
 from tuner.study.state import StudyState
 
@@ -19,7 +20,7 @@ class TrialSource(Protocol):
     def trial(self, state: StudyState, number: int) -> dict[str, Any]:
         """What trial `number` is: the fields of its `trial_started` event (params, seed, origin, config, ...)."""
 
-    def curve(self, number: int, config: RunConfig) -> Curve:
+    def curve(self, number: int, config: RunConfig | KeptConfig) -> Curve:
         """The curve of trial `number` before its first epoch, as the stopping rule is to see it."""
 
 
@@ -36,7 +37,7 @@ class OwnTrials:
             return {"params": {}, "seed": entry["config"]["training"]["seed"], **weights, **entry}
         return _searched(state, number)
 
-    def curve(self, number: int, config: RunConfig) -> Curve:
+    def curve(self, number: int, config: RunConfig | KeptConfig) -> Curve:
         """By its configuration."""
         return Curve.of_run(number, config)
 

@@ -6,15 +6,15 @@ search has the state in which it ended. The decisions are made in `tuner/study/s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from results.store.lines import OldEvent
 from results.store.telling import meet
 from search_spaces import InputError, RunConfig, Space
 from tuner.study import budgets, faults, objectives
+from tuner.study.compact import KeptConfig
 from tuner.study.rules.history import Curve, History, Point
 from tuner.study.settings import StudySettings
 from tuner.study.trial_state import FINAL, PER_ATTEMPT, TrialState
@@ -30,7 +30,7 @@ class StudyState:
     of a trial (`sources.TrialSource.curve`).
     """
 
-    def __init__(self, *, searching: bool = True, curve: Callable[[int, RunConfig], Curve] = Curve.of_run) -> None:
+    def __init__(self, *, searching: bool = True, curve: Callable[[int, KeptConfig], Curve] = Curve.of_run) -> None:
         self._searching, self._curve = searching, curve
         self.settings = StudySettings()
         self.begun = False
@@ -55,6 +55,10 @@ class StudyState:
         """Trials without a start in a damaged log: their configuration is unknown, their number is not used again."""
         self.epochs = 0
         """Epoch events so far, repeated ones included."""
+        self.leader: TrialState | None = None
+        """The trial with the lowest PER so far; the first on ties."""
+        self.ended_trials = 0
+        """Trials that have ended for good."""
         self.next_number = 0
         """The number of the next trial."""
         self.heirs = 0
@@ -161,16 +165,17 @@ class StudyState:
                 seed=event["seed"],
                 origin=event["origin"],
                 params=event["params"],
-                config=RunConfig.model_validate(event["config"]),
+                kept=KeptConfig(RunConfig.model_validate(event["config"])),
                 started=event["time"],
-                started_with={k: v for k, v in event.items() if k not in PER_ATTEMPT},
+                about={k: v for k, v in event.items() if k not in (*PER_ATTEMPT, "params", "seed", "origin", "config")},
             )
             if event.get("from_trial") is not None:
                 self.heirs, self.heir = self.heirs + 1, None
-            self.history.begin(self._curve(number, self.trials[number].config))
+            self.history.begin(self._curve(number, self.trials[number].kept))
             if self.searcher is not None:
                 self.searcher.started(number, event["params"])
         trial = self.trials[number]
+        self.ended_trials -= trial.final
         trial.attempt, trial.status, trial.error, trial.stop_logged = event["attempt"], "running", None, None
         self.history.unpause(number)
         self._open[number] = trial
@@ -178,7 +183,8 @@ class StudyState:
     def _epoch(self, event: Mapping[str, Any]) -> None:
         self.epochs += 1
         trial = self.trials[event["trial"]]
-        trial.pers[event["epoch"]] = event["per"]
+        worse = trial.record(event["epoch"], event["per"])
+        self._lead(trial, worse)
         trial.seconds += event.get("seconds") or 0.0
         trial.last_row = dict(event)
         point, decision, compared = Point.of_row(event), event["decision"], event["rung"] is not None
@@ -202,6 +208,7 @@ class StudyState:
 
     def _trial_ended(self, event: Mapping[str, Any]) -> None:
         trial = self.trials[event["trial"]]
+        self.ended_trials -= trial.final
         trial.status, trial.error = event["status"], event.get("error")
         trial.gpu_seconds += event.get("gpu_seconds") or 0.0
         if trial.status == "failed":
@@ -219,6 +226,16 @@ class StudyState:
             self.history.end(trial.number, stopped=trial.status == "stopped")
             self.stop_asked.discard(trial.number)
             self.spent.ended(trial.number)
+            self.ended_trials += 1
+            trial.settle()
+
+    def _lead(self, trial: TrialState, worse: bool) -> None:
+        """Keep the leader; only where its own PER got worse, when an epoch was repeated, is it looked for among all."""
+        if worse and trial is self.leader:
+            known = [each for each in self.trials.values() if each.best]
+            self.leader = min(known, key=_standing, default=None)
+        elif trial.best is not None and (self.leader is None or _standing(trial) < _standing(self.leader)):
+            self.leader = trial
 
     @property
     def session(self) -> tuple[float, float]:
@@ -245,11 +262,9 @@ class StudyState:
         """Trials that have not had an epoch yet, the `left` that are not started included."""
         return left + sum(not trial.pers for trial in self._open.values())
 
-    @property
-    def leader(self) -> TrialState | None:
-        """The trial with the lowest PER so far."""
-        known = [trial for trial in self.trials.values() if trial.best]
-        return min(known, key=lambda trial: trial.best or (np.inf, 0)) if known else None
+
+def _standing(trial: TrialState) -> tuple[tuple[float, int], int]:
+    return trial.best or (math.inf, 0), trial.number
 
 
 _HANDLERS: dict[str, Callable[[StudyState, Mapping[str, Any]], None]] = {

@@ -19,6 +19,7 @@ import numpy as np
 from search_spaces.config import RunConfig
 from search_spaces.stopping import Rule
 from trainable.schedules import lr_at
+from tuner.study.compact import KeptConfig
 from tuner.study.rules.rungs import WORST, Grid, Rung, RungKey, Value, bandwidth, read_rule, rung_key, value_of
 
 RATE_POINTS = 512
@@ -61,7 +62,8 @@ class Curve:
 
     trial: int
     grid: Grid
-    config: RunConfig | None = None
+    kept: KeptConfig | None = None
+    """What it runs by, packed once it has ended; shared with the trial's state."""
     given_rates: tuple[Sequence[int], Sequence[float]] | None = None
     """Recorded rates, (batches, rates), where there is no configuration."""
     epoch: int = 0
@@ -77,10 +79,11 @@ class Curve:
     _rates: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
 
     @classmethod
-    def of_run(cls, trial: int, config: RunConfig) -> Curve:
+    def of_run(cls, trial: int, config: RunConfig | KeptConfig) -> Curve:
         """The curve of a trial with the configuration `config`, before its first epoch."""
-        training = config.training
-        return cls(trial, Grid(training.batches, training.batches_per_epoch, config.horizon), config)
+        kept = config if isinstance(config, KeptConfig) else KeptConfig(config)
+        run = kept.get()
+        return cls(trial, Grid(run.training.batches, run.training.batches_per_epoch, run.horizon), kept)
 
     @classmethod
     def of_points(
@@ -93,6 +96,11 @@ class Curve:
             Grid(last, ends[0], horizon or last, tuple(ends)),
             given_rates=None if lr is None else (ends, lr),
         )
+
+    @property
+    def config(self) -> RunConfig | None:
+        """What it runs by; None for a recorded curve without."""
+        return None if self.kept is None else self.kept.get()
 
     @property
     def epochs(self) -> int:
@@ -266,7 +274,9 @@ class History:
 
     def end(self, trial: int, *, stopped: bool) -> None:
         """A trial has ended, wherever it was."""
-        self.curves[trial].ended = True
+        curve = self.curves[trial]
+        curve.ended, curve._rates = True, None  # 16 KB that can be made again
+        curve._points = array("d", curve._points)  # without the room for more
         self.unpause(trial, stopped=stopped)
 
     def under(self, rule: Rule | Mapping[str, Any]) -> History:
@@ -274,7 +284,7 @@ class History:
         paused."""
         other = History(rule)
         for number, curve in self.curves.items():
-            other.begin(Curve(number, curve.grid, curve.config, curve.given_rates))
+            other.begin(Curve(number, curve.grid, curve.kept, curve.given_rates))
             for point in curve.points:
                 compared = point.per is not None and other.key(number, point.epoch) is not None
                 other.record(number, point, compared=compared, passed=True)

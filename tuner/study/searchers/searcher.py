@@ -64,6 +64,9 @@ class OptunaSearcher:
         self._study = optuna.create_study(directions=["minimize"] * self._objectives)
         self._optuna_number: dict[int, int] = {}
         self._proposed: dict[int, int] = {}
+        self._ended: list[FrozenTrial] = []
+        """Those trials, as far as they have been asked for."""
+        self._shared: dict[str, BaseDistribution] = {}
         self._ends: list[int] = []
         """Optuna's numbers of the trials with information, in the order of their ends."""
         self._method = METHODS[self._settings.kind](self._space, self._settings, self._seed)
@@ -101,7 +104,7 @@ class OptunaSearcher:
         """The sampled parameters of trial `number`. Raises InputError if no draw fits the space's constraints."""
         study = self._method.view(self._study)
         all_trials = self._study.get_trials(deepcopy=False)
-        ended = [all_trials[which] for which in self._ends]
+        ended = self._told(all_trials)
         for draw in range(MAX_DRAWS):
             seed = int(np.random.SeedSequence([self._seed, number, draw]).generate_state(1)[0])
             if draw < self._method.draws:
@@ -122,6 +125,18 @@ class OptunaSearcher:
             "widen the ranges or relax the constraint"
         )
 
+    def _told(self, all_trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """The trials that told something, in the order of their ends."""
+        self._ended += [all_trials[which] for which in self._ends[len(self._ended) :]]
+        return self._ended
+
+    def _share(self, number: int) -> None:
+        """Let a trial have the distributions that others have: Optuna makes new ones for each, 2 KB and more."""
+        kinds = self._frozen(number).distributions
+        for name, kind in kinds.items():
+            if self._shared.setdefault(name, kind) == kind:
+                kinds[name] = self._shared[name]
+
     def withdraw(self, number: int) -> None:
         """The proposal for trial `number` is not used (a simulated search uses the nearest recorded run)."""
         if number in self._proposed:  # some methods draw in a study of their own
@@ -132,6 +147,7 @@ class OptunaSearcher:
         self._note("started", number, params)
         if number in self._proposed:
             self._optuna_number[number] = self._proposed.pop(number)
+            self._share(self._optuna_number[number])
             return
         self._study.add_trial(
             create_trial(
@@ -139,6 +155,7 @@ class OptunaSearcher:
             )
         )
         self._optuna_number[number] = len(self._study.get_trials(deepcopy=False)) - 1
+        self._share(self._optuna_number[number])
         self._method.added(self._study, self._frozen(self._optuna_number[number]))
 
     def rung(self, number: int, epoch: int, per: float) -> None:
