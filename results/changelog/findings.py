@@ -75,7 +75,7 @@ def _diverged(history: RunHistory) -> Iterator[Finding]:
         bad = next((epoch for epoch in curve if epoch["per"] is None or epoch["val_loss"] is None), None)
         if row["status"] == "diverged" or (bad is not None and bad["per"] is None):
             where = f" at epoch {bad['epoch']} (batch {bad['batch']})" if bad else ""
-            text = f"{history.name(row)}: the loss or the gradient was NaN{where}"
+            text = f"{history.name(row)}: the loss or the gradient was NaN or infinite{where}"
             yield Finding("Divergence", (row["trial"],), text)
         elif row["best_per"] is not None and row["last_per"] is not None and row["best_per"] < COLLAPSED:
             lost = row["last_per"] - row["best_per"]

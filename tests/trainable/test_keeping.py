@@ -182,7 +182,7 @@ def test_the_checkpoint_before_it_is_taken_if_the_last_is_damaged(
     assert rows == {4: whole[4]}
     if damage != "gone":
         damaged, went_on = keeper.notes
-        assert str(path) in damaged and went_on == "went on from previous.pt, epoch 3"
+        assert str(path) in damaged and went_on == "continued from previous.pt, epoch 3"
     assert (epoch_of(path), epoch_of(tmp_path / "previous.pt")) == (
         4,
         3,

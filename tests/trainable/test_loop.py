@@ -444,7 +444,7 @@ def test_a_checkpoint_is_gone_once_training_goes_on(tiny: Dataset, config: Make)
     run = train(config(), tiny)
     first = next(run)
     next(run)
-    with pytest.raises(RuntimeError, match="gone"):
+    with pytest.raises(RuntimeError, match="no longer valid"):
         first.checkpoint()
 
 

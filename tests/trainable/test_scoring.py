@@ -87,7 +87,7 @@ def test_data_that_do_not_fit_are_named(trained: tuple[Trained, Dataset, float])
     with pytest.raises(InputError) as days:
         fit_split(model, dataclasses.replace(dataset, days=("monday", "friday")), "val")
     assert days.value.problems == [
-        "in-memory: the checkpoint has no layer for day friday; it knows monday, tuesday; give data of those days, "
+        "in-memory: the checkpoint has no layer for day friday, only for monday, tuesday; give data of those days, "
         "or a checkpoint of a run with model.day_layers false"
     ]
     other = dataclasses.replace(dataset, n_features=7, classes=(*dataset.classes[:-1], "ZH"))

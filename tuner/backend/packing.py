@@ -199,7 +199,7 @@ def _train(config: RunConfig, data: Path, share: float, cpus: float, barrier: An
         dataset = open_dataset(data)
         reports = train(config, dataset)
         if next(reports).diverged:
-            raise ValueError("the loss is NaN at the beginning")
+            raise ValueError("the loss is NaN or infinite at the beginning")
         barrier.wait(PATIENCE)
         report = next(reports)
         training, sampler = config.training, Sampler(dataset.train, config)

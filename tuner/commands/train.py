@@ -92,7 +92,7 @@ def train(
         raise click.exceptions.Exit(130) from None
     _say_best(best, out)
     if diverged:
-        click.echo("error: the loss or the gradient became NaN; try a lower schedule.peak_lr", err=True)
+        click.echo("error: the loss or the gradient became NaN or infinite; try a lower schedule.peak_lr", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -245,7 +245,7 @@ class Study:
         if row.get("diverged"):
             status, verdict = (
                 "diverged",
-                Decision(stop=True, reason=f"the loss or the gradient at epoch {epoch} is NaN"),
+                Decision(stop=True, reason=f"the loss or the gradient at epoch {epoch} is NaN or infinite"),
             )
         elif final:
             status, verdict = "completed", Decision(stop=True)

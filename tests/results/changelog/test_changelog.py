@@ -227,7 +227,7 @@ def test_divergence_is_dated(history):
     ]
     texts = kinds(history(runs))["Divergence"]
     assert texts == [
-        "nan: the loss or the gradient was NaN at epoch 2 (batch 200)",
+        "nan: the loss or the gradient was NaN or infinite at epoch 2 (batch 200)",
         "back: fell back from 0.3000 at epoch 2 to 0.4000 at epoch 3",
     ]
 
