@@ -35,12 +35,17 @@ PORT = 6379
 WAIT = 120.0
 """Seconds that a node has to come up: the machine may be busy."""
 _SETUP = """
-mount --bind "$1" /mnt && mount -t tmpfs tmpfs /tmp && chmod 1777 /tmp && mount -t tmpfs tmpfs /dev/shm &&
-mount -t proc proc /proc && hostname "$2" && ip link set lo up && shift 2 || exit 1
+exec 8< "$3" 9< "$4"
+mount --bind "$1" /mnt && mount -t tmpfs tmpfs /tmp && chmod 1777 /tmp && mount -t tmpfs tmpfs /dev/shm || exit 1
+[ -d "$3" ] || { mkdir -p "$3" && mount -c --bind /proc/self/fd/8 "$3"; } || exit 1
+[ -d "$4" ] || { mkdir -p "$4" && mount -c --bind /proc/self/fd/9 "$4"; } || exit 1
+exec 8<&- 9<&-
+mount -t proc proc /proc && hostname "$2" && ip link set lo up && shift 4 || exit 1
 for hidden; do mount -t tmpfs tmpfs "$hidden" || exit 1; done
 echo ready
 exec sleep 86400
 """
+"""What a new host does first. The program and its Python stay in sight where they lie in a folder that is covered."""
 
 
 @functools.cache
@@ -179,7 +184,7 @@ class Hosts:
         """A further host, on the bridge; it sees nothing in the folders `hidden`, which begin with `/mnt`."""
         number = len(self._hosts)
         options = ["-n", "-m", "-p", "-u", "-i", "--fork", "--kill-child", "--propagation", "private"]
-        arguments = [str(self.folder), f"h{number}", *map(str, hidden)]
+        arguments = [str(self.folder), f"h{number}", str(ROOT), sys.prefix, *map(str, hidden)]
         root = subprocess.Popen(
             ["unshare", *options, "--", "sh", "-c", _SETUP, "sh", *arguments],
             stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,

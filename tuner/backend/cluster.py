@@ -18,6 +18,7 @@ import os
 import platform
 import secrets
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -298,7 +299,10 @@ def room(request: Mapping[str, float]) -> int:
 def on_every_node(
     function: Any, arguments: Sequence[Any], where: Sequence[Mapping[str, Any]], patience: float = PATIENCE
 ) -> Iterator[tuple[Mapping[str, Any], Any]]:
-    """Call `function(*arguments, node id)` on each node; yields (node, what it returned or the exception)."""
+    """Call `function(*arguments, node id)` on each node; yields (node, what it returned or the exception).
+
+    Ray lists a node for up to a minute after it was lost. Such a node is told on standard error and left out.
+    """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -313,7 +317,19 @@ def on_every_node(
         try:
             yield node, ray.get(answer, timeout=max(0.1, end - time.monotonic()))
         except Exception as error:
-            yield node, error
+            if _lost(node, error):
+                print(f"node {node['address']} was lost; the search continues without it", file=sys.stderr)
+            else:
+                yield node, error
+
+
+def _lost(node: Mapping[str, Any], error: Exception) -> bool:
+    """Whether a call failed because its node is no longer in the cluster."""
+    import ray
+
+    if isinstance(error, ray.exceptions.TaskUnschedulableError | ray.exceptions.NodeDiedError):
+        return True
+    return not any(each["Alive"] for each in ray.nodes() if each["NodeID"] == node["id"])
 
 
 def preflight(
@@ -332,8 +348,9 @@ def preflight(
             versions(),
             source_fingerprint(),
         )
-        problems = []
+        problems, answered = [], 0
         for node, answer in on_every_node(look, (expected,), where):
+            answered += 1
             if isinstance(answer, Exception):
                 problems.append(f"node {node['address']}: {why(answer)}")
                 continue
@@ -344,6 +361,8 @@ def preflight(
                     f"node {node['address']}: files that it writes to {results_dir} do not arrive here; "
                     "choose a results folder that all nodes share, with --results"
                 )
+    if where and not answered:
+        problems = ["no node that can run a trial is left in the cluster ('ray status' lists them); start one"]
     if problems:
         raise InputError(problems)
 
