@@ -177,7 +177,7 @@ def test_the_summary_counts_and_names(toy):
     assert facts["driver"] == "ended"
     text = describe(watched)
     assert f"{facts['statuses']['stopped']} stopped" in text
-    assert "rungs: epoch 1: 12 came" in text
+    assert "rungs: epoch 1: 12 reached" in text
 
 
 def test_names_cannot_move_the_cursor(toy):

@@ -93,7 +93,7 @@ def _label(content: dict[str, np.ndarray], i: int, where: str, from_text: Labell
 def _read(file: Path) -> dict[str, np.ndarray]:
     """The arrays of a file, checked against one another; `Unusable` if they are not of this layout."""
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as stored:  # numpy leaves a damaged file open
             has = list(stored.files)
             content = {key: stored[key] for key in (*NEEDED, *OPTIONAL) if key in has}
     except (OSError, EOFError, ValueError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
