@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class Watcher:
     """A pytest plugin: how long each test takes, the first that fails, and which lines of a file each runs."""
 
     def __init__(self, order: list[str], watch: str = "") -> None:
-        self.failed = ""
+        self.failed: list[str] = []
         self.durations: dict[str, float] = {}
         self.lines: dict[str, set[int]] = {}
         self._watch, self._now = watch, set[int]()
@@ -108,8 +108,8 @@ class Watcher:
         self._note(report)
 
     def _note(self, report: Any) -> None:
-        if report.failed and not self.failed:
-            self.failed = report.nodeid
+        if report.failed:
+            self.failed.append(report.nodeid)
 
     def _trace(self, frame: Any, event: str, argument: Any) -> Any:
         if frame.f_code.co_filename != self._watch:
@@ -180,7 +180,7 @@ def _in_child(copy: Path, tests: Sequence[str], order: list[str], watch: str, an
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     watcher = Watcher(order, str(copy / watch) if watch else "")
     options = [
-        "-x",
+        *([] if watch else ["-x"]),
         "-q",
         "--tb=short",
         "-p",
@@ -194,9 +194,16 @@ def _in_child(copy: Path, tests: Sequence[str], order: list[str], watch: str, an
     options += ["--basetemp", str(copy.parent / f"{copy.name}.tmp")]
     code = int(pytest.main([*options, *(f"tests/{test}" for test in tests)], plugins=[watcher]))
     sys.settrace(None)
-    told: dict[str, Any] = {"end": "failed" if code else "passed", "by": watcher.failed or f"pytest's status {code}"}
+    told: dict[str, Any] = {
+        "end": "failed" if code else "passed",
+        "by": (watcher.failed or [f"pytest's status {code}"])[0],
+    }
     if watch:
-        told |= {"durations": watcher.durations, "lines": {k: sorted(v) for k, v in watcher.lines.items() if v}}
+        told |= {
+            "all_failed": watcher.failed,
+            "durations": watcher.durations,
+            "lines": {k: sorted(v) for k, v in watcher.lines.items() if v},
+        }
     answer.write_text(json.dumps(told))
     return 0
 
@@ -205,9 +212,12 @@ def baseline(copy: Path, module: str, tests: Sequence[str]) -> Baseline:
     """The tests of a module with nothing changed."""
     began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     told = run_tests(copy, tests, [], module, (1200, 3600))
-    if told["end"] != "passed":
-        log = (copy.parent / f"{copy.name}.log").read_text(errors="replace")
-        return Baseline(failed=f"{told['by']} fails:\n{log[-3000:]}")
+    if told["end"] != "passed":  # perhaps because it was watched
+        failed = [test.removeprefix("tests/") for test in told.get("all_failed", [])]
+        again = run_tests(copy, failed, [], "", (1200, 3600)) if failed else told
+        if again["end"] != "passed":
+            log = (copy.parent / f"{copy.name}.log").read_text(errors="replace")
+            return Baseline(failed=f"{again['by']} fails:\n{log[-3000:]}")
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
     return Baseline(time.monotonic() - began, cpu, told["durations"], told["lines"])
@@ -258,18 +268,18 @@ class Workers:
         for worker in self._workers:
             worker.start()
 
-    def run(self, work: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, Any]]:
-        """`work(copy, *argument)` for every argument; pairs of (argument, what it returned) as they come."""
-        wanted = list(arguments)
-        for argument in wanted:
-            self._asked.put((work, argument))
-        for _ in wanted:
-            while True:
-                with contextlib.suppress(queue.Empty):
-                    yield self._told.get(timeout=5)
-                    break
-                if dead := [worker for worker in self._workers if not worker.is_alive()]:
-                    raise Stop(f"a worker ended with status {dead[0].exitcode}")
+    def ask(self, work: Callable[..., Any], *argument: Any) -> None:
+        """Have `work(copy, *argument)` done, after what was asked before."""
+        self._asked.put((work, argument))
+
+    def next(self) -> tuple[tuple[Any, ...], Any]:
+        """The next result, whatever was asked first: (argument, what the work returned)."""
+        while True:
+            with contextlib.suppress(queue.Empty):
+                told: tuple[tuple[Any, ...], Any] = self._told.get(timeout=5)
+                return told
+            if dead := [worker for worker in self._workers if not worker.is_alive()]:
+                raise Stop(f"a worker ended with status {dead[0].exitcode}")
 
     def share_compiled(self) -> None:
         """Give every copy the files that the others have compiled."""
@@ -298,16 +308,20 @@ def run_all(
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         workers = Workers(root, Path(folder), jobs)
         try:
-            bases: dict[str, Baseline] = {}
             modules = dict.fromkeys(mutant.module for mutant in chosen)
-            for (module, _), base in workers.run(baseline, ((module, tests[module]) for module in modules)):
-                if base.failed:
-                    raise Stop(f"{module}: with nothing changed {base.failed}")
-                bases[module] = base
-                print(f"{module}: {len(base.durations)} tests in {base.seconds:.0f} s", file=sys.stderr, flush=True)
-            workers.share_compiled()
-            wanted = [(mutant, tests[mutant.module], bases[mutant.module]) for mutant in chosen]
-            for (mutant, _, _), told in workers.run(try_mutant, wanted):
-                yield mutant, told
+            for module in sorted(modules, key=lambda module: -sum(mutant.module == module for mutant in chosen)):
+                workers.ask(baseline, module, tests[module])
+            for _ in range(len(modules) + len(chosen)):
+                (asked, *_), told = workers.next()
+                if isinstance(asked, Mutant):
+                    yield asked, told
+                    continue
+                if told.failed:
+                    raise Stop(f"{asked}: with nothing changed {told.failed}")
+                print(f"{asked}: {len(told.durations)} tests in {told.seconds:.0f} s", file=sys.stderr, flush=True)
+                workers.share_compiled()
+                for mutant in chosen:
+                    if mutant.module == asked:
+                        workers.ask(try_mutant, mutant, tests[asked], told)
         finally:
             workers.stop()

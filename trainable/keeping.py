@@ -32,8 +32,9 @@ class Keeper:
 
     `every` is "auto", "rungs", "N epochs" or "N minutes"; `rungs` are the epochs at which the trial may be ended or
     paused; with `pauses` its state is written at those too. `logged` epochs have been reported by earlier attempts:
-    while they are repeated, their best file is not replaced by that of an earlier epoch. A state larger
-    than `small` bytes is copied to host memory and written by a thread, one at a time. `clock` gives seconds.
+    while they are repeated, their best file is not replaced by that of an earlier epoch, and a state more than one
+    epoch beyond them is not used; None where nobody keeps count. A state larger than `small` bytes is copied to host
+    memory and written by a thread, one at a time. `clock` gives seconds.
 
     `notes` are lines for the log, on files that could not be read or written; the caller that logs them clears the
     list.
@@ -47,14 +48,15 @@ class Keeper:
         best_weights: Literal["full", "half", "none"] = "full",
         rungs: Collection[int] = (),
         pauses: bool = False,
-        logged: int = 0,
+        logged: int | None = None,
         small: int = SMALL_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.files = TrialPaths(folder)
         self.notes: list[str] = []
         self._every, self._best_weights = every, best_weights
-        self._rungs, self._pauses, self._logged = frozenset(rungs), pauses, logged
+        self._rungs, self._pauses, self._logged = frozenset(rungs), pauses, logged or 0
+        self._furthest = None if logged is None else logged + 1
         self._small, self._clock = small, clock
         self._epoch = 0
         self._best: dict[str, Any] | None = None
@@ -81,6 +83,10 @@ class Keeper:
                 state = load(path)
             except DamagedCheckpoint as error:
                 self.notes.append(f"{error}; it is not used")
+                continue
+            if self._furthest is not None and state["epoch"] > self._furthest:
+                # The log was cut short: its lost epochs are trained again, or the table would lack them.
+                self.notes.append(f"{path.name} is of epoch {state['epoch']}, beyond the log; it is not used")
                 continue
             self._sound = path == self.files.last
             if self.notes:

@@ -1,4 +1,4 @@
-"""The process that a command runs in: what its terminal can show, and how it leaves when it is told to end."""
+"""The process of a command: the characters that its terminal can show, and how it ends after a signal."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def leave_on_sigterm() -> None:
 
 
 def leaves_now() -> None:
-    """The status is decided; whoever is told to end from here on has nothing to tidy up."""
+    """The exit status is decided; from here on, a signal ends the process without cleaning up."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: os._exit(130))

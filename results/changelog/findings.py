@@ -204,7 +204,7 @@ def _assumed(history: RunHistory) -> Iterator[Finding]:
     if runs:
         worst = sorted(runs.items(), key=lambda item: -len(item[1]))
         text = ", ".join(f"{dotted(column)} ({len(rows)} runs)" for column, rows in worst)
-        yield Finding("Settings nobody wrote down", (), f"assumed here: {text}")
+        yield Finding("Settings that were not recorded", (), f"assumed here: {text}")
 
 
 _LOOKS: tuple[Callable[[RunHistory], Iterator[Finding]], ...] = (

@@ -67,7 +67,7 @@ def following_old(line: bytes, before: int) -> int | None:
 
 
 class OldEvent(dict[str, Any]):
-    """The event of a line without a checksum: nobody knows whether it is as it was written."""
+    """The event of a line without a checksum, which cannot be verified."""
 
 
 def decode(line: bytes) -> dict[str, Any] | None:

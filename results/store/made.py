@@ -146,7 +146,7 @@ def lost(folder: Path, made: Made | None, scanner: LineScanner) -> Lost | None:
 def look(folder: Path) -> Lost | None:
     """`lost` of a study folder: a glance where the log has simply grown.
 
-    Damage inside such a log is for whoever reads it all to tell.
+    Damage inside such a log is found when all of it is read.
     """
     made, log = newest(folder), StudyPaths(folder).log
     if made is None:

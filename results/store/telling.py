@@ -1,7 +1,7 @@
-"""What was met in the files and has to be said: whoever reads notes it here, whoever says it takes it off.
+"""Problems found in the files that must be shown: readers record them here, and mark those that were shown.
 
-Functions that read return their problems, for the caller to show where it fits. What nobody has shown when a command
-ends, `finish` prints: so nothing is left out without a word.
+Functions that read return their problems, for the caller to show at the right place. `finish` prints those that were
+not shown when a command ends, so that no problem is lost.
 """
 
 from __future__ import annotations

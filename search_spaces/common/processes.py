@@ -1,4 +1,4 @@
-"""What the kernel says of other processes of this machine."""
+"""Information about other processes of this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this number is there, whoever it belongs to."""
+    """Whether a process with this number exists, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from search_spaces import ABSENT, InputError, Run, diff, load_run, run_names
-from search_spaces.config import flatten, to_dict
+from search_spaces.config import RunConfig, flatten, to_dict
 from search_spaces.parsing.yaml_file import parse_value
 
 ROOT = "schedule: {kind: one_cycle, peak_lr: 3e-3, start_lr: 1e-4, end_lr: 1e-6}\noptimizer: {eps: 1e-8}\n"
@@ -325,3 +325,63 @@ def test_every_value_of_run18_is_assumed(runs: dict[str, Run]) -> None:
     """The page knows nothing of run18 but its name, so nothing that it changes is given as known."""
     run = runs["run18_long_sgdr_swa"]
     assert set(run.changed) <= set(run.assumed)
+
+
+DEFAULTS = {
+    "data.max_bins": None,
+    "data.bucket_batches": 16,
+    "model.hidden": 256,
+    "model.layers": 3,
+    "model.bidirectional": True,
+    "model.dropout": 0.4,
+    "model.kernel": 32,
+    "model.stride": 4,
+    "model.day_layers": True,
+    "model.layer_norm": False,
+    "optimizer.kind": "adam",
+    "optimizer.eps": 0.1,
+    "optimizer.beta1": 0.9,
+    "optimizer.beta2": 0.999,
+    "optimizer.weight_decay": 1e-05,
+    "optimizer.decay_biases": True,
+    "optimizer.decay_day_layers": True,
+    "averaging.kind": "none",
+    "augmentation.white_noise": 0.0,
+    "augmentation.constant_offset": 0.0,
+    "augmentation.smoothing_sd": 2.0,
+    "augmentation.smoothing_kernel": 20,
+    "augmentation.time_masks": 0,
+    "augmentation.time_mask_width": 0.05,
+    "augmentation.feature_masks": 0,
+    "augmentation.feature_mask_width": 0.05,
+    "augmentation.input_dropout": 0.0,
+    "augmentation.speckle": 0.0,
+    "augmentation.random_cut": 0,
+    "training.batches": 10000,
+    "training.batches_per_epoch": 100,
+    "training.batch_size": 64,
+    "training.accumulation": 1,
+    "training.clip": None,
+    "training.ctc_reduction": "target_mean",
+    "training.precision": "fp32",
+    "training.tf32": False,
+    "training.device": "auto",
+    "training.seed": 0,
+}
+
+
+def test_what_a_run_file_leaves_out_is_what_it_always_was() -> None:
+    """A default that changes would change what old files, and old studies, mean."""
+    flat = flatten(RunConfig.model_validate({"schedule": {"kind": "constant", "peak_lr": 0.01}}))
+    assert {key: value for key, value in flat.items() if not key.startswith("schedule.")} == DEFAULTS
+
+
+@pytest.mark.parametrize(("bins", "allowed"), [(1, True), (0, False)])
+def test_a_limit_of_length_is_at_least_one_bin(bins: int, allowed: bool) -> None:
+    """data.max_bins 1 is a limit, 0 is none."""
+    settings = {"schedule": {"kind": "constant", "peak_lr": 0.01}, "data": {"max_bins": bins}}
+    if allowed:
+        assert RunConfig.model_validate(settings).data.max_bins == 1
+    else:
+        with pytest.raises(ValueError, match="max_bins"):
+            RunConfig.model_validate(settings)

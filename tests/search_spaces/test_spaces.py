@@ -315,6 +315,8 @@ BAD = [
      "dimensions.model.dropout.when.model.hidden: can never have the value true; here it is 1..128"),
     ("model.dropout: {uniform: [0, .5], when: {model.hidden: 129}}\n  model.hidden: {int: [32, 128]}",
      "dimensions.model.dropout.when.model.hidden: can never have the value 129; here it is 32..128"),
+    ("model.dropout: [{uniform: [.5, 0], when: {model.layers: 2}}, {value: .1, when: {model.layers: 1}}]",
+     "dimensions.model.dropout, alternative 1.uniform: [0.5, 0] is not allowed; low 0.5 is not less than high 0; "),
     ("training.seed: {int: [0, 9]}", "dimensions.training.seed: is set by the search for each trial; remove it"),
     ("model.dropout: {uniform: [0, .5], of: augmentation.speckle}\n  augmentation.speckle: {uniform: [0, 1], of: "
      "model.dropout}", "dimensions: augmentation.speckle or model.dropout depend on each other in a circle; "),

@@ -262,3 +262,16 @@ def test_best_weights_can_be_halved_or_left_out(long: RunConfig, tiny: Dataset, 
             return sum(entry.file_size for entry in archive.infolist() if "/data/" in entry.filename)
 
     assert weights("half") == weights("full") // 2
+
+
+def test_a_state_beyond_a_log_that_was_cut_short_is_not_used(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
+    """Of five epochs trained, the log has kept two: the state of epoch 5 would leave out three of them, so training
+    begins again before it; a log that lacks only the last epoch takes the state, which reports that epoch again.
+    """
+    run(long, tiny, Keeper(tmp_path), epochs=5)
+    state = Keeper(tmp_path, logged=4).load()
+    assert state is not None and state["epoch"] == 5
+    keeper = Keeper(tmp_path, logged=2)
+    state = keeper.load()
+    assert state is None or state["epoch"] <= 3
+    assert any("beyond the log" in note for note in keeper.notes)

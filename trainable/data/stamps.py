@@ -1,4 +1,4 @@
-"""When the files of a data folder were last touched: whoever has verified them once need not read them again.
+"""The times at which the files of a data folder last changed, so that verified files need not be read again.
 
 `verified.json` in the folder holds the fingerprint that was verified and the stamps of the files at that time. It is
 written with the folder and after each verification; where it cannot be written, or does not fit, the data are read.

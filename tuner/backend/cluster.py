@@ -3,8 +3,8 @@
 A search on a cluster usually fails because a node cannot read the data or the results folder, or has another version of
 torch. This is found here in seconds and reported in one line, before anything is logged or trained.
 
-What runs on the nodes (`look`) comes with the program, which Ray ships as `py_modules`: nobody installs it there. The
-nodes need Python, Ray and the libraries.
+What runs on the nodes (`look`) is part of the program, which Ray sends as `py_modules`: it need not be installed
+there. The nodes need Python, Ray and the libraries.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ os.environ.update(
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_DEDUP_LOGS": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no card sees none
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
@@ -243,7 +243,7 @@ class _Leave(tune.Stopper):
 def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus: int | None = None) -> int:
     """Start a local Ray, or join the cluster at `address`; returns how many trials run at once.
 
-    A local Ray counts with `cpus` cores and `gpus` cards; None = those the machine has.
+    A local Ray uses `cpus` cores and `gpus` GPUs; None = all of the machine.
 
     Raises InputError if a trial needs more than there is, or Ray does not come up.
     """

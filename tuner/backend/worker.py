@@ -27,7 +27,7 @@ class Place:
     checkpoints: Mapping[str, Any] = field(default_factory=dict)
     """The study's `search_spaces.checkpoints.Checkpoints`."""
     fingerprint: str = ""
-    """What the data must be, on every node and until the end; "" where nobody knows."""
+    """The fingerprint that the data must have, on every node and until the end; "" if unknown."""
 
 
 Work = Callable[[Any, Place], Iterator[dict[str, Any]]]

@@ -168,9 +168,9 @@ def _pivot(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _caution(bank: Bank, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """How stopped runs change the answer."""
     return [
-        f"{note}. The best is the best of the others, a slow starter among the stopped would not show here, and the "
-        f"correlations are those of runs that were let go on. A rule above lets up to "
-        f"{max(row['unknown'] for row in rows)} of them go on further, so it saves less than it seems. Curves recorded "
-        "with --stopping none do not have this."
+        f"{note}. So 'best' means the best of the other runs, a slow starter among the stopped is not seen, and the "
+        f"correlations are those of runs that were not stopped. The rules above would continue up to "
+        f"{max(row['unknown'] for row in rows)} of the stopped runs, so they save less than shown. Record curves with "
+        "--stopping none to avoid this."
         for note in stopped_note(bank)
     ]

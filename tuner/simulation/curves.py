@@ -247,7 +247,7 @@ def _read_csv(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
 
 def _no_repeats(path: Path, columns: Sequence[str]) -> None:
     if twice := repeated(columns):
-        raise InputError(f"{path}: two columns are named {twice!r}, and nobody knows which is meant; leave one out")
+        raise InputError(f"{path}: two columns have the name {twice!r}; leave one out")
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:

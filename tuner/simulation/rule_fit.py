@@ -1,4 +1,4 @@
-"""Whether a stopping rule fits what it is to judge: said before anything is spent."""
+"""Checks that a stopping rule fits its search, before anything is trained."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEAST_BATCHES = 4
 
 
 def check_fit(rule: Mapping[str, Any], space: Space, budget: StudyBudget, where: str) -> None:
-    """Raises InputError for a rule that could never compare anybody in a search of `space`, or not as it says.
+    """Raises InputError for a rule that could never compare trials in a search of `space`, or not as its settings say.
 
     `where` begins the line: the option, or the space and its key.
     """
@@ -67,7 +67,7 @@ def _check_rungs(rule: Rule, configs: Sequence[RunConfig], space: str, where: st
         )
     if isinstance(rule, HyperbandStopping):
         empty = [b for b in range(rule.brackets) if not any(places(rule, grid, b) for grid in grids)]
-        if len(empty) > 1:  # Hyperband's own last bracket compares nobody
+        if len(empty) > 1:  # Hyperband's own last bracket compares no trials
             raise InputError(
                 f"{where}: brackets: {rule.brackets} is not allowed; the runs of {space} have rungs for "
                 f"{rule.brackets - len(empty)} and one without; give {max(2, rule.brackets - len(empty) + 1)} or less, "
@@ -83,7 +83,7 @@ def _check_probes(rule: Rule, configs: Sequence[RunConfig], where: str) -> None:
             if batch < LEAST_BATCHES:
                 more = f"a grace of {math.ceil(LEAST_BATCHES / per_epoch)} epochs or more, or "
                 raise InputError(
-                    f"{where}: metric: probe is not allowed with a rung after {batch} batches, a probe there says "
-                    f"nothing; give {more if isinstance(rule, ComparingRule) and rule.at == 'epochs' else ''}"
+                    f"{where}: metric: probe is not allowed with a rung after {batch} batches: a probe there is too "
+                    f"short; give {more if isinstance(rule, ComparingRule) and rule.at == 'epochs' else ''}"
                     "a larger training.batches_per_epoch"
                 )

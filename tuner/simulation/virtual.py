@@ -98,7 +98,7 @@ def draws(space: Space, count: int, seed: int = 0) -> list[RunConfig]:
                 break
         else:
             raise InputError(
-                f"{space.name}: none of {DRAWS} draws kept the constraint '{broken[0]}'; loosen it or widen the ranges"
+                f"{space.name}: none of {DRAWS} draws met the constraint '{broken[0]}'; relax it or widen the ranges"
             )
     return found
 
@@ -115,7 +115,7 @@ def virtual_search(
     """One search over `configs`, in an order and with ranks drawn from `seed`.
 
     `settings` has stopping, budget (without target and no improvement, which depend on what is found) and resources.
-    `stop_first` stops everybody as early as the rule's guards allow.
+    `stop_first` stops all trials as early as the rule's guards allow.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(configs))

@@ -54,6 +54,8 @@ def saved_epoch(study: Path | None, trial: int, logged: int) -> int:
             from trainable.checkpoint import epoch_of
 
             epoch = epoch_of(path)
+            if epoch is not None and epoch > logged + 1:
+                continue  # the log was cut short, and the worker does not use it
             return logged if epoch is None else min(epoch, logged)
     return 0
 

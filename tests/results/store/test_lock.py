@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,7 @@ def test_a_killed_driver_leaves_no_lock(tmp_path: Path) -> None:
     with StudyLock(tmp_path):
         assert is_held(tmp_path)
     assert not is_held(tmp_path)
+    assert (tmp_path / "lock").read_bytes() == b""  # given back: it names nobody
 
 
 def test_looking_does_not_disturb_the_holder(tmp_path: Path) -> None:
@@ -185,6 +186,26 @@ def test_a_driver_that_was_suspended_looks_whether_the_study_is_still_its_own(
         now += 1
         with pytest.raises(InputError, match="another driver took over"):
             first.check()
+    first.release()
+
+
+def test_a_driver_notices_at_its_next_heartbeat_that_its_study_was_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait: Callable[..., None]
+) -> None:
+    """Long before its own heartbeat would be stale."""
+    monkeypatch.setattr(lock_module, "BEAT_SECONDS", 0.01)
+    first = StudyLock(tmp_path, stale=10_000)
+    first.acquire()
+
+    def refused() -> bool:
+        try:
+            first.check()
+        except InputError as error:
+            return "another driver took over" in str(error)
+        return False
+
+    with StudyLock(tmp_path, force=True):
+        wait(refused, patience=60)
     first.release()
 
 

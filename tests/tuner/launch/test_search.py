@@ -175,6 +175,6 @@ def test_a_search_that_cannot_propose_ends_in_one_line(tmp_path, tiny_data, real
     assert done.status == 2, done.err
     errors = [line for line in done.err.splitlines() if line.startswith("error:")]
     assert len(errors) == 1
-    assert "none of 200 draws kept the constraint" in errors[0] and "loosen it or widen the ranges" in errors[0]
+    assert "none of 200 draws met the constraint" in errors[0] and "relax it or widen the ranges" in errors[0]
     assert "Traceback" not in done.err
     assert not (tmp_path / "results").exists()

@@ -228,5 +228,5 @@ def test_two_columns_of_one_name_are_one_line(ending, tmp_path):
         path.write_text("trial,batch,per,per\n0,10,0.5,0.6\n")
     else:
         pq.write_table(pa.table([pa.array([1])] * 4, names=["trial", "batch", "per", "per"]), path)
-    with pytest.raises(InputError, match="two columns are named 'per'"):
+    with pytest.raises(InputError, match="two columns have the name 'per'"):
         read_curves(path, tmp_path)

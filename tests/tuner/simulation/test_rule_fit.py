@@ -26,7 +26,7 @@ BUDGET = StudyBudget(trials=12)
         ("median grace=12", "grace: 12 is not allowed; the longest runs of toy have 9 epochs"),
         ("hyperband brackets=6", "brackets: 6 is not allowed; the runs of toy have rungs for 2 and one without; "),
         ("one_epoch keep=12", "keep: 12 is not allowed with 12 trials, none would be stopped; give less than 12"),
-        ("asha metric=probe", "metric: probe is not allowed with a rung after 2 batches, a probe there says nothing; "
+        ("asha metric=probe", "metric: probe is not allowed with a rung after 2 batches: a probe there is too short; "
          "give a grace of 2 epochs or more"),
     ],
 )  # fmt: skip

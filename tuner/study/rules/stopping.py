@@ -6,9 +6,9 @@ rule has no state of its own. What each kind compares, and with what result:
 `asha`       Asynchronous successive halving (Li et al. 2020). Rungs at grace x reduction^k. With weights w_i of the
              trials that have come to the rung (1, or how alike they are, see below), a trial passes if
              `sum of w_i over better ones < max(1, floor((1 + sum of w_i) / reduction))`: it ranks among the best
-             floor(n / reduction), or nobody is better. One that does not pass is stopped; with `promote: true` it is
+             floor(n / reduction), or none is better. One that does not pass is stopped; with `promote: true` it is
              paused, and goes on (the highest rung first, then the best value) as soon as it passes among those that
-             have come since. At the end of the budget all that pass have gone on, the rest is stopped.
+             have come since. At the end of the budget all that pass have continued; the rest is stopped.
 `hyperband`  Hyperband (Li et al. 2018) as brackets of ASHA: bracket k has its first rung at grace x reduction^k, a
              trial belongs to one by its number (`bracket_of`) and is compared within it.
 `median`     Vizier's rule (Golovin et al. 2017): stopped if its lowest value so far is worse than the median of the
@@ -26,14 +26,14 @@ rule has no state of its own. What each kind compares, and with what result:
              to go on, a new trial goes on from one of the best in its place.
 `none`       Every trial runs to its end.
 
-Guards that comparing rules share: `min_curves` (nobody fails where fewer have come, by weight, itself included),
+Guards that comparing rules share: `min_curves` (no trial fails where fewer have come, by weight, itself included),
 `protect` (who is among the study's best k by the lowest value so far passes), `patience` (stopped at the k-th rung
 failed in a row).
 
 `among: horizon` and `among: annealed` weigh the others by `exp(-(d / bandwidth)^2 / 2)` (`BANDWIDTHS`) with d the
 distance in log2 of the horizon, or in `Curve.annealed` at the rung's batch. At an equal batch a trial that has already
 annealed looks better than one with a long tail ahead; among its like it does not. While few alike have come the weights
-add up to less than one better trial, and nobody is stopped.
+add up to less than one better trial, and no trial is stopped.
 """
 
 from __future__ import annotations
