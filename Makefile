@@ -11,7 +11,7 @@ CONSTRAINTS := constraints.txt
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet $(CONSTRAINTS:%=-c %)
 STUDY ?=
 JOBS ?= auto
-PYTEST = -m pytest -n $(JOBS) --maxprocesses 8 --dist loadgroup --no-loadscope-reorder --durations 15
+PYTEST = -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 15
 
 # What a version can break. Left out: what starts clusters or browsers, the benchmarks, and what looks at the checkout.
 CORE = --ignore tests/test_chaos.py --ignore tests/test_benchmarks.py --ignore tests/test_stopping_benchmark.py \

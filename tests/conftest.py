@@ -34,19 +34,19 @@ settings.load_profile("tests")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What a worker of pytest-xdist gets in one piece: a file's tests that start Ray, and the rest of the file.
+    """Files with tests that start Ray come first: they wait more than they compute.
 
-    So a worker has one Ray at a time, and what a file's tests have in common is made once. Ray's tests wait more than
-    they compute and come first, so that no worker is left alone with them at the end.
+    A worker of pytest-xdist gets whole files (`--dist loadfile`), so it has one Ray at a time, and what a file's tests
+    have in common is made once.
     """
     if not hasattr(config, "workerinput"):
         return
 
-    def starts_ray(item: pytest.Item) -> bool:
-        return item.get_closest_marker("ray") is not None
+    with_ray = {item.location[0] for item in items if item.get_closest_marker("ray") is not None}
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(f"{item.location[0]}{' with Ray' * starts_ray(item)}"))
+    def starts_ray(item: pytest.Item) -> bool:
+        return item.location[0] in with_ray
+
     items.sort(key=starts_ray, reverse=True)
 
 

@@ -66,11 +66,11 @@ def epochs(hosts, study):
     return [e for e in read_events(log)[0] if e["event"] == "epoch"] if log.exists() else []
 
 
-def until(process, holds, seconds=120):
+def until(process, holds, seconds=120, printed=None):
     """Wait for progress; fails if the process ends before, or in so many seconds nothing came of it."""
     end = time.monotonic() + seconds
     while not (found := holds()):
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, printed.read_text()[-3000:] if printed else process.communicate()
         assert time.monotonic() < end, "not in time"
         time.sleep(0.1)
     return found
@@ -151,10 +151,10 @@ def test_a_search_whose_last_node_went_says_so_and_gives_up_as_asked(hosts):
     (hosts.folder / "run.yaml").write_text(RUN.replace("batches: 160", "batches: 4000"))
     with (hosts.folder / "left.txt").open("w") as output:
         process = hosts[0].tuner(*search(hosts, "left"), "--give-up-after", "0.6", output=output)
-    until(process, lambda: len(epochs(hosts, "left")) > 1)
+    until(process, lambda: len(epochs(hosts, "left")) > 1, printed=hosts.folder / "left.txt")
     hosts[1].kill()
     killed = time.monotonic()
-    until(process, lambda: "nodes: " in (hosts.folder / "left.txt").read_text())
+    until(process, lambda: "nodes: " in (hosts.folder / "left.txt").read_text(), printed=hosts.folder / "left.txt")
     assert time.monotonic() - killed < 60
     assert process.wait(120) == 1
     said = (hosts.folder / "left.txt").read_text()

@@ -69,12 +69,14 @@ def finished(toy):
 def check_tensorboard(study, folder):
     found, walls = tensorboard_scalars(folder)
     assert set(found) == set(study.state.trials)
+    events, _ = read_events(study.folder / "events.jsonl")
+    last = {event["trial"]: event for event in events if event["event"] == "epoch"}
     for number, trial in study.state.trials.items():
         pers = {epoch: per for epoch, per in trial.pers.items() if per is not None}
         assert found[number].get("per", {}) == pytest.approx(pers)
         if trial.best:
             assert found[number]["best_per"][trial.best[1]] == pytest.approx(trial.best[0])
-            measured = {name for name in METRICS if isinstance(trial.last_row.get(name), (int, float))}
+            measured = {name for name in METRICS if isinstance(last[number].get(name), (int, float))}
             assert {"per", "val_loss", "lr", "batch"} <= measured <= set(found[number])
     return walls
 
