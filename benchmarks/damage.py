@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import time
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +152,18 @@ def fill(disk: Path, seconds: float, process: subprocess.Popen[str]) -> str:
     end = time.monotonic() + seconds
     with filler.open("wb", buffering=0) as file:
         while time.monotonic() < end and process.poll() is None:
-            for size in (1 << 16, 1 << 10, 1):
-                try:
-                    while file.write(b"x" * size) == size:
-                        pass
-                except OSError:
-                    continue
+            take_every_byte(file)
             time.sleep(0.05)
     filler.unlink()
     return f"full for {seconds:.1f} s"
+
+
+def take_every_byte(file: FileIO) -> None:
+    """Write to an unbuffered file until its disk takes nothing more."""
+    for size in (1 << 16, 1 << 10, 1):
+        with contextlib.suppress(OSError):
+            while file.write(b"x" * size) == size:
+                pass
 
 
 def mount(folder: Path) -> bool:

@@ -22,7 +22,7 @@ from search_spaces.wording import show
 from tuner import terminal
 from tuner.commands.sections import NearestNames
 
-SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Data": {
         "data": ("data:data", "Import recordings, make synthetic data, check and plot them."),
         "evaluate": ("evaluate:evaluate", "Decode a split of a data set with a checkpoint; list the errors."),
@@ -68,15 +68,15 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 
 
 class LazyGroup(NearestNames):
-    """The commands of `SECTIONS`, listed under their headings; a command is imported when it is first needed."""
+    """The commands of `COMMANDS`, listed under their headings; a command is imported when it is first needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the headings."""
-        return [name for commands in SECTIONS.values() for name in commands]
+        return [name for commands in COMMANDS.values() for name in commands]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """The command, imported now; None if there is none of that name."""
-        for commands in SECTIONS.values():
+        for commands in COMMANDS.values():
             if name in commands:
                 module, _, function = commands[name][0].partition(":")
                 command: click.Command = getattr(importlib.import_module(f"tuner.commands.{module}"), function)
@@ -85,7 +85,7 @@ class LazyGroup(NearestNames):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list, a heading for each section; no command is imported for it."""
-        for heading, commands in SECTIONS.items():
+        for heading, commands in COMMANDS.items():
             with formatter.section(heading):
                 formatter.write_dl([(name, line) for name, (_, line) in commands.items()], col_max=12)
 

@@ -23,6 +23,7 @@ from results.store.replay import Tables
 from results.store.tables import compact, open_sources, replay_log
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
+from search_spaces.wording import reason_of
 
 _BLOCK = 1 << 20
 
@@ -119,7 +120,7 @@ def _check_study(folder: Path, problems: list[str]) -> None:
             with open_parquet(path) as file:
                 pq.ParquetFile(file, page_checksum_verification=True).read()
         except (pa.ArrowException, OSError) as error:
-            problems.append(f"{path}: unreadable ({str(error).splitlines()[0]}); {_again(folder)}")
+            problems.append(f"{path}: unreadable ({reason_of(error)}); {_again(folder)}")
             continue
         if tables is not None and not source.table(name).equals(tables[name]):
             problems.append(f"{path}: differs from {log.name}; {_again(folder)}")

@@ -120,7 +120,7 @@ def load_tables(
             try:
                 parts.append(source.table(name))
             except (pa.ArrowException, OSError) as error:
-                problems.append(f"{source.parquet[name]}: unreadable ({_first_line(error)}); the log is replayed")
+                problems.append(f"{source.parquet[name]}: unreadable ({reason_of(error)}); the log is replayed")
                 replayed = replay_log(source.folder)
                 source.tables = replayed.tables
                 problems += replayed.problems
@@ -167,7 +167,7 @@ def _open(folder: Path, problems: list[str]) -> Source:
             current = False
         except (pa.ArrowException, OSError) as error:
             current = False
-            problems.append(f"{path}: unreadable ({_first_line(error)})" + ("; the log is used" if has_log else ""))
+            problems.append(f"{path}: unreadable ({reason_of(error)})" + ("; the log is used" if has_log else ""))
         else:
             source.parquet[name] = path
             current = current and (not has_log or (made is not None and made.is_all_of(log, folder.name)))
@@ -278,7 +278,3 @@ def _common(kinds: Iterable[pa.DataType]) -> pa.DataType:
         return known.pop()
     numeric = all(pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in known)
     return pa.float64() if numeric else pa.string()
-
-
-def _first_line(error: BaseException) -> str:
-    return reason_of(error)

@@ -6,10 +6,11 @@ is unknown, and no damage: versions differ.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
+
+from search_spaces.wording import nearest
 
 Test = Callable[[Any], bool]
 _MOST = 1e15
@@ -153,7 +154,7 @@ def damage(event: Mapping[str, Any], *, proven: bool) -> str | None:
         return None
     fields = FIELDS.get(kind)
     if fields is None:
-        near = None if proven else difflib.get_close_matches(kind, FIELDS, n=1, cutoff=0.8)
+        near = None if proven else nearest(kind, FIELDS, cutoff=0.8)
         return f"there is no event of the kind {kind!r}" if near else None  # others are of another version
     if not proven and "time" not in event:
         return "it has no time"

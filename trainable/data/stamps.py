@@ -11,6 +11,8 @@ import json
 import os
 from pathlib import Path
 
+from search_spaces.common import atomic
+
 STAMP_FILE = "verified.json"
 Stamp = dict[str, list[int]]
 """File -> bytes, and when it was last written and last changed in any way (moved into place, say), in ns."""
@@ -42,10 +44,5 @@ def remembered(folder: Path, fingerprint: str) -> Stamp | None:
 
 def remember(folder: Path, fingerprint: str, stamp: Stamp) -> None:
     """Keep the stamp of content that has this fingerprint; nothing where the folder cannot be written."""
-    temporary = folder / f".{STAMP_FILE}.{os.uname().nodename}.{os.getpid()}"
     with contextlib.suppress(OSError):
-        try:
-            temporary.write_text(json.dumps({"fingerprint": fingerprint, "files": stamp}) + "\n", encoding="utf-8")
-            temporary.replace(folder / STAMP_FILE)
-        finally:
-            temporary.unlink(missing_ok=True)
+        atomic.write(folder / STAMP_FILE, json.dumps({"fingerprint": fingerprint, "files": stamp}) + "\n")

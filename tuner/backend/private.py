@@ -14,7 +14,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-import psutil
+from search_spaces.common.processes import is_alive
 
 
 def make_scratch() -> Path:
@@ -25,7 +25,7 @@ def make_scratch() -> Path:
     root = Path("/tmp")  # noqa: S108  Ray's socket paths must be short, whatever TMPDIR says
     for old in root.glob("tuner-*-*"):
         pid = old.name.split("-")[1]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+        if pid.isdigit() and not is_alive(int(pid)):
             shutil.rmtree(old, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=f"tuner-{os.getpid()}-", dir=root))
 

@@ -12,10 +12,9 @@ from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
 from tuner.simulation.rule_fit import check_fit
 from tuner.study import budgets, checkpoints, objectives, provenance
-from tuner.study.faults import Watchdog
 from tuner.study.request import RESOURCES, RETRIES, Request
 from tuner.study.searchers.samplers import apart
-from tuner.study.settings import StudyResources, StudySettings
+from tuner.study.settings import HUNG_AFTER, StudyResources, StudySettings
 
 
 def new_settings(space: Space, study: str, request: Request, dataset: Any) -> StudySettings:
@@ -76,7 +75,7 @@ def _common_settings(study: str, request: Request, dataset: Any) -> StudySetting
         "host": provenance.host(),
         "seed": request.seed,
         "retries": RETRIES if request.retries is None else request.retries,
-        "hung_after": Watchdog.factor if request.hung_after is None else request.hung_after,
+        "hung_after": HUNG_AFTER if request.hung_after is None else request.hung_after,
         "resources": trial_resources(request),
         "checkpoints": checkpoints.chosen({}, request),
     }

@@ -51,6 +51,4 @@ class Request:
 
 
 RESOURCES = ("cpus_per_trial", "gpus_per_trial", "concurrent", "custom")
-
-
 RETRIES = 1

@@ -6,8 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from tuner.cli import SECTIONS as COMMANDS
-from tuner.cli import tuner
+from tuner.cli import COMMANDS, tuner
 from tuner.commands.search import resume, search
 from tuner.commands.sections import SECTIONS
 

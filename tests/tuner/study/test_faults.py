@@ -16,6 +16,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))  # benchmarks/ is beside the packages, not one of them
 
+from benchmarks.damage import take_every_byte
 from results.store.events import EventLog, read_events
 from results.store.lock import StudyLock
 from search_spaces import InputError
@@ -280,12 +281,7 @@ def small_disk(tmp_path):
 def fill(disk: Path) -> Path:
     """Take every byte that is left."""
     with (disk / "filler").open("wb", buffering=0) as file:
-        for size in (1 << 16, 1 << 10, 1):
-            try:
-                while file.write(b"x" * size) == size:
-                    pass
-            except OSError:
-                continue
+        take_every_byte(file)
     return disk / "filler"
 
 
