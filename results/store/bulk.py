@@ -37,18 +37,25 @@ class Replayed:
 
     replay: Replay
     scanner: LineScanner
+    size: int = 0
+    """Bytes that were read."""
 
 
-def replay_file(path: Path, size: int, problems: list[str], mark: int = 0) -> Replayed:
+def replay_file(
+    path: Path, size: int, problems: list[str], mark: int = 0, replayed: Replayed | None = None
+) -> Replayed:
     """Replay the first `size` bytes of a log; memory is that of the tables and one block.
+
+    With `replayed`, those after the ones that it has read.
 
     Problems are appended to `problems`; `mark` is the number of an event behind which the reader's place is kept
     (`LineScanner.marked`). Raises `InputError` if the file cannot be read.
     """
-    replay = Replay()
-    scanner = LineScanner(str(path), problems, mark=mark)
+    replayed = replayed or Replayed(Replay(), LineScanner(str(path), problems, mark=mark))
+    replay, scanner = replayed.replay, replayed.scanner
     with open_log(path) as file:
-        rest, left = b"", size
+        file.seek(replayed.size)
+        rest, left = b"", size - replayed.size
         while left > 0 and (data := file.read(min(_BLOCK, left))):
             left -= len(data)
             block = rest + data
@@ -62,7 +69,8 @@ def replay_file(path: Path, size: int, problems: list[str], mark: int = 0) -> Re
                     _feed(replay, scanner, part)
         for event in scanner.scan([rest] if rest else []):
             replay.feed(event)
-    return Replayed(replay, scanner)
+    replayed.size = size
+    return replayed
 
 
 def _feed(replay: Replay, scanner: LineScanner, lines: list[bytes]) -> None:

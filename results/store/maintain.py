@@ -191,8 +191,10 @@ def _copy_study(source: Path, target: Path) -> None:
 
 
 def _copy_files(source: Path, target: Path, skip: Collection[str] = ()) -> None:
-    """Copy the files of a study; not its locks, its Parquet files (made again from the log), or links out of it."""
-    hidden = (".", StudyPaths(source).lock.name)
+    """Copy the files of a study; not its locks, what is made from its log, or links out of it."""
+    paths = StudyPaths(source)
+    hidden = (".", paths.lock.name)
+    skip = {*skip, paths.sealed.name, paths.now.name}
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)
         left_out = inside.parts[0] in skip or path.suffix == ".parquet" or path.name.startswith(hidden)

@@ -35,6 +35,16 @@ class StudyPaths:
         return {name: self.folder / f"{name}.parquet" for name in TABLES}
 
     @property
+    def sealed(self) -> Path:
+        """The folder of what is sealed of a log that still grows."""
+        return self.folder / "sealed"
+
+    @property
+    def now(self) -> Path:
+        """Where the search stands, as its driver writes it every few seconds."""
+        return self.folder / "now.json"
+
+    @property
     def lock(self) -> Path:
         """Held by the driver that runs the study."""
         return self.folder / "lock"

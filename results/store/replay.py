@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
@@ -91,6 +91,8 @@ class Replay:
         self._epochs: list[tuple[Any, ...]] = []
         self._batches: list[pa.RecordBatch] = []
         self.last_seq = 0
+        self.dropped: list[str] = []
+        """Checkpoints that were removed for want of room."""
 
     def feed(self, event: Mapping[str, Any]) -> None:
         """Apply the next event; unknown kinds and keys are ignored."""
@@ -110,12 +112,14 @@ class Replay:
 
     def feed_epochs(self, epochs: pa.RecordBatch) -> None:
         """Apply many epoch events at once: the columns of `epochs`, and `time` in seconds."""
-        times = pc.round(pc.multiply(epochs["time"], 1e6), round_mode="half_to_even").cast(pa.int64())
+        times = pc.round(pc.multiply(epochs["time"], scalar(1e6, pa.float64())), round_mode="half_to_even").cast(
+            pa.int64()
+        )
         arrays = {"study": pa.nulls(epochs.num_rows, pa.string()), "reported": times.cast(pa.timestamp("us"))}
         for f in schema("epochs"):
             if f.name not in arrays:
                 arrays[f.name] = _finite(epochs[f.name])
-        arrays["attempt"] = pc.fill_null(arrays["attempt"], 0)
+        arrays["attempt"] = pc.fill_null(arrays["attempt"], scalar(0, pa.int32()))
         self._flush()
         self._batches.append(pa.record_batch([arrays[f.name] for f in schema("epochs")], schema=schema("epochs")))
 
@@ -129,7 +133,25 @@ class Replay:
         name = clean_text(study if study is not None else str(self._study.get("study", "")))
         epochs = self._epoch_table(name)
         trials = self._trial_table(name, epochs, running)
-        return {"studies": self._study_table(name, trials, running), "trials": trials, "epochs": epochs}
+        return {"studies": self.study_table(name, trials, running), "trials": trials, "epochs": epochs}
+
+    def numbers(self) -> set[int]:
+        """The trials of which there was any event."""
+        self._flush()
+        batches = (pc.unique(batch["trial"]).to_pylist() for batch in self._batches)
+        return set(self._trials).union(*batches)
+
+    def ended(self, statuses: Collection[str]) -> list[int]:
+        """The trials that have ended in one of these states and are not tried again."""
+        ends = ((number, trial.end) for number, trial in sorted(self._trials.items()))
+        return [n for n, end in ends if end is not None and end.get("status") in statuses and not end.get("retry")]
+
+    def part(self, study: str, numbers: Sequence[int]) -> tuple[pa.Table, pa.Table]:
+        """(trials, epochs) of some trials."""
+        name = clean_text(study)
+        epochs = self._epoch_table(name)
+        trials = self._trial_table(name, epochs, False, numbers)
+        return trials, epochs.filter(pc.is_in(epochs["trial"], pa.array(numbers, pa.int32())))
 
     def _feed_study(self, kind: str, event: Mapping[str, Any]) -> None:
         self._end = None
@@ -161,6 +183,7 @@ class Replay:
     def _feed_dropped(self, event: Mapping[str, Any]) -> None:
         """The tables do not name a checkpoint that was removed to save space."""
         gone = set(event.get("files") or ())
+        self.dropped += gone
         for trial in self._trials.values():
             if trial.checkpoint in gone:
                 trial.checkpoint = None
@@ -207,13 +230,13 @@ class Replay:
                 pc.not_equal(previous["trial"], following["trial"]), pc.not_equal(previous["epoch"], following["epoch"])
             )
             table = table.filter(pa.chunked_array([*last.chunks, pa.array([True])]))
-        return table.set_column(0, "study", pa.repeat(pa.scalar(study, pa.string()), table.num_rows))
+        return table.set_column(0, "study", pa.repeat(scalar(study, pa.string()), table.num_rows))
 
-    def _trial_table(self, study: str, epochs: pa.Table, running: bool) -> pa.Table:
+    def _trial_table(self, study: str, epochs: pa.Table, running: bool, only: Sequence[int] | None = None) -> pa.Table:
         curves, spent = _summaries(epochs), self._open_seconds()
         for number in curves.keys() - self._trials.keys():
             self._trials[number] = _Trial()  # its start was lost with a damaged line
-        numbers = sorted(self._trials)
+        numbers = sorted(self._trials if only is None else only)
         fixed = [self._trial_row(study, number, curves.get(number, {}), spent, running) for number in numbers]
         arrays = {f.name: column_array([row.get(f.name) for row in fixed], f.type) for f in schema("trials")}
         configs = [flat_config((self._trials[number].last or {}).get("config")) for number in numbers]
@@ -259,7 +282,8 @@ class Replay:
             "decoder": last.get("decoder", "greedy"),
         }
 
-    def _study_table(self, study: str, trials: pa.Table, running: bool) -> pa.Table:
+    def study_table(self, study: str, trials: pa.Table, running: bool) -> pa.Table:
+        """The one row of the study that has these trials."""
         about, end = self._study, self._end
         parts = {key: _mapping(about.get(key)) for key in ("space", "searcher", "stopping", "budget", "resources")}
         data, code = _mapping(about.get("data")), _mapping(about.get("code"))
@@ -372,6 +396,11 @@ def config_array(values: list[Any]) -> pa.Array:
     return column_array(texts, pa.string())
 
 
+def scalar(value: Any, kind: pa.DataType) -> pa.Scalar:
+    """One value as Arrow has it."""
+    return pa.array([value], kind)[0]
+
+
 def column_array(values: list[Any], kind: pa.DataType) -> pa.Array:
     """Values as one Arrow array; NaN, infinity and whatever does not fit the type become null."""
     try:
@@ -383,7 +412,7 @@ def column_array(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def _finite(array: pa.Array) -> pa.Array:
     if pa.types.is_floating(array.type):
-        return pc.if_else(pc.is_finite(array), array, pa.scalar(None, array.type))
+        return pc.if_else(pc.is_finite(array), array, scalar(None, array.type))
     return array
 
 

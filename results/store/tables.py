@@ -18,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from results.store import sealed
 from results.store.bulk import replay_file
 from results.store.columns import COLUMNS, SCHEMA_VERSION, TABLES, Column
 from results.store.lock import is_held
 from results.store.made import Lost, Made, lost, newest, open_parquet, tail_of
 from results.store.paths import StudyPaths, find_studies
-from results.store.replay import Tables, build, by_section, column_array, empty, schema
+from results.store.replay import Tables, build, by_section, clean_text, column_array, empty, scalar, schema
+from results.store.sealed import Sealed
 from results.store.telling import meet
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
@@ -57,9 +60,13 @@ class Source:
     tables: Tables = field(default_factory=dict)
     parquet: dict[str, Path] = field(default_factory=dict)
     held: bool = False
+    sealed: Sealed | None = None
+    """The parts of a log that still grows, where `tables` has the rest of the epochs."""
 
     def table(self, name: str) -> pa.Table:
         """The table `name`, with all fixed columns, and the current status of trials without an end."""
+        if name == "epochs" and self.sealed is not None:
+            self._unseal()
         if name not in self.tables:
             with open_parquet(self.parquet[name]) as file:
                 self.tables[name] = complete(pq.ParquetFile(file).read(), name)
@@ -69,6 +76,20 @@ class Source:
             gone = pa.array(["interrupted" if value == "running" else value for value in status], pa.string())
             table = table.set_column(table.schema.get_field_index("status"), "status", gone)
         return table
+
+    def _unseal(self) -> None:
+        """Put the sealed epochs and the others together; where a part cannot be read, replay the log."""
+        assert self.sealed is not None  # noqa: S101
+        found, self.sealed = self.sealed, None
+        try:
+            parts = [*found.epochs(), self.tables["epochs"]]
+        except (pa.ArrowException, OSError) as error:
+            meet([f"{StudyPaths(self.folder).sealed}: unreadable ({reason_of(error)}); the log is replayed"])
+            self.tables = replay_log(self.folder).tables
+            return
+        whole = stack("epochs", [_of_study(part, self.study) for part in parts])
+        order = pc.sort_indices(whole, [("trial", "ascending"), ("epoch", "ascending")])
+        self.tables["epochs"] = whole.take(order)
 
 
 def compact(study_dir: str | Path) -> list[str]:
@@ -185,6 +206,8 @@ def _open(folder: Path, problems: list[str]) -> Source:
 
 def _use_log(source: Source, problems: list[str]) -> None:
     """Show the study from its log, or from its tables where the log has fewer events than they do."""
+    if _use_sealed(source, problems):
+        return
     replayed = replay_log(source.folder)
     problems += replayed.problems
     if replayed.lost is not None:
@@ -195,6 +218,29 @@ def _use_log(source: Source, problems: list[str]) -> None:
             return
         problems.append(replayed.lost.text)
     source.parquet, source.tables = {}, replayed.tables
+
+
+def _use_sealed(source: Source, problems: list[str]) -> bool:
+    """Show the study from the sealed parts of its log and the lines after them; False where that cannot be done."""
+    found = sealed.read(source.folder)
+    before = newest(source.folder)
+    if found is None or (before is not None and before.seq > found.replayed.scanner.seq):
+        return False
+    problems += found.replayed.scanner.problems
+    replay = found.replayed.replay
+    live = replay.tables(source.held, source.study)
+    done = _of_study(sealed.without(found.trials, replay.dropped), source.study)
+    trials = stack("trials", [done, live["trials"]])
+    trials = trials.take(pc.sort_indices(trials, [("trial", "ascending")]))
+    studies = replay.study_table(clean_text(source.study), trials, source.held)
+    source.parquet, source.sealed = {}, found
+    source.tables = {"studies": studies, "trials": trials, "epochs": live["epochs"]}
+    return True
+
+
+def _of_study(table: pa.Table, study: str) -> pa.Table:
+    name = pa.repeat(scalar(clean_text(study), pa.string()), table.num_rows)
+    return table.set_column(table.schema.get_field_index("study"), "study", name)
 
 
 @dataclass

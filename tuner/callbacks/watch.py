@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,8 @@ from results.store.made import look
 from results.store.paths import StudyPaths
 from results.store.telling import said
 from search_spaces import InputError
-from search_spaces.checkpoints import size_text
-from search_spaces.stopping import rule_text
-from tuner.callbacks.progress import Progress, describe_end, summarise
-from tuner.study import budgets, checkpoints
+from tuner.callbacks import standing
+from tuner.callbacks.progress import Progress, describe_end
 from tuner.study.state import StudyState
 
 REFRESH_SECONDS = 1.0
@@ -134,78 +132,25 @@ class Watched:
         if self.state.ended:
             return f"ended ({self.state.ended}) {ago} ago"
         if self.held:
-            return f"running on {self.state.settings.host}, last event {ago} ago"
+            return standing.running_on(self.state.settings.host, self.last_event)
         return f"none; the last one died {ago} ago; continue with: tuner resume {self.folder.name}"
 
 
 def summary(watched: Watched) -> dict[str, Any]:
     """The facts that `tuner status` shows, as plain JSON types; seconds are wall time of the drivers."""
-    state = watched.state
-    settings, leader = state.settings, state.leader
-    files = checkpoints.files_of(watched.folder)
-    space, plan = settings.space, settings.plan
-    # Without a driver nothing is running, whatever the log ends with.
-    statuses = [t.status if watched.held or t.status != "running" else "interrupted" for t in state.trials.values()]
-    return {
-        "study": watched.folder.name,
-        "what": f"space {space['name']}" if space else f"{len(plan)} planned runs" if plan else "recorded runs",
-        "data": settings.data.name,
-        "searcher": settings.searcher.kind,
-        "stopping": settings.stopping.kind,
-        "driver": "ended" if state.ended else "running" if watched.held else "gone",
-        "reason": state.ended,
-        "host": settings.host,
-        "last_event": watched.last_event,
-        "seconds": state.driver_seconds + watched.elapsed,
-        "trials": len(state.trials),
-        "budget": settings.budget.as_dict(),
-        "statuses": dict(Counter(statuses)),
-        "epochs": sum(len(t.pers) for t in state.trials.values()),
-        "best_per": leader.best[0] if leader and leader.best else None,
-        "best_trial": leader.number if leader else None,
-        "best_epoch": leader.best[1] if leader and leader.best else None,
-        "running": [
-            {"trial": t.number, "epoch": t.epoch, "epochs": t.config.epochs, "per": t.last_row.get("per")}
-            for t in (state.running if watched.held else ())
-        ],
-        "checkpoints": {"files": len(files), "bytes": sum(files.values()), **settings.checkpoints.as_dict()},
-        "problems": watched.problems,
-        "rungs": {key.name: len(came) for key, came in sorted(state.history.rungs.items())},
-    }
+    found = standing.of_state(watched.folder.name, watched.state, watched.held)
+    return standing.whole(found, watched.folder, watched.held, watched.last_event, watched.problems)
 
 
 def describe(watched: Watched) -> str:
     """The summary as a few lines of text."""
-    state, facts = watched.state, summary(watched)
-    budget = budgets.text(state.settings.budget)
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(facts["statuses"].items()))
-    lines = [
-        f"study {facts['study']}: {facts['what']}, data {facts['data']}, searcher {facts['searcher']}, "
-        f"stopping {rule_text(state.settings.stopping.as_dict())}" + (f", budget {budget}" if budget != "-" else ""),
-        f"driver: {watched.driver()}",
-        f"trials: {facts['trials']} started ({counts or 'none'}), {facts['epochs']} epochs, "
-        f"{clock(facts['seconds'])} of wall time",
-    ]
-    leader = state.leader
-    if leader and leader.best:
-        per, epoch = leader.best
-        chosen = summarise(leader)
-        lines.append(
-            f"best so far: PER {per:.4f}, trial {leader.number}, epoch {epoch} of {leader.config.epochs}"
-            + (f" ({chosen})" if chosen else "")
-        )
-    for row in facts["running"]:
-        now = "" if row["per"] is None else f", PER {row['per']:.4f}"
-        lines.append(f"running: trial {row['trial']} at epoch {row['epoch']} of {row['epochs']}{now}")
-    kept = facts["checkpoints"]
-    if kept["bytes"]:
-        limit = f" of {size_text(kept['budget'])}" if kept.get("budget") else ""
-        lines.append(f"checkpoints: {size_text(kept['bytes'])}{limit} in {kept['files']} files")
-    if facts["rungs"]:
-        lines.append(
-            "rungs: " + "; ".join(f"{key}: {len(r)} reached" for key, r in sorted(state.history.rungs.items()))
-        )
-    return "\n".join(visible(line) for line in [*lines, *(f"problem: {line}" for line in watched.problems)])
+    found = standing.of_state(watched.folder.name, watched.state, watched.held)
+    return standing.text(found, summary(watched), watched.driver())
+
+
+def glance(folder: Path) -> standing.Glance | None:
+    """What the driver of a long log wrote of itself last; None where no driver runs the study, or it has not."""
+    return standing.glance(folder) if is_held(folder) else None
 
 
 def watch(watched: Watched, console: Console, sleep: Callable[[float], None] = time.sleep) -> int:
@@ -213,6 +158,8 @@ def watch(watched: Watched, console: Console, sleep: Callable[[float], None] = t
 
     In a terminal a live view, elsewhere one line for each trial that ends.
     """
+    if console.is_terminal:
+        _watch_long(watched.folder, console, sleep)
     # It prints plain lines when it is given events, which only the view without a terminal does.
     plain = Console(file=console.file, force_terminal=False)
     progress = Progress(plain, lambda: watched.state, 1, lambda: watched.elapsed)
@@ -234,6 +181,14 @@ def watch(watched: Watched, console: Console, sleep: Callable[[float], None] = t
             alone = 0.0 if watched.held else alone + REFRESH_SECONDS
     print(describe(watched), file=console.file, flush=True)
     return 0 if watched.state.ended else 1
+
+
+def _watch_long(folder: Path, console: Console, sleep: Callable[[float], None]) -> None:
+    """Show a study with a long log by its driver's word, as long as there is one."""
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while (seen := glance(folder)) is not None:
+            live.update(Text(seen.text([])), refresh=True)
+            sleep(REFRESH_SECONDS)
 
 
 def _look(watched: Watched, endings: deque[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from results.store import sealed
 from results.store.lock import is_held
 from results.store.maintain import check as problems_of
 from results.store.maintain import delete as remove
@@ -81,6 +82,8 @@ def compact(studies: tuple[str, ...], results_dir: Path) -> None:
         refuse_links_out(folder)
         try:
             tell(write_tables(folder))
+            if not is_held(folder):  # what a driver that was killed has left
+                sealed.remove(folder)
         except InputError as error:
             refused += error.problems
             continue

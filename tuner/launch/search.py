@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from results.store import remote
+from results.store import remote, sealed
 from results.store.events import EventLog
 from results.store.lock import StudyLock
 from results.store.paths import StudyPaths, check_name, find_studies
@@ -27,6 +27,7 @@ from tuner.backend.nodewatch import NodeWatch
 from tuner.backend.raywords import RayWords
 from tuner.callbacks import observers
 from tuner.callbacks.progress import Progress
+from tuner.callbacks.writer import Writer
 from tuner.launch import changes
 from tuner.launch.checks import check_data, check_writable, first_config, start_points
 from tuner.launch.closing import finish
@@ -187,6 +188,9 @@ def _run(
         upkeep = Upkeep(study)
         study.observers.append(upkeep.event)
         stack.callback(upkeep.close)
+        writer = Writer(study)
+        study.observers.append(writer.event)
+        stack.callback(writer.close)
         with progress:
             watchdog = Watchdog(study.settings.hung_after, slept=lambda s: _slept(study, s))
             data = WatchedData(request.data, study.settings.data.fingerprint)
@@ -197,6 +201,7 @@ def _run(
         ready.finish(reason)
         try:
             compact(folder)
+            sealed.remove(folder)
         except InputError as error:  # the log is complete, and the tables can be made from it again
             print(f"warning: {error}", file=sys.stderr)
     return finish(study, reason, request.results_dir)
