@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -42,6 +42,8 @@ class _Recorded(_Strict):
     comparable: bool = True
     split: str = ""
     note: str = ""
+    assumed: dict[Literal["decoder", "averaging", "split"], Annotated[str, Field(min_length=1)]] = {}
+    """What of the result was not written down -> the reason for what is taken."""
 
 
 class _RunFile(_Strict):
@@ -70,7 +72,7 @@ class Run:
     `settings` is what the file, its parents and the overrides give, without defaults; `changed` maps the dotted paths
     whose value differs from the parent's to the value here; `assumed` maps the paths whose value is a guess, here or in
     a parent, to {"value", "reason", "run"}; `recorded` holds what was reported for the run (per, decoder, per_beam,
-    beam_size, approximate, comparable, split, note), only the keys given.
+    beam_size, approximate, comparable, split, note, assumed), only the keys given.
     """
 
     name: str

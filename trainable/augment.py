@@ -56,7 +56,8 @@ def hide(features: Tensor, bins: Tensor, config: AugmentationConfig, generator: 
 
 def _bands(lengths: Tensor, size: int, count: int, share: float, generator: torch.Generator) -> Tensor:
     """bool [batch, size]: where one of `count` bands lies, each within the first `lengths` positions."""
-    widest = (lengths * share).ceil().clamp(max=size)[:, None]
+    # In double precision, and a hair less: a share that is a whole number of positions must not be rounded above it.
+    widest = (lengths.double() * (share * (1 - 1e-9))).ceil().clamp(max=size).float()[:, None]
     drawn = torch.rand(2, len(lengths), count, generator=generator, device=lengths.device)
     widths = (drawn[0] * (widest + 1)).floor()
     starts = (drawn[1] * (lengths[:, None] - widths + 1)).floor()

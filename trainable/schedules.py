@@ -19,6 +19,11 @@ never in micro-batches. From batch `H` on the rate stays at its value at `H`, wh
 with `fall(a, b, x) = b + (a - b) * (1 + cos(pi * x)) / 2`, half a cosine from a (x = 0) to b (x = 1). With SWA and a
 rate of its own, that rate holds from `averaging.start_batch` on, beyond the horizon too.
 
+A warm-up begins at its start rate, which is 0 unless `start_lr` says otherwise (sgdr: always 0): the first batch then
+changes no weight. `one_cycle` is torch's OneCycleLR but for one batch: there the peak is at `peak_fraction * H - 1`
+and the end rate at `H - 1`, here at `U` and `H`. The rates differ by at most 2.8 % of the peak at 200 batches and
+0.06 % at 10,000 (peak at 15 %); `linear` and `warmup_cosine` are LinearLR and CosineAnnealingLR to rounding.
+
 Sources: warm restarts, Loshchilov & Hutter 2017; one cycle, Smith & Topin 2019; SWA, Izmailov et al. 2018.
 """
 

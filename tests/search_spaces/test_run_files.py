@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -319,6 +320,43 @@ def test_repeats_and_results_of_the_changelog(runs: dict[str, Run]) -> None:
     assert runs["run16_5"].recorded["per_beam"] == 0.5460
     assert any("0.999" in remark and "0.9995" in remark for remark in runs["run16_5"].remarks)
     assert any("0.01" in remark and "0.004" in remark for remark in runs["run13_onecycle_safe"].remarks)
+
+
+def test_what_the_page_does_not_say_is_assumed(runs: dict[str, Run]) -> None:
+    """Of runs whose entry is nearly empty, the network, the masks, the batch and the decoder are named as guesses."""
+    network = {f"model.{key}" for key in ("hidden", "layers", "dropout", "kernel", "stride", "bidirectional")}
+    masks = {f"augmentation.{key}" for key in ("input_dropout", "time_masks", "feature_masks")}
+    assert network | masks | {"optimizer.weight_decay"} <= set(runs["gru_ctc_reg1"].assumed)
+    batch = {f"training.{key}" for key in ("batch_size", "accumulation", "clip", "precision")}
+    assert batch <= set(runs["run18_long_sgdr_swa"].assumed)
+    baseline = runs["speechBaseline4"]
+    assert {"optimizer.kind", "optimizer.eps"} <= set(baseline.assumed)
+    assert set(baseline.recorded["assumed"]) == {"decoder", "averaging"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("run8_recovery", "never had either"),
+        ("run8_recovery", "unknown or none"),
+        *((name, "has all four already") for name in ("run13_onecycle_safe", "run15_warmup_cosine_safe")),
+        ("run11_plateau_break", "has it at 0.0 already"),
+        *((f"gru_ctc_reg{number}", "~0.93") for number in range(1, 8)),
+        ("run16_5", "credits BF16 and the small input dropout"),
+    ],
+)
+def test_contradictions_of_the_page_are_remarked(runs: dict[str, Run], name: str, said: str) -> None:
+    """Where an entry contradicts another, its run says so."""
+    assert any(said in remark for remark in runs[name].remarks)
+
+
+def test_what_is_not_from_the_page_has_a_source(runs: dict[str, Run]) -> None:
+    """A text that relies on the runs' files or on a trainer's code names where they are."""
+    texts = [(name, text) for name, run in runs.items() for text in run.remarks]
+    texts += [(name, entry["reason"]) for name, run in runs.items() for entry in run.assumed.values()]
+    for name, text in texts:
+        if re.search(r"fork|train\.log|metrics\.jsonl|the trainer|\bcode\b", text):
+            assert "github.com/" in text, (name, text)
 
 
 def test_every_value_of_run18_is_assumed(runs: dict[str, Run]) -> None:

@@ -66,6 +66,16 @@ def test_time_masks_hide_whole_bins_within_the_utterance() -> None:
     assert widest == 9
 
 
+@pytest.mark.parametrize(
+    ("share", "bins", "widest"), [(0.15, 100, 15), (0.07, 100, 7), (0.3, 90, 27), (0.151, 100, 16)]
+)
+def test_the_widest_mask_is_the_share_exactly(share: float, bins: int, widest: int) -> None:
+    """A share that is a whole number of bins is not rounded above it (0.15 of 100 are 15); another is rounded up."""
+    length = torch.full((2000,), bins)
+    y = hide(torch.ones(2000, bins, 1), length, settings(time_masks=1, time_mask_width=share), generator())
+    assert int((y == 0).sum(dim=1).max()) == widest
+
+
 def test_many_time_masks_hide_about_their_share() -> None:
     """20 masks of up to 7.5 % hide about half of an utterance, as in the published recipe, each utterance its own."""
     y = hide(batch(), BINS, settings(time_masks=20, time_mask_width=0.075), generator())

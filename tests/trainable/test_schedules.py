@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -188,3 +189,22 @@ def test_schedules_need_no_torch() -> None:
     """A rate can be computed, and plotted, without importing torch."""
     code = "import sys, trainable, trainable.schedules; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("batches", "most"), [(200, 0.028), (10_000, 0.0006)])
+def test_one_cycle_differs_from_torchs_by_one_batch(batches: int, most: float) -> None:
+    """Torch's peak is one batch earlier, its end too; the module says by how much the rates differ, and no more."""
+    config = run(batches, kind="one_cycle", start_lr=0.002, end_lr=2e-5, peak_fraction=0.15)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 0.02, total_steps=batches, pct_start=0.15, div_factor=10, final_div_factor=100
+    )
+    theirs = [schedule.get_last_lr()[0]]
+    for _ in range(batches - 1):
+        optimizer.step()
+        schedule.step()
+        theirs.append(schedule.get_last_lr()[0])
+    ours = lr_curve(config)
+    assert int(np.argmax(theirs)) + 1 == int(np.argmax(ours)) == round(0.15 * batches)
+    difference = float(np.abs(ours - theirs).max()) / 0.02
+    assert 0.9 * most < difference <= most

@@ -133,11 +133,16 @@ def _recorded(run: Run) -> PastTrial:
         "decoder": recorded.get("decoder"),
         "beam_per": recorded.get("per_beam"),
         "split": recorded.get("split") or None,
-        "assumed": ", ".join(path.replace(".", "_") for path in run.assumed) or None,
+        "assumed": ", ".join([*(path.replace(".", "_") for path in run.assumed), *_result_assumed(run)]) or None,
         "note": note or None,
     }
     status = "interrupted" if run.name in INCOMPLETE else "completed"
     return PastTrial(run.config, status, about, result={} if per is None else {"best_per": per, "last_per": per})
+
+
+def _result_assumed(run: Run) -> list[str]:
+    """The columns of its result that were not written down; how a PER was averaged has no column."""
+    return [name for name in run.recorded.get("assumed", {}) if name != "averaging"]
 
 
 def _notes(run: Run) -> list[str]:
