@@ -50,6 +50,7 @@ else:  # run as a program, from its own folder
 
 from search_spaces.config import RunConfig
 from trainable import evaluation, loop, model
+from trainable.compute.precision import choose_device
 from trainable.data import batches, synthetic
 from trainable.data.batches import Sampler
 from trainable.data.dataset import Dataset, open_dataset
@@ -61,6 +62,8 @@ SIZES = {
     "full": Recipe(),
 }
 EVALUATE_EVERY = 100
+TF32 = {"strict": False, "fp32": None, "tf32": True}
+"""Ways to compute in fp32 -> `training.tf32`."""
 
 
 @dataclass
@@ -93,7 +96,7 @@ class Contestant:
 
 
 def config_of(recipe: Recipe, device: str, precision: str, bucket_batches: int = 16, seed: int = 0) -> RunConfig:
-    """The recipe as a configuration of ours; precision "tf32" is fp32 with TF32 products."""
+    """The recipe as a configuration of ours; precision "strict" is fp32 without TF32, "tf32" has it everywhere."""
     return RunConfig.model_validate(
         {
             "data": {"bucket_batches": bucket_batches},
@@ -110,8 +113,8 @@ def config_of(recipe: Recipe, device: str, precision: str, bucket_batches: int =
                 "batches": 10**6,
                 "batch_size": recipe.batch_size,
                 "device": device,
-                "precision": "fp32" if precision == "tf32" else precision,
-                "tf32": precision == "tf32",
+                "precision": "fp32" if precision in TF32 else precision,
+                "tf32": TF32.get(precision),
                 "seed": seed,
             },
         }
@@ -143,13 +146,11 @@ def ours(
             if restore:
                 restore()
 
-    run = patched(lambda: loop._start(config, dataset, loop.choose_device(config)))
+    run = patched(lambda: loop._start(config, dataset, choose_device(config)))
     prepare(run)
-    autocast = loop.autocast_for(config, run.device)
 
     def step() -> int:
-        loop.allow_tf32(run.device, config.training.tf32)
-        run.model.train()
+        run.engine.begin_epoch()
         loss, _, used = loop._step(run, run.batch)
         if look:
             loss.item()
@@ -157,8 +158,9 @@ def ours(
         return used
 
     def per() -> float:
-        loop.allow_tf32(run.device, config.training.tf32)
-        return evaluation.evaluate(run.model, run.val_loader, config.training.ctc_reduction, autocast).per
+        run.engine.begin_epoch()
+        weights = run.engine.weights_for_evaluation(run.model)
+        return evaluation.evaluate(weights, run.val_loader, config.training.ctc_reduction, run.engine.autocast).per
 
     return Contestant(name, lambda: patched(step), lambda: patched(per))
 
@@ -226,27 +228,28 @@ def shares(
     """Share of the time in data, forward (with augmentation and loss), backward, optimizer and evaluation."""
     config = config_of(recipe, device, precision)
     run = loop._start(config, dataset, torch.device(device))
-    loop.allow_tf32(run.device, config.training.tf32)
+    run.engine.begin_epoch()
     spent = dict.fromkeys(("data", "forward", "backward", "optimizer", "evaluation"), 0.0)
     generator = torch.Generator(run.device).manual_seed(0)
-    run.model.train()
     for number in range(-1, steps):
         if number == 0:  # what came before was the warm-up
             spent = dict.fromkeys(spent, 0.0)
         marks = [clock()]
         batch = run.train_loader.batch(*run.sampler.micro_batch(max(number, 0)))
         marks.append(clock())
+        run.engine.begin_step()
         loss = loop._losses(run, batch, generator).mean()
         marks.append(clock())
-        run.optimizer.zero_grad()
-        loss.backward()
+        run.engine.backward(loss)
         marks.append(clock())
         run.optimizer.step()
         marks.append(clock())
         for name, duration in zip(spent, np.diff(marks), strict=False):
             spent[name] += float(duration)
     began = clock()
-    evaluation.evaluate(run.model, run.val_loader, "target_mean", loop.autocast_for(run.config, run.device))
+    evaluation.evaluate(
+        run.engine.weights_for_evaluation(run.model), run.val_loader, "target_mean", run.engine.autocast
+    )
     spent["evaluation"] = (clock() - began) * steps / EVALUATE_EVERY
     total = sum(spent.values())
     return {name: value / total for name, value in spent.items()}
@@ -390,9 +393,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a packed data folder; else synthetic data are made")
     parser.add_argument("--size", nargs="+", choices=SIZES, help="model sizes (small medium on a CPU, full on a GPU)")
-    parser.add_argument(
-        "--precision", nargs="+", choices=("fp32", "tf32", "bf16", "fp16"), help="[default: all on a GPU]"
-    )
+    parser.add_argument("--precision", nargs="+", choices=(*TF32, "bf16", "fp16"), help="[default: all on a GPU]")
     parser.add_argument("--steps", type=int, default=10, help="training steps in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
@@ -402,7 +403,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny data and model: shows that it runs")
     options = parser.parse_args()
     cuda = options.device == "cuda"
-    options.precision = options.precision or (["fp32", "tf32", "bf16", "fp16"] if cuda else ["fp32"])
+    options.precision = options.precision or ([*TF32, "bf16", "fp16"] if cuda else ["fp32"])
     options.size = options.size or (["full"] if cuda else ["small", "medium"])
     if options.quick:
         options.size, options.steps, options.rounds = ["tiny"], 2, 1

@@ -207,7 +207,11 @@ class TrainingConfig(Section):
         "utterance_mean only averages over utterances",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="arithmetic of the forward pass")
-    tf32: bool = Field(False, description="allow TF32 in CUDA matrix products")
+    tf32: bool | None = Field(
+        None,
+        description="TF32 for fp32 products on a card: null = torch's default (in the GRU, not elsewhere), "
+        "true = everywhere, false = nowhere",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA if there is a GPU")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of weights, batches, augmentation and dropout")
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from search_spaces.config import EMAConfig, NoAveraging, SWAConfig
+from trainable.compute.precision import flatten
 from trainable.model import Decoder
 
 AveragingConfig = NoAveraging | EMAConfig | SWAConfig
@@ -28,13 +29,6 @@ def make_average(model: nn.Module, config: AveragingConfig) -> AveragedModel | N
     average.requires_grad_(False)
     flatten(average)
     return average
-
-
-def flatten(model: nn.Module) -> None:
-    """Put the weights of each GRU into one block of memory again: cuDNN needs it, and copying a model loses it."""
-    for module in model.modules():
-        if isinstance(module, nn.RNNBase):
-            module.flatten_parameters()
 
 
 def kept_share(config: EMAConfig | SWAConfig, updates: int) -> float:

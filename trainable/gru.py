@@ -21,11 +21,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
+from trainable.compute.precision import gru_backend
+
 
 def gru(layer: nn.GRU, packed: PackedSequence) -> PackedSequence:
     """One-layer `layer` over `packed` (data [frames, inputs]): packed outputs, data [frames, hidden * directions]."""
     if packed.data.device.type != "cpu":
-        output: PackedSequence = layer(packed)[0]
+        with gru_backend(packed.data):
+            output: PackedSequence = layer(packed)[0]
         return output
     sizes = packed.batch_sizes.tolist()
     directions = [("", False), ("_reverse", True)] if layer.bidirectional else [("", False)]

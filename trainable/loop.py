@@ -25,7 +25,9 @@ from search_spaces.config import RunConfig, to_dict
 from search_spaces.errors import InputError
 from trainable import checkpoint
 from trainable.augment import corrupt, hide
-from trainable.averaging import average_state, averaged_or_raw, flatten, load_average, make_average, update_average
+from trainable.averaging import average_state, averaged_or_raw, load_average, make_average, update_average
+from trainable.compute.engine import Engine
+from trainable.compute.precision import choose_device, flatten
 from trainable.data.batches import AUGMENT, STEP, WEIGHTS, Batch, Loader, Prefetch, Sampler, derive_seed
 from trainable.data.dataset import Dataset, check_trainable
 from trainable.evaluation import Evaluation, ctc_losses, evaluate
@@ -95,6 +97,7 @@ class _Run:
     dataset: Dataset
     device: torch.device
     model: Decoder
+    engine: Engine
     optimizer: torch.optim.Optimizer
     average: AveragedModel | None
     scaler: torch.amp.GradScaler
@@ -123,34 +126,6 @@ def train(config: RunConfig, dataset: Dataset, resume_from: Mapping[str, Any] | 
     return _epochs(run)
 
 
-def choose_device(config: RunConfig) -> torch.device:
-    """The device of `training.device`, checked for `training.precision`."""
-    wanted, precision = config.training.device, config.training.precision
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise InputError("training.device: cuda is not available on this machine; give cpu or auto")
-    device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-    if precision == "fp16" and device.type == "cpu" and not _cpu_has_fp16():
-        raise InputError("training.precision: fp16 is not supported by this CPU; give fp32 or bf16, or device cuda")
-    return device
-
-
-def _cpu_has_fp16() -> bool:
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
-
-
-def autocast_for(config: RunConfig, device: torch.device) -> torch.autocast:
-    """The precision of the forward pass, as a context manager that can be entered repeatedly."""
-    dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.training.precision]
-    return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
-
-
-def allow_tf32(device: torch.device, allowed: bool) -> None:
-    """Whether float32 products on a card may be rounded to TF32, in cuDNN (where torch allows it) and elsewhere."""
-    if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = allowed
-        torch.set_float32_matmul_precision("high" if allowed else "highest")
-
-
 def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
     torch.manual_seed(derive_seed(config.training.seed, WEIGHTS, 0))
     model = Decoder(config, dataset.n_features, dataset.n_classes, len(dataset.days)).to(device)
@@ -162,6 +137,7 @@ def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
         dataset=dataset,
         device=device,
         model=model,
+        engine=Engine(config, model, device),
         optimizer=make_optimizer(model, config),
         average=make_average(model, config.averaging),
         scaler=torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16"),
@@ -175,7 +151,7 @@ def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
 def _epochs(run: _Run) -> Iterator[EpochReport]:
     training = run.config.training
     while run.batch < training.batches:
-        allow_tf32(run.device, training.tf32)
+        run.engine.begin_epoch()
         report = _train_epoch(run)
         yield report
         if report.diverged:
@@ -190,7 +166,6 @@ def _train_epoch(run: _Run) -> EpochReport:
     losses: list[Tensor] = []
     norms: list[Tensor] = []
     utterances, finite = 0, True
-    run.model.train()
     while run.batch < end and finite:
         loss, norm, count = _step(run, run.batch)
         losses.append(loss)
@@ -237,12 +212,12 @@ def _step(run: _Run, batch: int) -> tuple[Tensor, Tensor, int]:
     drawn = [run.sampler.micro_batch(number) for number in numbers]
     utterances = sum(len(rows) for rows, _ in drawn)
     loss = torch.zeros((), device=run.device)
-    run.optimizer.zero_grad(set_to_none=True)
+    run.engine.begin_step()
     for number, (rows, cut) in zip(numbers, drawn, strict=True):
         micro_batch = run.prefetch.batch(number) if run.prefetch else run.train_loader.batch(rows, cut)
         # Each utterance has the same weight in any micro-batch: k micro-batches equal one that is k times as large.
         part = _losses(run, micro_batch, generator).sum() / utterances
-        run.scaler.scale(part).backward()
+        run.engine.backward(run.scaler.scale(part))
         loss += part.detach()
     run.scaler.unscale_(run.optimizer)
     parameters = list(run.model.parameters())
@@ -262,8 +237,7 @@ def _losses(run: _Run, batch: Batch, generator: torch.Generator) -> Tensor:
     bins = batch.bins.to(run.device, non_blocking=True)
     features = corrupt(batch.features, bins, augmentation, generator)
     features = hide(run.model.smooth(features), bins, augmentation, generator)
-    with autocast_for(run.config, run.device):
-        logits, frames = run.model.decode(features, batch.bins, batch.day)
+    logits, frames = run.engine.decode(features, batch.bins, batch.day)
     return ctc_losses(logits, frames, batch, run.config.training.ctc_reduction)
 
 
@@ -282,13 +256,13 @@ def _mean_of_finite(norms: list[Tensor]) -> float:
 
 def _validate(run: _Run) -> tuple[Evaluation, Evaluation]:
     """The validation split by the evaluated weights and by the raw ones; one pass where they are the same."""
-    autocast = autocast_for(run.config, run.device)
-    reduction = run.config.training.ctc_reduction
-    raw = evaluate(run.model, run.val_loader, reduction, autocast)
-    evaluated = averaged_or_raw(run.average, run.model)
-    if evaluated is run.model:
-        return raw, raw
-    return evaluate(evaluated, run.val_loader, reduction, autocast), raw
+
+    def evaluated(model: Decoder) -> Evaluation:
+        weights, engine = run.engine.weights_for_evaluation(model), run.engine
+        return evaluate(weights, run.val_loader, run.config.training.ctc_reduction, engine.autocast)
+
+    raw, average = evaluated(run.model), averaged_or_raw(run.average, run.model)
+    return (raw if average is run.model else evaluated(average)), raw
 
 
 def _state(run: _Run, row: dict[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class Decoder(nn.Module):
     def decode(self, features: Tensor, bins: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` without the smoothing; where training augments the smoothed features, it starts here."""
         frames = output_frames(bins, self.kernel, self.stride)
-        x = features
+        x = features.to(self.output.weight.dtype)
         if self.day_weight is not None and self.day_bias is not None:
             x = torch.baddbmm(self.day_bias[day], x, self.day_weight[day])
         packed = self._windows(F.softsign(x), frames.clamp(min=1))

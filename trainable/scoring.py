@@ -21,11 +21,11 @@ from search_spaces.errors import InputError
 from trainable import checkpoint
 from trainable.beam import beam_search
 from trainable.bootstrap import DRAWS, interval, resamples
+from trainable.compute.precision import autocast_for, choose_device, flatten, weights_dtype
 from trainable.data.batches import Loader
 from trainable.data.dataset import Dataset, Split
 from trainable.decoding import greedy, per, utterance_per
 from trainable.evaluation import emissions
-from trainable.loop import autocast_for, choose_device
 from trainable.model import Decoder
 
 DECODERS = ("greedy", "beam")
@@ -120,7 +120,8 @@ def decode(trained: Trained, split: Split, decoder: str = "greedy", width: int =
     except InputError:
         config = config.model_copy(update={"training": config.training.model_copy(update={"precision": "fp32"})})
         device = torch.device("cpu")
-    model = trained.model.to(device)
+    model = trained.model.to(device, weights_dtype(config, device))
+    flatten(model)
     hypotheses: list[list[int]] = [[] for _ in range(len(split))]
     for batch, logits, frames in emissions(model, Loader(split, device), autocast_for(config, device)):
         found = greedy(logits, frames) if decoder == "greedy" else beam_search(logits, frames, width)

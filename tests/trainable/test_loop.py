@@ -12,6 +12,7 @@ from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
 from trainable import EpochReport, loop, train
 from trainable.checkpoint import for_evaluation, load, load_model, save
+from trainable.compute import precision
 from trainable.data.batches import Loader
 from trainable.data.dataset import Dataset, Split
 from trainable.decoding import error_counts, greedy
@@ -307,7 +308,7 @@ def test_half_precision_skips_overflows_instead_of_diverging(
     tiny: Dataset, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With fp16 the scaler finds its scale: a first step that overflows is skipped, not taken for divergence."""
-    monkeypatch.setattr(loop, "_cpu_has_fp16", lambda: True)
+    monkeypatch.setattr(precision, "_cpu_has_fp16", lambda: True)
     exact = loop.ctc_losses
     calls: list[int] = []
 
@@ -328,7 +329,7 @@ def test_half_precision_that_always_overflows_has_diverged(
     tiny: Dataset, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If no scale down to 1 makes the gradients finite, the run is over."""
-    monkeypatch.setattr(loop, "_cpu_has_fp16", lambda: True)
+    monkeypatch.setattr(precision, "_cpu_has_fp16", lambda: True)
     exact = loop.ctc_losses
 
     def poisoned(logits: Any, *rest: Any) -> Any:
@@ -340,14 +341,14 @@ def test_half_precision_that_always_overflows_has_diverged(
     assert reports[-1].diverged and reports[-1].batch < 40
 
 
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("lowered", ["bf16", "fp16"])
 def test_lower_precision_trains_and_resumes(
-    tiny: Dataset, config: Make, monkeypatch: pytest.MonkeyPatch, precision: str
+    tiny: Dataset, config: Make, monkeypatch: pytest.MonkeyPatch, lowered: str
 ) -> None:
     """bf16 and fp16 learn nearly as fp32 does, and a resumed run equals one that was not interrupted."""
-    monkeypatch.setattr(loop, "_cpu_has_fp16", lambda: True)
+    monkeypatch.setattr(precision, "_cpu_has_fp16", lambda: True)
     exact = list(train(config(), tiny))
-    settings = config(training={"precision": precision})
+    settings = config(training={"precision": lowered})
     _, second, third = train(settings, tiny)
     assert third.train_loss == pytest.approx(exact[2].train_loss, rel=0.05) and third.train_loss != exact[2].train_loss
     state = next(train(settings, tiny)).checkpoint()
@@ -359,7 +360,7 @@ def test_half_precision_needs_a_processor_that_has_it(
     tiny: Dataset, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fp16 on a CPU without it is one line before any work."""
-    monkeypatch.setattr(loop, "_cpu_has_fp16", lambda: False)
+    monkeypatch.setattr(precision, "_cpu_has_fp16", lambda: False)
     with pytest.raises(InputError, match=r"training\.precision: fp16 is not supported by this CPU") as caught:
         train(config(training={"precision": "fp16"}), tiny)
     assert len(caught.value.problems) == 1
@@ -370,7 +371,7 @@ def test_a_missing_card_is_one_line(tiny: Dataset, config: Make) -> None:
     """device cuda without a card is refused; auto takes the CPU."""
     with pytest.raises(InputError, match=r"training\.device: cuda is not available"):
         train(config(training={"device": "cuda"}), tiny)
-    assert loop.choose_device(config(training={"device": "auto"})).type == "cpu"
+    assert precision.choose_device(config(training={"device": "auto"})).type == "cpu"
 
 
 @pytest.mark.parametrize(
@@ -458,11 +459,11 @@ def test_the_best_epoch_travels_with_the_state(tiny: Dataset, config: Make) -> N
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_a_card_trains_in_every_precision(tiny: Dataset, config: Make, precision: str) -> None:
+@pytest.mark.parametrize("given", ["fp32", "bf16", "fp16"])
+def test_a_card_trains_in_every_precision(tiny: Dataset, config: Make, given: str) -> None:
     """On CUDA each precision learns, resumes from its checkpoint, and its checkpoint loads on a CPU."""
     settings = config(
-        training={"device": "cuda", "precision": precision, "batches": 120, "batches_per_epoch": 60},
+        training={"device": "cuda", "precision": given, "batches": 120, "batches_per_epoch": 60},
         averaging={"kind": "ema", "decay": 0.9},
     )
     first, second = train(settings, tiny)

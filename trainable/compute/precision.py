@@ -1,0 +1,113 @@
+"""The device of a run and the precision of its arithmetic.
+
+On a CPU bf16 and fp16 are torch's autocast: each product is rounded, weights and results between products stay fp32.
+On a card the weights themselves are rounded (`trainable.compute.shadow`) and nothing is left to autocast, because
+torch's autocast runs cuDNN's GRU in fp16 whatever type it was asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from search_spaces.config import RunConfig
+from search_spaces.errors import InputError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""`training.precision` -> the type of the forward pass."""
+
+TF32 = {None: (True, "highest"), True: (True, "high"), False: (False, "highest")}
+"""`training.tf32` -> may cuDNN, so the GRU, round fp32 products to TF32; torch's word for all other fp32 products.
+
+None is what torch itself starts with.
+"""
+
+
+def choose_device(config: RunConfig) -> torch.device:
+    """The device of `training.device`, checked for `training.precision`."""
+    wanted, precision = config.training.device, config.training.precision
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise InputError("training.device: cuda is not available on this machine; give cpu or auto")
+    device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if precision == "fp16" and device.type == "cpu" and not _cpu_has_fp16():
+        raise InputError("training.precision: fp16 is not supported by this CPU; give fp32 or bf16, or device cuda")
+    return device
+
+
+def _cpu_has_fp16() -> bool:
+    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+
+
+def set_tf32(device: torch.device, wanted: bool | None) -> None:
+    """Set torch's two switches as `training.tf32` has them. Trials of other settings may have had this process."""
+    if device.type == "cuda":
+        in_cudnn, elsewhere = TF32[wanted]
+        torch.backends.cudnn.allow_tf32 = in_cudnn
+        torch.set_float32_matmul_precision(elsewhere)
+
+
+def weights_dtype(config: RunConfig, device: torch.device) -> torch.dtype:
+    """The type of the weights in the forward pass."""
+    return torch.float32 if device.type == "cpu" else DTYPES[config.training.precision]
+
+
+def autocast_for(config: RunConfig, device: torch.device) -> torch.autocast:
+    """The lower precision of a CPU as a context manager that can be entered repeatedly; on a card it does nothing."""
+    lowered = device.type == "cpu" and config.training.precision != "fp32"
+    return torch.autocast(
+        device.type, dtype=DTYPES[config.training.precision] if lowered else torch.bfloat16, enabled=lowered
+    )
+
+
+def flatten(model: nn.Module) -> None:
+    """Put the weights of each GRU into one block of memory, in any type that cuDNN's GRU has.
+
+    cuDNN needs it, and copying or casting a model loses it: without it the weights are copied at every call. Torch's
+    own `flatten_parameters` leaves bf16 as it is.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.GRU):
+            flatten_weights(list(module.parameters()), module)
+
+
+def flatten_weights(weights: list[nn.Parameter], layer: nn.GRU) -> None:
+    """One block of memory for these weights of a one-layer GRU: w_ih, w_hh, b_ih, b_hh of both directions or of one."""
+    if weights[0].is_cuda and torch.backends.cudnn.enabled and torch._use_cudnn_rnn_flatten_weight():
+        sizes = (layer.input_size, _CUDNN_GRU, layer.hidden_size, 0, 1)
+        with torch.no_grad(), torch.cuda.device_of(weights[0]):
+            torch._cudnn_rnn_flatten_weight([*weights], 4, *sizes, False, len(weights) == 8)
+
+
+_CUDNN_GRU = 3
+"""cuDNN's number for a GRU."""
+
+
+@functools.cache
+def gru_by_cudnn(dtype: torch.dtype) -> bool:
+    """Whether cuDNN runs a GRU of this type on this card: before cuDNN 9.13 and torch 2.10 it did not in bf16."""
+    if dtype != torch.bfloat16:
+        return True
+    with torch.random.fork_rng(devices=[]):
+        layer = nn.GRU(8, 8).to("cuda", dtype)
+    x = torch.zeros(2, 1, 8, device="cuda", dtype=dtype, requires_grad=True)
+    try:
+        layer(x)[0].sum().backward()
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return False
+    return torch.cudnn_is_acceptable(x)
+
+
+@contextlib.contextmanager
+def gru_backend(tensor: Tensor) -> Iterator[None]:
+    """While GRUs run on `tensor`: torch's own kernels instead of cuDNN's where cuDNN does not have its type."""
+    enabled = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = enabled and gru_by_cudnn(tensor.dtype)
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled

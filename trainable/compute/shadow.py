@@ -1,0 +1,73 @@
+"""A second set of a decoder's weights, rounded or laid out as the card wants them; what is trained stays fp32.
+
+Mixed precision with master weights (Micikevicius et al. 2018): before each step the fp32 weights are rounded into the
+shadow's, once and all together; the forward pass and its gradients are the shadow's; the gradients are added up in
+fp32, and the optimizer changes the fp32 weights, which averages and checkpoints hold too. An update that is too small
+for bf16's eight bits is so not lost.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from trainable.compute.precision import flatten, flatten_weights
+from trainable.model import Decoder
+
+
+class Shadow:
+    """The shadow of `model` in `dtype`, on its device.
+
+    Each GRU's weights lie in one block of memory as cuDNN takes them, with `by_direction` in one for each direction.
+    The blocks never move: what was captured in a CUDA graph stays valid.
+    """
+
+    def __init__(self, model: Decoder, dtype: torch.dtype, *, by_direction: bool = False) -> None:
+        self.model = model
+        self.decoder = copy.deepcopy(model).to(dtype)
+        if by_direction:
+            for layer in self.decoder.layers:
+                for direction in directions(cast(nn.GRU, layer)):
+                    flatten_weights(direction, cast(nn.GRU, layer))
+        else:
+            flatten(self.decoder)
+        pairs = zip(model.parameters(), self.decoder.parameters(), strict=True)
+        self._trained = [(own, lowered) for own, lowered in pairs if own.requires_grad]
+        self.parameters = [lowered for _, lowered in self._trained]
+        self.sums = [torch.zeros_like(own) for own, _ in self._trained]
+        """The fp32 gradients of the step, summed over its micro-batches: the model's `.grad`."""
+
+    @torch.no_grad()
+    def begin_step(self) -> None:
+        """Round the model's weights as they are now, and set its gradients to 0."""
+        self.round(self.model)
+        torch._foreach_zero_(self.sums)
+        for (own, _), total in zip(self._trained, self.sums, strict=True):
+            own.grad = total
+
+    @torch.no_grad()
+    def round(self, source: nn.Module) -> None:
+        """Take the weights of `source`, the model or an average of it."""
+        torch._foreach_copy_(list(self.decoder.parameters()), list(source.parameters()))
+
+    @torch.no_grad()
+    def add(self, gradients: Iterable[Tensor | None]) -> None:
+        """Add gradients, in the order of `parameters`, to the sums; None where a weight had no part in the loss."""
+        found = [(total, part) for total, part in zip(self.sums, gradients, strict=True) if part is not None]
+        torch._foreach_add_([total for total, _ in found], [part for _, part in found])
+
+    def collect(self) -> None:
+        """Add the gradients of the shadow's own weights to the sums, and forget them."""
+        self.add(parameter.grad for parameter in self.parameters)
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def directions(layer: nn.GRU) -> list[list[nn.Parameter]]:
+    """The weights of a layer by direction: w_ih, w_hh, b_ih, b_hh forwards, then, if there is one, backwards."""
+    weights = list(layer.parameters())
+    return [weights[first : first + 4] for first in range(0, len(weights), 4)]
