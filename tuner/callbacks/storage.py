@@ -54,6 +54,19 @@ def check(url: str | None) -> None:
         raise InputError(f"--storage {url}: the folder does not exist; give sqlite:///FILE.db")
 
 
+def settled(url: str) -> str:
+    """The address with the whole path of its file, so that it names it from any folder. Raises as `check` does."""
+    check(url)
+    if "://" not in url:
+        return str(Path(url).absolute())
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return url
+    return parsed.set(database=str(Path(parsed.database).absolute())).render_as_string(hide_password=False)
+
+
 def open_storage(url: str) -> Any:
     """The Optuna storage at a database URL, or in a journal file. Raises whatever the database raises."""
     import optuna

@@ -360,15 +360,17 @@ def observer_options(function: Any) -> Any:
         click.option(
             "--log",
             multiple=True,
-            type=click.Choice(LOGGERS),
+            type=click.Choice([*LOGGERS, "none"]),
             help="Write the trials to this tool too: tensorboard to STUDY/tensorboard, mlflow to MLFLOW_TRACKING_URI "
-            "or to mlflow.db beside the studies, wandb to STUDY/wandb (uploaded at once if WANDB_API_KEY is set).",
+            "or to mlflow.db beside the studies, wandb to STUDY/wandb (uploaded at once if WANDB_API_KEY is set). "
+            "none = no more [default on resume: as before].",
         ),
         click.option(
             "--notify",
             multiple=True,
             metavar="COMMAND|URL",
-            help="Notify a command (JSON on its standard input, no shell) or a webhook (JSON by POST).",
+            help="Notify a command (JSON on its standard input, no shell) or a webhook (JSON by POST). none = no more "
+            "[default on resume: as before; what may hold a secret must be given again].",
         ),
         click.option(
             "--notify-on",
@@ -380,7 +382,7 @@ def observer_options(function: Any) -> Any:
             "--storage",
             metavar="URL|FILE",
             help="Keep a copy as an Optuna study while the search runs: sqlite:///FILE.db, another database, or a "
-            "journal file. 'optuna-dashboard URL' shows it.",
+            "journal file. 'optuna-dashboard URL' shows it. none = no more [default on resume: as before].",
         ),
     )
     for option in reversed(options):

@@ -21,6 +21,7 @@ from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping, rule_text
 from trainable.data.dataset import open_dataset
 from trainable.data.intact import check_intact
+from tuner.callbacks import observers
 from tuner.launch.checks import check_data, start_points
 from tuner.launch.new_study import chosen, merged_resources
 from tuner.simulation.rule_fit import check_fit
@@ -66,6 +67,8 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySe
             new[key] = value
     if checkpoints.asked(request):
         new["checkpoints"] = checkpoints.chosen(old.checkpoints.as_dict(), request)
+    if (listeners := observers.kept(request, old.listeners)) is not None:
+        new["listeners"] = listeners
     if str(request.data.resolve()) != old.data.path:
         new["data"] = {**old.data.as_dict(), "path": str(request.data.resolve())}
     notes: list[str] = []
@@ -145,6 +148,8 @@ def describe(changed: Mapping[str, Any], state: StudyState) -> list[str]:
             lines.append(f"start points: {len(new)} to come")
         elif key == "stopping":
             lines.append(f"stopping: {rule_text(old)} -> {rule_text(new)}")
+        elif key == "listeners":
+            lines += [f"--{each}" for each in _listeners(old or {}, new)]
         elif key != "starts_from" and isinstance(new, Mapping):
             before = old if isinstance(old, Mapping) else {}
             parts = [f"{k} {_show(before.get(k))} -> {_show(v)}" for k, v in new.items() if before.get(k) != v]
@@ -152,6 +157,13 @@ def describe(changed: Mapping[str, Any], state: StudyState) -> list[str]:
         elif key != "starts_from":
             lines.append(f"{key}: {_show(old)} -> {_show(new)}")
     return [f"changed from now on: {line}" for line in lines]
+
+
+def _listeners(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`log tensorboard -> wandb` for each option that changed; what may not be written is not among them."""
+    keys = [key for key in ("log", "notify", "notify_on", "storage") if old.get(key) != new.get(key)]
+    shown = lambda value: _show(", ".join(value) if isinstance(value, list) else value or None)  # noqa: E731
+    return [f"{key.replace('_', '-')}: {shown(old.get(key))} -> {shown(new.get(key))}" for key in keys]
 
 
 def _told(state: StudyState) -> str:

@@ -10,6 +10,7 @@ from search_spaces import InputError, Space
 from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
+from tuner.callbacks import observers
 from tuner.simulation.rule_fit import check_fit
 from tuner.study import budgets, checkpoints, objectives, provenance
 from tuner.study.request import RESOURCES, RETRIES, Request
@@ -78,6 +79,7 @@ def _common_settings(study: str, request: Request, dataset: Any) -> StudySetting
         "hung_after": HUNG_AFTER if request.hung_after is None else request.hung_after,
         "resources": trial_resources(request),
         "checkpoints": checkpoints.chosen({}, request),
+        **({"listeners": listeners} if (listeners := observers.kept(request)) else {}),
     }
     return StudySettings.read(given)
 

@@ -145,7 +145,8 @@ def _run(
 
     check_writable(request.results_dir)
     staging.check(request)
-    observers.check(request.log, request.notify, request.notify_on, request.storage)
+    listening, more = observers.carried(request, None if changed is None else settings.listeners)
+    notes = notes + more
     wanted = settings.resources
     resources = ray_backend.Resources(
         wanted.cpus_per_trial, wanted.gpus_per_trial, wanted.concurrent, wanted.custom or {}
@@ -170,7 +171,7 @@ def _run(
             lock = stack.enter_context(StudyLock(folder))
         words.to(StudyPaths(folder).ray_words)
         stack.enter_context(remote.mirrored(folder))
-        hearers = observers.start(folder, request.log, request.notify, request.notify_on, request.storage)
+        hearers = observers.start(folder, listening)
         for hearer in hearers:
             stack.callback(hearer.close)
         told: list[Callable[[dict[str, Any]], None]] = [progress.event, *hearers]

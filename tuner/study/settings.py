@@ -105,6 +105,17 @@ class StudyCheckpoints(_Part):
     """Bytes; null = no limit."""
 
 
+class StudyListeners(_Part):
+    """The other programs that follow the study: `--log`, `--notify`, `--notify-on` and `--storage`."""
+
+    log: list[str] = []
+    notify: list[str] = []
+    notify_on: str | None = None
+    storage: str | None = None
+    unsaved: list[str] = []
+    """Options with a value that may hold a secret, as they may be shown; they must be given again on resume."""
+
+
 class StudySettings(_Part):
     """The settings of a study: what a `study_started` event holds, with what resuming changed."""
 
@@ -135,6 +146,8 @@ class StudySettings(_Part):
     retries: int = 0
     hung_after: float = HUNG_AFTER
     checkpoints: StudyCheckpoints = StudyCheckpoints()
+    listeners: StudyListeners | None = None
+    """null where there was none, and in logs from before they were written."""
     confirms: str | None = None
     """The study whose best configurations this one trains again."""
     lineage: dict[str, Any] | None = None
