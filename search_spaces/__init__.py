@@ -13,16 +13,18 @@ from search_spaces.errors import InputError
 
 if TYPE_CHECKING:
     from search_spaces.config import RunConfig, flatten, to_dict
+    from search_spaces.dimensions.dimension import Dimension
     from search_spaces.loader import Run, diff, load_run, run_names
     from search_spaces.parsing.sections import ABSENT
-    from search_spaces.space import Dimension, Space
+    from search_spaces.space import Space
     from search_spaces.space_file import load_space, space_names
 
 _HOME = {
     "config": ("RunConfig", "flatten", "to_dict"),
     "loader": ("Run", "diff", "load_run", "run_names"),
     "parsing.sections": ("ABSENT",),
-    "space": ("Dimension", "Space"),
+    "dimensions.dimension": ("Dimension",),
+    "space": ("Space",),
     "space_file": ("load_space", "space_names"),
 }
 

@@ -60,8 +60,23 @@ class NSGA2Searcher(_Searcher):
     )
 
 
+class GridSearcher(_Searcher):
+    """Every combination of choices and steps, each once; the search ends when all have been tried."""
+
+    kind: Literal["grid"] = "grid"
+    points: int | None = Field(
+        None,
+        ge=2,
+        le=1000,
+        description="values of a range without steps, evenly spread with both ends; null = all dimensions have steps",
+    )
+    shuffle: bool = Field(
+        True, description="in an order shuffled by the seed, so that a part of the grid is spread over it"
+    )
+
+
 Searcher = Annotated[
-    TPESearcher | RandomSearcher | GPSearcher | CMAESSearcher | QMCSearcher | NSGA2Searcher,
+    TPESearcher | RandomSearcher | GPSearcher | CMAESSearcher | QMCSearcher | NSGA2Searcher | GridSearcher,
     Field(discriminator="kind"),
 ]
-SEARCHERS = ("tpe", "gp", "cmaes", "qmc", "random", "nsga2")
+SEARCHERS = ("tpe", "gp", "cmaes", "qmc", "random", "nsga2", "grid")

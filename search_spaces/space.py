@@ -10,126 +10,22 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from search_spaces.checkpoints import Checkpoints
 from search_spaces.config import RunConfig, flatten
+from search_spaces.dimensions.dimension import Dimension, TrialLike
 from search_spaces.errors import InputError
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
-from search_spaces.parsing.fields import is_integer
 from search_spaces.parsing.sections import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
 from search_spaces.plan import Budget, Cost, Objective
 from search_spaces.searchers import Searcher, TPESearcher
 from search_spaces.stopping import DEFAULT_STOPPING, Stopping
 from search_spaces.wording import show
-
-KINDS = ("choice", "uniform", "log_uniform", "int", "log_int", "value")
-"""The kinds of dimension. `value` is a constant under a condition; it is not sampled."""
-
-
-class TrialLike(Protocol):
-    """What `Space.suggest` needs: the methods of an Optuna trial."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        """A number from `low` to `high`, both included."""
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        """A whole number from `low` to `high`, both included."""
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        """One of the choices."""
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """One way in which the value at `path` is chosen.
-
-    `name` is unique; it is the name of the Optuna parameter. `low` and `high` bound a range, both included; `choices`
-    are the values of a choice, or the one value of kind `value`. `when` maps paths to the values under which the
-    dimension is active. With `of`, the value is the sample times the value at that path; with `complement`, it is
-    1 - sample.
-    """
-
-    name: str
-    path: str
-    kind: str
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[Any, ...] = ()
-    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    of: str | None = None
-    complement: bool = False
-
-    @property
-    def sampled(self) -> bool:
-        """Whether the searcher chooses it."""
-        return self.kind != "value"
-
-    def suggest(self, trial: TrialLike) -> Any:
-        """Ask a trial for a sample."""
-        if self.kind == "choice":
-            return trial.suggest_categorical(self.name, self.choices)
-        if self.kind in ("int", "log_int"):
-            return trial.suggest_int(self.name, int(self.low or 0), int(self.high or 0), log=self.kind == "log_int")
-        return trial.suggest_float(
-            self.name, float(self.low or 0), float(self.high or 0), log=self.kind == "log_uniform"
-        )
-
-    def value(self, sample: Any, other: Any = None) -> Any:
-        """The value at `path` for a sample; `other` is the value at `of`."""
-        if self.complement:
-            return 1 - sample
-        if self.of is None:
-            return sample
-        return round(sample * other) if is_integer(self.path) else sample * other
-
-    def sample(self, value: Any, other: Any = None) -> Any:
-        """The sample that gives a value, in or out of range; the inverse of `value`. None where there is none."""
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return value
-        # Twelve digits: 1 - 0.9995 is meant to be 0.0005, not 0.000500000000000056.
-        if self.complement:
-            return float(f"{1 - value:.12g}")
-        if self.of is not None:
-            return float(f"{value / other:.12g}") if other else None
-        return value
-
-    def nearest(self, sample: Any) -> Any:
-        """The allowed sample that is nearest to a given one; ABSENT where there is none."""
-        if self.kind in ("choice", "value"):
-            if _is_one_of(sample, self.choices):
-                return sample
-            numbers = [choice for choice in self.choices if _is_number(choice)]
-            if not numbers or not _is_number(sample):
-                return ABSENT
-            return min(numbers, key=lambda choice: abs(choice - sample))
-        if not _is_number(sample) or self.low is None or self.high is None:
-            return ABSENT
-        inside = min(max(sample, self.low), self.high)
-        return round(inside) if self.kind in ("int", "log_int") else inside
-
-    def middle(self) -> Any:
-        """The middle of the range (geometric for a log range), for where nothing better is known."""
-        if self.kind in ("choice", "value"):
-            return self.choices[0]
-        low, high = float(self.low or 0), float(self.high or 0)
-        centre = (low * high) ** 0.5 if self.kind.startswith("log") else (low + high) / 2
-        return round(centre) if self.kind in ("int", "log_int") else centre
-
-    def words(self) -> str:
-        """The range or the choices as text: `0.001..0.01`."""
-        if self.kind in ("choice", "value"):
-            return ", ".join(map(show, self.choices))
-        return f"{show(self.low)}..{show(self.high)}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
 
 Draw = Callable[[Dimension, Settings], Any]
 
@@ -271,7 +167,7 @@ class Space:
             "base": self.base,
             "config_base": _json(self.config_base),
             "fixed": _json(self.fixed),
-            "dimensions": [_json(vars(dimension)) for dimension in self.dimensions],
+            "dimensions": [_stored(dimension) for dimension in self.dimensions],
             "constraints": list(self.constraints),
             "start_points": list(self.start_points),
             "objective": self.objective,
@@ -311,9 +207,20 @@ def load_start_point(text: str) -> Run:
     return load_run(name, overrides)
 
 
+_LATER = ("q", "mean", "sd", "alternative", "share")
+"""Fields that logs from before they existed do not have; left out where they say nothing."""
+
+
+def _stored(dimension: Dimension) -> dict[str, Any]:
+    default = {each.name: each.default for each in fields(dimension) if each.default is not MISSING}
+    given = {key: value for key, value in vars(dimension).items() if key not in _LATER or value != default[key]}
+    return {key: _json(value) for key, value in given.items()}
+
+
 def _dimension(entry: Mapping[str, Any]) -> Dimension:
     when = {path: tuple(values) for path, values in entry["when"].items()}
-    return Dimension(**{**entry, "choices": tuple(entry["choices"]), "when": when})
+    tuples = {key: tuple(entry[key]) for key in ("choices", "alternative") if key in entry}
+    return Dimension(**{**entry, **tuples, "when": when})
 
 
 def _json(value: Any) -> Any:
@@ -324,6 +231,10 @@ def _json(value: Any) -> Any:
 
 def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
     return any(same(value, candidate) for candidate in values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _closest(dimension: Dimension, value: Any, settings: Settings) -> tuple[Any, str | None]:
@@ -338,6 +249,6 @@ def _closest(dimension: Dimension, value: Any, settings: Settings) -> tuple[Any,
         return sample, f"{lacks}; {show(dimension.value(sample, other))} is used"
     if same(sample, exact):
         return sample, None
-    near = "choice" if dimension.kind == "choice" else "edge"
+    near = "choice" if dimension.kind == "choice" else "value" if dimension.q or dimension.alternative else "edge"
     moved = f"moved to {show(dimension.value(sample, other))}, the nearest {near}"
     return sample, f"{show(value)} is outside {dimension.name} {dimension.words()}; {moved}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.checkpoints import Checkpoints
-from search_spaces.dimensions import Findings, order, parse_dimensions
+from search_spaces.dimensions.findings import Findings
+from search_spaces.dimensions.grid import grid_points
+from search_spaces.dimensions.reading import order, parse_dimensions
 from search_spaces.errors import InputError
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
@@ -18,7 +21,7 @@ from search_spaces.parsing.fields import is_number, problems_of, refusal, unknow
 from search_spaces.parsing.sections import InvalidSettings, merge, nested, validate
 from search_spaces.parsing.yaml_file import find_file, read_yaml, shipped_names
 from search_spaces.plan import Budget, Objective, split_objectives
-from search_spaces.searchers import Searcher, TPESearcher
+from search_spaces.searchers import GridSearcher, Searcher, TPESearcher
 from search_spaces.space import Space, load_start_point
 from search_spaces.stopping import DEFAULT_STOPPING, Stopping
 from search_spaces.wording import show
@@ -96,7 +99,21 @@ def load_space(name_or_path: str | Path) -> Space:
     )
     _check_samples(space, found)
     found.raise_any()
-    return space
+    return _whole_grid(space, "budget" in file.model_fields_set, found)
+
+
+def _whole_grid(space: Space, has_budget: bool, found: Findings) -> Space:
+    """The space; where it is searched by a grid and gives no budget, with a budget of the whole grid."""
+    if not isinstance(space.searcher, GridSearcher):
+        return space
+    try:
+        points = grid_points(space, space.searcher.points)
+    except InputError as error:
+        found.add("searcher", error.problems[0].removeprefix("searcher grid: "))
+        found.raise_any()
+        raise
+    trials = len(points) + len(space.start_points)
+    return space if has_budget else replace(space, budget=Budget(trials=trials))
 
 
 def _parse_top(data: dict[str, Any], found: Findings) -> _SpaceFile | None:
@@ -182,14 +199,18 @@ class _RandomTrial:
     def __init__(self, random: Random) -> None:
         self.random = random
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
         # Limits are violated at the ends of ranges, so the ends are drawn often.
         share = self.random.choice([0.0, 1.0]) if self.random.random() < 0.2 else self.random.random()
         value = low * (high / low) ** share if log else low + (high - low) * share
+        value = low + round((value - low) / step) * step if step else value
         return min(max(value, low), high)
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return min(max(round(self.suggest_float(name, low, high, log=log)), low), high)
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
+        value = self.suggest_float(name, low, high, step=step if step > 1 else None, log=log)
+        return min(max(round(value), low), high)
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return self.random.choice(list(choices))

@@ -10,8 +10,8 @@ import yaml
 
 from search_spaces.common import atomic
 from search_spaces.config import RunConfig, to_dict
+from search_spaces.dimensions.dimension import NORMALS, SHARE, Dimension
 from search_spaces.errors import InputError
-from search_spaces.space import Dimension
 from search_spaces.wording import show
 
 
@@ -53,13 +53,27 @@ def _entry(dimension: Dimension) -> dict[str, Any]:
     elif dimension.kind == "value":
         entry["value"] = dimension.choices[0]
     else:
-        entry[dimension.kind] = [dimension.low, dimension.high]
+        entry |= _range_entry(dimension)
     if dimension.of:
         entry["of"] = dimension.of
     if dimension.complement:
         entry["complement"] = True
     if dimension.when:
         entry["when"] = {p: list(values) if len(values) > 1 else values[0] for p, values in dimension.when.items()}
+    return entry
+
+
+def _range_entry(dimension: Dimension) -> dict[str, Any]:
+    """The keys of a range or a distribution of numbers."""
+    ends = [dimension.low, dimension.high]
+    entry: dict[str, Any] = {dimension.kind: ends}
+    if dimension.kind in NORMALS:
+        entry = {dimension.kind: [dimension.mean, dimension.sd], "within": ends}
+    if dimension.q is not None:
+        entry["q"] = dimension.q
+    if dimension.alternative:
+        entry["or"] = dimension.alternative[0]
+        entry |= {} if dimension.share == SHARE else {"share": dimension.share}
     return entry
 
 

@@ -234,11 +234,13 @@ def test_the_first_study_has_ten_commands() -> None:
 
 
 def test_the_space_of_the_page_loads(tmp_path: Path) -> None:
-    """The space that docs/spaces.md shows is a space."""
-    [block] = re.findall(r"```yaml\n(.*?)```", (DOCS / "spaces.md").read_text(encoding="utf-8"), re.DOTALL)
-    (tmp_path / "shown.yaml").write_text(block, encoding="utf-8")
-    space = load_space(tmp_path / "shown.yaml")
-    assert {dimension.kind for dimension in space.dimensions} == {"choice", "log_uniform", "uniform", "value"}
+    """The space that docs/spaces.md shows is a space, and so are its further dimensions over the same base."""
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / "spaces.md").read_text(encoding="utf-8"), re.DOTALL)
+    found = []
+    for block in blocks:
+        (tmp_path / "shown.yaml").write_text(block if "base:" in block else f"base: small\n{block}", encoding="utf-8")
+        found.append({dimension.kind for dimension in load_space(tmp_path / "shown.yaml").dimensions})
+    assert found == [{"choice", "log_uniform", "uniform", "value"}, {"int", "normal", "log_normal", "log_uniform"}]
 
 
 def test_pictures_are_small() -> None:

@@ -276,8 +276,14 @@ def _dimension(dimension: Row) -> list[str]:
     values = ", ".join("none" if c is None else format_value(c) for c in choices)
     if not choices:
         values = f"{format_value(dimension.get('low'))} to {format_value(dimension.get('high'))}"
+        if dimension.get("mean") is not None:
+            values = f"{format_value(dimension['mean'])} \u00b1 {format_value(dimension.get('sd'))}, within {values}"
+        if dimension.get("q") is not None:
+            values += f", steps of {format_value(dimension['q'])}"
     if dimension.get("complement"):
         values = f"1 - ({values})"
+    for other in dimension.get("alternative") or ():
+        values += f", or {'none' if other is None else format_value(other)}"
     when = {path: ", ".join(map(str, allowed)) for path, allowed in (dimension.get("when") or {}).items()}
     conditions = " and ".join(f"{path} = {allowed}" for path, allowed in when.items())
     return [str(dimension["path"]), str(dimension.get("kind")), values, str(dimension.get("of") or ""), conditions]

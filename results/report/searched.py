@@ -28,15 +28,20 @@ class Setting:
     header: str
     log: bool
     numeric: bool
+    apart: float | None = None
+    """A number beside a logarithmic range that has no place on its axis: the 0 of "0 or a range"."""
 
 
 def settings(facts: Facts) -> list[Setting]:
     """The settings that the space samples, in its order; without a space, every configuration column that varies."""
     ranges: dict[str, str] = {}
+    others: dict[str, list[Any]] = {}
     for dimension in facts.space.get("dimensions", []):
         if isinstance(dimension, dict) and "path" in dimension and dimension.get("kind") != "value":
             kind = "complement" if dimension.get("complement") else str(dimension.get("kind"))
-            ranges.setdefault(str(dimension["path"]).replace(".", "_"), kind)
+            column = str(dimension["path"]).replace(".", "_")
+            ranges.setdefault(column, kind)
+            others.setdefault(column, []).extend(dimension.get("alternative") or ())
     rows = facts.ranked
     known = rows[0].keys() if rows else ()
     found: list[Setting] = []
@@ -46,10 +51,12 @@ def settings(facts: Facts) -> list[Setting]:
     for name in varied:
         values = [row[name] for row in rows if row[name] is not None]
         numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-        positive = numeric and bool(values) and min(values) > 0
+        apart = next((v for v in others.get(name, ()) if v == 0 and v in values and min(values) == 0), None)
+        positive = numeric and any(v != apart for v in values) and min(v for v in values if v != apart) > 0
         spread = positive and (ranges[name].startswith("log") if ranges else max(values) > 20 * min(values))
         chosen = ranges.get(name) == "choice" or len(set(values)) <= 2
-        found.append(Setting(name, headers[name], bool(spread and not chosen), numeric and not chosen))
+        log = bool(spread and not chosen)
+        found.append(Setting(name, headers[name], log, numeric and not chosen, apart if log else None))
     return found
 
 
@@ -143,7 +150,12 @@ def _axis(setting: Setting, values: Sequence[Any]) -> tuple[list[float | None], 
         known = [value for value in values if value]
         if setting.log and known:
             places = log_ticks(min(known), max(known))
-            axis |= {"tickvals": places, "ticktext": [format_value(place, "lr") for place in places]}
+            words = [format_value(place, "lr") for place in places]
+            if setting.apart is not None:  # to the left of all others
+                left = min(known) / 3
+                values = [left if value == setting.apart else value for value in values]
+                places, words = [left, *places], [format_value(setting.apart), *words]
+            axis |= {"tickvals": places, "ticktext": words}
         return numbers(values), axis
     names = _names(values)
     order = {name: index for index, name in enumerate(dict.fromkeys(sorted(names)))}
@@ -170,15 +182,24 @@ def _dimension(setting: Setting, values: Sequence[Any]) -> dict[str, Any]:
             "ticktext": [name if len(name) < 12 else f"{name[:10]}\u2026" for name in order],
         }
         return {"label": label, "values": [order[name] for name in names], **ticks}
-    scaled = [None if v is None else math.log10(v) if setting.log else float(v) for v in values]
+    beside = [v is not None and v == setting.apart for v in values]
+    scaled = [
+        None if v is None or aside else math.log10(v) if setting.log else float(v)
+        for v, aside in zip(values, beside, strict=True)
+    ]
     known = [v for v in scaled if v is not None]
     low, high = min(known), max(known)
     places = np.linspace(low, high, 5).tolist()
     words = [format_value(float(f"{10**p if setting.log else p:.3g}"), setting.column) for p in places]
-    if len(known) < len(scaled):
-        below = low - 0.15 * ((high - low) or 1.0)
-        scaled = [below if v is None else v for v in scaled]
-        places, words = [below, *places], [_INACTIVE, *words]
+    gap = 0.15 * ((high - low) or 1.0)
+    if any(beside):
+        low -= gap
+        scaled = [low if aside else v for v, aside in zip(scaled, beside, strict=True)]
+        places, words = [low, *places], [format_value(setting.apart), *words]
+    if None in scaled:
+        low -= gap
+        scaled = [low if v is None else v for v in scaled]
+        places, words = [low, *places], [_INACTIVE, *words]
     return {"label": label, "values": numbers(scaled), "tickvals": numbers(places), "ticktext": words}
 
 

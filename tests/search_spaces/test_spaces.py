@@ -306,7 +306,7 @@ BAD = [
     ("model.dropout: {uniform: [0, .5], of: model.layers, complement: true}",
      "dimensions.model.dropout.complement: can only be used with uniform or log_uniform, and not with `of`"),
     ("model.dropout: {value: [], of: model.layers}",
-     "dimensions.model.dropout.of: can only be used with uniform, log_uniform, and a choice or value of numbers"),
+     "dimensions.model.dropout.of: can only be used with uniform, log_uniform, a normal, and a choice or value of num"),
     ("model.dropout: {uniform: [0, .5], when: {model.hidden: 64.5}}\n  model.hidden: {int: [32, 128]}",
      "dimensions.model.dropout.when.model.hidden: can never have the value 64.5; here it is 32..128"),
     ("model.dropout: {uniform: [0, .5], when: {model.hidden: many}}\n  model.hidden: {int: [32, 128]}",
@@ -359,7 +359,7 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
         ("objective: per", "objective: per is not allowed; give best_per or last_per"),
         (
             "searcher: {kind: tpee}",
-            "searcher.kind: tpee is not allowed; did you mean tpe? give tpe, random, gp, cmaes, qmc or nsga2",
+            "searcher.kind: tpee is not allowed; did you mean tpe? give tpe, random, gp, cmaes, qmc, nsga2 or grid",
         ),
         (
             "searcher: {kind: random, startup_trials: 3}",

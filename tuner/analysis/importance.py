@@ -30,10 +30,10 @@ from optuna.trial import create_trial
 
 from results.store.tables import load_tables
 from search_spaces import InputError, Space
+from search_spaces.dimensions.dimension import Dimension
 from search_spaces.parsing.sections import ABSENT
-from search_spaces.space import Dimension
 from search_spaces.wording import show
-from tuner.study.searchers.searcher import distributions
+from tuner.study.searchers.method import coded, distribution
 
 LEAST_TRIALS = 10
 """Least number of trials in which a dimension must be active."""
@@ -112,7 +112,7 @@ def _sample(space: Space, row: Row) -> Sample:
             continue
         active = all(any(_equal(row.get(_column(path)), v) for v in vs) for path, vs in dimension.when.items())
         value = row.get(_column(dimension.path))
-        if not active or (value is None and None not in dimension.choices):
+        if not active or (value is None and not dimension.takes(None)):
             continue
         other = row.get(_column(dimension.of)) if dimension.of else None
         found = dimension.nearest(dimension.sample(value, other))
@@ -188,9 +188,10 @@ def _judge(space: Space, samples: Sequence[Sample], score: np.ndarray) -> dict[s
 def _study(space: Space, names: Sequence[str], samples: Sequence[Sample]) -> optuna.Study:
     """An Optuna study of these trials, in order; their values are put in by `_evaluate`."""
     study = optuna.create_study(direction="minimize")
-    known = distributions(space, dict.fromkeys(names))
+    here = [dimension for dimension in space.dimensions if dimension.name in names]
+    known = {dimension.name: distribution(dimension) for dimension in here}
     for sample in samples:
-        params = {name: sample[name] for name in names}
+        params = {dimension.name: coded(dimension, sample[dimension.name]) for dimension in here}
         study.add_trial(create_trial(params=params, distributions=dict(known), value=0.0))
     return study
 

@@ -27,9 +27,9 @@ import numpy as np
 from results.trials import read_log
 from search_spaces import InputError, Space, flatten, load_run, load_space
 from search_spaces.common import atomic
+from search_spaces.dimensions.dimension import Dimension
 from search_spaces.parsing.fields import refusal
 from search_spaces.parsing.sections import merge, nested, same, value_at
-from search_spaces.space import Dimension
 from search_spaces.wording import show
 from search_spaces.writing import dimensions_text, flow, refuse_existing, write_text
 from tuner.analysis.importance import scored
@@ -94,7 +94,36 @@ def _change(
         return Change(dimension, *_narrow_choice(dimension, everywhere, best, doubt), *counts)
     if any(dimension.path in other.when for other in space.dimensions):
         return Change(dimension, dimension, "other dimensions depend on its values", *counts)
+    if dimension.alternative:
+        return Change(dimension, *_narrow_either(dimension, everywhere, best, doubt), *counts)
     return Change(dimension, *_narrow_range(dimension, best), *counts)
+
+
+def _narrow_either(
+    dimension: Dimension, everywhere: Sequence[Any], best: Sequence[Any], doubt: float
+) -> tuple[Dimension, str]:
+    """Of a range with `or`: what the top does not have is dropped, and the range becomes narrower."""
+    other = show(dimension.alternative[0])
+    inside = [value for value in best if not dimension.is_alternative(value)]
+    tried = sum(dimension.is_alternative(value) for value in everywhere)
+    if not inside:
+        chance = _never_drawn(len(everywhere), len(everywhere) - tried, len(best))
+        if chance >= doubt:
+            return dimension, f"the top has only {other}, but its range was tried too rarely to drop"
+        return _only(dimension), f"dropped its range ({len(everywhere) - tried} trials, none in the top)"
+    new, why = dimension, ""
+    if len(inside) == len(best) and (chance := _never_drawn(len(everywhere), tried, len(best))) < doubt:
+        new, why = replace(dimension, alternative=()), f"dropped {other} ({tried} trials, none in the top); "
+    if len(inside) < LEAST_VALUES:
+        return new, f"{why}only {len(inside)} of the top have a number from its range"
+    narrowed, reason = _narrow_range(new, inside)
+    return narrowed, why + reason
+
+
+def _only(dimension: Dimension) -> Dimension:
+    """The dimension with the value of `or` alone."""
+    values = {"kind": "value", "choices": dimension.alternative, "alternative": ()}
+    return replace(dimension, **values, **dict.fromkeys(("low", "high", "q", "mean", "sd")))  # type: ignore[arg-type]
 
 
 def _narrow_choice(
@@ -128,7 +157,7 @@ def _never_drawn(total: int, marked: int, drawn: int) -> float:
 
 def _narrow_range(dimension: Dimension, best: Sequence[float]) -> tuple[Dimension, str]:
     assert dimension.low is not None and dimension.high is not None  # noqa: S101  every range has both
-    log = dimension.kind.startswith("log")
+    log = dimension.log
 
     def along(value: float) -> float:
         return math.log(value) if log else float(value)
@@ -173,17 +202,23 @@ def _at_edge(dimension: Dimension, places: Sequence[float], floor: float, ceilin
 
 
 def _is_allowed(dimension: Dimension, place: float) -> bool:
-    sample = math.exp(place) if dimension.kind.startswith("log") else place
+    sample = math.exp(place) if dimension.log else place
     if dimension.of is not None:
         return sample > 0
-    whole = dimension.kind in ("int", "log_int")
-    return refusal(dimension.path, dimension.value(round(sample) if whole else sample)) is None
+    return refusal(dimension.path, dimension.value(round(sample) if dimension.whole else sample)) is None
 
 
 def _rounded(dimension: Dimension, low: float, high: float) -> Dimension:
-    """The dimension with these ends, rounded outwards: to whole numbers, or to three digits."""
+    """The dimension with these ends, rounded outwards: to its steps, to whole numbers, or to three digits."""
     assert dimension.low is not None and dimension.high is not None  # noqa: S101
-    if dimension.kind in ("int", "log_int"):
+    if dimension.q is not None:
+        start, step = 0.0 if dimension.mean is not None else dimension.low, dimension.q
+        first, last = math.floor((low - start) / step + 1e-9), math.ceil((high - start) / step - 1e-9)
+        if first == last:
+            first, last = (first, last + 1) if start + last * step < dimension.high else (first - 1, last)
+        low, high = (float(f"{start + k * step:.12g}") for k in (first, last))
+        low, high = (round(low), round(high)) if dimension.kind in ("int", "log_int") else (low, high)
+    elif dimension.whole:
         low, high = math.floor(low + 1e-9), math.ceil(high - 1e-9)
         if low == high:
             low, high = (low, high + 1) if high < dimension.high else (low - 1, high)

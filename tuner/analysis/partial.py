@@ -16,7 +16,7 @@ from results.output import format_value
 from results.store.replay import schema
 from results.store.tables import load_tables
 from results.trials import find_space
-from search_spaces import InputError, Space
+from search_spaces import Dimension, InputError, Space
 from search_spaces.wording import nearest
 
 Row = dict[str, Any]
@@ -38,9 +38,18 @@ def partial(results_dir: Path, study: str, name: str, bins: int = 6) -> list[Row
     known = [(row[column], row) for row in rows if row["best_per"] is not None and (has or row[column] is not None)]
     if not known:
         raise InputError(f"{study}: no trial with {column} has a PER yet")
-    values = [value for value, _ in known]
-    if all(_is_number(value) for value in values) and len(set(values)) > bins:
-        return _ranges(known, _Bins(values, bins, *_axis(space, column, values)))
+    apart = [value for d in _dimensions(space, column) for value in d.alternative]
+    inside = [(value, row) for value, row in known if value not in apart]
+    within = [value for value, _ in inside]
+    if all(_is_number(value) for value in within) and len(set(within)) > bins:
+        rest = [(value, row) for value, row in known if value in apart]
+        ranges = _ranges(inside, _Bins(within, bins, *_axis(space, column, within)))
+        return [*_each(rest, column), *ranges]
+    return _each(known, column)
+
+
+def _each(known: Sequence[tuple[Any, Row]], column: str) -> list[Row]:
+    """A row for each value."""
     found: dict[Any, list[Row]] = {}
     for value, row in sorted(known, key=lambda pair: _order(pair[0])):
         found.setdefault(value, []).append(row)
@@ -130,18 +139,22 @@ def _is_number(value: Any) -> bool:
 
 def _axis(space: Space | None, column: str, values: Sequence[Any]) -> tuple[bool, bool]:
     """Whether the setting is evenly spread on a logarithmic axis, and whether 1 - value is."""
-    here = [d for d in space.dimensions if d.path.replace(".", "_") == column] if space is not None else []
+    here = _dimensions(space, column)
     complement = any(d.complement for d in here) and max(values) < 1
     if min(values) <= 0 and not complement:
         return False, complement
     if here:
-        return any(d.kind.startswith("log") for d in here), complement
+        return any(d.log for d in here), complement
     return bool(max(values) >= 20 * min(values)), complement
 
 
 def _takes_null(space: Space | None, column: str) -> bool:
     """Whether null was a searched value (`training.clip`), and not the absence of the setting."""
-    return space is not None and any(None in d.choices for d in space.dimensions if d.path.replace(".", "_") == column)
+    return any(d.takes(None) for d in _dimensions(space, column))
+
+
+def _dimensions(space: Space | None, column: str) -> list[Dimension]:
+    return [d for d in space.dimensions if d.path.replace(".", "_") == column] if space is not None else []
 
 
 def _text(value: Any, column: str) -> str:

@@ -20,10 +20,10 @@ from optuna.trial import TrialState as OptunaState
 
 from results.store.events import scan_events
 from results.store.paths import StudyPaths
-from search_spaces import InputError, flatten
+from search_spaces import Dimension, InputError, flatten
 from search_spaces.common import atomic
 from tuner.study import objectives
-from tuner.study.searchers.searcher import distributions
+from tuner.study.searchers.method import distribution
 from tuner.study.state import StudyState
 from tuner.study.trial_state import TrialState
 
@@ -89,7 +89,8 @@ class OptunaMirror:
             self._identity = f"{event['time']:.6f} {event.get('host')}"
         if event["event"] == "trial_started" and self.state.space is not None and event["attempt"] == 1:
             # By the space of that time: a resumed study may go on with another.
-            self._kinds_of[event["trial"]] = distributions(self.state.space, event["params"])
+            here = [each for each in self.state.space.dimensions if _can_show(each, event["params"])]
+            self._kinds_of[event["trial"]] = {each.name: _shown(each) for each in here}
         if event["event"] == "trial_ended":
             self._ends[event["trial"]] = event
         elif event["event"] == "trial_started":
@@ -211,9 +212,30 @@ class OptunaMirror:
         return described
 
 
+def _can_show(dimension: Dimension, params: Mapping[str, Any]) -> bool:
+    """Whether a trial has the dimension, with a value that Optuna can hold: null beside numbers is left out."""
+    value = params.get(dimension.name)
+    return dimension.name in params and (dimension.kind == "choice" or _is_number(value))
+
+
+def _shown(dimension: Dimension) -> BaseDistribution:
+    """A distribution that has the samples themselves, for whoever looks at them; the searcher may have their
+    coordinates."""
+    if dimension.kind == "choice" or dimension.native:
+        return distribution(dimension)
+    low, high = dimension.ends
+    others = [float(value) for value in dimension.alternative if _is_number(value)]
+    ends = min(low, *others, high), max(low, *others, high)
+    return FloatDistribution(*ends, log=dimension.log and ends[0] > 0)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _distribution(values: list[Any]) -> BaseDistribution:
     """A range that holds all values."""
-    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    numbers = [value for value in values if _is_number(value)]
     if len(numbers) < len(values):
         return CategoricalDistribution(sorted(set(values), key=str))
     low, high = min(numbers), max(numbers)

@@ -30,7 +30,7 @@ def _plan_options(function: Any) -> Any:
         click.option(
             "--searcher",
             metavar="KIND",
-            help="tpe, gp, cmaes, qmc, random or nsga2, with settings if needed: 'gp startup_trials=20' "
+            help="tpe, gp, cmaes, qmc, random, nsga2 or grid, with settings if needed: 'gp startup_trials=20' "
             "[default: from the space; on resume: unchanged].",
         ),
         click.option(
@@ -64,6 +64,7 @@ Examples:
   tuner search small --data data/an4 --trials 16 --study an4
   tuner search small --data data/an4 --stopping "asha promote=true at=horizon grace=0.25"
   tuner search small --data data/an4 --searcher "gp startup_trials=20" --warm-start an4 --storage sqlite:///an4.db
+  tuner search small --data data/an4 --searcher "grid points=3" --trials 200
   tuner search small --data data/an4 --searcher nsga2 --objectives best_per,train_seconds --stopping none
 
 Ctrl-C stops the search and keeps everything; 'tuner resume an4' continues it. For large models: --checkpoint-every

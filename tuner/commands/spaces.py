@@ -161,12 +161,17 @@ def describe_values(d: Any) -> str:
     """A dimension's values in a few words."""
     if d.kind in ("choice", "value"):
         return ", ".join("null" if c is None else str(c) for c in d.choices)
-    text = f"{d.low:g} to {d.high:g}" + (", log" if d.kind.startswith("log") else "")
+    text = f"{d.low:g} to {d.high:g}" + (", log" if d.log else "")
+    if d.mean is not None:
+        of = "log normal, its log " if d.log else "normal "
+        text = f"{of}{d.mean:g} +- {d.sd:g}, within {d.low:g} to {d.high:g}"
+    if d.q is not None:
+        text += f", steps of {d.q:g}"
     if d.of:
         text += f", times {d.of}"
     if d.complement:
         text = f"1 - ({text})"
-    return text
+    return "".join([text, *(f", or {show(value)}" for value in d.alternative)])
 
 
 def describe_when(when: Any) -> str:

@@ -17,6 +17,7 @@ from results.store.made import refuse_short
 from results.store.paths import StudyPaths
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
+from search_spaces.dimensions.grid import grid_points
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping, rule_text
 from trainable.data.dataset import open_dataset
@@ -82,6 +83,9 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySe
             rule = new.get("stopping", old.stopping.as_dict())
             check_fit(rule, now, budget, "--stopping")
             objectives.check_rule(rule["kind"], old)
+        grid = new.get("searcher", old.searcher.as_dict())
+        if grid["kind"] == "grid" and ("searcher" in new or space is not None):
+            grid_points(now, grid["points"])  # raises where the space has none
         starts, notes = start_points(now, request.results_dir, request.start, own=space is not None)
         started = [event for event in events if event["event"] == "trial_started"]
         new.update(space_changes(old, started, space, starts))

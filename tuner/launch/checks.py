@@ -54,10 +54,12 @@ def first_config(space: Space, starts: Sequence[Mapping[str, Any]]) -> RunConfig
 class _Lowest:
     """Samples like an Optuna trial, always the low end of each range: gives one configuration of a space."""
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
         return low
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         return low
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import InputError, Space
+from search_spaces.dimensions.grid import grid_points
 from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
@@ -15,7 +16,7 @@ from tuner.simulation.rule_fit import check_fit
 from tuner.study import budgets, checkpoints, objectives, provenance
 from tuner.study.request import RESOURCES, RETRIES, Request
 from tuner.study.searchers.samplers import apart
-from tuner.study.settings import HUNG_AFTER, StudyResources, StudySettings
+from tuner.study.settings import HUNG_AFTER, StudyBudget, StudyResources, StudySettings
 
 
 def new_settings(space: Space, study: str, request: Request, dataset: Any) -> StudySettings:
@@ -36,7 +37,16 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> St
         }
     )
     objectives.check_rule(stopping["kind"], settings)
+    budget = _until_the_grid_ends(budget, space, searcher, len(space.start_points) + len(request.start))
     return settings.changed({"budget": budgets.check(budget, budgets.given(request), gpus, space.name)})
+
+
+def _until_the_grid_ends(budget: StudyBudget, space: Space, searcher: Mapping[str, Any], starts: int) -> StudyBudget:
+    """The budget with no more trials than a grid has points, besides start points that may lie off it."""
+    if searcher["kind"] != "grid":
+        return budget
+    most = len(grid_points(space, searcher["points"])) + starts
+    return budget.changed({"trials": min(budget.trials or most, most)})
 
 
 def planned_settings(
@@ -125,6 +135,10 @@ def notes_on(settings: StudySettings) -> list[str]:
         found.append(
             f"the model of searcher {kind} does not include these; each is sampled alone, by TPE: {', '.join(left_out)}"
         )
+    if space and kind == "grid":
+        points, trials = len(grid_points(space, settings.searcher.as_dict()["points"])), settings.budget.trials
+        short = trials is not None and trials < points
+        found.append(f"the grid has {points} points" + (f"; --trials {points} tries all" if short else ""))
     if settings.costs and settings.stopping.kind != "none":
         found.append(
             f"stopping {settings.stopping.kind} compares only the PER, and with several objectives the searcher "

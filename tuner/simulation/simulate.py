@@ -365,8 +365,10 @@ class TablePoints:
             value: Any = params.get(dimension.name)
             if dimension.name not in params:
                 found.append(None)
-            elif dimension.kind == "choice":
+            elif dimension.kind == "choice" or dimension.is_alternative(value):
                 found.append((value,))
+            elif not dimension.native:
+                found.append(dimension.to_unit(value))
             else:
                 ends = (dimension.low or 0.0, dimension.high or 0.0, float(value))
                 low, high, at = map(math.log, ends) if dimension.kind.startswith("log_") else ends

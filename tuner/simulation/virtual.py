@@ -72,15 +72,19 @@ class _Random:
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
         if log:
             return float(np.exp(self._rng.uniform(np.log(low), np.log(high))))
+        if step:
+            return float(low + step * self._rng.integers(round((high - low) / step) + 1))
         return float(self._rng.uniform(low, high))
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         if log:
             return min(high, int(np.exp(self._rng.uniform(np.log(low), np.log(high + 1)))))
-        return int(self._rng.integers(low, high + 1))
+        return int(low + step * self._rng.integers((high - low) // step + 1))
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return choices[int(self._rng.integers(len(choices)))]

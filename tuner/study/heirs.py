@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 
 from results.store.paths import StudyPaths
-from search_spaces import InputError, Space
+from search_spaces import Dimension, InputError, Space
 from search_spaces.common import atomic
-from search_spaces.space import Dimension
 from search_spaces.stopping import PBTStopping
 from tuner.study.rules.population import perturbable, ranked
 from tuner.study.state import StudyState
@@ -107,15 +106,25 @@ def _changed(dimension: Dimension, sample: Any, rule: PBTStopping, rng: np.rando
         if anew or sample not in choices:
             return choices[int(rng.integers(len(choices)))]
         return choices[min(max(choices.index(sample) + (1 if up else -1), 0), len(choices) - 1)]
-    low, high = float(dimension.low or 0), float(dimension.high or 0)
-    whole = dimension.kind in ("int", "log_int")
     if anew:
-        if dimension.kind.startswith("log"):
-            drawn = float(np.exp(rng.uniform(math.log(low), math.log(high))))
-        else:
-            drawn = float(rng.uniform(low, high))
-    else:
-        drawn = sample * (rule.grow if up else rule.shrink)
-        if whole and round(drawn) == sample:  # so that a small number changes too
-            drawn = sample + (1 if up else -1)
-    return dimension.nearest(drawn) if not whole else int(dimension.nearest(round(drawn)))
+        return _anew(dimension, rng)
+    if dimension.is_alternative(sample):  # a step up leads into the range
+        return dimension.nearest(dimension.ends[0]) if up else sample
+    drawn = sample * (rule.grow if up else rule.shrink)
+    step = dimension.q or 1
+    if dimension.q is not None or dimension.whole:
+        if dimension.nearest(drawn) == sample:  # so that a small number changes too
+            drawn = sample + (step if up else -step)
+        drawn = drawn if dimension.q is not None else round(drawn)
+    return dimension.nearest(drawn)
+
+
+def _anew(dimension: Dimension, rng: np.random.Generator) -> Any:
+    """Any sample, by the dimension's own distribution."""
+    if not dimension.native or dimension.q is not None:
+        return dimension.from_unit(float(rng.random()))
+    low, high = dimension.ends
+    drawn = (
+        float(np.exp(rng.uniform(math.log(low), math.log(high)))) if dimension.log else float(rng.uniform(low, high))
+    )
+    return dimension.nearest(round(drawn) if dimension.whole else drawn)

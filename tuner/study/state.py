@@ -258,6 +258,14 @@ class StudyState:
         """Trials that are paused at a rung."""
         return [self.trials[number] for number in self.history.paused]
 
+    def proposals_left(self, left: int) -> int:
+        """How many of `left` further trials the start points and the searcher can give: a grid has an end."""
+        if self.searcher is None:
+            return left
+        coming = self.settings.start_points[max(0, self.next_number - self.settings.starts_from) :]
+        more = self.searcher.left(coming)
+        return left if more is None else min(left, len(coming) + more)
+
     def outstanding(self, left: int) -> int:
         """Trials that have not had an epoch yet, the `left` that are not started included."""
         return left + sum(not trial.pers for trial in self._open.values())

@@ -143,7 +143,7 @@ class Study:
             return 0
         budget = self.settings.budget.trials
         left = max(0, budget - self.state.next_number) if budget else 10**9
-        return heirs.founders_left(self.state, left)
+        return self.state.proposals_left(heirs.founders_left(self.state, left))
 
     @property
     def seconds_left(self) -> float:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import tuner.analysis.narrow as narrowing
 from search_spaces import InputError, load_space
-from search_spaces.space import Dimension
+from search_spaces.dimensions.dimension import Dimension
 
 
 @pytest.fixture

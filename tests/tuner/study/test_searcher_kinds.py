@@ -1,5 +1,6 @@
 """The kinds of searcher: each proposes again what it would have proposed, and finds what it should."""
 
+import json
 import math
 
 import pytest
@@ -17,6 +18,7 @@ SETTINGS = {
     "cmaes": "cmaes startup_trials=4 population=4",
     "qmc": "qmc",
     "nsga2": "nsga2 population=4",
+    "grid": "grid points=3",
 }
 
 
@@ -106,6 +108,91 @@ def test_a_killed_study_goes_on_as_if_it_had_not_been(toy, kind):
     assert toy.decisions("killed") == toy.decisions("whole")
 
 
+ODD = """
+  augmentation.white_noise: {log_uniform: [1.0e-3, 1], or: 0}
+  training.clip: {uniform: [0.5, 2], q: 0.5, or: null, share: 0.3}
+  model.hidden: {int: [4, 64], q: 4}
+  model.dropout: {normal: [0.4, 0.1], within: [0, 0.8]}
+  augmentation.constant_offset: {log_normal: [-2, 0.5]}
+  optimizer.eps: {log_uniform: [0.01, 0.1], q: 0.01}
+  augmentation.speckle: {choice: {from: 0, to: 0.2, step: 0.1}}
+"""
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SEARCHERS if kind != "grid"])
+def test_steps_normals_and_alternatives_are_proposed_again_from_the_log(space_file, kind):
+    """Through JSON, as the log holds them, they lead every searcher to the same proposals, all of them in the space."""
+    space_file.write_text(space_file.read_text().replace("start_points", f"{ODD.strip(chr(10))}\nstart_points"))
+    space = load_space(space_file)
+    live, log = OptunaSearcher(space, settings(kind), 5), []
+    for number in range(8 if kind == "gp" else 24):
+        params = live.propose(number)
+        assert json.loads(json.dumps(params)) == params
+        again, notes = space.params_of(space.config(params, 0))
+        assert notes == [] and list(again) == list(params)
+        assert all(a == pytest.approx(b, rel=1e-9) if isinstance(a, float) else a == b for a, b in
+                   zip(again.values(), params.values(), strict=True))  # fmt: skip
+        assert params["model.hidden"] % 4 == 0
+        assert params["training.clip"] in (0.5, 1.0, 1.5, 2.0, None)
+        assert round(params["optimizer.eps"] * 100, 9).is_integer()
+        live.started(number, params)
+        live.ended(number, "completed", params["augmentation.white_noise"] + params["model.dropout"])
+        log.append(json.loads(json.dumps(params)))
+    again = OptunaSearcher(space, settings(kind), 5)
+    for number, params in enumerate(log):
+        again.started(number, params)
+        again.ended(number, "completed", params["augmentation.white_noise"] + params["model.dropout"])
+    for number in range(len(log), len(log) + 3):
+        assert again.propose(number) == live.propose(number)
+
+
+@pytest.fixture
+def grid(space_file):
+    """A space of two rates, with or without averaging of two decays, and a start point that is one of them."""
+    head = space_file.read_text().split("dimensions:")[0]
+    space_file.write_text(
+        head
+        + "dimensions:\n  schedule.peak_lr: {log_uniform: [1.0e-3, 1.0e-1]}\n"
+        + "  averaging.kind: {choice: [none, ema]}\n"
+        + "  averaging.decay: {choice: [0.9, 0.99], when: {averaging.kind: ema}}\n"
+        + "start_points: [base.yaml schedule.peak_lr=0.01]\nsearcher: {kind: grid, points: 3}\n"
+    )
+    return load_space(space_file)
+
+
+def test_a_grid_has_every_combination_once(grid):
+    """Three rates times (none, two decays) are nine points; the budget is the whole grid and the start point."""
+    assert grid.budget.trials == 10
+    searcher, seen = OptunaSearcher(grid, grid.searcher, 1), []
+    for number in range(9):
+        assert searcher.left() == 9 - number
+        seen.append(searcher.propose(number))
+        searcher.started(number, seen[-1])
+    rates = [(p["schedule.peak_lr"], p["averaging.kind"], p.get("averaging.decay")) for p in seen]
+    assert set(rates) == {(r, *a) for r in (1e-3, 1e-2, 1e-1) for a in (("none", None), ("ema", 0.9), ("ema", 0.99))}
+    with pytest.raises(InputError, match="all 9 points of toy have been tried"):
+        searcher.propose(9)
+    assert [p["schedule.peak_lr"] for p in seen] != sorted(p["schedule.peak_lr"] for p in seen), "not shuffled"
+    plain = OptunaSearcher(grid, {"kind": "grid", "points": 3, "shuffle": False}, 1)
+    assert plain.propose(0) == {"schedule.peak_lr": 1e-3, "averaging.kind": "none"}
+
+
+def test_a_study_of_a_grid_ends_with_it(grid, toy):
+    """The start point, which is on the grid, is not tried twice; nine trials are all, whatever the budget says."""
+    study = toy.create("g", budget={"trials": 50, "hours": None})
+    assert toy.drive(study, workers=2)
+    tried = [tuple(sorted(trial.params.items())) for trial in study.state.trials.values()]
+    assert len(tried) == len(set(tried)) == 9
+    assert study.done and study.trials_left == 0
+
+
+def test_a_range_without_points_is_no_grid(space_file):
+    """The line names the dimension and the three ways out."""
+    space_file.write_text(space_file.read_text().replace("{kind: tpe, startup_trials: 4}", "{kind: grid}"))
+    with pytest.raises(InputError, match=r"schedule.peak_lr of toy is a range without steps .* give points"):
+        load_space(space_file)
+
+
 @pytest.mark.parametrize("kind", ["cmaes", "nsga2"])
 def test_a_model_finds_better_points_than_random_search(wide, kind):
     """Told completed trials one after another, the last proposals are better than random ones."""
@@ -146,6 +233,8 @@ def test_a_space_of_choices_alone_can_be_searched(space_file, kind):
     )
     searcher, seen = OptunaSearcher(load_space(space_file), settings(kind), 1), set()
     for number in range(20):
+        if searcher.left() == 0:
+            break
         params = searcher.propose(number)
         searcher.started(number, params)
         searcher.ended(number, "completed", 0.5 + 0.1 * (params["averaging.kind"] == "ema"))
@@ -158,7 +247,7 @@ def test_what_a_model_leaves_out_is_named(wide):
     conditional = ["schedule.end_lr/schedule.peak_lr", "1-averaging.decay"]
     assert sorted(apart(wide, "gp")) == sorted(conditional)
     assert sorted(apart(wide, "cmaes")) == sorted([*conditional, "schedule.kind", "averaging.kind"])
-    assert not any(apart(wide, kind) for kind in ("tpe", "random", "qmc", "nsga2"))
+    assert not any(apart(wide, kind) for kind in ("tpe", "random", "qmc", "nsga2", "grid"))
 
 
 def test_stopped_and_diverged_trials_steer_a_gaussian_process_away(wide):
@@ -178,7 +267,10 @@ def test_stopped_and_diverged_trials_steer_a_gaussian_process_away(wide):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("gpp", "--searcher: kind: gpp is not allowed; did you mean gp? give tpe, random, gp, cmaes, qmc or nsga2"),
+        (
+            "gpp",
+            "--searcher: kind: gpp is not allowed; did you mean gp? give tpe, random, gp, cmaes, qmc, nsga2 or grid",
+        ),
         ("gp starup_trials=3", "did you mean startup_trials?"),
         ("gp startup_trials=0.5", "--searcher: startup_trials: 0.5 is not allowed; give a whole number of 1 or more"),
         ("gp 20", "--searcher: '20' is not allowed; give a kind, then key=value"),

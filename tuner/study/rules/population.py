@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 
 from search_spaces import InputError, Space
-from search_spaces.space import Dimension
+from search_spaces.dimensions.dimension import Dimension
 from search_spaces.stopping import PBTStopping
 from tuner.study.rules.history import History
 from tuner.study.settings import StudyBudget

@@ -13,6 +13,7 @@ state:
   generation that is closed before would learn only from the bad ones. Only ranks count: completed ones by value, then
   stopped ones by their last epoch, then diverged ones.
 - `qmc`: nothing; trial n is the n-th point of the sequence that keeps the space's constraints.
+- `grid`: nothing; the points that no trial has, in an order by the seed (`grid.py`).
 - `nsga2`: the generation of each trial and the parents of each generation, as Optuna's attributes.
 
 Dimensions with a condition cannot be in a model of all trials. `tpe` has a model for each group of dimensions
@@ -27,17 +28,16 @@ from __future__ import annotations
 
 import math
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search_spaces import Space
+from search_spaces import Dimension, Space
 from search_spaces.searchers import (
     CMAESSearcher,
     GPSearcher,
@@ -46,22 +46,16 @@ from search_spaces.searchers import (
     RandomSearcher,
     TPESearcher,
 )
-from search_spaces.space import Dimension
-from tuner.study.searchers.unit_cube import free_numbers, from_unit, to_unit
+from tuner.study.searchers.grid import GridSearch
+from tuner.study.searchers.method import GivenSamples, Method, coded_at, distribution, unit_of
 
-S = TypeVar("S")
 MAX_DRAWS = 200
 """How often a proposal that breaks a declared constraint is drawn again."""
 
 
-def distribution(dimension: Dimension) -> BaseDistribution:
-    """The Optuna distribution of a sampled dimension."""
-    if dimension.kind == "choice":
-        return CategoricalDistribution(dimension.choices)
-    if dimension.kind in ("int", "log_int"):
-        return IntDistribution(int(dimension.low or 0), int(dimension.high or 0), log=dimension.kind == "log_int")
-    low, high = float(dimension.low or 0), float(dimension.high or 0)
-    return FloatDistribution(low, high, log=dimension.kind == "log_uniform")
+def free_numbers(dimensions: Sequence[Dimension]) -> list[Dimension]:
+    """The ranges that every trial has a value in: no conditions, more than one value."""
+    return [d for d in dimensions if d.numeric and not d.when and d.low != d.high]
 
 
 def free_dimensions(space: Space) -> list[Dimension]:
@@ -80,38 +74,6 @@ def apart(space: Space, kind: str) -> list[str]:
         modelled = sampled
     inside = {dimension.name for dimension in modelled}
     return [dimension.name for dimension in sampled if dimension.name not in inside]
-
-
-class Method(ABC, Generic[S]):
-    """A kind of searcher over a space, with its settings; the base of all.
-
-    `draws` is how many draws a proposal may take from the model; the rest are random. (A model may insist on a region
-    that a constraint forbids.)
-    """
-
-    draws = 50
-
-    def __init__(self, space: Space, settings: S, seed: int) -> None:
-        self.space, self.settings, self.seed = space, settings, seed
-
-    @abstractmethod
-    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
-        """The sampler of a draw for trial `number`; `ended` are the reported trials, in the order of their ends."""
-
-    def view(self, study: optuna.Study) -> optuna.Study:
-        """The study that the sampler sees."""
-        return study
-
-    def born(self) -> dict[str, Any]:
-        """Optuna's attributes of a trial that ended before the study began."""
-        return {}
-
-    def refused(self, study: optuna.Study, trial: optuna.trial.Trial) -> None:
-        """A draw violated a constraint: it is ignored."""
-        study.tell(trial, state=TrialState.FAIL)
-
-    def added(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """A trial was added that this process did not draw: it was replayed, or is a start point."""
 
 
 class Random(Method[RandomSearcher]):
@@ -139,24 +101,6 @@ def _tpe(startup: int, seed: int, *, joint: bool = True) -> BaseSampler:
         )
 
 
-class _Given(BaseSampler):
-    """Returns given samples, and asks another sampler for the rest."""
-
-    def __init__(self, given: Mapping[str, Any], other: BaseSampler) -> None:
-        self._given, self._other = given, other
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
-        return {}
-
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, name: str, kind: BaseDistribution) -> Any:
-        if name in self._given:
-            return self._given[name]
-        return self._other.sample_independent(study, trial, name, kind)
-
-
 class QMC(Method[QMCSearcher]):
     """Points of a scrambled Sobol sequence with a coordinate for every dimension, active or not."""
 
@@ -178,13 +122,13 @@ class QMC(Method[QMCSearcher]):
                 self._kept.append(point)
                 tried = 0
         given = self._kept[number] if number < len(self._kept) else point
-        return _Given(given, optuna.samplers.RandomSampler(seed=seed))
+        return GivenSamples(given, optuna.samplers.RandomSampler(seed=seed))
 
     def _next(self) -> dict[str, Any]:
         if not self._block:
             self._block = list(self._engine.random(64))
         point = self._block.pop(0)
-        return {d.name: from_unit(d, float(u)) for d, u in zip(self._dimensions, point, strict=True)}
+        return {d.name: coded_at(d, float(u)) for d, u in zip(self._dimensions, point, strict=True)}
 
 
 class _Point:
@@ -193,10 +137,12 @@ class _Point:
     def __init__(self, point: Mapping[str, Any]) -> None:
         self._point = point
 
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
         return float(self._point[name])
 
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
         return int(self._point[name])
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
@@ -217,11 +163,11 @@ class CMAES(Method[CMAESSearcher]):
         other = _tpe(self.settings.startup_trials, seed, joint=False)
         self._advance(ended)
         if self._optimizer is None:
-            return other if not self._dimensions else _Given({}, other)
+            return other if not self._dimensions else GivenSamples({}, other)
         self._optimizer.reseed_rng(seed)
         point = self._optimizer.ask()
-        given = {d.name: from_unit(d, float(u)) for d, u in zip(self._dimensions, point, strict=True)}
-        return _Given(given, other)
+        given = {d.name: coded_at(d, float(u)) for d, u in zip(self._dimensions, point, strict=True)}
+        return GivenSamples(given, other)
 
     def _advance(self, ended: Sequence[FrozenTrial]) -> None:
         """Update with the results since the last call, a whole generation at a time."""
@@ -255,7 +201,7 @@ class CMAES(Method[CMAESSearcher]):
         )
 
     def _point(self, trial: FrozenTrial) -> Any:
-        return np.array([to_unit(dimension, trial.params[dimension.name]) for dimension in self._dimensions])
+        return np.array([unit_of(dimension, trial.params[dimension.name]) for dimension in self._dimensions])
 
 
 def standing(trial: FrozenTrial) -> tuple[float, float, float]:
@@ -388,4 +334,5 @@ METHODS: dict[str, type[Method[Any]]] = {
     "cmaes": CMAES,
     "qmc": QMC,
     "nsga2": NSGA2,
+    "grid": GridSearch,
 }

@@ -24,15 +24,9 @@ from pydantic import TypeAdapter
 
 from search_spaces import InputError, Space
 from search_spaces.searchers import Searcher
-from tuner.study.searchers.samplers import MAX_DRAWS, METHODS, distribution
+from tuner.study.searchers.method import optuna_params
+from tuner.study.searchers.samplers import MAX_DRAWS, METHODS
 from tuner.study.searchers.warm_start import ENOUGH
-
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def distributions(space: Space, params: Mapping[str, Any]) -> dict[str, BaseDistribution]:
-    """The Optuna distribution of each sampled parameter in `params`."""
-    return {d.name: distribution(d) for d in space.dimensions if d.name in params}
 
 
 class OptunaSearcher:
@@ -73,9 +67,9 @@ class OptunaSearcher:
         single = self._objectives == 1
         for trial in earlier:
             params, status = trial["params"], trial["status"]
-            kinds = distributions(self._space, params)
+            has = optuna_params(self._space, params)
             if status == "completed":
-                done = create_trial(values=trial["values"], params=params, distributions=kinds)
+                done = create_trial(values=trial["values"], **has)
                 done.system_attrs = self._method.born()
                 self._study.add_trial(done)
                 # CMA-ES begins at the best of so many; they are in the order of their values.
@@ -83,11 +77,7 @@ class OptunaSearcher:
                     self._ends.append(len(self._study.get_trials(deepcopy=False)) - 1)
             elif status == "diverged" or single:
                 reached = {trial["epochs"]: trial["values"][0]} if status == "stopped" else {}
-                self._study.add_trial(
-                    create_trial(
-                        state=TrialState.PRUNED, params=params, distributions=kinds, intermediate_values=reached
-                    )
-                )
+                self._study.add_trial(create_trial(state=TrialState.PRUNED, intermediate_values=reached, **has))
 
     def _note(self, what: str, *told: Any) -> None:
         if self._own is not None:
@@ -117,6 +107,7 @@ class OptunaSearcher:
             if not broken:
                 if study is self._study:
                     _forget_draw(trial)
+                    self._settle(trial, params)
                     self._proposed[number] = trial.number
                 return params
             self._method.refused(study, trial)
@@ -124,6 +115,18 @@ class OptunaSearcher:
             f"{self._space.name}: none of {MAX_DRAWS} draws met the constraint '{broken[0]}'; "
             "widen the ranges or relax the constraint"
         )
+
+    def left(self, pending: Sequence[Mapping[str, Any]] = ()) -> int | None:
+        """How many more proposals there are besides `pending` start points; None where there is no end."""
+        return self._method.left(pending)
+
+    def _settle(self, trial: optuna.trial.Trial, params: Mapping[str, Any]) -> None:
+        """Let a drawn trial have the value that a replay gives it: a sample on its step has many coordinates."""
+        drawn, kinds = trial.params, trial.distributions
+        for name, value in optuna_params(self._space, params)["params"].items():
+            if drawn[name] != value:
+                kind = kinds[name]
+                trial.storage.set_trial_param(trial._trial_id, name, kind.to_internal_repr(value), kind)
 
     def _told(self, all_trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The trials that told something, in the order of their ends."""
@@ -149,11 +152,7 @@ class OptunaSearcher:
             self._optuna_number[number] = self._proposed.pop(number)
             self._share(self._optuna_number[number])
             return
-        self._study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING, params=dict(params), distributions=distributions(self._space, params)
-            )
-        )
+        self._study.add_trial(create_trial(state=TrialState.RUNNING, **optuna_params(self._space, params)))
         self._optuna_number[number] = len(self._study.get_trials(deepcopy=False)) - 1
         self._share(self._optuna_number[number])
         self._method.added(self._study, self._frozen(self._optuna_number[number]))

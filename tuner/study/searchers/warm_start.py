@@ -26,10 +26,9 @@ from typing import Any
 
 from results.store.replay import flat_config
 from results.store.tables import load_tables
-from search_spaces import InputError, Space
+from search_spaces import Dimension, InputError, Space
 from search_spaces.config import to_dict
 from search_spaces.parsing.sections import same
-from search_spaces.space import Dimension
 from search_spaces.wording import show
 from tuner.study.settings import StudySettings
 
@@ -125,7 +124,7 @@ def point_of(space: Space, row: Mapping[str, Any]) -> tuple[dict[str, Any], str 
             any(same(row.get(_column(path)), value) for value in values) for path, values in dimension.when.items()
         )
         value = row.get(_column(dimension.path))
-        if not dimension.sampled or not active or value is None:
+        if not dimension.sampled or not active or (value is None and None not in dimension.alternative):
             continue
         other = row.get(_column(dimension.of)) if dimension.of else None
         inside = inside_of(dimension, dimension.sample(value, other))
@@ -143,13 +142,18 @@ def inside_of(dimension: Dimension, sample: Any) -> tuple[Any] | None:
             if same(sample, choice) or same(sample, text):
                 return (choice,)
         return None
+    if dimension.is_alternative(sample):
+        return (dimension.alternative[0],)
     if isinstance(sample, bool) or not isinstance(sample, int | float):
         return None
-    low, high = float(dimension.low or 0), float(dimension.high or 0)
+    low, high = dimension.ends
     margin = _TOLERANCE * max(abs(low), abs(high))
     if not low - margin <= sample <= high + margin:
         return None
-    if dimension.kind in ("int", "log_int"):
+    if dimension.q is not None:
+        step = dimension.nearest(min(max(float(sample), low), high))
+        return (step,) if abs(step - sample) <= margin else None
+    if dimension.whole:
         return (int(sample),) if float(sample).is_integer() else None
     return (min(max(float(sample), low), high),)
 

@@ -5,33 +5,24 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from search_spaces.errors import InputError
+from search_spaces.dimensions.dimension import KINDS, NORMALS, NUMBERS, SHARE, WITHIN, Dimension
+from search_spaces.dimensions.findings import Findings
+from search_spaces.dimensions.ranges import (
+    bad_normal,
+    bad_range,
+    check_distribution,
+    check_range_options,
+    check_steps,
+    stepped,
+)
 from search_spaces.parsing.fields import is_integer, is_number, kinds, kinds_with, refusal, unknown_path
 from search_spaces.parsing.sections import ABSENT, Settings, kind_of, merge, same, value_at
-from search_spaces.space import KINDS, Dimension
 from search_spaces.wording import did_you_mean, either, show
 
-_OPTIONS = ("when", "of", "complement")
-_RANGES = ("uniform", "log_uniform", "int", "log_int")
-
-
-class Findings:
-    """The problems of one file, collected."""
-
-    def __init__(self, label: str) -> None:
-        self.label = label
-        self.lines: list[str] = []
-
-    def add(self, where: str, what: str) -> None:
-        """Add a problem at a place in the file."""
-        self.lines.append(f"{self.label}: {where}: {what}")
-
-    def raise_any(self) -> None:
-        """Raise InputError if there are problems."""
-        if self.lines:
-            raise InputError(dict.fromkeys(self.lines))
+_OPTIONS = ("when", "of", "complement", "q", "within", "or", "share")
 
 
 def parse_dimensions(
@@ -136,41 +127,75 @@ def _parse_one(path: str, entry: Any, tagged: bool, where: str, found: Findings)
     when = _parse_when(entry.get("when", {}), f"{where}.when", found)
     if len(given) != 1:
         return None
-    kind = given[0]
-    content = entry[kind]
-    where_kind = f"{where}.{kind}"
-    reason = _bad_range(kind, content) if kind in _RANGES else _bad_choices(kind, content)
+    kind, content = given[0], entry[given[0]]
+    if kind == "choice" and isinstance(content, dict):
+        content = stepped(content, f"{where}.choice", found)
+        if content is None:
+            return Dimension(path, path, "choice", when=when)
+    reason = _bad_content(kind, content)
     if reason:
-        found.add(where_kind, f"{show(content)} is not allowed; {reason}")
+        found.add(f"{where}.{kind}", f"{show(content)} is not allowed; {reason}")
     _check_options(path, kind, content, entry, where, found)
     if len(found.lines) > before and not reason:
         return None
     # With a wrong range or wrong choices, the dimension is checked further without them.
-    low: float | None = None
-    high: float | None = None
-    choices: tuple[Any, ...] = ()
-    if kind in _RANGES and not reason:
-        low, high = map(int if "int" in kind else float, content)
-    elif not reason:
-        choices = tuple(content) if kind == "choice" else (content,)
-    of, complement = entry.get("of"), entry.get("complement", False)
-    name = f"1-{path}" if complement else f"{path}/{of}" if of else path
-    if tagged and when:
+    dimension = Dimension(
+        _name(path, entry, when if tagged else {}), path, kind, when=when, of=entry.get("of"),
+        complement=entry.get("complement", False),
+    )  # fmt: skip
+    return dimension if reason else _with_values(dimension, content, entry, where, found)
+
+
+def _name(path: str, entry: Mapping[str, Any], when: Mapping[str, tuple[Any, ...]]) -> str:
+    name = f"1-{path}" if entry.get("complement") else f"{path}/{entry['of']}" if entry.get("of") else path
+    if when:
         name += "[" + ",".join(f"{p}={'|'.join(map(show, values))}" for p, values in when.items()) + "]"
-    return Dimension(name, path, kind, low, high, choices, when, of, complement)
+    return name
 
 
-def _bad_range(kind: str, content: Any) -> str | None:
-    if not isinstance(content, list) or len(content) != 2 or not all(_is_number(end) for end in content):
-        return "give [low, high], two numbers"
-    low, high = content
-    if not low < high:
-        return f"low {show(low)} is not less than high {show(high)}; give [low, high] with low < high"
-    if kind.startswith("log") and low <= 0:
-        return f"a log range needs low above 0; give a low above 0 or use {kind.removeprefix('log_')}"
-    if kind in ("int", "log_int") and not all(float(end).is_integer() for end in content):
-        return "give two whole numbers"
-    return None
+def _with_values(
+    dimension: Dimension, content: Any, entry: Mapping[str, Any], where: str, found: Findings
+) -> Dimension | None:
+    """The dimension with its range, distribution or choices, and the options of a range."""
+    kind = dimension.kind
+    if kind not in NUMBERS:
+        return replace(dimension, choices=tuple(content) if kind == "choice" else (content,))
+    q, before = entry.get("q"), len(found.lines)
+    if kind in NORMALS:
+        dimension = _distribution(dimension, content, entry.get("within"))
+        q = 1 if q is None and dimension.whole else q
+    else:
+        dimension = _range(dimension, content, q)
+    if "or" in entry:
+        dimension = replace(dimension, alternative=(entry["or"],), share=float(entry.get("share", SHARE)))
+    if q is not None:
+        dimension = replace(dimension, q=int(q) if dimension.whole else float(q))
+        check_steps(dimension, where, found)
+    check_distribution(dimension, where, found)
+    return dimension if len(found.lines) == before else None
+
+
+def _distribution(dimension: Dimension, content: Any, within: Any) -> Dimension:
+    mean, sd = map(float, content)
+    low, high = within or (mean - WITHIN * sd, mean + WITHIN * sd)
+    if dimension.kind == "log_normal" and within is None:
+        low, high = math.exp(low), math.exp(high)
+    return replace(dimension, mean=mean, sd=sd, low=float(low), high=float(high))
+
+
+def _range(dimension: Dimension, content: Any, q: Any) -> Dimension:
+    path, kind = dimension.path, dimension.kind
+    plain = dimension.of is None and not dimension.complement and is_number(path) and is_integer(path)
+    if q is not None and plain and all(float(each).is_integer() for each in (*content, q)):
+        kind = kind.replace("uniform", "int")  # people write `uniform` with steps for whole numbers too
+    low, high = map(int if kind in ("int", "log_int") else float, content)
+    return replace(dimension, kind=kind, low=low, high=high)
+
+
+def _bad_content(kind: str, content: Any) -> str | None:
+    if kind in NORMALS:
+        return bad_normal(kind, content)
+    return bad_range(kind, content) if kind in NUMBERS else _bad_choices(kind, content)
 
 
 def _is_number(value: Any) -> bool:
@@ -190,6 +215,7 @@ def _bad_choices(kind: str, content: Any) -> str | None:
 
 
 def _check_options(path: str, kind: str, content: Any, entry: Mapping[str, Any], where: str, found: Findings) -> None:
+    check_range_options(kind, entry, where, found)
     of, complement = entry.get("of"), entry.get("complement", False)
     if not isinstance(complement, bool):
         found.add(f"{where}.complement", f"{show(complement)} is not allowed; give true or false")
@@ -203,7 +229,10 @@ def _check_options(path: str, kind: str, content: Any, entry: Mapping[str, Any],
     elif not is_number(of) or not is_number(path):
         found.add(f"{where}.of", f"{show(of)} is not allowed; {path} and the path it is relative to must be numbers")
     elif kind in ("int", "log_int") or not all(map(_is_number, numbers)):
-        found.add(f"{where}.of", "can only be used with uniform, log_uniform, and a choice or value of numbers")
+        found.add(
+            f"{where}.of",
+            "can only be used with uniform, log_uniform, a normal, and a choice or value of numbers",
+        )
     elif of == path:
         found.add(f"{where}.of", f"{of} is not allowed; a path cannot be relative to itself")
 
@@ -275,7 +304,7 @@ def _takes(options: list[str]) -> str:
 
 def _options(path: str, by_path: Mapping[str, list[Dimension]], settings: Settings) -> list[str]:
     dimensions = by_path.get(path, [])
-    words = [word for d in dimensions for word in (map(show, d.choices) if d.low is None else [d.words()])]
+    words = [word for d in dimensions for word in ([d.words()] if d.numeric else map(show, d.choices))]
     if not dimensions or all(d.when for d in dimensions):
         words += [show(value) for value in _base_values(path, by_path, settings)]
     return list(dict.fromkeys(words))
@@ -301,6 +330,8 @@ def _reachable(path: str, value: Any, by_path: Mapping[str, list[Dimension]], se
 
 
 def _can_give(dimension: Dimension, value: Any) -> bool:
+    if dimension.is_alternative(value):
+        return True
     if dimension.of is not None:
         return _is_number(value)
     if dimension.kind in ("choice", "value"):
@@ -308,8 +339,8 @@ def _can_give(dimension: Dimension, value: Any) -> bool:
     if not _is_number(value) or dimension.low is None or dimension.high is None:
         return False
     sample = dimension.sample(value)
-    whole = dimension.kind in ("int", "log_int")
-    return bool(dimension.low <= sample <= dimension.high) and (not whole or float(sample).is_integer())
+    inside = bool(dimension.low <= sample <= dimension.high) and (not dimension.whole or float(sample).is_integer())
+    return inside and (dimension.q is None or abs(dimension.nearest(sample) - sample) <= 1e-9 * dimension.q)
 
 
 def _check_values(
@@ -320,20 +351,31 @@ def _check_values(
     found: Findings,
 ) -> None:
     """Choices and the ends of a range must be allowed by RunConfig; relative values are checked by sampling."""
+    section, key = dimension.path.split(".")
+    possible = dimension.when.get(f"{section}.kind") or _possible_kinds(section, by_path, settings)
+    have = [kind for kind in possible if kind in kinds_with(section, key)] if key != "kind" else []
+
+    def refused(value: Any) -> str | None:
+        reasons = (refusal(dimension.path, value, kind) for kind in have or [None])
+        return next((reason for reason in reasons if reason), None)
+
+    for value in dimension.alternative:
+        if reason := refused(value):
+            found.add(f"{where}.or", reason)
     if dimension.of is not None:
         return
-    section, key = dimension.path.split(".")
     place = f"{where}.{dimension.kind}"
     if dimension.kind in ("uniform", "log_uniform") and is_number(dimension.path) and is_integer(dimension.path):
         found.add(place, f"{dimension.path} takes whole numbers; use {'log_int' if 'log' in dimension.kind else 'int'}")
         return
-    possible = dimension.when.get(f"{section}.kind") or _possible_kinds(section, by_path, settings)
-    have = [kind for kind in possible if kind in kinds_with(section, key)] if key != "kind" else []
     for value in dimension.choices or [end for end in (dimension.low, dimension.high) if end is not None]:
-        for kind in have or [None]:
-            if reason := refusal(dimension.path, dimension.value(value), kind):
-                found.add(place, reason)
-                break
+        whole = dimension.whole and dimension.kind in NORMALS  # its ends lie anywhere, its values are on steps
+        end = dimension.value(dimension.nearest(value) if whole else value)
+        if reason := refused(end):
+            more = "; its range is cut off by `within: [low, high]`" if dimension.kind in NORMALS else ""
+            found.add(place, reason + more)
+            if more:
+                return  # both ends would say the same
 
 
 def _disjoint(left: Dimension, right: Dimension) -> bool:
