@@ -10,7 +10,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,10 @@ PATIENCE = 180
 """Seconds that each of Ray's processes has to come up at the second try; Ray's own patience is 30."""
 
 
+NOT_NEEDED = ("start_monitor", "start_api_server", "start_log_monitor")
+"""Methods of Ray's `Node` that start a process which a search on one machine has no use for: the autoscaler, the server
+of the dashboard, and the reader of log files. Each costs a second before the first trial.
+"""
 PORT_WAIT = "RAY_gcs_server_port_wait_time_s"
 """Ray's environment variable for one of them."""
 
@@ -46,6 +50,8 @@ def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[...,
     # Ray's memory monitor makes Tune raise when it kills a worker (a fresh Tuner goes on, at the cost of the running
     # epochs), and it counts what others on this machine use; the system's own limits stay.
     os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+    # Workers that Ray starts before anybody asks for one come too late for the first trials, and slow theirs down.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     guard_token()
     allowed = open_files()
     folder = scratch / "ray"
@@ -61,7 +67,8 @@ def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[...,
     }
     for last in (False, True):
         try:
-            init(**options)
+            with _nothing_more():
+                init(**options)
         except Exception as error:  # of many kinds, plain Exception among them
             ray.shutdown()
             _end_processes(folder)
@@ -75,6 +82,21 @@ def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[...,
         else:
             close_to_others(scratch)
             return
+
+
+@contextlib.contextmanager
+def _nothing_more() -> Iterator[None]:
+    """Ray starts what it needs to run trials, and nothing else; it has no setting for that."""
+    from ray._private.node import Node
+
+    kept = {name: getattr(Node, name) for name in NOT_NEEDED if hasattr(Node, name)}
+    for name in kept:
+        setattr(Node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, method in kept.items():
+            setattr(Node, name, method)
 
 
 def _end_processes(folder: Path) -> None:

@@ -23,7 +23,6 @@ from typing import Any
 
 from search_spaces import InputError, RunConfig
 from search_spaces.config import ConstantSchedule, SWAConfig
-from trainable import train
 from trainable.data.dataset import open_dataset
 from tuner.backend.worker import take_share
 
@@ -194,6 +193,7 @@ def _train(config: RunConfig, data: Path, share: float, cpus: float, barrier: An
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the waiting process handles Ctrl-C and ends this one
     try:
         from trainable.data.batches import Sampler
+        from trainable.loop import train
 
         take_share(cpus, share)
         dataset = open_dataset(data)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from results.store.paths import StudyPaths
-from trainable import train
 from trainable.cooldown import cooldown
 from trainable.data.intact import WatchedData
 
@@ -96,6 +95,7 @@ def run_trial(
     before the first epoch, and after each before anything is kept of it: it raises where that must not be.
     """
     from trainable.keeping import Keeper
+    from trainable.loop import train
 
     check()
     keeper = Keeper(folder, logged=epochs_logged, **(checkpoints or {}))

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from tuner.backend.local import NOT_NEEDED
 from tuner.backend.private import close_to_others, guard_token, make_scratch
 
 LOCAL = """
 import json, os, stat, sys
 from pathlib import Path
+import psutil
 from tuner.backend import ray_backend
 
 os.umask(0)
@@ -23,8 +25,10 @@ scratch = ray_backend._scratch
 found = {str(p): p.lstat() for p in (scratch, *scratch.rglob("*")) if not p.is_symlink()}
 sockets = [p for p, info in found.items() if stat.S_ISSOCK(info.st_mode)]
 wide = [p for p, info in found.items() if info.st_mode & 0o077 and not stat.S_ISREG(info.st_mode)]
+processes = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
 ray_backend.stop_ray()
-print(json.dumps({"sockets": len(sockets), "wide": wide, "left": scratch.exists()}))
+print(json.dumps({"sockets": len(sockets), "wide": wide, "left": scratch.exists(), "processes": processes,
+                  "torch": "torch" in sys.modules}))
 """
 
 
@@ -33,20 +37,45 @@ def mode(path):
     return stat.S_IMODE(path.lstat().st_mode)
 
 
-@pytest.mark.ray
-def test_a_local_ray_is_open_to_its_user_alone(tmp_path):
-    """A real local Ray, started under a umask of 0: no folder and no socket of its session lets another user in, and
-    the token it made is 0600.
-    """
+@pytest.fixture(scope="module")
+def a_ray(tmp_path_factory, end):
+    """What a real local Ray had, and the home folder of whoever started it."""
+    home = tmp_path_factory.mktemp("home")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    environment |= {"PYTHONPATH": str(Path(__file__).parents[3]), "HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", LOCAL], env=environment, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
+    environment |= {"PYTHONPATH": str(Path(__file__).parents[3]), "HOME": str(home)}
+    program = subprocess.Popen(
+        [sys.executable, "-c", LOCAL], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    done = end(program, home)
+    assert done.status == 0, done.err
+    return json.loads(done.out.splitlines()[-1]), home
+
+
+@pytest.mark.ray
+def test_a_local_ray_is_open_to_its_user_alone(a_ray):
+    """Started under a umask of 0: no folder and no socket of its session lets another user in, and the token it made
+    is 0600.
+    """
+    found, home = a_ray
     assert found["sockets"] >= 2
     assert found["wide"] == []
     assert not found["left"]
-    assert mode(tmp_path / ".ray" / "auth_token") == 0o600
+    assert mode(home / ".ray" / "auth_token") == 0o600
+
+
+@pytest.mark.ray
+def test_a_local_ray_has_only_what_trials_need(a_ray):
+    """No autoscaler, server of the dashboard or reader of logs beside it, no worker before a trial asks for one, and
+    the driver has not loaded torch: each would cost a search a second at its begin.
+    """
+    from ray._private.node import Node
+
+    assert all(hasattr(Node, name) for name in NOT_NEEDED), "this Ray calls what starts its processes otherwise"
+    found, _ = a_ray
+    running = " ".join(found["processes"])
+    assert "gcs_server" in running and "raylet" in running
+    assert [name for name in ("monitor.py", "dashboard.py", "log_monitor.py", "ray::IDLE") if name in running] == []
+    assert not found["torch"]
 
 
 def test_close_to_others_leaves_what_links_point_to(tmp_path):
