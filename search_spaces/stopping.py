@@ -169,6 +169,10 @@ class PBTStopping(Rule):
     )
     shrink: float = Field(0.8, gt=0, lt=1, description="factor of a step down; a choice moves to a neighbouring one")
     grow: float = Field(1.2, gt=1, le=100, description="factor of a step up")
+    rates: bool = Field(
+        True,
+        description="whether learning rates change too; the shape of the schedule never does",
+    )
 
 
 class NoStopping(Rule):

@@ -87,8 +87,8 @@ def explore(state: StudyState, space: Space, donor: int, number: int) -> dict[st
     """
     rule, given = state.history.rule, state.trials[donor].params
     rng = np.random.default_rng([state.settings.seed, number, EXPLORE])
-    able = [dimension for dimension in perturbable(space) if dimension.name in given]
     settings = rule if isinstance(rule, PBTStopping) else PBTStopping()
+    able = [dimension for dimension in perturbable(space, settings.rates) if dimension.name in given]
     for _ in range(DRAWS):
         params = dict(given)
         for dimension in able:

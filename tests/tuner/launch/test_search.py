@@ -103,6 +103,37 @@ def test_a_killed_driver_resumes_exactly(finished, tmp_path, tiny_data, real_spa
     assert {(e["trial"], e["epoch"]) for e in acknowledged} <= set(keys)
 
 
+def test_a_population_over_rates_killed_and_resumed_is_the_one_that_was_not(tmp_path, tiny_data, real_space, tuner):
+    """pbt on Ray: heirs go on from a donor's checkpoint with another learning rate, exactly so after a SIGKILL.
+
+    The log says from whom and at which epoch; the epochs of an heir come after the donor's; no state of an ended trial
+    is left.
+    """
+    rule = "pbt population=3 quantile=0.34 interval=2 resample=0"
+    common = ("search", real_space, "--data", tiny_data, "--stopping", rule, "--trials", 6, "--concurrent", 1)
+    common += ("--searcher", "random")
+    whole = tuner.run(*common, "--study", "whole", cwd=tmp_path)
+    assert whole.status == 0, whole.err
+    process = tuner.start(*common, "--study", "killed", cwd=tmp_path, start_new_session=True)
+    study = study_folder(tmp_path, "killed")
+    tuner.wait_for_epochs(process, study / "events.jsonl", 9)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    done = tuner.run("resume", "killed", "--concurrent", 1, cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert tuner.decisions(study) == tuner.decisions(study_folder(tmp_path, "whole"))
+    trials = {t["trial"]: t for t in pq.read_table(study / "trials.parquet").to_pylist()}
+    heirs = [t for t in trials.values() if t["from_trial"] is not None]
+    assert heirs
+    epochs = pq.read_table(study / "epochs.parquet").to_pylist()
+    for heir in heirs:
+        donor = trials[heir["from_trial"]]
+        factor = heir["schedule_peak_lr"] / donor["schedule_peak_lr"]
+        assert min(abs(factor - 0.8), abs(factor - 1.2)) < 1e-9 or heir["schedule_peak_lr"] in (1e-4, 5e-2)
+        assert min(e["epoch"] for e in epochs if e["trial"] == heir["trial"]) == heir["from_trial_epoch"] + 1
+    assert not list(study.rglob("last.pt"))
+
+
 def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path, tiny_data, real_space, tuner, end):
     """One Ctrl-C: exit 130, the table, running trials interrupted in the tables, the command that goes on."""
     arguments = ("search", real_space, "--data", tiny_data, "--study", "c", "--concurrent", 2)

@@ -223,12 +223,44 @@ def test_the_searcher_is_told_of_every_trial_and_asked_for_the_population_alone(
 
 
 def test_only_what_a_run_can_change_on_the_way_is_perturbed(toy):
-    """Neither schedules, models nor kinds, nor what is relative to them or decides what else there is."""
-    assert [d.path for d in perturbable(toy.space)] == ["averaging.decay"]
+    """Neither the shape of a schedule, models nor kinds, nor what is relative to them or decides what else there is."""
+    assert [d.path for d in perturbable(toy.space)] == ["schedule.peak_lr", "schedule.end_lr", "averaging.decay"]
+    assert [d.path for d in perturbable(toy.space, rates=False)] == ["averaging.decay"]
     for space in (load_space("schedule_averaging_augmentation"), load_space("mixed_horizons")):
-        paths = [d.path for d in perturbable(space)]
-        assert paths
-        assert not [p for p in paths if p.startswith(("schedule.", "model.", "data.")) or p.endswith(".kind")]
+        for rates in (True, False):
+            paths = {d.path for d in perturbable(space, rates)}
+            assert paths
+            shape = {p for p in paths if p.startswith(("schedule.", "model.", "data.")) or p.endswith(".kind")}
+            assert shape <= ({"schedule.peak_lr", "schedule.end_lr", "schedule.start_lr"} if rates else set())
+
+
+def test_rates_change_from_donor_to_heir_and_the_schedule_s_shape_does_not(toy):
+    """The peak of every heir is the donor's times shrink or grow, or drawn anew; horizon and kind are the donor's."""
+    study = create(toy, "s", {**PBT, "rates": True, "resample": 0.0})
+    toy.drive(study)
+    heirs = heirs_of(toy, "s")
+    assert len(heirs) > 2
+    for event in heirs:
+        donor = study.state.trials[event["from_trial"]].config
+        mine, theirs = event["config"]["schedule"], donor.schedule
+        assert mine["kind"] == theirs.kind and mine["horizon"] == theirs.horizon
+        factor = mine["peak_lr"] / theirs.peak_lr
+        at_an_end = mine["peak_lr"] in (1e-3, 1e-1)
+        assert at_an_end or factor == pytest.approx(0.8) or factor == pytest.approx(1.2)
+
+
+def test_a_log_from_before_rates_could_change_goes_on_without(toy):
+    """A rule without the key means what it meant; `tuner spaces rules pbt` shows the new default."""
+    assert not read_rule(PBT).rates
+    assert parse_settings("pbt", Stopping, "stopping")["rates"] is True
+    study = create(toy, "s", PBT)
+    toy.drive(study)
+    for event in heirs_of(toy, "s"):
+        assert event["config"]["schedule"] == toy_schedule(study, event["from_trial"])
+
+
+def toy_schedule(study, trial):
+    return study.state.trials[trial].config.schedule.model_dump(mode="json")
 
 
 @settings(max_examples=60, deadline=None)
@@ -259,11 +291,12 @@ def test_settings_under_which_nobody_could_be_replaced_are_one_line(toy, text, b
 
 
 def test_a_space_in_which_nothing_can_change_is_one_line(toy, space_file):
-    """A space of schedules alone has nothing to explore."""
+    """A space of schedules alone has nothing to explore where rates stay; else it has their rates."""
     lines = [line for line in space_file.read_text().splitlines() if "averaging" not in line]
     space_file.write_text("\n".join(lines))
     with pytest.raises(InputError, match="has no dimension that can change during a run; add one such as"):
-        check_fit({"kind": "pbt"}, load_space(space_file), StudyBudget(**BUDGET), "--stopping")
+        check_fit({"kind": "pbt", "rates": False}, load_space(space_file), StudyBudget(**BUDGET), "--stopping")
+    check_fit({"kind": "pbt", "rates": True}, load_space(space_file), StudyBudget(**BUDGET), "--stopping")
 
 
 def test_several_objectives_are_refused_in_one_line(toy):

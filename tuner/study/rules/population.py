@@ -9,7 +9,8 @@ end, failed or diverged are not replaced.
 
 Copying the donor's checkpoint and drawing the new settings is the driver's part: `tuner/study/heirs.py`.
 
-Only settings on which the schedule, the shapes and the state of a run do not depend are changed (`perturbable`). The
+Only settings on which the shapes, the state and the shape of the schedule of a run do not depend are changed
+(`perturbable`): learning rates (unless the rule says `rates: false`), weight decay, clipping, augmentation, .... The
 new trials are reported to the searcher like all others: their parameters, and their PER, which partly comes from the
 donor.
 """
@@ -25,9 +26,11 @@ from tuner.study.rules.history import History
 from tuner.study.settings import StudyBudget
 
 FIXED_SECTIONS = ("data", "model", "schedule")
+RATES = ("schedule.peak_lr", "schedule.start_lr", "schedule.end_lr", "averaging.lr")
+"""Learning rates: the rate of a batch is a function of the configuration alone, so a run can go on with others. The
+shape of the schedule (kind, horizon, warm-up, periods) is the donor's, and so is the place in it."""
 FIXED = (
     "averaging.every_batches",
-    "averaging.lr",
     "averaging.start_batch",
     "optimizer.decay_biases",
     "optimizer.decay_day_layers",
@@ -63,15 +66,17 @@ def next_member(history: History) -> int | None:
     return min(here, key=lambda trial: (trial not in worst, trial))
 
 
-def perturbable(space: Space) -> list[Dimension]:
-    """The dimensions that may change in a trial that continues from another's state.
+def perturbable(space: Space, rates: bool = True) -> list[Dimension]:
+    """The dimensions that may change in a trial that continues from another's state; `rates`: learning rates too.
 
-    Not those on which the schedule, the shapes or the state depend, nor any that is relative to one of these or the
-    other way round, nor any that decides which dimensions exist.
+    Not those on which the schedule's shape, the shapes or the state depend, nor any that is relative to one of these
+    or the other way round, nor any that decides which dimensions exist.
     """
     conditions = {path for dimension in space.dimensions for path in dimension.when}
 
     def fixed(path: str) -> bool:
+        if path in RATES:
+            return not rates or path in conditions
         section, _, key = path.partition(".")
         return section in FIXED_SECTIONS or key == "kind" or path in FIXED or path in conditions
 
@@ -105,8 +110,9 @@ def check(rule: PBTStopping, space: Space, epochs: int, budget: StudyBudget, whe
             f"{where}: quantile: {rule.quantile:g} is not allowed with a population of {rule.population}, this is less "
             f"than one trial; give {1 / rule.population:.2g} or more, or a larger population"
         )
-    if not perturbable(space):
+    if not perturbable(space, rule.rates):
         raise InputError(
             f"{where}: pbt: {space.name} has no dimension that can change during a run; add one such as "
-            "augmentation.white_noise, optimizer.weight_decay or training.clip, or choose another rule"
+            f"{'' if rule.rates else 'schedule.peak_lr (with rates: true), '}augmentation.white_noise, "
+            "optimizer.weight_decay or training.clip, or choose another rule"
         )

@@ -216,8 +216,11 @@ def passing(others: Any, reduction: float) -> Any:
 
 
 def read_rule(rule: Rule | Mapping[str, Any]) -> Rule:
-    """A rule as its model; a key that an older log does not have gets its default."""
-    found: Rule = rule if isinstance(rule, Rule) else TypeAdapter(Stopping).validate_python(dict(rule))
+    """A rule as its model; a key that an older log does not have gets the value that was used then."""
+    if isinstance(rule, Rule):
+        return rule
+    before = {"rates": False} if rule["kind"] == "pbt" else {}
+    found: Rule = TypeAdapter(Stopping).validate_python({**before, **rule})
     return found
 
 
