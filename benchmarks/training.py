@@ -191,7 +191,7 @@ def left_out(recipe: Recipe, dataset: Dataset, device: str, precision: str, comp
     without("evaluation one by one", swap(batches, "EVALUATION_BINS", 1))
     without("edit distance in Python", swap(evaluation, "error_counts", _python_distances))
     if device == "cpu":
-        without("torch's GRU", swap(model, "gru", lambda layer, packed: layer(packed)[0]))
+        without("torch's GRU", swap(model, "gru", lambda layer, packed, start=None: layer(packed, start)[0]))
     else:
         streamed = swap(batches, "RESIDENT_SHARE", 0.0)
         without("data not on the card, one batch ahead", streamed)

@@ -16,10 +16,12 @@ from search_spaces.config import RunConfig
 UNITS = {
     "data_max_bins": "bins",
     "data_bucket_batches": "batches",
+    "data_days_per_batch": "days",
     "model_hidden": "units",
     "model_layers": "layers",
     "model_kernel": "bins",
     "model_stride": "bins",
+    "model_head_layers": "layers",
     "schedule_horizon": "batches",
     "schedule_warmup_batches": "batches",
     "schedule_period_batches": "batches",

@@ -11,12 +11,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from search_spaces.parsing.feature_choice import parse_features
 
 Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 """A learning rate."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """A number from 0 to 1, both included."""
+
+
+DAY_DECAY = "weight decay of the day layers; null = as decay_day_layers says"
 
 
 class Section(BaseModel):
@@ -34,6 +39,19 @@ class DataConfig(Section):
         ge=1,
         description="number of batches that are sorted by length together; 1 = random batches (the reference)",
     )
+    days_per_batch: int | None = Field(
+        None, ge=1, description="each batch has utterances of this many random days, drawn with replacement; null = off"
+    )
+    features: str | None = Field(
+        None, description="features that are used: ranges such as 0:64,256:320, or '25 subsets by name; null = all"
+    )
+
+    @field_validator("features")
+    @classmethod
+    def _features_can_be_read(cls, choice: str | None) -> str | None:
+        if choice is not None:
+            parse_features(choice)
+        return choice
 
 
 class ModelConfig(Section):
@@ -47,6 +65,19 @@ class ModelConfig(Section):
     stride: int = Field(4, ge=1, description="bins from one window to the next")
     day_layers: bool = Field(True, description="one affine input layer per recording day")
     layer_norm: bool = Field(False, description="layer norm after each GRU layer")
+    day_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the day layer's output, before the windows")
+    residual: bool = Field(False, description="whether each GRU layer after the first adds its input to its output")
+    learned_start: bool = Field(
+        False, description="whether the first state of the GRU layers is learned, one for all layers; else it is 0"
+    )
+    head_layers: int = Field(0, ge=0, le=8, description="feed-forward layers between the GRU and the output")
+    head_kind: Literal["residual", "plain"] = Field(
+        "residual",
+        description="residual: x + dropout(activation(linear(norm(x)))); plain: activation(dropout(norm(linear(x))))",
+    )
+    head_norm: Literal["layer", "rms", "none"] = Field("layer", description="norm in a feed-forward layer")
+    head_activation: Literal["gelu", "relu", "silu"] = Field("gelu", description="activation of a feed-forward layer")
+    head_dropout: float = Field(0.1, ge=0, lt=1, description="dropout in a feed-forward layer")
 
 
 class AdamConfig(Section):
@@ -61,6 +92,8 @@ class AdamConfig(Section):
     weight_decay: float = Field(1e-5, ge=0, le=1, description="weight decay")
     decay_biases: bool = Field(True, description="whether biases and layer norms decay too")
     decay_day_layers: bool = Field(True, description="whether the day layers decay too")
+    day_weight_decay: float | None = Field(None, ge=0, le=1, description=DAY_DECAY)
+    day_eps: float | None = Field(None, gt=0, le=1, description="eps of the day layers; null = eps")
 
 
 class AdamWConfig(AdamConfig):
@@ -81,6 +114,7 @@ class SGDConfig(Section):
     weight_decay: float = Field(1e-5, ge=0, le=1, description="weight decay")
     decay_biases: bool = Field(False, description="whether biases and layer norms decay too")
     decay_day_layers: bool = Field(False, description="whether the day layers decay too")
+    day_weight_decay: float | None = Field(None, ge=0, le=1, description=DAY_DECAY)
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> SGDConfig:
@@ -94,6 +128,10 @@ class ScheduleConfig(Section):
 
     peak_lr: Rate = Field(description="highest learning rate")
     horizon: int | None = Field(None, ge=1, description="length of the schedule in batches; null = training.batches")
+    day_peak_lr: Rate | None = Field(None, description="highest rate of the day layers; null = as the other weights")
+    day_end_lr: float | None = Field(
+        None, ge=0, description="end_lr of the day layers; null = end_lr times day_peak_lr / peak_lr"
+    )
 
 
 class ConstantSchedule(ScheduleConfig):
@@ -110,12 +148,27 @@ class LinearSchedule(ScheduleConfig):
 
 
 class WarmupCosineSchedule(ScheduleConfig):
-    """A linear warm-up from `start_lr`, then half a cosine down to `end_lr`."""
+    """A warm-up from `start_lr`, then half a cosine down to `end_lr`; after `drop_at` a fraction of that."""
 
     kind: Literal["warmup_cosine"] = "warmup_cosine"
-    warmup_batches: int = Field(0, ge=0, description="batches of linear warm-up")
+    warmup_batches: int = Field(0, ge=0, description="batches of warm-up")
     start_lr: float = Field(0.0, ge=0, description="rate the warm-up starts from")
     end_lr: float = Field(ge=0, description="rate at the horizon")
+    warmup_shape: Literal["linear", "linear_next", "cosine"] = Field(
+        "linear",
+        description="linear: share i / W of the way at batch i of W; linear_next: (i + 1) / W, so that batch 0 learns; "
+        "cosine: half a cosine",
+    )
+    drop_at: Share | None = Field(
+        None, description="fraction of the horizon from which the rate is multiplied by drop_factor; null = never"
+    )
+    drop_factor: float = Field(0.1, gt=0, le=1, description="factor from drop_at on")
+
+
+class WarmupLinearSchedule(WarmupCosineSchedule):
+    """As `WarmupCosineSchedule`, with a straight line down to `end_lr`."""
+
+    kind: Literal["warmup_linear"] = "warmup_linear"  # type: ignore[assignment]
 
 
 class OneCycleSchedule(ScheduleConfig):
@@ -191,6 +244,25 @@ class AugmentationConfig(Section):
     input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of the windows that enter the GRU")
     speckle: float = Field(0.0, ge=0, lt=1, description="probability that a single bin of a feature is set to 0")
     random_cut: int = Field(0, ge=0, le=100, description="up to this many bins are cut from an utterance's start")
+    speckle_features: float = Field(
+        0.0, ge=0, lt=1, description="probability that an input of the GRU is 0 in all frames of an utterance"
+    )
+    speckle_frames: float = Field(
+        0.0, ge=0, lt=1, description="probability that all inputs of the GRU are 0 in a frame"
+    )
+    gain_noise: float = Field(
+        0.0, ge=0, le=10, description="s.d. of a per-utterance matrix that mixes the features, added to the identity"
+    )
+    random_walk: float = Field(
+        0.0, ge=0, le=10, description="s.d. of the steps of a random walk that is added to the features"
+    )
+    random_walk_over: Literal["time", "features"] = Field(
+        "time",
+        description="time: each feature drifts; features: summed over the features of each bin (as the '25 code)",
+    )
+    smoothing_even: bool = Field(
+        False, description="an even smoothing_kernel stays even, which shifts features by half a bin (the reference)"
+    )
 
 
 class TrainingConfig(Section):
@@ -214,11 +286,20 @@ class TrainingConfig(Section):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA if there is a GPU")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of weights, batches, augmentation and dropout")
+    init_from: str | None = Field(
+        None, description="file of weights the training starts from: a checkpoint, or one of a public reference model"
+    )
 
 
 Optimizer = Annotated[AdamConfig | AdamWConfig | SGDConfig, Field(discriminator="kind")]
 Schedule = Annotated[
-    ConstantSchedule | LinearSchedule | WarmupCosineSchedule | OneCycleSchedule | MultistepSchedule | SGDRSchedule,
+    ConstantSchedule
+    | LinearSchedule
+    | WarmupCosineSchedule
+    | WarmupLinearSchedule
+    | OneCycleSchedule
+    | MultistepSchedule
+    | SGDRSchedule,
     Field(discriminator="kind"),
 ]
 Averaging = Annotated[NoAveraging | EMAConfig | SWAConfig, Field(discriminator="kind")]
@@ -245,6 +326,13 @@ class RunConfig(Section):
         """Epochs in the whole run; the last one may be shorter than the others."""
         return -(-self.training.batches // self.training.batches_per_epoch)
 
+    @property
+    def days_apart(self) -> bool:
+        """Whether the day layers have a rate, eps or weight decay of their own."""
+        schedule, optimizer = self.schedule, self.optimizer
+        given = (schedule.day_peak_lr, schedule.day_end_lr, optimizer.day_weight_decay)
+        return any(value is not None for value in (*given, getattr(optimizer, "day_eps", None)))
+
     @model_validator(mode="after")
     def _values_agree(self) -> RunConfig:
         problems = []
@@ -253,6 +341,7 @@ class RunConfig(Section):
             rate = getattr(self.schedule, name, 0.0)
             if rate > peak:
                 problems.append(f"schedule.{name}: {rate:g} is above schedule.peak_lr {peak:g}; give {peak:g} or less")
+        problems += self._day_problems()
         warmup = getattr(self.schedule, "warmup_batches", 0)
         if warmup and warmup >= self.horizon:
             problems.append(
@@ -267,6 +356,34 @@ class RunConfig(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _day_problems(self) -> list[str]:
+        """Settings of day layers that mean nothing here."""
+        schedule, optimizer, problems = self.schedule, self.optimizer, []
+        day_peak = schedule.peak_lr if schedule.day_peak_lr is None else schedule.day_peak_lr
+        if schedule.day_end_lr is not None:
+            if not hasattr(schedule, "end_lr"):
+                problems.append(
+                    f"schedule.day_end_lr: schedule.kind {schedule.kind} has no end_lr; give null or another kind"
+                )
+            elif schedule.day_end_lr > day_peak:
+                problems.append(
+                    f"schedule.day_end_lr: {schedule.day_end_lr:g} is above the day layers' highest rate {day_peak:g}; "
+                    f"give {day_peak:g} or less"
+                )
+        if not self.model.day_layers:
+            given = {
+                "schedule.day_peak_lr": schedule.day_peak_lr,
+                "schedule.day_end_lr": schedule.day_end_lr,
+                "optimizer.day_eps": getattr(optimizer, "day_eps", None),
+                "optimizer.day_weight_decay": optimizer.day_weight_decay,
+            }
+            problems += [
+                f"{path}: {value:g} is given, but model.day_layers is false; give null or model.day_layers true"
+                for path, value in given.items()
+                if value is not None
+            ]
+        return problems
 
 
 SECTIONS = tuple(RunConfig.model_fields)

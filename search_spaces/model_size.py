@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from search_spaces.config import RunConfig
+from search_spaces.parsing.feature_choice import number_of_features
 
 
 def parameters(config: RunConfig, features: int, classes: int, days: int) -> int:
     """Trainable weights of the decoder (`trainable/model.py`) for data with these numbers of features, classes, days.
 
-    `classes` counts the CTC blank. A GRU layer has three gates, each with an input, a recurrent matrix and two biases.
+    `features` are those of the data, of which `data.features` may choose some; `classes` counts the CTC blank. A GRU
+    layer has three gates, each with an input, a recurrent matrix and two biases.
     """
     model = config.model
+    features = number_of_features(config.data.features, features)
     directions = 2 if model.bidirectional else 1
     width = model.hidden * directions
     inputs = [features * model.kernel] + [width] * (model.layers - 1)
     gru = sum(directions * 3 * model.hidden * (size + model.hidden + 2) for size in inputs)
     norms = 2 * width * model.layers if model.layer_norm else 0
     day_layers = days * features * (features + 1) if model.day_layers else 0
-    return gru + norms + day_layers + (width + 1) * classes
+    start = model.hidden if model.learned_start else 0
+    head = model.head_layers * (width * (width + 1) + {"layer": 2, "rms": 1, "none": 0}[model.head_norm] * width)
+    return gru + norms + day_layers + start + head + (width + 1) * classes

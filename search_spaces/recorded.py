@@ -75,6 +75,8 @@ def shrink(config: RunConfig, scale: float, train_utterances: int | None = None)
         model["layers"] = max(min(model["layers"], 2), round(model["layers"] * scale**0.25))
     if train_utterances is not None:
         training["batch_size"] = _smaller_batch(training, train_utterances)
+        if sections["data"]["days_per_batch"] is not None:
+            sections["data"]["days_per_batch"] = min(sections["data"]["days_per_batch"], training["batch_size"])
     return RunConfig.model_validate(sections)
 
 

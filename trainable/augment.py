@@ -1,15 +1,17 @@
 """Augmentation of a batch of features in training.
 
-In order: `corrupt` adds a constant offset and white noise to the recorded features (before the model's smoothing, as in
-the reference); `hide` sets single bins, time intervals and bands of features of the smoothed features to 0, their mean,
-so that the smoothing does not fill these gaps again. Random cuts are made when a batch is drawn
-(`trainable.data.batches`), input dropout is in the model.
+In order: `corrupt` mixes the recorded features a little, and adds a constant offset, white noise and a random walk
+(before the model's smoothing, as in the references); `hide` sets single bins, time intervals and bands of features of
+the smoothed features to 0, their mean, so that the smoothing does not fill these gaps again. Random cuts are made when
+a batch is drawn (`trainable.data.batches`); input dropout and the speckle of whole inputs and frames are in the model.
 
 All functions take features float32 [batch, time, features] and `bins` int64 [batch] on the same device, change the
 features in place and return them. All random numbers come from `generator`.
 
 Sources: white noise and constant offsets, Willett et al. 2023; masks, SpecAugment (Park et al. 2019), over the length
-of the utterance as in Feghhi et al. 2025; speckle, random zeros as in denoising autoencoders (Vincent et al. 2008).
+of the utterance as in Feghhi et al. 2025; speckle, random zeros as in denoising autoencoders (Vincent et al. 2008);
+gain noise and the random walk, the '25 reference (`static_gain_std` and `random_walk_std` of
+Neuroprosthetics-Lab/nejm-brain-to-text). Its walk goes over the last axis, the features, as `random_walk_over` can say.
 """
 
 from __future__ import annotations
@@ -21,15 +23,21 @@ from search_spaces.config import AugmentationConfig
 
 
 def corrupt(features: Tensor, bins: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Add an offset, one for each utterance and feature, and white noise; padding stays 0."""
+    """Mix features, add an offset, one for each utterance and feature, white noise and a walk; padding stays 0."""
     batch, time, width = features.shape
+    if config.gain_noise > 0:
+        mixing = torch.randn(batch, width, width, generator=generator, device=features.device)
+        features.add_(features @ mixing, alpha=config.gain_noise)
     if config.constant_offset > 0:
         offset = torch.randn(batch, 1, width, generator=generator, device=features.device)
         features.add_(offset, alpha=config.constant_offset)
     if config.white_noise > 0:
         noise = torch.randn(features.shape, generator=generator, device=features.device)
         features.add_(noise, alpha=config.white_noise)
-    if config.constant_offset > 0 or config.white_noise > 0:
+    if config.random_walk > 0:
+        steps = torch.randn(features.shape, generator=generator, device=features.device)
+        features.add_(steps.cumsum(1 if config.random_walk_over == "time" else 2), alpha=config.random_walk)
+    if config.constant_offset > 0 or config.white_noise > 0 or config.random_walk > 0:
         padding = torch.arange(time, device=features.device) >= bins[:, None]
         features.masked_fill_(padding[:, :, None], 0.0)
     return features

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.config import LinearSchedule, RunConfig
-from trainable.schedules import lr_at
+from trainable.schedules import day_lr_at, lr_at
 
 if TYPE_CHECKING:  # planning probes does not need torch
     from trainable.data.dataset import Dataset
@@ -27,6 +27,15 @@ def probe_batches(batch: int, share: float) -> int:
     return max(1, math.ceil(share * batch))
 
 
+def _line(start: float, last: float, peak: float, done: int, batches: int) -> tuple[float, float]:
+    """Peak and end of the `linear` schedule that falls from `start` after `done` batches to its end `batches` later.
+
+    It ends at `last`, or lower. `linear` starts at batch 0: its peak is the value of this straight line there.
+    """
+    end = min(last, END_RATIO * peak, start)
+    return end + (start - end) * (done + batches) / batches, end
+
+
 def cooldown(config: RunConfig, dataset: Dataset, state: Mapping[str, Any], batches: int) -> EpochReport:
     """The report of a copy of `state` (an `EpochReport.checkpoint()`) after `batches` more with a falling rate.
 
@@ -39,11 +48,13 @@ def cooldown(config: RunConfig, dataset: Dataset, state: Mapping[str, Any], batc
     done = state["batch"]
     if not 1 <= batches <= done:
         raise ValueError(f"a probe after {done} batches can take 1 to {done} more, not {batches}")
-    start = lr_at(config, done)
-    end = min(lr_at(config, config.horizon), END_RATIO * config.schedule.peak_lr, start)
-    # `linear` starts at batch 0: its peak is the value of this straight line there.
-    peak = end + (start - end) * (done + batches) / batches
-    schedule = LinearSchedule.model_construct(kind="linear", peak_lr=peak, end_lr=end, horizon=done + batches)
+    peak, end = _line(lr_at(config, done), lr_at(config, config.horizon), config.schedule.peak_lr, done, batches)
+    day: dict[str, Any] = {}
+    if config.days_apart:
+        start, last = day_lr_at(config, done), day_lr_at(config, config.horizon)
+        peak_of_days = config.schedule.day_peak_lr or config.schedule.peak_lr
+        day = dict(zip(("day_peak_lr", "day_end_lr"), _line(start, last, peak_of_days, done, batches), strict=True))
+    schedule = LinearSchedule.model_construct(kind="linear", peak_lr=peak, end_lr=end, horizon=done + batches, **day)
     # As one finished epoch and one to the end of the probe: only its end is evaluated.
     training = config.training.model_copy(update={"batches": done + batches, "batches_per_epoch": done})
     short = config.model_copy(update={"schedule": schedule, "training": training})

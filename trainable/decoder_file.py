@@ -1,8 +1,8 @@
 """A trained decoder as a file that other programs load: TorchScript and ONNX.
 
-The exported module has plain `nn.GRU` layers in place of `trainable.gru` and takes padded batches. A backward GRU would
-read an utterance's padding first, so each utterance is turned around within its own length before and after it; an
-utterance's logits are then those that it gets alone, as in `trainable.model`.
+The exported module has plain `nn.GRU` layers in place of `trainable.layers.gru` and takes padded batches. A backward
+GRU would read an utterance's padding first, so each utterance is turned around within its own length before and
+after it; an utterance's logits are then those that it gets alone, as in `trainable.model`.
 
     features float32 [batch, time, features]   zero beyond an utterance's end
     bins     int64 [batch]                     length of each utterance, time at most
@@ -36,30 +36,36 @@ OPSET = 18
 class _OneWay(nn.Module):
     """A GRU layer of one direction over [batch, frames, inputs], and its layer norm."""
 
-    def __init__(self, layer: nn.GRU, norm: nn.Module) -> None:
+    def __init__(self, layer: nn.GRU, norm: nn.Module, residual: bool) -> None:
         super().__init__()
         self.forwards = _one_direction(layer, "")
-        self.norm = norm
+        self.norm, self.residual = norm, residual
 
-    def forward(self, x: Tensor, order: Tensor) -> Tensor:
-        return self.norm(self.forwards(x)[0])
+    def forward(self, x: Tensor, order: Tensor, first: Tensor) -> Tensor:
+        """`first` [1, batch, hidden] is the state before the first frame."""
+        result = self.norm(self.forwards(x, first)[0])
+        return x + result if self.residual else result
 
 
 class _BothWays(nn.Module):
     """A GRU layer of two directions over [batch, frames, inputs], and its layer norm."""
 
-    def __init__(self, layer: nn.GRU, norm: nn.Module) -> None:
+    def __init__(self, layer: nn.GRU, norm: nn.Module, residual: bool) -> None:
         super().__init__()
         self.forwards = _one_direction(layer, "")
         self.backwards = _one_direction(layer, "_reverse")
-        self.norm = norm
+        self.norm, self.residual = norm, residual
 
-    def forward(self, x: Tensor, order: Tensor) -> Tensor:
-        """`order` int64 [batch, frames]: each utterance's frames from its last to its first, padding in its place."""
+    def forward(self, x: Tensor, order: Tensor, first: Tensor) -> Tensor:
+        """`order` int64 [batch, frames]: each utterance's frames from its last to its first, padding in its place.
+
+        `first` [1, batch, hidden] is the state before the first frame, and after the last.
+        """
         turned = torch.gather(x, 1, order.unsqueeze(2).expand(-1, -1, x.size(2)))
-        back = self.backwards(turned)[0]
+        back = self.backwards(turned, first)[0]
         back = torch.gather(back, 1, order.unsqueeze(2).expand(-1, -1, back.size(2)))
-        return self.norm(torch.cat([self.forwards(x)[0], back], dim=2))
+        result = self.norm(torch.cat([self.forwards(x, first)[0], back], dim=2))
+        return x + result if self.residual else result
 
 
 class ExportedDecoder(nn.Module):
@@ -68,26 +74,30 @@ class ExportedDecoder(nn.Module):
     def __init__(self, model: Decoder) -> None:
         super().__init__()
         self.kernel, self.stride = model.kernel, model.stride
-        self.reach = len(model.taps) // 2
+        self.before, self.after = (len(model.taps) - 1) // 2, len(model.taps) // 2
         self.taps = _constant(torch.tensor(model.taps).view(1, 1, -1))
         self.has_days = model.day_weight is not None
         self.day_weight, self.day_bias = _constant(model.day_weight), _constant(model.day_bias)
         norms = model.norms if model.norms is not None else [nn.Identity() for _ in model.layers]
         layers = [cast(nn.GRU, layer) for layer in model.layers]
         self.layers = nn.ModuleList(
-            (_BothWays if layer.bidirectional else _OneWay)(layer, norm)
-            for layer, norm in zip(layers, norms, strict=True)
+            (_BothWays if layer.bidirectional else _OneWay)(layer, norm, model.residual and i > 0)
+            for i, (layer, norm) in enumerate(zip(layers, norms, strict=True))
         )
+        hidden = layers[0].hidden_size
+        self.start = _constant(torch.zeros(1, 1, hidden) if model.start is None else model.start)
+        self.head = nn.Identity() if model.head is None else model.head
         self.output = model.output
         self.requires_grad_(False).eval()
 
     def forward(self, features: Tensor, bins: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and frame counts."""
         x = features
-        if self.reach > 0:
+        if self.after > 0:
             batch, time, width = x.size(0), x.size(1), x.size(2)
             columns = x.transpose(1, 2).reshape(batch * width, 1, time)
-            x = F.conv1d(columns, self.taps, padding=self.reach).reshape(batch, width, time).transpose(1, 2)
+            columns = F.pad(columns, (self.before, self.after))
+            x = F.conv1d(columns, self.taps).reshape(batch, width, time).transpose(1, 2)
         if self.has_days:
             x = torch.baddbmm(self.day_bias[day], x, self.day_weight[day])
         x = F.softsign(x)
@@ -102,9 +112,10 @@ class ExportedDecoder(nn.Module):
         frame = torch.arange(number, device=x.device).unsqueeze(0)
         length = counts.clamp(min=1).unsqueeze(1)
         order = torch.where(frame < length, length - 1 - frame, frame)
+        first = self.start.expand(1, windows.size(0), -1).contiguous()
         for layer in self.layers:
-            windows = layer(windows, order)
-        logits = self.output(windows)
+            windows = layer(windows, order, first)
+        logits = self.output(self.head(windows))
         return logits * (frame < length).unsqueeze(2).to(logits.dtype), counts
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainable.data.batches import Batch, Loader
-from trainable.data.dataset import bins_needed
+from trainable.data.feasible import bins_needed
 from trainable.decoding import BLANK, collapse, error_counts, per, utterance_per
 from trainable.model import Decoder
 

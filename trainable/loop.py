@@ -29,10 +29,11 @@ from trainable.averaging import average_state, averaged_or_raw, load_average, ma
 from trainable.compute.engine import Engine
 from trainable.compute.precision import choose_device, flatten
 from trainable.data.batches import AUGMENT, STEP, WEIGHTS, Batch, Loader, Prefetch, Sampler, derive_seed
-from trainable.data.dataset import Dataset, check_trainable
+from trainable.data.dataset import Dataset, with_features
+from trainable.data.feasible import check_trainable
 from trainable.evaluation import Evaluation, ctc_losses, evaluate
 from trainable.model import Decoder
-from trainable.optimizers import make_optimizer
+from trainable.optimizers import make_optimizer, set_rates
 from trainable.schedules import lr_at
 
 CHECK_EVERY = 20
@@ -120,6 +121,7 @@ def train(config: RunConfig, dataset: Dataset, resume_from: Mapping[str, Any] | 
     every step.
     """
     check_trainable(config, dataset)
+    dataset = with_features(dataset, config.data.features)
     run = _start(config, dataset, choose_device(config))
     if resume_from is not None:
         _resume(run, resume_from)
@@ -204,8 +206,7 @@ def _train_epoch(run: _Run) -> EpochReport:
 def _step(run: _Run, batch: int) -> tuple[Tensor, Tensor, int]:
     """One optimizer step: the loss, the gradient norm before clipping (both on the device), utterances used."""
     training = run.config.training
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr_at(run.config, batch)
+    set_rates(run.optimizer, run.config, batch)
     torch.manual_seed(derive_seed(training.seed, STEP, batch))
     generator = torch.Generator(run.device).manual_seed(derive_seed(training.seed, AUGMENT, batch))
     numbers = range(batch * training.accumulation, (batch + 1) * training.accumulation)
@@ -304,6 +305,8 @@ def _resume(run: _Run, state: Mapping[str, Any]) -> None:
     pairs = {
         "model": (old.model, new.model),
         "optimizer.kind": (old.optimizer.kind, new.optimizer.kind),
+        "data.features": (old.data.features, new.data.features),
+        "the day layers' own rate, eps or weight decay": (old.days_apart, new.days_apart),
         "averaging.kind": (old.averaging.kind, new.averaging.kind),
         "training.precision": (old.training.precision, training.precision),
     }

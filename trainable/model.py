@@ -2,13 +2,20 @@
 
     features [batch, time, features]
       -> Gaussian smoothing over time
-      -> affine layer of the recording day (identity at the start) -> softsign
-      -> windows of `kernel` bins every `stride` bins -> input dropout
-      -> GRU layers, uni- or bidirectional, with optional layer norm and dropout between them
+      -> affine layer of the recording day (identity at the start) -> softsign -> dropout of the day layer's output
+      -> windows of `kernel` bins every `stride` bins -> input dropout, speckle
+      -> GRU layers, uni- or bidirectional, with optional layer norm, residual connections and dropout between them
+      -> feed-forward layers (`trainable.layers.head`)
       -> logits [batch, frames, classes], class 0 the CTC blank
 
-after Willett et al. 2023 (the reference, `speechBaseline4`). Differences: the smoothing kernel is symmetric (the
-reference's even kernel shifts by half a bin), and the last frame is kept: frames = (bins - kernel) // stride + 1.
+after Willett et al. 2023 (the reference, `speechBaseline4` of cffan/neural_seq_decoder). Differences: the smoothing
+kernel is symmetric (the reference's even kernel shifts by half a bin, as this one does with `smoothing_even`), and the
+last frame is kept: frames = (bins - kernel) // stride + 1.
+
+What is off by default has these sources: dropout of the day layer's output and a learned first state, Card et al. 2024
+(Neuroprosthetics-Lab/nejm-brain-to-text); speckle of whole inputs and whole frames, sergiolsantamaria2/brain2text,
+after coordinated dropout (Keshtkaran & Pandarinath 2019); residual connections between layers, He et al. 2016, for
+recurrent layers Wu et al. 2016.
 
 An utterance's logits do not depend on the rest of its batch: padding affects neither the smoothing (it is zero, like
 the bins beyond the end of a single utterance) nor the GRU (packed sequences).
@@ -25,7 +32,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from search_spaces.config import RunConfig
-from trainable.gru import gru
+from trainable.layers.gru import gru
+from trainable.layers.head import feed_forward
 
 
 class Decoder(nn.Module):
@@ -36,7 +44,12 @@ class Decoder(nn.Module):
         model = config.model
         self.kernel, self.stride = model.kernel, model.stride
         self.input_dropout, self.dropout = config.augmentation.input_dropout, model.dropout
-        self.taps = gaussian_taps(config.augmentation.smoothing_sd, config.augmentation.smoothing_kernel)
+        augmentation = config.augmentation
+        self.day_dropout, self.residual = model.day_dropout, model.residual
+        self.speckle_features, self.speckle_frames = augmentation.speckle_features, augmentation.speckle_frames
+        self.taps = gaussian_taps(
+            augmentation.smoothing_sd, augmentation.smoothing_kernel, even=augmentation.smoothing_even
+        )
         self.day_weight: nn.Parameter | None = None
         self.day_bias: nn.Parameter | None = None
         if model.day_layers:
@@ -46,6 +59,8 @@ class Decoder(nn.Module):
         inputs = [n_features * model.kernel] + [width] * (model.layers - 1)
         self.layers = nn.ModuleList(nn.GRU(size, model.hidden, bidirectional=model.bidirectional) for size in inputs)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in inputs) if model.layer_norm else None
+        self.start = nn.Parameter(_first_state(model.hidden)) if model.learned_start else None
+        self.head = feed_forward(model, width)
         self.output = nn.Linear(width, n_classes)
         for name, parameter in self.layers.named_parameters():
             if "weight_hh" in name:
@@ -71,14 +86,21 @@ class Decoder(nn.Module):
         x = features.to(self.output.weight.dtype)
         if self.day_weight is not None and self.day_bias is not None:
             x = torch.baddbmm(self.day_bias[day], x, self.day_weight[day])
-        packed = self._windows(F.softsign(x), frames.clamp(min=1))
+        x = F.softsign(x)
+        if self.day_dropout > 0:
+            x = F.dropout(x, self.day_dropout, self.training)
+        packed = self._windows(x, frames.clamp(min=1))
         for i, layer in enumerate(self.layers):
+            before = packed.data
             if i > 0:
                 packed = packed._replace(data=F.dropout(packed.data, self.dropout, self.training))
-            packed = gru(cast(nn.GRU, layer), packed)
+            packed = gru(cast(nn.GRU, layer), packed, self.start)
             if self.norms is not None:
                 packed = packed._replace(data=self.norms[i](packed.data))
-        logits = self.output(packed.data)
+            if self.residual and i > 0:
+                packed = packed._replace(data=before + packed.data)
+        data = packed.data if self.head is None else self.head(packed.data)
+        logits = self.output(data)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logits, _ = pad_packed_sequence(packed._replace(data=logits), batch_first=True)
         return logits, frames
@@ -92,7 +114,25 @@ class Decoder(nn.Module):
         windows = x.unfold(1, self.kernel, self.stride).permute(1, 0, 3, 2).flatten(2)
         falling = bool((frames[:-1] >= frames[1:]).all())
         packed = pack_padded_sequence(windows, frames, enforce_sorted=falling)
-        return packed._replace(data=F.dropout(packed.data, self.input_dropout, self.training))
+        packed = packed._replace(data=F.dropout(packed.data, self.input_dropout, self.training))
+        return self._speckled(packed) if self.training else packed
+
+    def _speckled(self, packed: PackedSequence) -> PackedSequence:
+        """Inputs set to 0 in all frames of an utterance, and in single frames; what is left is not scaled."""
+        data = packed.data
+        if self.speckle_features > 0:
+            sizes = packed.batch_sizes.tolist()
+            utterance = torch.cat([torch.arange(size) for size in sizes]).to(data.device)
+            kept = torch.rand(sizes[0], data.shape[1], device=data.device) >= self.speckle_features
+            data = data * kept[utterance]
+        if self.speckle_frames > 0:
+            data = data * (torch.rand(len(data), 1, device=data.device) >= self.speckle_frames)
+        return packed._replace(data=data)
+
+
+def _first_state(hidden: int) -> Tensor:
+    """[1, 1, hidden], as the '25 reference draws it (its `h0`)."""
+    return nn.init.xavier_uniform_(torch.zeros(1, 1, hidden))
 
 
 def output_frames(bins: Tensor, kernel: int, stride: int) -> Tensor:
@@ -100,22 +140,30 @@ def output_frames(bins: Tensor, kernel: int, stride: int) -> Tensor:
     return ((bins - kernel).div(stride, rounding_mode="floor") + 1).clamp(min=0)
 
 
-def gaussian_taps(sd: float, kernel: int) -> tuple[float, ...]:
+def gaussian_taps(sd: float, kernel: int, *, even: bool = False) -> tuple[float, ...]:
     """A Gaussian of s.d. `sd` bins over `kernel` bins, of sum 1; `sd` 0 gives the single tap 1, which does not smooth.
 
     An even `kernel` gets one tap more, so that the taps lie symmetrically about a bin and nothing is shifted in time.
+    With `even` it gets none: its middle is half a bin later than the bin, as in the reference.
     """
+    if even and sd > 0 and kernel % 2 == 0:
+        taps = [math.exp(-0.5 * ((position - (kernel - 1) / 2) / sd) ** 2) for position in range(kernel)]
+        return tuple(tap / math.fsum(taps) for tap in taps)
     half = kernel // 2 if sd > 0 else 0
     taps = [math.exp(-0.5 * (position / sd) ** 2) if position else 1.0 for position in range(-half, half + 1)]
     return tuple(tap / math.fsum(taps) for tap in taps)
 
 
 def _convolve(x: Tensor, taps: tuple[float, ...]) -> Tensor:
-    """x [batch, time, features] convolved over time with symmetric taps; on a CPU five times as fast as conv1d."""
-    half, time = len(taps) // 2, x.shape[1]
-    padded = F.pad(x, (0, 0, half, half))
-    result = x * taps[half]
-    for shift in range(1, half + 1):
-        for start in (half - shift, half + shift):
-            result.add_(padded[:, start : start + time], alpha=taps[half + shift])
+    """x [batch, time, features] convolved over time with symmetric taps; on a CPU five times as fast as conv1d.
+
+    The middle of an odd number of taps is at the bin, that of an even number half a bin after it.
+    """
+    before, time = (len(taps) - 1) // 2, x.shape[1]
+    padded = F.pad(x, (0, 0, before, len(taps) - 1 - before))
+    result = x * taps[before]
+    for shift in range(1, len(taps) // 2 + 1):
+        for place in (before - shift, before + shift):
+            if place >= 0:
+                result.add_(padded[:, place : place + time], alpha=taps[place])
     return result

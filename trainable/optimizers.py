@@ -1,15 +1,18 @@
-"""The optimizer of a configuration, with its parameters in groups by weight decay."""
+"""The optimizer of a configuration, with its parameters in groups by weight decay, and day layers by themselves."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import nn
 
 from search_spaces.config import RunConfig, SGDConfig
+from trainable.schedules import day_lr_at, lr_at
 
 
 def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer:
-    """Adam, AdamW or SGD over `model`'s parameters, fused into one kernel; the loop sets its rate at every batch."""
+    """Adam, AdamW or SGD over `model`'s parameters, fused into one kernel; the loop sets its rates at every batch."""
     settings = config.optimizer
     groups = parameter_groups(model, config)
     lr = config.schedule.peak_lr
@@ -19,19 +22,41 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
     return kind(groups, lr=lr, betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=True)
 
 
-def parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, object]]:
-    """Two groups: what decays, and what does not. A group may be empty, so that the state always has the same form.
+def parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:
+    """Two groups: what decays, and what does not; and a third of the day layers, where they have settings of their own.
 
-    Matrices always decay. Biases and layer norms (all one-dimensional parameters) decay with `decay_biases`, the day
-    layers' weights and biases with `decay_day_layers`.
+    A group may be empty, so that the state always has the same form. Matrices always decay. Biases and layer norms (all
+    one-dimensional parameters) decay with `decay_biases`, the day layers' weights and biases with `decay_day_layers`,
+    or by their own `day_weight_decay` (Card et al. 2024, Neuroprosthetics-Lab/nejm-brain-to-text).
     """
     settings = config.optimizer
+    own = config.days_apart
     decaying: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
+    days: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        rule = settings.decay_day_layers if name.startswith("day_") else parameter.ndim > 1 or settings.decay_biases
-        (decaying if rule else others).append(parameter)
-    return [
+        of_day = name.startswith("day_")
+        rule = settings.decay_day_layers if of_day else parameter.ndim > 1 or settings.decay_biases
+        (days if of_day and own else decaying if rule else others).append(parameter)
+    groups: list[dict[str, Any]] = [
         {"params": decaying, "weight_decay": settings.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    return [*groups, {"params": days, **_day_settings(config)}] if own else groups
+
+
+def _day_settings(config: RunConfig) -> dict[str, float]:
+    settings = config.optimizer
+    decay = settings.weight_decay if settings.decay_day_layers else 0.0
+    found = {"weight_decay": decay if settings.day_weight_decay is None else settings.day_weight_decay}
+    if not isinstance(settings, SGDConfig):
+        found["eps"] = settings.eps if settings.day_eps is None else settings.day_eps
+    return found
+
+
+def set_rates(optimizer: torch.optim.Optimizer, config: RunConfig, batch: int) -> None:
+    """Give every group its rate at a batch."""
+    *groups, last = optimizer.param_groups
+    for group in groups:
+        group["lr"] = lr_at(config, batch)
+    last["lr"] = day_lr_at(config, batch) if config.days_apart else lr_at(config, batch)

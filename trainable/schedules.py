@@ -6,8 +6,11 @@ never in micro-batches. From batch `H` on the rate stays at its value at `H`, wh
 
     constant       peak
     linear         end + (peak - end) * (H - i) / H
-    warmup_cosine  i < W:  start + (peak - start) * i / W
+    warmup_cosine  i < W:  start + (peak - start) * w, with w = i / W for `warmup_shape` linear, (i + 1) / W for
+                           linear_next, (1 - cos(pi * i / W)) / 2 for cosine
                    else    fall(peak, end, (i - W) / (H - W))
+                   times drop_factor where i >= round(drop_at * H)
+    warmup_linear  the same with end + (peak - end) * (H - i) / (H - W)
     one_cycle      U = round(peak_fraction * H), at least 1
                    i < U:  fall(start, peak, i / U)
                    else    fall(peak, end, (i - U) / (H - U))
@@ -19,12 +22,18 @@ never in micro-batches. From batch `H` on the rate stays at its value at `H`, wh
 with `fall(a, b, x) = b + (a - b) * (1 + cos(pi * x)) / 2`, half a cosine from a (x = 0) to b (x = 1). With SWA and a
 rate of its own, that rate holds from `averaging.start_batch` on, beyond the horizon too.
 
+The day layers' rates are those of the same schedule with `day_peak_lr` for its peak, `start_lr` in the same proportion
+to it, and `day_end_lr` for its end.
+
 A warm-up begins at its start rate, which is 0 unless `start_lr` says otherwise (sgdr: always 0): the first batch then
 changes no weight. `one_cycle` is torch's OneCycleLR but for one batch: there the peak is at `peak_fraction * H - 1`
 and the end rate at `H - 1`, here at `U` and `H`. The rates differ by at most 2.8 % of the peak at 200 batches and
 0.06 % at 10,000 (peak at 15 %); `linear` and `warmup_cosine` are LinearLR and CosineAnnealingLR to rounding.
 
-Sources: warm restarts, Loshchilov & Hutter 2017; one cycle, Smith & Topin 2019; SWA, Izmailov et al. 2018.
+Sources: warm restarts, Loshchilov & Hutter 2017; one cycle, Smith & Topin 2019; SWA, Izmailov et al. 2018; rates of the
+day layers, Card et al. 2024 (Neuroprosthetics-Lab/nejm-brain-to-text); `linear_next`, which counts from 1, and the drop
+after a cosine (`cosine_stepdrop`), sergiolsantamaria2/brain2text. Programs that warm up by torch's LinearLR begin at
+the peak times its `start_factor`: that is `start_lr` here.
 """
 
 from __future__ import annotations
@@ -42,6 +51,7 @@ from search_spaces.config import (
     SGDRSchedule,
     SWAConfig,
     WarmupCosineSchedule,
+    WarmupLinearSchedule,
 )
 
 
@@ -58,10 +68,9 @@ def lr_at(config: RunConfig, batch: int) -> float:
         case LinearSchedule():
             return schedule.end_lr + (schedule.peak_lr - schedule.end_lr) * (horizon - i) / horizon
         case WarmupCosineSchedule():
-            warmup = schedule.warmup_batches
-            if i < warmup:
-                return schedule.start_lr + (schedule.peak_lr - schedule.start_lr) * i / warmup
-            return _fall(schedule.peak_lr, schedule.end_lr, (i - warmup) / (horizon - warmup))
+            rate = _warmed_up(schedule, i, horizon)
+            dropped = schedule.drop_at is not None and i >= round(schedule.drop_at * horizon)
+            return rate * schedule.drop_factor if dropped else rate
         case OneCycleSchedule():
             up = max(1, round(schedule.peak_fraction * horizon))
             if i < up:
@@ -77,6 +86,33 @@ def lr_at(config: RunConfig, batch: int) -> float:
 def lr_curve(config: RunConfig) -> np.ndarray:
     """The rate of every batch of the run: float64 [training.batches]."""
     return np.array([lr_at(config, batch) for batch in range(config.training.batches)])
+
+
+def day_lr_at(config: RunConfig, batch: int) -> float:
+    """The learning rate of the day layers at batch `batch`."""
+    schedule, averaging = config.schedule, config.averaging
+    # A probe of a finished schedule has the peak 0.
+    ratio = schedule.day_peak_lr / schedule.peak_lr if schedule.day_peak_lr and schedule.peak_lr else 1.0
+    if isinstance(averaging, SWAConfig) and averaging.lr is not None and batch >= averaging.start_batch:
+        return ratio * averaging.lr
+    changed: dict[str, float] = {"peak_lr": schedule.day_peak_lr or schedule.peak_lr}
+    for name, own in (("start_lr", None), ("end_lr", schedule.day_end_lr)):
+        if hasattr(schedule, name):
+            changed[name] = ratio * getattr(schedule, name) if own is None else own
+    return lr_at(config.model_copy(update={"schedule": schedule.model_copy(update=changed)}), batch)
+
+
+def _warmed_up(schedule: WarmupCosineSchedule, i: int, horizon: int) -> float:
+    """The rate of `warmup_cosine` and `warmup_linear`, without a drop."""
+    warmup, peak, end = schedule.warmup_batches, schedule.peak_lr, schedule.end_lr
+    if i < warmup:
+        if schedule.warmup_shape == "cosine":
+            return _fall(schedule.start_lr, peak, i / warmup)
+        step = i + 1 if schedule.warmup_shape == "linear_next" else i
+        return schedule.start_lr + (peak - schedule.start_lr) * step / warmup
+    if isinstance(schedule, WarmupLinearSchedule):
+        return end + (peak - end) * (horizon - i) / (horizon - warmup)
+    return _fall(peak, end, (i - warmup) / (horizon - warmup))
 
 
 def _fall(start: float, end: float, x: float) -> float:

@@ -23,7 +23,7 @@ from trainable.beam import beam_search
 from trainable.bootstrap import DRAWS, interval, resamples
 from trainable.compute.precision import autocast_for, choose_device, flatten, weights_dtype
 from trainable.data.batches import Loader
-from trainable.data.dataset import Dataset, Split
+from trainable.data.dataset import Dataset, Split, with_features
 from trainable.decoding import greedy, per, utterance_per
 from trainable.evaluation import emissions
 from trainable.model import Decoder
@@ -72,6 +72,7 @@ def fit_split(trained: Trained, dataset: Dataset, name: str) -> Split:
     Raises InputError with every reason why the decoder cannot read it: other features or classes, days that it has no
     layer for, no utterances. Days of the decoder that the data lack are no obstacle, nor is any day without day layers.
     """
+    dataset = with_features(dataset, trained.config.data.features, "the checkpoint's data.features")
     split = dataset.splits[name]
     problems = []
     if dataset.n_features != trained.features:

@@ -288,8 +288,8 @@ BAD = [
     ("model.layers: {choice: [1, 1.0]}", "dimensions.model.layers.choice: [1, 1] is not allowed; a value occurs tw"),
     ("schedule.kind: {choice: [one_cycle, cosine]}", "dimensions.schedule.kind.choice: cosine is not allowed; "),
     ("schedule.warmup_batches: {int: [0, 9]}",
-     "dimensions.schedule.warmup_batches: schedule.kind one_cycle does not have warmup_batches, warmup_cosine or sgdr "
-     "does; add `when: {schedule.kind: [warmup_cosine, sgdr]}`"),
+     "dimensions.schedule.warmup_batches: schedule.kind one_cycle does not have warmup_batches, warmup_cosine, "
+     "warmup_linear or sgdr does; add `when: {schedule.kind: [warmup_cosine, warmup_linear, sgdr]}`"),
     ("model.dropout: {uniform: [0, .5], when: {schedule.kind: constant}}",
      "dimensions.model.dropout.when.schedule.kind: can never have the value constant; here it is one_cycle"),
     ("model.dropout: {uniform: [0, .5], when: {averaging.decay: 0.9}}",

@@ -104,10 +104,46 @@ def test_speckle_hides_single_values() -> None:
     assert set(y[0].unique().tolist()) == {0.0, 1.0}
 
 
+def test_a_random_walk_drifts_over_time() -> None:
+    """Its variance grows by that of a step with every bin, for each feature of each utterance; padding stays 0."""
+    x = torch.zeros(64, 200, 32)
+    y = corrupt(x, torch.full((64,), 200), settings(random_walk=0.5), generator())
+    for bin_ in (0, 24, 199):
+        assert float(y[:, bin_].std()) == pytest.approx(0.5 * (bin_ + 1) ** 0.5, rel=0.1)
+    steps = y[:, 1:] - y[:, :-1]
+    assert float(steps.std()) == pytest.approx(0.5, rel=0.02)
+    assert torch.all(corrupt(batch(), BINS, settings(random_walk=0.5), generator())[3, 90:] == 0)
+
+
+def test_a_random_walk_may_go_over_the_features() -> None:
+    """As the '25 code has it: the sum over the features before it, new in every bin."""
+    over = settings(random_walk=0.5, random_walk_over="features")
+    y = corrupt(torch.zeros(64, 200, 32), torch.full((64,), 200), over, generator())
+    assert float(y[:, :, 31].std()) == pytest.approx(0.5 * 32**0.5, rel=0.05)
+    assert float((y[:, :, 1:] - y[:, :, :-1]).std()) == pytest.approx(0.5, rel=0.02)
+
+
+def test_gain_noise_is_one_matrix_for_each_utterance() -> None:
+    """Features become features @ (1 + noise): linear, the same matrix in all bins, another in each utterance."""
+    torch.manual_seed(0)
+    x = torch.randn(4, 200, 32)
+    for row, length in enumerate(BINS.tolist()):
+        x[row, length:] = 0
+    y = corrupt(x.clone(), BINS, settings(gain_noise=0.3), generator())
+    matrices = [torch.linalg.lstsq(x[row, :90], y[row, :90]).solution for row in range(4)]
+    for row, length in enumerate(BINS.tolist()):
+        torch.testing.assert_close(x[row] @ matrices[row], y[row], atol=1e-3, rtol=1e-3)
+        assert torch.all(y[row, length:] == 0)
+    noise = torch.stack(matrices) - torch.eye(32)
+    assert float(noise.std()) == pytest.approx(0.3, rel=0.1) and float(noise.mean()) == pytest.approx(0, abs=0.02)
+    assert not torch.allclose(matrices[0], matrices[1], atol=0.1)
+
+
 @pytest.mark.parametrize(
     "values",
     [
         {"white_noise": 0.5, "constant_offset": 0.2},
+        {"random_walk": 0.1, "gain_noise": 0.1},
         {"speckle": 0.1, "time_masks": 3, "feature_masks": 2},
     ],
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from search_spaces.config import RunConfig
-from trainable.gru import gru
+from trainable.layers.gru import gru
 from trainable.model import Decoder, gaussian_taps, output_frames
 
 Make = Callable[..., RunConfig]
@@ -144,9 +144,20 @@ def test_recurrent_weights_start_orthogonal(config: Make) -> None:
                 assert 0.9 * edge < float(parameter.detach().abs().max()) <= edge
 
 
-@pytest.mark.parametrize("section", [{"model": {"dropout": 0.5}}, {"augmentation": {"input_dropout": 0.5}}])
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"model": {"dropout": 0.5}},
+        {"model": {"dropout": 0.0, "day_dropout": 0.5}},
+        {"model": {"dropout": 0.0, "head_layers": 1, "head_dropout": 0.5}},
+        {"augmentation": {"input_dropout": 0.5}},
+        {"augmentation": {"speckle_features": 0.5}},
+        {"augmentation": {"speckle_frames": 0.5}},
+    ],
+    ids=str,
+)
 def test_dropout_acts_in_training_only(config: Make, section: dict[str, dict[str, float]]) -> None:
-    """Layer dropout and input dropout change the logits from draw to draw in training, and never in evaluation."""
+    """Every dropout and speckle changes the logits from draw to draw in training, and none in evaluation."""
     off = {"model": {"dropout": 0.0}, "augmentation": {"input_dropout": 0.0}}
     model = Decoder(config(**{**off, **section}), 6, 6, 2)
     x, bins, day = utterances([30, 20])
@@ -165,6 +176,79 @@ def test_dropout_keeps_the_mean_and_its_rate(config: Make) -> None:
     y = model._windows(torch.ones(20, 250, 6), torch.full((20,), 120)).data
     assert float((y == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
     assert y.unique().tolist() == pytest.approx([0.0, 1 / 0.7])
+
+
+def test_dropout_of_the_day_layer_is_the_same_in_every_window(config: Make) -> None:
+    """A bin of a feature that is dropped is 0 in all windows that have it; the rest is scaled: the mean stays."""
+    settings = {"model": {"day_dropout": 0.3, "day_layers": False}, "augmentation": {"smoothing_sd": 0.0}}
+    model = Decoder(config(**settings), 6, 6, 2).train()
+    seen: list[Tensor] = []
+    model._windows = lambda x, frames: seen.append(x) or Decoder._windows(model, x, frames)
+    torch.manual_seed(0)
+    model(torch.ones(20, 250, 6), torch.full((20,), 250), torch.zeros(20, dtype=torch.int64))
+    assert float((seen[0] == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert seen[0].unique().tolist() == pytest.approx([0.0, 0.5 / 0.7])
+
+
+@pytest.mark.parametrize("lengths", [[200, 120, 60], [60, 200, 120]])
+def test_speckle_hides_whole_inputs_or_whole_frames(config: Make, lengths: list[int]) -> None:
+    """An input is 0 in all frames of its utterance or in none, a frame in all inputs or in none; nothing is scaled."""
+    bins = torch.tensor(lengths)
+    for name in ("speckle_features", "speckle_frames"):
+        model = Decoder(config(augmentation={name: 0.3}), 6, 6, 2).train()
+        torch.manual_seed(0)
+        packed = model._windows(torch.ones(3, 200, 6), output_frames(bins, 8, 2))
+        assert set(packed.data.unique().tolist()) == {0.0, 1.0}
+        assert float((packed.data == 0).float().mean()) == pytest.approx(0.3, abs=0.1)
+        padded, frames = pad_packed_sequence(packed, batch_first=True)
+        masks = [padded[row, : int(count)] for row, count in enumerate(frames)]
+        if name == "speckle_features":
+            assert all(torch.all(mask == mask[:1]) for mask in masks)
+            assert not torch.equal(masks[0][0], masks[1][0])
+        else:
+            assert all(torch.all(mask == mask[:, :1]) for mask in masks)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_residual_layer_adds_its_input(config: Make, layer_norm: bool) -> None:
+    """Each layer after the first gives its input plus its own (normed) output; a silent layer passes its input on."""
+    settings = {"layers": 3, "layer_norm": layer_norm}
+    model = moved(Decoder(config(model={**settings, "residual": True}), 6, 6, 2)).double()
+    x, bins, day = utterances([40])
+    logits = model(x.double(), bins, day)[0]
+    affine = model.smooth(x.double())[0] @ model.day_weight[0] + model.day_bias[0]
+    windows = (affine / (1 + affine.abs())).unfold(0, 8, 2).transpose(1, 2).flatten(1)[:, None]
+    for i, layer in enumerate(model.layers):
+        result = layer(windows)[0]
+        result = model.norms[i](result) if layer_norm else result
+        windows = result if i == 0 else windows + result
+    torch.testing.assert_close(logits[0], model.output(windows[:, 0]), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_padding_reaches_no_result_with_everything_on(config: Make, bidirectional: bool) -> None:
+    """With a head, residual layers, a learned start and an even kernel, an utterance has its own logits in a batch."""
+    model = {"bidirectional": bidirectional, "residual": True, "learned_start": True, "head_layers": 2}
+    decoder = moved(Decoder(config(model=model, augmentation={"smoothing_even": True}), 6, 6, 2))
+    x, bins, day = utterances([23, 57, 8, 40])
+    logits, frames = decoder(x, bins, day)
+    for row, length in enumerate(bins.tolist()):
+        alone, _ = decoder(x[row : row + 1, :length], bins[row : row + 1], day[row : row + 1])
+        torch.testing.assert_close(logits[row, : int(frames[row])], alone[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [2, 6, 20])
+def test_an_even_kernel_may_stay_even(config: Make, kernel: int) -> None:
+    """With `smoothing_even` an even kernel is conv1d with padding "same", half a bin late; an odd one stays."""
+    settings = {"smoothing_sd": 2.0, "smoothing_kernel": kernel, "smoothing_even": True}
+    model = Decoder(config(augmentation=settings), 6, 6, 2)
+    assert len(model.taps) == kernel and model.taps == model.taps[::-1]
+    x = utterances([61])[0]
+    taps = torch.tensor(model.taps).view(1, 1, -1).expand(6, 1, -1)
+    expected = F.conv1d(x.transpose(1, 2), taps, padding="same", groups=6).transpose(1, 2)
+    torch.testing.assert_close(model.smooth(x), expected)
+    assert gaussian_taps(2.0, kernel + 1, even=True) == gaussian_taps(2.0, kernel + 1)
+    assert gaussian_taps(0.0, kernel, even=True) == (1.0,)
 
 
 def packed_input(dtype: torch.dtype) -> PackedSequence:
@@ -187,6 +271,27 @@ def test_the_fast_gru_is_torchs_gru(bidirectional: bool) -> None:
         output = run(packed._replace(data=x)).data
         (output * weight).sum().backward()
         results.append([output, x.grad, *(p.grad.clone() for p in layer.parameters())])
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_the_fast_gru_begins_where_it_is_told_to(bidirectional: bool) -> None:
+    """With a first state, outputs and all gradients, the state's too, are those of nn.GRU with that state."""
+    torch.manual_seed(0)
+    ways = 2 if bidirectional else 1
+    layer = nn.GRU(5, 3, bidirectional=bidirectional).double()
+    packed = packed_input(torch.float64)
+    weight = torch.randn(int(packed.batch_sizes.sum()), 3 * ways, dtype=torch.float64)
+    first = torch.randn(1, 1, 3, dtype=torch.float64)
+    results = []
+    for fast in (False, True):
+        x, start = packed.data.clone().requires_grad_(), first.clone().requires_grad_()
+        layer.zero_grad()
+        given = packed._replace(data=x)
+        output = gru(layer, given, start) if fast else layer(given, start.expand(ways, 4, -1).contiguous())[0]
+        (output.data * weight).sum().backward()
+        results.append([output.data, x.grad, start.grad, *(p.grad.clone() for p in layer.parameters())])
     for expected, actual in zip(*results, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
@@ -228,9 +333,10 @@ def test_lowered_precision_is_close_and_trains(config: Make, dtype: torch.dtype)
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-def test_a_card_gives_the_cpus_logits(config: Make) -> None:
+@pytest.mark.parametrize("changes", [{}, {"residual": True, "learned_start": True, "head_layers": 1}], ids=str)
+def test_a_card_gives_the_cpus_logits(config: Make, changes: dict[str, object]) -> None:
     """On CUDA (cuDNN) the logits are those of the CPU to 1e-4, for padded batches too."""
-    model = moved(Decoder(config(), 6, 6, 2))
+    model = moved(Decoder(config(model=changes), 6, 6, 2))
     x, bins, day = utterances([57, 40, 23, 8])
     expected, frames = model(x, bins, day)
     actual, _ = model.cuda()(x.cuda(), bins, day.cuda())

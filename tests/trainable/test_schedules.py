@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.config import RunConfig
-from trainable.schedules import lr_at, lr_curve
+from trainable.schedules import day_lr_at, lr_at, lr_curve
 
 
 def run(batches: int = 1000, averaging: dict[str, Any] | None = None, **schedule: Any) -> RunConfig:
@@ -119,6 +119,67 @@ def test_swa_takes_over_the_rate_from_its_start() -> None:
     assert lr_at(none, 700) == pytest.approx(0.02 - 0.018 * 0.7)
 
 
+DROP = {**WARMUP_COSINE, "start_lr": 0.0, "drop_at": 0.5, "drop_factor": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "batch", "expected"),
+    [
+        ({**WARMUP_COSINE, "warmup_shape": "linear_next"}, 0, 0.001 + 0.019 / 100),
+        ({**WARMUP_COSINE, "warmup_shape": "linear_next"}, 99, 0.02),
+        ({**WARMUP_COSINE, "warmup_shape": "cosine"}, 0, 0.001),
+        ({**WARMUP_COSINE, "warmup_shape": "cosine"}, 50, 0.0105),
+        ({**WARMUP_COSINE, "warmup_shape": "cosine"}, 25, 0.001 + 0.019 * (1 - math.cos(math.pi / 4)) / 2),
+        ({**WARMUP_COSINE, "warmup_shape": "cosine"}, 100, 0.02),
+        ({**WARMUP_COSINE, "kind": "warmup_linear"}, 37, 0.001 + 0.019 * 0.37),
+        ({**WARMUP_COSINE, "kind": "warmup_linear"}, 100, 0.02),
+        ({**WARMUP_COSINE, "kind": "warmup_linear"}, 550, 0.011),
+        ({**WARMUP_COSINE, "kind": "warmup_linear"}, 2000, 0.002),
+        (DROP, 499, 0.002 + 0.018 * 0.5 * (1 + math.cos(math.pi * 399 / 900))),
+        (DROP, 500, 0.2 * (0.002 + 0.018 * 0.5 * (1 + math.cos(math.pi * 400 / 900)))),
+        (DROP, 5000, 0.2 * 0.002),
+        ({**DROP, "kind": "warmup_linear"}, 550, 0.2 * 0.011),
+    ],
+)
+def test_variants_of_warm_up_and_a_drop(schedule: dict[str, Any], batch: int, expected: float) -> None:
+    """Warm-ups that count from 1 or rise as a cosine, a line down after one, and a drop to a fraction of the rate."""
+    assert lr_at(run(**schedule), batch) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_published_recipe_gives_the_rates_of_its_trainer() -> None:
+    """`cosine_stepdrop` of sergiolsantamaria2/brain2text, re-stated: batch after batch, of both groups of weights."""
+    batches, warmup, step, factor = 2000, 50, 800, 0.1
+    rates = {"peak_lr": 0.004, "end_lr": 0.0001333, "day_peak_lr": 0.00133, "day_end_lr": 0.0001333}
+
+    def theirs(batch: int, peak: float, low: float) -> float:
+        if batch < warmup:
+            share = (batch + 1) / warmup
+        else:
+            share = low / peak + (1 - low / peak) * 0.5 * (
+                1 + math.cos(math.pi * (batch - warmup) / (batches - warmup))
+            )
+        return peak * share * (factor if batch >= step else 1)
+
+    config = run(
+        batches, kind="warmup_cosine", warmup_batches=warmup, warmup_shape="linear_next", drop_at=step / batches,
+        drop_factor=factor, **rates,
+    )  # fmt: skip
+    for batch in range(batches):
+        assert lr_at(config, batch) == pytest.approx(theirs(batch, 0.004, 0.0001333), rel=1e-12)
+        assert day_lr_at(config, batch) == pytest.approx(theirs(batch, 0.00133, 0.0001333), rel=1e-12)
+
+
+@pytest.mark.parametrize("schedule", [{"kind": "constant"}, LINEAR, WARMUP_COSINE, ONE_CYCLE, MULTISTEP, SGDR])
+def test_day_layers_have_the_same_schedule_at_another_height(schedule: dict[str, Any]) -> None:
+    """With `day_peak_lr` alone every rate is in proportion; without it, the day layers' rates are the others'."""
+    own, same = run(**schedule, day_peak_lr=0.005), run(**schedule)
+    for batch in (0, 37, 100, 333, 500, 777, 999):
+        assert day_lr_at(own, batch) == pytest.approx(lr_at(own, batch) / 4, rel=1e-12)
+        assert day_lr_at(same, batch) == lr_at(same, batch) == lr_at(own, batch)
+    swa = run(**schedule, day_peak_lr=0.005, averaging={"kind": "swa", "start_batch": 500, "lr": 0.008})
+    assert day_lr_at(swa, 700) == pytest.approx(0.002)
+
+
 def test_the_curve_is_the_rate_of_every_batch() -> None:
     """`lr_curve` has one float64 per batch of the run, equal to `lr_at`."""
     config = run(batches=240, **SGDR)
@@ -143,6 +204,14 @@ def any_schedule(draw: st.DrawFn) -> RunConfig:
                 {"kind": "constant"},
                 {"kind": "linear", "end_lr": end},
                 {"kind": "warmup_cosine", "end_lr": end, "start_lr": start, "warmup_batches": warmup},
+                {
+                    "kind": "warmup_linear",
+                    "end_lr": end,
+                    "start_lr": start,
+                    "warmup_batches": warmup,
+                    "warmup_shape": draw(st.sampled_from(["linear", "linear_next", "cosine"])),
+                    "drop_at": draw(shares),
+                },
                 {"kind": "one_cycle", "end_lr": end, "start_lr": start, "peak_fraction": draw(st.floats(0.01, 0.99))},
                 {"kind": "multistep", "milestones": sorted({draw(shares), draw(shares)}), "gamma": 0.3},
                 {
@@ -171,7 +240,7 @@ def test_rates_lie_between_zero_and_the_peak(config: RunConfig) -> None:
 def test_only_restarts_and_milestones_jump(config: RunConfig) -> None:
     """Between batches a rate moves by no more than the steepest slope of its line or half cosine."""
     schedule = config.schedule
-    if schedule.kind in ("sgdr", "multistep"):
+    if schedule.kind in ("sgdr", "multistep") or getattr(schedule, "drop_at", None) is not None:
         return
     curve = lr_curve(config)
     parts = {

@@ -5,6 +5,10 @@ pass goes through every usable training utterance exactly once: the permutation 
 about `bucket_batches * batch_size`; within a chunk utterances are sorted by length and cut into batches, so that little
 is padded; then the pass's batches are shuffled. A pass is cut evenly, into the fewest batches of at most `batch_size`,
 because a last batch of one or two utterances would take a whole optimizer step of noise.
+
+With `data.days_per_batch` there are no passes: micro-batch m is drawn from (seed, m), as in the '25 reference
+(Neuroprosthetics-Lab/nejm-brain-to-text): that many days, none twice, and about as many utterances of each, with
+replacement. Days with few utterances are then seen as often as the others.
 """
 
 from __future__ import annotations
@@ -18,9 +22,10 @@ import torch
 from torch import Tensor
 
 from search_spaces.config import RunConfig
-from trainable.data.dataset import Split, bins_needed
+from trainable.data.dataset import Split
+from trainable.data.feasible import bins_needed
 
-PASS, CUT, STEP, AUGMENT, WEIGHTS = range(5)
+PASS, CUT, STEP, AUGMENT, WEIGHTS, DAYS = range(6)
 """The streams of random numbers of one seed."""
 
 RESIDENT_SHARE = 0.3
@@ -69,6 +74,19 @@ def plan_pass(bins: np.ndarray, batch_size: int, bucket_batches: int, seed: int,
     return [batches[i] for i in rng.permutation(count)]
 
 
+def draw_days(day: np.ndarray, batch_size: int, days: int, seed: int, number: int) -> np.ndarray:
+    """Micro-batch `number` over utterances of these days: positions in `day`, int64 [batch_size].
+
+    `days` different days; each has batch_size / days utterances, rounded up or down, drawn with replacement.
+    """
+    rng = np.random.default_rng(derive_seed(seed, DAYS, number))
+    chosen = rng.choice(np.unique(day), size=days, replace=False)
+    sizes = np.full(days, batch_size // days)
+    sizes[rng.permutation(days)[: batch_size % days]] += 1
+    drawn = [rng.choice(np.flatnonzero(day == one), size=size) for one, size in zip(chosen, sizes, strict=True)]
+    return np.concatenate(drawn)
+
+
 class Sampler:
     """The training batches of a run. Left out: utterances without labels, longer than `data.max_bins`, infeasible."""
 
@@ -79,7 +97,7 @@ class Sampler:
         slack = split.bins - bins_needed(split, config.model.kernel, config.model.stride)
         self.rows = np.flatnonzero(wanted & (slack >= 0))
         self.infeasible = int(np.sum(wanted & (slack < 0)))
-        self._bins, self._slack = split.bins, slack
+        self._bins, self._slack, self._day = split.bins, slack, split.day[self.rows]
         self._config = config
         self._pass: tuple[int, list[np.ndarray]] = (-1, [])
 
@@ -89,16 +107,7 @@ class Sampler:
         Cuts are up to `augmentation.random_cut` bins, uniformly, but never so many that the label no longer fits.
         """
         training = self._config.training
-        per_pass = -(-len(self.rows) // training.batch_size)
-        planned = self._pass  # read once: a thread that prefetches may be at another pass
-        if planned[0] != number // per_pass:
-            bucket = self._config.data.bucket_batches
-            bins = self._bins[self.rows]
-            planned = self._pass = (
-                number // per_pass,
-                plan_pass(bins, training.batch_size, bucket, training.seed, number // per_pass),
-            )
-        rows = self.rows[planned[1][number % per_pass]]
+        rows = self.rows[self._positions(number)]
         cut = np.zeros(len(rows), dtype=np.int64)
         if self._config.augmentation.random_cut > 0:
             rng = np.random.default_rng(derive_seed(training.seed, CUT, number))
@@ -107,6 +116,23 @@ class Sampler:
             order = np.argsort(cut - self._bins[rows], kind="stable")
             rows, cut = rows[order], cut[order]
         return rows, cut
+
+    def _positions(self, number: int) -> np.ndarray:
+        """The micro-batch as positions in `rows`, longest first."""
+        training, days = self._config.training, self._config.data.days_per_batch
+        bins = self._bins[self.rows]
+        if days is not None:
+            drawn = draw_days(self._day, training.batch_size, days, training.seed, number)
+            return drawn[np.argsort(-bins[drawn], kind="stable")]
+        per_pass = -(-len(self.rows) // training.batch_size)
+        planned = self._pass  # read once: a thread that prefetches may be at another pass
+        if planned[0] != number // per_pass:
+            bucket = self._config.data.bucket_batches
+            planned = self._pass = (
+                number // per_pass,
+                plan_pass(bins, training.batch_size, bucket, training.seed, number // per_pass),
+            )
+        return planned[1][number % per_pass]
 
 
 @dataclass(frozen=True)
@@ -139,7 +165,7 @@ class Loader:
         self.split, self.device = split, device
         self._resident: Tensor | None = None
         if device.type == "cuda":
-            size = int(split.bins.sum()) * split.matrix.shape[1] * split.matrix.itemsize
+            size = int(split.bins.sum()) * split.width * split.matrix.itemsize
             if size <= RESIDENT_SHARE * room_on_card(device):
                 parts = [split.features(i) for i in range(len(split))]
                 self._resident = torch.from_numpy(np.concatenate(parts)).to(device)
@@ -181,7 +207,7 @@ class Loader:
             inside = position < self._move(torch.from_numpy(bins))[:, None]
             index = torch.where(inside, start + position, 0)
             return self._resident[index].mul_(inside[:, :, None])
-        features = np.zeros((len(rows), time, self.split.matrix.shape[1]), dtype=np.float32)
+        features = np.zeros((len(rows), time, self.split.width), dtype=np.float32)
         for i, row in enumerate(rows):
             features[i, : bins[i]] = self.split.features(row)[cut[i] :]
         return self._move(torch.from_numpy(features))

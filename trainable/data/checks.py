@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trainable.data.dataset import Dataset, Split, infeasible
+from trainable.data.dataset import Dataset, Split
+from trainable.data.feasible import infeasible
 from trainable.data.labels import is_held_out
 from trainable.data.phonemes import CLASSES
 

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
+from search_spaces.parsing.feature_choice import chosen_features
 from search_spaces.wording import reason_of
 from trainable.data.packed import (
     FEATURES_FILE,
@@ -41,13 +42,10 @@ __all__ = [
     "Dataset",
     "DatasetWriter",
     "Split",
-    "bins_needed",
     "check_features",
-    "check_trainable",
-    "infeasible",
     "open_dataset",
-    "summary",
     "verify",
+    "with_features",
     "write_dataset",
 ]
 
@@ -75,6 +73,8 @@ class Split:
     """What was said, as far as it is known."""
     utterance: np.ndarray
     """int64 [n], row number in the data folder."""
+    columns: np.ndarray | None = None
+    """int64 [features that are used], of the columns of `matrix`; None for all."""
 
     def __len__(self) -> int:
         return len(self.start)
@@ -84,9 +84,15 @@ class Split:
         """int64 [n]."""
         return np.diff(self.label_start)
 
+    @property
+    def width(self) -> int:
+        """Features of an utterance."""
+        return int(self.matrix.shape[1] if self.columns is None else len(self.columns))
+
     def features(self, i: int) -> np.ndarray:
-        """float32 [bins, features] of utterance i: a read-only view into the memory map."""
-        return self.matrix[self.start[i] : self.start[i] + self.bins[i]]
+        """float32 [bins, features] of utterance i: a read-only view into the memory map, or a copy of some columns."""
+        rows = self.matrix[self.start[i] : self.start[i] + self.bins[i]]
+        return rows if self.columns is None else rows[:, self.columns]
 
     def label(self, i: int) -> np.ndarray:
         """int64 [label length], the class ids of utterance i."""
@@ -274,59 +280,20 @@ def _split(table: pa.Table, matrix: np.ndarray, name: str) -> Split:
     )
 
 
-def infeasible(split: Split, kernel: int, stride: int) -> np.ndarray:
-    """Which utterances CTC cannot align: bool [n]."""
-    return np.asarray(split.bins < bins_needed(split, kernel, stride))
+def with_features(dataset: Dataset, choice: str | None, where: str = "data.features") -> Dataset:
+    """The data set with the features of a choice (`data.features`) alone; the data set itself for None.
 
-
-def bins_needed(split: Split, kernel: int, stride: int) -> np.ndarray:
-    """Fewest bins in which CTC can align each utterance's label: int64 [n], `kernel` for an empty label.
-
-    The decoder makes `(bins - kernel) // stride + 1` frames, none where an utterance is shorter than `kernel` bins. CTC
-    needs a frame for each label and a blank between two equal neighbours (Graves et al. 2006).
+    Raises `InputError`, which begins with `where`, for features that the data do not have.
     """
-    # same[j]: equal neighbours among the first j labels; a pair that spans two utterances must not count.
-    same = np.concatenate([[0, 0], np.cumsum(split.labels[1:] == split.labels[:-1])])
-    first, last = split.label_start[:-1], split.label_start[1:]
-    repeats = np.where(last > first, same[last] - same[np.minimum(first + 1, len(split.labels))], 0)
-    return np.asarray(kernel + stride * np.maximum(last - first + repeats - 1, 0))
-
-
-def check_trainable(config: RunConfig, dataset: Dataset) -> None:
-    """Raise `InputError` with every reason why this configuration cannot learn from this data.
-
-    No training or validation data, no utterance as long as the kernel, or a kernel and stride that leave most labels
-    longer than the output. Reads no features.
-    """
-    problems = []
-    kernel, stride = config.model.kernel, config.model.stride
-    for name, split in (("training", dataset.train), ("validation", dataset.val)):
-        if len(split) == 0:
-            problems.append(f"{dataset.path}: no {name} utterances; give a data set that has some")
-            continue
-        kept = np.ones(len(split), dtype=bool)
-        if name == "training" and config.data.max_bins is not None:
-            kept = split.bins <= config.data.max_bins
-            if not kept.any():
-                problems.append(
-                    f"data.max_bins: {config.data.max_bins} leaves no training utterance of {dataset.path}; "
-                    f"give {split.bins.min()} or more"
-                )
-                continue
-        longest = int(split.bins[kept].max())
-        impossible = int(infeasible(split, kernel, stride)[kept].sum())
-        if longest < kernel:
-            problems.append(
-                f"model.kernel: {kernel} is longer than every {name} utterance of {dataset.path}; "
-                f"give {longest} or less"
-            )
-        elif impossible * 2 > kept.sum():
-            problems.append(
-                f"model.kernel {kernel} and model.stride {stride}: {impossible} of {int(kept.sum())} {name} labels of "
-                f"{dataset.path} are longer than the decoder's output; give a smaller stride or kernel"
-            )
-    if problems:
-        raise InputError(problems)
+    try:
+        columns = chosen_features(choice, dataset.n_features)
+    except ValueError as error:
+        raise InputError(f"{where}: {error} ({dataset.path})") from None
+    if columns is None:
+        return dataset
+    array = np.array(columns, dtype=np.int64)
+    splits: Any = {name: dataclasses.replace(split, columns=array) for name, split in dataset.splits.items()}
+    return dataclasses.replace(dataset, n_features=len(columns), **splits)
 
 
 def check_features(dataset: Dataset) -> None:
@@ -364,69 +331,3 @@ def verify(path: str | Path) -> Dataset:
         )
     check_features(dataset)
     return dataset
-
-
-def summary(dataset: Dataset, kernel: int, stride: int) -> dict[str, Any]:
-    """What is in a data folder, and how much of it a kernel and stride can align: plain JSON types.
-
-    Lengths in bins, durations in seconds; `splits` has one entry per split that is not empty. Reads all features, for
-    their mean and standard deviation.
-    """
-    mean, sd = _moments(dataset.train.matrix)
-    seconds = dataset.bin_ms / 1000
-    splits = {}
-    for name, split in dataset.splits.items():
-        if len(split) == 0:
-            continue
-        labelled = split.label_lengths > 0
-        splits[name] = {
-            "utterances": len(split),
-            "sessions": len(np.unique(split.day)),
-            "unlabelled": int((~labelled).sum()),
-            "seconds": round(float(split.bins.sum()) * seconds, 3),
-            "bins": _spread(split.bins),
-            "utterance_seconds": {key: round(value * seconds, 3) for key, value in _spread(split.bins).items()},
-            "label_length": _spread(split.label_lengths[labelled]),
-            "shorter_than_kernel": int((split.bins < kernel).sum()),
-            "infeasible": int(infeasible(split, kernel, stride).sum()),
-        }
-    return {
-        "path": str(dataset.path),
-        "name": dataset.name,
-        "source": dict(dataset.source),
-        "created": dataset.created,
-        "fingerprint": dataset.fingerprint,
-        "features": dataset.n_features,
-        "classes": dataset.n_classes,
-        "bin_ms": dataset.bin_ms,
-        "sessions": list(dataset.days),
-        "utterances": sum(len(split) for split in dataset.splits.values()),
-        "seconds": round(len(dataset.train.matrix) * seconds, 3),
-        "feature_mean": mean,
-        "feature_sd": sd,
-        "kernel": kernel,
-        "stride": stride,
-        "splits": splits,
-    }
-
-
-def _spread(values: np.ndarray) -> dict[str, float]:
-    if values.size == 0:
-        return {}
-    return {
-        "min": float(values.min()),
-        "median": float(np.median(values)),
-        "mean": round(float(values.mean()), 3),
-        "max": float(values.max()),
-    }
-
-
-def _moments(matrix: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation over all bins and features."""
-    total = squares = 0.0
-    for begin in range(0, len(matrix), CHUNK_BINS):
-        chunk = matrix[begin : begin + CHUNK_BINS]
-        total += float(chunk.sum(dtype=np.float64))
-        squares += float(np.square(chunk, dtype=np.float64).sum())
-    mean = total / matrix.size
-    return round(mean, 6), round(max(squares / matrix.size - mean**2, 0.0) ** 0.5, 6)

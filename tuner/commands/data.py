@@ -11,8 +11,9 @@ from typing import Any
 import click
 
 from trainable.data.checks import check_dataset
-from trainable.data.dataset import open_dataset, summary
+from trainable.data.dataset import open_dataset
 from trainable.data.importers import import_dataset
+from trainable.data.overview import summary
 from trainable.data.synthetic import make_synthetic
 from tuner.analysis.data_picture import plot_data
 from tuner.commands.options import FiniteRange, json_option, out_option

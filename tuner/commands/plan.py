@@ -13,7 +13,7 @@ import click
 
 from search_spaces import InputError, RunConfig, Space, load_space
 from search_spaces.stopping import Stopping
-from trainable.data.dataset import check_trainable
+from trainable.data.feasible import check_trainable
 from trainable.data.intact import open_intact
 from tuner.backend import packing
 from tuner.commands.options import FiniteRange, budget_options, format_option

@@ -11,7 +11,7 @@ from results.store.paths import StudyPaths, is_name
 from results.store.tables import load_tables
 from results.trials import load_run_or_trial
 from search_spaces import InputError, RunConfig, Space
-from trainable.data.dataset import check_trainable
+from trainable.data.feasible import check_trainable
 
 STARTS_FROM_A_STUDY = 3
 """How many of a study's best trials `--start STUDY` begins with."""

@@ -17,7 +17,7 @@ from results.store.tables import load_tables
 from search_spaces import InputError, RunConfig, diff, flatten, load_run, to_dict
 from search_spaces.recorded import LINEAGE, shrink
 from search_spaces.wording import nearest_or
-from trainable.data.dataset import check_trainable
+from trainable.data.feasible import check_trainable
 
 FOR_PROGRAMS = ("from", "last_per", "batches", "status")
 """Columns that only CSV and JSON have: for people, an unfinished run is marked in its notes."""

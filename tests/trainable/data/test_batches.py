@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -9,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.config import RunConfig
-from trainable.data.batches import Loader, Sampler, bins_needed, derive_seed, plan_pass
-from trainable.data.dataset import Dataset, Split, infeasible
+from search_spaces.errors import InputError
+from trainable.data.batches import Loader, Sampler, derive_seed, plan_pass
+from trainable.data.dataset import Dataset, Split
+from trainable.data.feasible import bins_needed, check_trainable, infeasible
 
 Make = Callable[..., RunConfig]
 MakeSplit = Callable[..., Split]
@@ -72,6 +75,36 @@ def test_every_utterance_trains_once_a_pass(tiny: Dataset, config: Make) -> None
     again = Sampler(tiny.train, config())
     assert again.micro_batch(5)[0].tolist() == sampler.micro_batch(5)[0].tolist()
     assert again.micro_batch(1)[0].tolist() == sampler.micro_batch(1)[0].tolist()
+
+
+def test_a_batch_may_have_a_few_days_in_equal_parts(split: MakeSplit, config: Make) -> None:
+    """With `days_per_batch` a batch has so many days, as even as can be, and rare days as often as the others."""
+    part = split([[1, 2]] * 40 + [[3]] * 3)
+    part = dataclasses.replace(part, day=np.array([i % 4 for i in range(40)] + [4, 4, 4]))
+    sampler = Sampler(part, config(data={"days_per_batch": 3}))
+    seen = np.zeros(5, dtype=int)
+    for number in range(300):
+        rows, _ = sampler.micro_batch(number)
+        days, counts = np.unique(part.day[rows], return_counts=True)
+        assert len(rows) == 8 and sorted(counts.tolist()) == [2, 3, 3]
+        assert (np.diff(part.bins[rows]) <= 0).all()
+        seen[days] += 1
+    assert seen.sum() == 900 and seen.min() > 0.8 * 180
+    again = Sampler(part, config(data={"days_per_batch": 3}))
+    assert again.micro_batch(7)[0].tolist() == sampler.micro_batch(7)[0].tolist()
+    assert again.micro_batch(7)[0].tolist() != sampler.micro_batch(8)[0].tolist()
+
+
+def test_days_without_usable_utterances_are_not_drawn(
+    split: MakeSplit, config: Make, dataset: Callable[..., Dataset]
+) -> None:
+    """Only days that have something to train on count, and more than there are is refused."""
+    part = dataclasses.replace(split([[1, 2], [], [3], [4]]), day=np.array([0, 1, 2, 2]))
+    sampler = Sampler(part, config(data={"days_per_batch": 2}))
+    assert all(set(part.day[sampler.micro_batch(n)[0]]) == {0, 2} for n in range(20))
+    data = dataset(part, part)
+    with pytest.raises(InputError, match=r"data\.days_per_batch: 3 is not allowed; .* has 2 days .* give 2 or less"):
+        check_trainable(config(data={"days_per_batch": 3}), data)
 
 
 def test_unusable_utterances_are_left_out_and_the_infeasible_counted(split: MakeSplit, config: Make) -> None:

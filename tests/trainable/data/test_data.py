@@ -23,13 +23,12 @@ from trainable.data.dataset import (
     Dataset,
     Split,
     check_features,
-    check_trainable,
-    infeasible,
     open_dataset,
-    summary,
     verify,
     write_dataset,
 )
+from trainable.data.feasible import check_trainable, infeasible
+from trainable.data.overview import summary
 
 FEATURES = 5
 PINNED = "5151679edac51bdab9ab93f7854119b89940f69942687b477d4f02bcbca6db0c"

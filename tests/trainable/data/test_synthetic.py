@@ -14,7 +14,8 @@ import pytest
 from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
 from trainable import train
-from trainable.data.dataset import Dataset, infeasible, open_dataset, verify
+from trainable.data.dataset import Dataset, open_dataset, verify
+from trainable.data.feasible import infeasible
 from trainable.data.lexicon import LEXICON
 from trainable.data.phonemes import CLASSES, PHONEMES
 from trainable.data.synthetic import MANNERS, SIZES, generate, make_synthetic

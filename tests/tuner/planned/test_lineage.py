@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from results.store.events import read_events
 from search_spaces import InputError, RunConfig, load_run
 from search_spaces.recorded import LINEAGE
-from trainable.data.dataset import check_trainable, open_dataset
+from trainable.data.dataset import open_dataset
+from trainable.data.feasible import check_trainable
 from tuner.launch.new_study import planned_settings
 from tuner.planned import lineage
 from tuner.planned.lineage import chance, fit_windows, lineage_table, make_plan, spearman

@@ -17,12 +17,9 @@ import h5py
 import numpy as np
 
 from search_spaces.errors import InputError
+from search_spaces.parsing.feature_choice import COLUMNS, SUBSETS
 from trainable.data.importers.intake import Intake, each_once, listed, text_of_codes, unpad, unusable
 from trainable.data.packed import SPLITS
-
-ARRAYS = ("6v-ventral", "4", "55b", "6v-dorsal")
-"""The four arrays of 64 electrodes in the order of the columns: threshold crossings, then spike-band power."""
-COLUMNS = 512
 
 
 def import_into(intake: Intake, src: Path, *, sessions: str | Path | None = None, features: str | None = None) -> None:
@@ -59,7 +56,7 @@ def import_into(intake: Intake, src: Path, *, sessions: str | Path | None = None
 def columns(features: str | None, count: int, where: str) -> np.ndarray | slice:
     """Which of `count` features a choice means: `A:B`, or names of '25 subsets joined by commas.
 
-    Names are tx, power (all threshold crossings, all spike-band power), and an array of `ARRAYS` (both of its kinds).
+    Names are tx, power (all threshold crossings, all spike-band power) and those of an array (both kinds): `SUBSETS`.
     Raises `InputError` where the choice means nothing, `Unusable` where it lies outside.
     """
     if features is None:
@@ -70,17 +67,13 @@ def columns(features: str | None, count: int, where: str) -> np.ndarray | slice:
         if not 0 <= first < last <= count:
             raise unusable(where, f"no features {features}", f"the columns are 0:{count}")
         return slice(first, last)
-    half, each = COLUMNS // 2, COLUMNS // 8
-    known: dict[str, list[range]] = {"tx": [range(half)], "power": [range(half, COLUMNS)]}
-    for number, name in enumerate(ARRAYS):
-        known[name] = [range(start + number * each, start + (number + 1) * each) for start in (0, half)]
     names = [name.strip() for name in features.split(",")]
-    wrong = [name for name in names if name not in known]
+    wrong = [name for name in names if name not in SUBSETS]
     if wrong:
-        raise InputError(f"features: {wrong[0]!r} is not allowed; give A:B, or some of {', '.join(known)}")
+        raise InputError(f"features: {wrong[0]!r} is not allowed; give A:B, or some of {', '.join(SUBSETS)}")
     if count != COLUMNS:
         raise unusable(where, f"no features {features}", f"needs {COLUMNS} columns, it has {count}; give A:B")
-    return np.array(sorted({column for name in names for part in known[name] for column in part}))
+    return np.array(sorted({column for name in names for part in SUBSETS[name] for column in part}))
 
 
 def _name(split: str) -> str:

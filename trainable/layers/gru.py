@@ -24,18 +24,24 @@ from torch.nn.utils.rnn import PackedSequence
 from trainable.compute.precision import gru_backend
 
 
-def gru(layer: nn.GRU, packed: PackedSequence) -> PackedSequence:
-    """One-layer `layer` over `packed` (data [frames, inputs]): packed outputs, data [frames, hidden * directions]."""
-    if packed.data.device.type != "cpu":
-        with gru_backend(packed.data):
-            output: PackedSequence = layer(packed)[0]
-        return output
+def gru(layer: nn.GRU, packed: PackedSequence, start: Tensor | None = None) -> PackedSequence:
+    """One-layer `layer` over `packed` (data [frames, inputs]): packed outputs, data [frames, hidden * directions].
+
+    `start` [1, 1, hidden] is the state before the first frame of every sequence, in each direction; None is 0.
+    """
     sizes = packed.batch_sizes.tolist()
+    if packed.data.device.type != "cpu":
+        ways = 2 if layer.bidirectional else 1
+        first = None if start is None else start.expand(ways, sizes[0], -1).to(packed.data.dtype).contiguous()
+        with gru_backend(packed.data):
+            output: PackedSequence = layer(packed, first)[0]
+        return output
     directions = [("", False), ("_reverse", True)] if layer.bidirectional else [("", False)]
     outputs = [
         _Scan.apply(
             packed.data,
             *(getattr(layer, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")),
+            start,
             sizes,
             reverse,
         )
@@ -61,6 +67,7 @@ class _Scan(torch.autograd.Function):
         w_hh: Tensor,
         b_ih: Tensor,
         b_hh: Tensor,
+        start: Tensor | None,
         sizes: list[int],
         reverse: bool,
     ) -> Tensor:
@@ -77,16 +84,16 @@ class _Scan(torch.autograd.Function):
             w_gates, w_new = w_hh[:two].t(), w_hh[two:].t()
             rows = [tensor.split(sizes) for tensor in (gates, gates[:, :hidden], gates[:, hidden:])]
             rows += [tensor.split(sizes) for tensor in (new, state_part, out)]
-            zeros = x.new_zeros(sizes[0], hidden)
-            h = zeros[: sizes[-1]] if reverse else zeros
+            first = x.new_zeros(sizes[0], hidden) if start is None else start.view(1, hidden).expand(sizes[0], hidden)
+            h = first[: sizes[-1]] if reverse else first
             before: list[Tensor] = []
             steps = list(zip(*rows, strict=True))
             for gate, r, z, n, s, o in reversed(steps) if reverse else steps:
                 k = len(o)
                 if k < len(h):  # forwards: the shortest sequences have ended
                     h = h[:k]
-                elif k > len(h):  # backwards: sequences that end here begin with a state of zeros
-                    h = torch.cat([h, zeros[: k - len(h)]])
+                elif k > len(h):  # backwards: sequences that end here begin with the first state
+                    h = torch.cat([h, first[: k - len(h)]])
                 before.append(h)
                 gate.addmm_(h, w_gates).sigmoid_()
                 s.addmm_(h, w_new)
@@ -114,10 +121,13 @@ class _Scan(torch.autograd.Function):
         d_out = grad.clone()
         steps = list(zip(*(t.split(ctx.sizes) for t in (d_out, factor, flat, z)), strict=True))
         carry = None
+        d_start: Tensor | None = torch.zeros(hidden, dtype=n.dtype) if ctx.needs_input_grad[5] else None
         for d, f, row, zt in steps if ctx.reverse else reversed(steps):
             if carry is not None:
                 k = min(len(carry), len(d))
                 d[:k].add_(carry[:k])
+                if d_start is not None and k < len(carry):  # backwards: these sequences began here
+                    d_start += carry[k:].sum(0)
             f.mul_(d.unsqueeze(1))
             carry = torch.addmm(d * zt, row, w_hh)
         d_w_hh = _product(flat.t(), before, ctx.lowered)
@@ -127,4 +137,6 @@ class _Scan(torch.autograd.Function):
         d_b_ih = torch.cat([d_b_hh[: 2 * hidden], flat[:, 2 * hidden :].sum(0)])
         d_w_ih = _product(flat.t(), x, ctx.lowered)
         d_x = _product(flat, w_ih, ctx.lowered) if ctx.needs_input_grad[0] else None
-        return d_x, d_w_ih, d_w_hh, d_b_ih, d_b_hh, None, None
+        if d_start is not None and carry is not None:
+            d_start = (d_start + carry.sum(0)).view(1, 1, hidden)
+        return d_x, d_w_ih, d_w_hh, d_b_ih, d_b_hh, d_start, None, None
