@@ -67,8 +67,9 @@ SPACES = {name: load_space(name) for name in space_names()}
 
 
 def test_the_shipped_spaces() -> None:
-    """The four spaces load, and the quickstart is a search of minutes."""
-    assert set(SPACES) == {"quickstart", "small", "mixed_horizons", "schedule_averaging_augmentation"}
+    """The five spaces load, and the quickstart is a search of minutes."""
+    shipped = {"quickstart", "small", "mixed_horizons", "schedule_averaging_augmentation", "published_recipes"}
+    assert set(SPACES) == shipped
     assert 12 <= (SPACES["quickstart"].budget.trials or 0) <= 24
     full = SPACES["schedule_averaging_augmentation"]
     assert full.fixed["training.batches"] >= 10_000
@@ -80,6 +81,24 @@ def test_the_shipped_spaces() -> None:
         "averaging.decay",
         "augmentation.time_masks",
     } <= searched
+
+
+def test_everything_that_published_recipes_set_has_a_place_in_a_space() -> None:
+    """`published_recipes` searches each such setting, and its start point, the '25 reference, has its own values."""
+    space = SPACES["published_recipes"]
+    searched = {dimension.path for dimension in space.dimensions if dimension.sampled}
+    assert searched >= {
+        "data.days_per_batch", "data.features", "model.day_dropout", "model.residual", "model.learned_start",
+        "model.head_layers", "model.head_kind", "model.head_norm", "model.head_activation", "model.head_dropout",
+        "optimizer.day_eps", "optimizer.day_weight_decay", "schedule.day_peak_lr", "schedule.day_end_lr",
+        "schedule.drop_at", "schedule.drop_factor", "schedule.warmup_shape", "augmentation.speckle_features",
+        "augmentation.speckle_frames", "augmentation.gain_noise", "augmentation.random_walk",
+    }  # fmt: skip
+    params, notes = space.start_params("baseline_t15")
+    config, reference = space.config(params, 10), load_run("baseline_t15").config
+    assert (config.model, config.data, config.augmentation) == (reference.model, reference.data, reference.augmentation)
+    assert (config.optimizer, config.schedule) == (reference.optimizer, reference.schedule)
+    assert notes == ["not searched here, so the value of the space is used: training.batches 120000 -> 20000"]
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))

@@ -11,6 +11,7 @@ from results.store.paths import StudyPaths, is_name
 from results.store.tables import load_tables
 from results.trials import load_run_or_trial
 from search_spaces import InputError, RunConfig, Space
+from trainable.data.dataset import with_features
 from trainable.data.feasible import check_trainable
 
 STARTS_FROM_A_STUDY = 3
@@ -42,8 +43,11 @@ def start_points(
 
 
 def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) -> None:
-    """Raises InputError if no configuration of the space can be trained on the data."""
+    """Raises InputError if no configuration of the space can be trained on the data, or a choice of features never."""
     check_trainable(first_config(space, starts), dataset)
+    choices = [c for d in space.dimensions if d.path == "data.features" for c in d.choices]
+    for choice in choices:
+        with_features(dataset, choice, f"{space.name}: dimensions.data.features")
 
 
 def first_config(space: Space, starts: Sequence[Mapping[str, Any]]) -> RunConfig:
