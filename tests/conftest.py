@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -124,3 +124,30 @@ def wait() -> Callable[..., Any]:
 def end() -> Callable[..., SimpleNamespace]:
     """`end_of`, which waits for a process as long as the files in its folder grow."""
     return end_of
+
+
+def gone_from(library: str, names: Mapping[str, str], found: Mapping[str, Any]) -> list[str]:
+    """A line for each private name that a library no longer has: what is gone, and what it was used for.
+
+    `names` are those of a module such as `tuner.backend.ray_private`; `found` has an object for the first part of each.
+    """
+
+    def there(name: str) -> bool:
+        first, *parts = name.split(".")
+        if not parts:
+            return bool(found[first])
+        now = found[first]
+        for part in parts:
+            if part not in dir(now):
+                return False
+            if part != parts[-1]:
+                now = getattr(now, part)
+        return True
+
+    return [f"{library}: {name} is gone; used {why}" for name, why in names.items() if not there(name)]
+
+
+@pytest.fixture(scope="session")
+def gone() -> Callable[..., list[str]]:
+    """`gone_from`, which looks for the private names of a library."""
+    return gone_from

@@ -46,10 +46,28 @@ SLOW = {
 }
 """Why a file may import another inside a function: that one loads such a package, and not every command needs it."""
 HIDDEN = {
-    ("tuner.study.state", "tuner.study.telling"): "loads Optuna, which whoever only looks at a study does without",
+    (
+        "tuner.study.state",
+        "tuner.study.searchers.telling",
+    ): "loads Optuna, which whoever only looks at a study does without",
     ("tuner.front.studies", "tuner.analysis.report"): "loads Optuna and scikit-learn: four seconds for one method",
 }
 """The other imports inside a function: (importing, imported) -> the reason."""
+PRIVATE = {
+    "ray": "tuner.backend.ray_private",
+    "optuna": "tuner.study.searchers.optuna_private",
+    "pickle": "trainable.data.pickle_private",
+    "torch": "trainable.compute.torch_private",
+}
+"""Library -> the one module that uses names of it that its documentation does not promise. Each of them says in NAMES
+what for, and its test fails with that line when an upgrade has moved one."""
+NO_UNDERSCORE = (
+    *("temporary_state", "ray_actor", "get_pickled_error", "error_file", "evaluated_params", "print_to_stdstream"),
+    *("relative_params", "system_attrs", "get_trial_system_attrs", "set_trial_system_attr", "current_frame"),
+)
+"""Such names that do not begin with an underscore."""
+UNDERSCORE = ("_replace", "_fields", "_asdict", "_make", "_exit")
+"""Names that begin with one and are documented all the same."""
 MOST_FLAT = 16
 """Modules in one folder, `__init__` apart."""
 UNLIMITED = ("tuner.commands",)
@@ -205,6 +223,63 @@ def hidden_imports(house: House) -> list[str]:
     return found
 
 
+def private_names(house: House) -> list[str]:
+    """Uses of a library's private names outside the modules of `PRIVATE`, a line each."""
+    found = []
+    for module, path in house.files.items():
+        if module not in PRIVATE.values():
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            own = _own_names(tree)
+            uses = {(node.lineno, use) for node in ast.walk(tree) for use in _private_uses(node, own)}
+            found += [f"{module}:{line} uses {use}, a private name of a library" for line, use in sorted(uses)]
+    return found
+
+
+def _own_names(tree: ast.AST) -> set[str]:
+    """What a file itself defines: functions, classes, variables, attributes of its objects."""
+    own = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _is_self(node.value):
+            own.add(node.attr)
+    return own
+
+
+def _is_self(node: ast.AST) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("self", "cls")
+
+
+def _private_uses(node: ast.AST, own: set[str]) -> Iterator[str]:
+    """The private names of libraries that a piece of a program uses. Its own objects' are those that `own` has."""
+    if isinstance(node, ast.Import | ast.ImportFrom) and not getattr(node, "level", 0):
+        for name in _names(node, ""):
+            if name.split(".")[0] not in (*ROOMS, "__future__") and any(map(_is_private, name.split("."))):
+                yield name
+    elif isinstance(node, ast.Attribute):
+        wanted = node.attr in NO_UNDERSCORE or (_is_private(node.attr) and not _is_self(node.value))
+        if wanted and node.attr not in own:
+            yield ast.unparse(node)
+    elif isinstance(node, ast.keyword) and node.arg and _is_private(node.arg) and node.arg not in own:
+        yield f"{node.arg}="
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in (*NO_UNDERSCORE, "_temp_dir"):
+        yield repr(node.value)
+    elif isinstance(node, ast.Call):
+        name = ast.unparse(node.func)
+        text = node.args[1] if len(node.args) > 1 else None
+        if name in ("getattr", "hasattr", "setattr") and isinstance(text, ast.Constant) and isinstance(text.value, str):
+            if _is_private(text.value) and text.value not in own:
+                yield f"{name}(..., {text.value!r})"
+        elif name.endswith("trial.Trial"):
+            yield f"{name}(study, id)"
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and len(name) > 1 and name not in UNDERSCORE
+
+
 def crowded(house: House) -> list[str]:
     """Folders with more than `MOST_FLAT` modules, a line each."""
     flat: dict[str, int] = {}
@@ -234,6 +309,12 @@ def test_rooms_import_only_what_stands_before_them(house):
 def test_our_modules_are_imported_at_the_top(house):
     """What a file needs is read at its head; only what is slow to load waits inside a function."""
     assert hidden_imports(house) == []
+
+
+def test_private_names_of_a_library_are_in_one_module(house):
+    """What an upgrade of Ray, Optuna, torch or Python may move without a word is used, and tested, in one place."""
+    assert private_names(house) == []
+    assert set(PRIVATE.values()) <= house.files.keys()
 
 
 def test_folders_stay_small_enough_to_be_seen(house):
@@ -268,6 +349,14 @@ PLANTED = {
     },
     "an arrow to a neighbour": {"tuner/analysis/a.py": "from tuner.planned.b import x", "tuner/planned/b.py": ""},
     "a hidden import": {"tuner/study/a.py": "def f():\n    from tuner.study.b import x\n", "tuner/study/b.py": ""},
+    "a private module": {"tuner/study/a.py": "def f():\n    from ray._private import services\n"},
+    "a private class": {"trainable/a.py": "import pickle\nclass A(pickle._Unpickler):\n    pass\n"},
+    "a private attribute": {"results/a.py": "def f(controller):\n    return controller._live_trials\n"},
+    "a private argument": {"tuner/backend/a.py": "import ray\nray.init(_temp_dir='x')\n"},
+    "a private name in quotes": {"tuner/backend/a.py": "def f(actor):\n    return getattr(actor, '_actor_id')\n"},
+    "a private name without underscore": {"tuner/a.py": "def f(trial):\n    return trial.temporary_state.ray_actor\n"},
+    "a private way to make an object": {"tuner/study/a.py": "import optuna\ndef f(s): optuna.trial.Trial(s, 1)\n"},
+    "a private key": {"tuner/study/a.py": "def f(names):\n    return [n for n in names if 'relative_params' in n]\n"},
     "a crowd": {f"results/m{n}.py": "" for n in range(MOST_FLAT + 1)},
 }
 
@@ -281,8 +370,9 @@ def test_what_is_planted_is_found(what, tmp_path):
         for folder in list((tmp_path / file).relative_to(tmp_path).parents)[:-1]:
             (tmp_path / folder / "__init__.py").touch()
     planted = House(tmp_path)
-    found = [circles(planted.graph()), wrong_arrows(planted), hidden_imports(planted), crowded(planted)]
-    expected = {"circle": 0, "arrow": 1, "hidden": 2, "crowd": 3}
+    graph = planted.graph()
+    found = [circles(graph), wrong_arrows(planted), hidden_imports(planted), crowded(planted), private_names(planted)]
+    expected = {"circle": 0, "arrow": 1, "hidden": 2, "crowd": 3, "private": 4}
     assert found[next(place for word, place in expected.items() if word in what)], what
 
 
@@ -298,6 +388,17 @@ def test_what_loads_torch_may_wait_inside_a_function(tmp_path):
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text(dedent(text))
     assert hidden_imports(House(tmp_path)) == ["tuner.heavy_too:3 imports trainable.heavy inside a function"]
+
+
+def test_private_names_of_ones_own_are_no_librarys(tmp_path):
+    """What a file itself defines, named tuples' methods and double underscores are left alone; a line names the use."""
+    file = tmp_path / "tuner/study/a.py"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        "class A:\n    def __init__(self): self._x = 1\n    def __eq__(self, other): return other._x == self._x\n"
+        "def f(a, p, t): return p._replace(x=a.__class__), a._x, t._trial_id\n"
+    )
+    assert private_names(House(tmp_path)) == ["tuner.study.a:4 uses t._trial_id, a private name of a library"]
 
 
 def main(root: Path) -> None:

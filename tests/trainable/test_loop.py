@@ -12,7 +12,7 @@ from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
 from trainable import EpochReport, loop, train
 from trainable.checkpoint import for_evaluation, load, load_model, save
-from trainable.compute import precision
+from trainable.compute import precision, torch_private
 from trainable.data.batches import Loader
 from trainable.data.dataset import Dataset, Split
 from trainable.decoding import error_counts, greedy
@@ -308,7 +308,7 @@ def test_half_precision_skips_overflows_instead_of_diverging(
     tiny: Dataset, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With fp16 the scaler finds its scale: a first step that overflows is skipped, not taken for divergence."""
-    monkeypatch.setattr(precision, "_cpu_has_fp16", lambda: True)
+    monkeypatch.setattr(torch_private, "cpu_has", lambda precision: True)
     exact = loop.ctc_losses
     calls: list[int] = []
 
@@ -329,7 +329,7 @@ def test_half_precision_that_always_overflows_has_diverged(
     tiny: Dataset, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If no scale down to 1 makes the gradients finite, the run is over."""
-    monkeypatch.setattr(precision, "_cpu_has_fp16", lambda: True)
+    monkeypatch.setattr(torch_private, "cpu_has", lambda precision: True)
     exact = loop.ctc_losses
 
     def poisoned(logits: Any, *rest: Any) -> Any:
@@ -346,7 +346,7 @@ def test_lower_precision_trains_and_resumes(
     tiny: Dataset, config: Make, monkeypatch: pytest.MonkeyPatch, lowered: str
 ) -> None:
     """bf16 and fp16 learn nearly as fp32 does, and a resumed run equals one that was not interrupted."""
-    monkeypatch.setattr(precision, "_cpu_has_fp16", lambda: True)
+    monkeypatch.setattr(torch_private, "cpu_has", lambda precision: True)
     exact = list(train(config(), tiny))
     settings = config(training={"precision": lowered})
     _, second, third = train(settings, tiny)
@@ -360,7 +360,7 @@ def test_half_precision_needs_a_processor_that_has_it(
     tiny: Dataset, config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """fp16 on a CPU without it is one line before any work."""
-    monkeypatch.setattr(precision, "_cpu_has_fp16", lambda: False)
+    monkeypatch.setattr(torch_private, "cpu_has", lambda precision: False)
     with pytest.raises(InputError, match=r"training\.precision: fp16 is not supported by this CPU") as caught:
         train(config(training={"precision": "fp16"}), tiny)
     assert len(caught.value.problems) == 1

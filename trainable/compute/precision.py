@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
+from trainable.compute import torch_private
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`training.precision` -> the type of the forward pass."""
@@ -33,13 +34,9 @@ def choose_device(config: RunConfig) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("training.device: cuda is not available on this machine; give cpu or auto")
     device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
-    if precision == "fp16" and device.type == "cpu" and not _cpu_has_fp16():
+    if precision == "fp16" and device.type == "cpu" and not torch_private.cpu_has("fp16"):
         raise InputError("training.precision: fp16 is not supported by this CPU; give fp32 or bf16, or device cuda")
     return device
-
-
-def _cpu_has_fp16() -> bool:
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
 
 
 def set_tf32(device: torch.device, wanted: bool | None) -> None:
@@ -71,19 +68,7 @@ def flatten(model: nn.Module) -> None:
     """
     for module in model.modules():
         if isinstance(module, nn.GRU):
-            flatten_weights(list(module.parameters()), module)
-
-
-def flatten_weights(weights: list[nn.Parameter], layer: nn.GRU) -> None:
-    """One block of memory for these weights of a one-layer GRU: w_ih, w_hh, b_ih, b_hh of both directions or of one."""
-    if weights[0].is_cuda and torch.backends.cudnn.enabled and torch._use_cudnn_rnn_flatten_weight():
-        sizes = (layer.input_size, _CUDNN_GRU, layer.hidden_size, 0, 1)
-        with torch.no_grad(), torch.cuda.device_of(weights[0]):
-            torch._cudnn_rnn_flatten_weight([*weights], 4, *sizes, False, len(weights) == 8)
-
-
-_CUDNN_GRU = 3
-"""cuDNN's number for a GRU."""
+            torch_private.flatten_weights(list(module.parameters()), module)
 
 
 @functools.cache

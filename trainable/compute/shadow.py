@@ -15,7 +15,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from trainable.compute.precision import flatten, flatten_weights
+from trainable.compute import torch_private
+from trainable.compute.precision import flatten
 from trainable.model import Decoder
 
 
@@ -32,7 +33,7 @@ class Shadow:
         if by_direction:
             for layer in self.decoder.layers:
                 for direction in directions(cast(nn.GRU, layer)):
-                    flatten_weights(direction, cast(nn.GRU, layer))
+                    torch_private.flatten_weights(direction, cast(nn.GRU, layer))
         else:
             flatten(self.decoder)
         pairs = zip(model.parameters(), self.decoder.parameters(), strict=True)
@@ -45,20 +46,20 @@ class Shadow:
     def begin_step(self) -> None:
         """Round the model's weights as they are now, and set its gradients to 0."""
         self.round(self.model)
-        torch._foreach_zero_(self.sums)
+        torch_private.zero_all(self.sums)
         for (own, _), total in zip(self._trained, self.sums, strict=True):
             own.grad = total
 
     @torch.no_grad()
     def round(self, source: nn.Module) -> None:
         """Take the weights of `source`, the model or an average of it."""
-        torch._foreach_copy_(list(self.decoder.parameters()), list(source.parameters()))
+        torch_private.copy_all(list(self.decoder.parameters()), list(source.parameters()))
 
     @torch.no_grad()
     def add(self, gradients: Iterable[Tensor | None]) -> None:
         """Add gradients, in the order of `parameters`, to the sums; None where a weight had no part in the loss."""
         found = [(total, part) for total, part in zip(self.sums, gradients, strict=True) if part is not None]
-        torch._foreach_add_([total for total, _ in found], [part for _, part in found])
+        torch_private.add_all([total for total, _ in found], [part for _, part in found])
 
     def collect(self) -> None:
         """Add the gradients of the shadow's own weights to the sums, and forget them."""

@@ -15,7 +15,6 @@ import math
 import mmap
 import pickle
 import re
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -24,6 +23,7 @@ import numpy as np
 
 from search_spaces.errors import InputError
 from search_spaces.wording import reason_of
+from trainable.data import pickle_private
 
 _DTYPE = re.compile(r"[biuf][1248]|[SU][0-9]{1,6}")
 _NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
@@ -162,8 +162,8 @@ _NUMPY_NAMES: dict[str, Any] = {
 }
 
 
-class _Unpickler(pickle._Unpickler):
-    """Python's own unpickler in Python: its memo is a dict, so that no index in a pickle can claim gigabytes."""
+class _Unpickler(pickle_private.Unpickler):
+    """Python's own unpickler in Python, with the few names that a pickle may use."""
 
     def find_class(self, module: str, name: str) -> Any:
         """What stands for a name here; raises `_Refused` for every name that is not numpy's plain few."""
@@ -197,17 +197,26 @@ def _reconstruct_stored(kind: Any, shape: Any, code: Any) -> _Stored:
     return _Stored()
 
 
+def _leave_in_file(unpickler: _MappedUnpickler, length: int) -> memoryview:
+    """The next bytes of the file, left where they are."""
+    begin = unpickler.file.tell()
+    if length > unpickler.size - begin:
+        raise EOFError
+    unpickler.file.seek(length, 1)
+    return unpickler.view[begin : begin + length]
+
+
 class _MappedUnpickler(_Unpickler):
     """Leaves long byte strings where they are: a pickle has the content of an array in one piece."""
 
-    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = pickle_private.dispatch(MAPPED_BYTES, _leave_in_file)
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
-        self._file = file
-        self._size = file.seek(0, 2)
+        self.file = file
+        self.size = file.seek(0, 2)
         file.seek(0)
-        self._view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if self._size else memoryview(b"")
+        self.view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)) if self.size else memoryview(b"")
 
     def load(self) -> Any:
         """The content, with every array in place."""
@@ -217,31 +226,6 @@ class _MappedUnpickler(_Unpickler):
         """As for any pickle, but an array is a `_Stored` at first."""
         found = super().find_class(module, name)
         return _Call(_reconstruct_stored) if found is _NUMPY_NAMES["_reconstruct"] else found
-
-
-def _take(self: Any, code: str) -> None:
-    """Put the bytes whose length follows on the stack, or their place in the file."""
-    header = self.read(struct.calcsize(code))
-    if len(header) < struct.calcsize(code):
-        raise EOFError
-    (length,) = struct.unpack(code, header)
-    frame = self._unframer.current_frame
-    if length < MAPPED_BYTES or (frame is not None and frame.tell() < len(frame.getbuffer())):
-        self.append(self.read(length))
-        return
-    self._unframer.current_frame = None
-    begin = self._file.tell()
-    if length > self._size - begin:
-        raise EOFError
-    self._file.seek(length, 1)
-    self.append(self._view[begin : begin + length])
-
-
-_MappedUnpickler.dispatch |= {
-    pickle.BINBYTES[0]: lambda self: _take(self, "<I"),
-    pickle.BINBYTES8[0]: lambda self: _take(self, "<Q"),
-    pickle.BYTEARRAY8[0]: lambda self: _take(self, "<Q"),
-}
 
 
 def _with_arrays(content: Any) -> Any:

@@ -30,6 +30,7 @@ from typing import Any
 
 from search_spaces.errors import InputError
 from trainable.data.intact import open_intact
+from tuner.study.ray_messages import said
 
 ROOMS = ("search_spaces", "trainable", "results", "tuner")
 """The program's packages."""
@@ -122,14 +123,17 @@ def _refusal(address: str, error: BaseException) -> str:
         texts.append(f"{type(cause).__name__}: {cause}")
         cause = cause.__cause__  # type: ignore[assignment]
     whole = " ".join(texts)
-    if "AuthenticationError" in whole or "InvalidAuthToken" in whole:
+    if said("token wanted", whole):
         return (
             f"--address {address}: the cluster asks for its token; copy the head's ~/.ray/auth_token here, "
             "or set RAY_AUTH_TOKEN (RAY_AUTH_MODE=disabled if it was started without)"
         )
-    if "ersion mismatch" in whole:
-        line = next(t for t in whole.splitlines() if "ersion mismatch" in t)
-        return f"--address {address}: {line.strip()}; use the cluster's versions of Python and Ray here"
+    if mismatch := said("other version", whole):
+        ray_there, python_there, ray_here, python_here = mismatch.groups("?")
+        return (
+            f"--address {address}: the cluster has Ray {ray_there} and Python {python_there}, here are Ray {ray_here} "
+            f"and Python {python_here}; use the cluster's versions of Python and Ray here"
+        )
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"--address {address}: {first}; is Ray running there ('ray status'), and can this machine reach it?"
 
@@ -379,7 +383,6 @@ def why(error: Exception) -> str:
         return f"did not answer in {PATIENCE:g} s; is it overloaded ('ray status')?"
     if isinstance(error, ray.exceptions.RuntimeEnvSetupError):
         return f"could not unpack the program ({text.strip().splitlines()[-1]}); check its disk"
-    missing = next((line for line in text.splitlines() if "ModuleNotFoundError" in line), None)
-    if missing:
-        return f"lacks a library ({missing.split(':', 1)[-1].strip()}); install the driver's version there"
+    if missing := said("library missing", text):
+        return f"lacks a library ({missing[1]}); install the driver's version there"
     return f"failed ({text.strip().splitlines()[-1]}); see 'ray status'"

@@ -20,6 +20,7 @@ from typing import Any
 from search_spaces.errors import InputError
 from search_spaces.redact import redacted, secrets_of
 from tuner.backend import cluster
+from tuner.study.ray_messages import said
 
 FOLLOW_SECONDS = 1.0
 """Seconds between two reads of a job's log."""
@@ -94,19 +95,19 @@ def connect(address: str) -> Any:
             f"--address {address}: no answer; the head must have been started with its dashboard "
             "(pip install 'b2t-tuner[cluster]' there) and be reachable from here"
         ) from error
-    except RuntimeError as error:
-        raise InputError(_no_client(address, str(error))) from error
+    except Exception as error:  # Ray's own kinds, and those of its HTTP client
+        raise InputError(_no_client(address, str(error) or type(error).__name__)) from error
 
 
-def _no_client(address: str, said: str) -> str:
-    if "ray[default]" in said:
+def _no_client(address: str, text: str) -> str:
+    if said("no job client", text):
         return "tuner submit: needs Ray's job client; install it here with: pip install 'b2t-tuner[cluster]'"
-    if "uthenticat" in said or "token" in said:
+    if said("job token wanted", text):
         return (
             f"--address {address}: the cluster asks for its token; copy the head's ~/.ray/auth_token here, "
             "or set RAY_AUTH_TOKEN (RAY_AUTH_MODE=disabled if it was started without)"
         )
-    return f"--address {address}: {said.strip().splitlines()[0]}"
+    return f"--address {address}: {text.strip().splitlines()[0]}"
 
 
 def send(client: Any, arguments: Sequence[str], files: Path | None, python: str = "python") -> str:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import resource
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,9 @@ import psutil
 import ray
 
 from search_spaces.errors import InputError
+from tuner.backend import ray_private
 from tuner.backend.private import close_to_others, guard_token
+from tuner.study.ray_messages import said
 
 FILES = 4096
 """Open files that Ray's processes want to be allowed."""
@@ -26,14 +26,6 @@ FEW = 1024
 """With fewer, that is what is taken for the cause."""
 PATIENCE = 180
 """Seconds that each of Ray's processes has to come up at the second try; Ray's own patience is 30."""
-
-
-NOT_NEEDED = ("start_monitor", "start_api_server", "start_log_monitor")
-"""Methods of Ray's `Node` that start a process which a search on one machine has no use for: the autoscaler, the server
-of the dashboard, and the reader of log files. Each costs a second before the first trial.
-"""
-PORT_WAIT = "RAY_gcs_server_port_wait_time_s"
-"""Ray's environment variable for one of them."""
 
 
 class RayNotThere(InputError):
@@ -49,9 +41,9 @@ def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[...,
     """
     # Ray's memory monitor makes Tune raise when it kills a worker (a fresh Tuner goes on, at the cost of the running
     # epochs), and it counts what others on this machine use; the system's own limits stay.
-    os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")
+    os.environ.setdefault(ray_private.MEMORY_MONITOR, "0")
     # Workers that Ray starts before anybody asks for one come too late for the first trials, and slow theirs down.
-    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
+    os.environ.setdefault(ray_private.EARLY_WORKERS, "0")
     guard_token()
     allowed = open_files()
     folder = scratch / "ray"
@@ -63,11 +55,11 @@ def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[...,
         "num_gpus": gpus,
         "include_dashboard": False,
         "object_store_memory": 10**8,
-        "_temp_dir": str(folder),
+        **ray_private.in_folder(folder),
     }
     for last in (False, True):
         try:
-            with _nothing_more():
+            with ray_private.only_what_runs_trials():
                 init(**options)
         except Exception as error:  # of many kinds, plain Exception among them
             ray.shutdown()
@@ -78,25 +70,10 @@ def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[...,
                 raise RayNotThere(f"Ray could not be started on this machine, {tried}: {cause}") from error
             print(f"Ray did not come up ({cause}); tried again with more patience ...", file=sys.stderr, flush=True)
             shutil.rmtree(folder, ignore_errors=True)
-            _be_patient()
+            ray_private.be_patient(PATIENCE)
         else:
             close_to_others(scratch)
             return
-
-
-@contextlib.contextmanager
-def _nothing_more() -> Iterator[None]:
-    """Ray starts what it needs to run trials, and nothing else; it has no setting for that."""
-    from ray._private.node import Node
-
-    kept = {name: getattr(Node, name) for name in NOT_NEEDED if hasattr(Node, name)}
-    for name in kept:
-        setattr(Node, name, lambda *_, **__: None)
-    try:
-        yield
-    finally:
-        for name, method in kept.items():
-            setattr(Node, name, method)
 
 
 def _end_processes(folder: Path) -> None:
@@ -123,49 +100,26 @@ def open_files() -> int:
     return wanted
 
 
-def _be_patient() -> None:
-    """Let Ray wait longer for its own processes, in this process, from now on."""
-    os.environ[PORT_WAIT] = str(PATIENCE)
-    from ray._private import services
-
-    once = getattr(services, "get_node", None)
-    if once is None:
-        return
-
-    def get_node(*arguments: Any) -> Any:
-        """Ray asks for 30 s whether its node has come up, and has no setting for that."""
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return once(*arguments)
-            except RuntimeError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.5)
-
-    services.get_node = get_node
-
-
 def _cause(error: Exception, folder: Path, allowed: int) -> str:
     """What kept Ray from starting, and what to do, in a line."""
-    said = _said(folder)
-    if allowed < FEW or "Too many open files" in said:
+    own = _own_words(folder)
+    if allowed < FEW or said("too many files", own):
         return f"this process may open {allowed} files, Ray wants {FILES}: raise it with 'ulimit -n {FILES}'"
     if (free := shutil.disk_usage(folder.parent).free) < 2e8:
         return f"{folder.parents[1]} has {free / 1e6:.0f} MB free; make room there"
     first = (str(error).strip().splitlines() or [type(error).__name__])[0].replace(f"{folder}/", "")
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     busy = f"; the machine is busy (load {load:.0f} on {cores} cores): try when it is less so"
-    return f"{first}{f'; Ray says: {said}' if said else ''}{busy if load > 2 * cores else ''}"
+    return f"{first}{f'; Ray says: {own}' if own else ''}{busy if load > 2 * cores else ''}"
 
 
-def _said(folder: Path) -> str:
+def _own_words(folder: Path) -> str:
     """The last error in the logs of Ray's own processes, without its time and place; "" if there is none."""
     found = ""
     for name in ("gcs_server", "raylet"):
         for path in sorted(folder.glob(f"session_2*/logs/{name}.*")):
             for line in path.read_text(errors="replace").splitlines():
-                match = re.search(r" [EFC] \d+ \d+\] (?:\(\w+\) )?\S+: (.*)", line)
-                if match or "Too many open files" in line:
+                match = said("own error", line)
+                if match or said("too many files", line):
                     found = (match[1] if match else line).strip()[:200]
     return found

@@ -47,7 +47,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tuner.backend import local
+from tuner.backend import local, ray_private
 from tuner.backend.by_hand import Inbox
 from tuner.backend.private import make_scratch
 from tuner.backend.session import Session
@@ -203,26 +203,18 @@ class TellStudy(FIFOScheduler):
         session = _current()
         del session.jobs[trial.trial_id]
         session.forget(trial.trial_id)
-        trial.config = {}
-        trial.evaluated_params = {}
+        ray_private.free(trial)
         session.over.append((tune_controller, trial))
 
     @_guarded
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """The worker process died, or could not be started."""
-        _current().died(trial.trial_id, _error_text(trial))
+        _current().died(trial.trial_id, ray_private.error_of(trial))
         _current().over.append((tune_controller, trial))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Remembers the trial, to know when a worker has started it and to end that worker if it hangs."""
         _current().trials[trial.trial_id] = trial
-
-
-def _error_text(trial: Any) -> str:
-    error = trial.get_pickled_error()
-    if error is None and trial.error_file and Path(trial.error_file).exists():
-        return Path(trial.error_file).read_text(errors="replace")
-    return str(error or trial.get_error() or "")
 
 
 class _Leave(tune.Stopper):

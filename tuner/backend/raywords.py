@@ -9,6 +9,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from tuner.backend import ray_private
+
 
 class RayWords:
     """Takes Ray's messages to the driver: kept until there is a file for them, then appended to it."""
@@ -22,11 +24,7 @@ class RayWords:
 
     def catch(self) -> None:
         """Start; call this after Ray has been started."""
-        import ray._private.worker as worker
-
-        # Ray prints them to stdout, whatever `log_to_driver` says, and has no public way to change that.
-        if hasattr(worker, "print_to_stdstream"):
-            worker.print_to_stdstream = self
+        ray_private.divert_messages(self)
 
     def __call__(self, data: Mapping[str, Any], *arguments: Any, **named: Any) -> None:
         """A message from Ray."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 
+from tuner.backend import ray_private
 from tuner.backend.worker import Place, Work
 from tuner.study.faults import Fault, Watchdog, fault_of, killed_actors
 from tuner.study.study import Job, Study
@@ -63,31 +64,14 @@ class Session:
         self.watchdog.let_go(key)
 
     def let_go(self) -> None:
-        """Make Tune forget attempts that are over: it keeps all to the end, 40 KB each, and looks through them again
-        and again. An attempt whose worker is still being stopped waits for the next time.
-        """
-        waiting = []
-        for controller, trial in self.over:
-            if trial in controller._live_trials or trial in controller._trial_to_actor or not trial.is_finished():
-                waiting.append((controller, trial))
-                continue
-            controller._trials.remove(trial)
-            controller._trial_metadata.pop(trial.trial_id, None)
-            for kept in (controller._stopped_trials, controller._failed_trials, controller._trials_to_cache):
-                kept.discard(trial)
-            for callback in controller._callbacks._callbacks:
-                for each in vars(callback).values():
-                    if isinstance(each, dict):
-                        each.pop(trial, None)
-                    elif isinstance(each, set):
-                        each.discard(trial)
-        self.over = waiting
+        """Make Tune forget attempts that are over. One whose worker is still being stopped waits for the next time."""
+        self.over = [kept for kept in self.over if not ray_private.forget(*kept)]
 
     def end_hung(self) -> None:
         """Kill the workers that have not reported for too long; Tune then hears that they died."""
         self.watchdog.look()
         for key, trial in self.trials.items():
-            if (actor := trial.temporary_state.ray_actor) is not None:
+            if (actor := ray_private.worker_of(trial)) is not None:
                 self.actors[key] = actor
                 if not self.watchdog.watched(key):
                     self.watchdog.begin(key)
@@ -108,7 +92,7 @@ class Session:
         """End the attempts that ran when Tune raised: failed for those that `text` names, interrupted for others."""
         killed = set(killed_actors(text))
         for key, actor in self.actors.items():
-            if actor._actor_id.hex() in killed:
+            if ray_private.id_of(actor) in killed:
                 job, fault = self.jobs[key], fault_of(text)
                 self.study.fail(job.trial, job.attempt, fault.text, kind=fault.kind)
         self.study.let_go()

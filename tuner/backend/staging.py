@@ -224,10 +224,11 @@ def obtain(stage: Stage) -> Path:
     server = ray.get_actor(stage.server)
 
     def read(name: str, offset: int, size: int) -> bytes:
-        piece: bytes = ray.get(server.read.remote(name, offset, size))
-        return piece
+        piece: ray.ObjectRef[bytes] = server.read.remote(name, offset, size)
+        return ray.get(piece)
 
-    return copy_here(stage, ray.get(server.files.remote()), read)
+    files: ray.ObjectRef[dict[str, int]] = server.files.remote()
+    return copy_here(stage, ray.get(files), read)
 
 
 @dataclass(frozen=True)

@@ -224,8 +224,8 @@ class MLflow:
             logging.getLogger(name).setLevel(logging.ERROR)
         self._client = MlflowClient(tracking_uri=uri)
         found = self._client.get_experiment_by_name(study)
-        where = {"artifact_location": artifacts.as_uri()} if uri.startswith("sqlite:") else {}
-        self._experiment = found.experiment_id if found else self._client.create_experiment(study, **where)
+        where = artifacts.as_uri() if uri.startswith("sqlite:") else None
+        self._experiment = found.experiment_id if found else self._client.create_experiment(study, where)
         self._patient = patient
         self._runs: dict[int, str] = {}
         self._held: dict[int, list[Any]] = {}

@@ -23,6 +23,7 @@ from results.store.paths import StudyPaths
 from search_spaces import Dimension, InputError, flatten
 from search_spaces.common import atomic
 from tuner.study import objectives
+from tuner.study.searchers import optuna_private
 from tuner.study.searchers.method import distribution
 from tuner.study.state import StudyState
 from tuner.study.trial_state import TrialState
@@ -76,7 +77,7 @@ class OptunaMirror:
         self.study.set_user_attr("data", settings.data.name)
         for trial in sorted(self.state.trials.values(), key=lambda trial: trial.number):
             if trial.number in known:
-                self._ids[trial.number] = known[trial.number]._trial_id
+                self._ids[trial.number] = optuna_private.id_of(known[trial.number])
                 if not known[trial.number].state.is_finished():
                     self._attributes_set[trial.number] = dict(known[trial.number].user_attrs)
                     self._catch_up(trial, known[trial.number].intermediate_values)
@@ -129,7 +130,7 @@ class OptunaMirror:
         frozen = self._freeze(trial)
         self.study.add_trial(frozen)
         # Optuna does not return the added trial; it is the last one.
-        self._ids[trial.number] = self.study.get_trials(deepcopy=False)[-1]._trial_id
+        self._ids[trial.number] = optuna_private.id_of(self.study.get_trials(deepcopy=False)[-1])
 
     def _freeze(self, trial: TrialState) -> FrozenTrial:
         state, values = self._outcome(trial)
@@ -241,7 +242,7 @@ def _distribution(values: list[Any]) -> BaseDistribution:
     low, high = min(numbers), max(numbers)
     log = low > 0 and high / low > _WIDE
     if all(isinstance(value, int) for value in numbers):
-        return IntDistribution(low, high, log=log)
+        return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(low, high, log=log)
 
 

@@ -70,11 +70,12 @@ def settled(url: str) -> str:
 def open_storage(url: str) -> Any:
     """The Optuna storage at a database URL, or in a journal file. Raises whatever the database raises."""
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     if "://" not in url:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(url))
+            return optuna.storages.JournalStorage(JournalFileBackend(url))
     busy = {"connect_args": {"timeout": _BUSY_SECONDS}} if url.startswith("sqlite") else {}
     return optuna.storages.RDBStorage(url, engine_kwargs=busy)
 

@@ -28,9 +28,9 @@ from tuner.launch.new_study import chosen, merged_resources
 from tuner.simulation.rule_fit import check_fit
 from tuner.study import budgets, checkpoints, objectives
 from tuner.study.request import Request
+from tuner.study.searchers.telling import params_in
 from tuner.study.settings import StudyBudget, StudySettings
 from tuner.study.state import StudyState
-from tuner.study.telling import params_in
 
 SEARCHED = ("config_base", "fixed", "dimensions", "constraints")
 """The fields in which two different spaces differ; name, file and defaults do not count."""

@@ -108,15 +108,9 @@ def _in_precision(config: RunConfig, wanted: str, gpu: bool) -> tuple[RunConfig,
 
 
 def _cpu_has(precision: str) -> bool:
-    """Whether this CPU supports `precision`; without such instructions bf16 is about ten times slower."""
-    import torch
+    from trainable.compute.torch_private import cpu_has  # loads torch
 
-    if precision == "fp32":
-        return True
-    if not torch.backends.mkldnn.is_available():
-        return False
-    asked = {"bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported, "fp16": torch.ops.mkldnn._is_mkldnn_fp16_supported}
-    return bool(asked[precision]())
+    return cpu_has(precision)
 
 
 def fit_windows(config: RunConfig, dataset: Any) -> tuple[RunConfig, list[str]]:

@@ -20,6 +20,7 @@ from typing import Any
 from results.store.events import EventLog
 from results.store.lock import StudyLock
 from search_spaces import InputError
+from tuner.study.ray_messages import SIGNS, said
 from tuner.study.settings import HUNG_AFTER, StudyResources
 
 MEMORY_RETRIES = 1
@@ -41,10 +42,6 @@ class Fault:
     text: str
 
 
-_NODE = re.compile(r"node (has )?(died|is dead|was lost|has been)|its node|preempt|NodeDied", re.IGNORECASE)
-_CUT = re.compile(r"ActorUnavailableError|actor \w+ is unavailable", re.IGNORECASE)
-_MONITOR = re.compile(r"running low on memory")
-_USED = re.compile(r"was ([\d.]+\s?GB) used / ([\d.]+\s?GB) limit")
 _MEMORY = re.compile(
     r"\bMemoryError\b|OutOfMemoryError|CUDA out of memory|can't allocate memory|not enough memory|"
     r"Cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED"
@@ -55,21 +52,21 @@ def fault_of(text: str) -> Fault:
     """The fault, from the error text of a worker or of Ray."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     last = lines[-1] if lines else "the worker process ended without a message"
-    if _MONITOR.search(text):
-        used = _USED.search(text)
+    if said("memory monitor", text):
+        used = said("memory used", text)
         how = f" ({used[1]} of {used[2]} used)" if used else ""
         return Fault("memory", f"out of memory: Ray's memory monitor killed the worker{how}")
     if _MEMORY.search(last):
         return Fault("memory", last)
-    if "is temporarily unavailable" in text:  # the first sign of a node that lost power
+    if said("actor silent", text):  # the first sign of a node that lost power
         return Fault("node", "the node that it ran on was lost, or the network to it")
-    if "actor died" in text.lower() or "actor is dead" in text.lower() or "worker process has died" in text:
-        if _NODE.search(text):
+    if said("actor died", text):
+        if said("node lost", text):
             return Fault("node", "the node that it ran on was lost")
-        if "creation task" in text or "__init__" in last:
+        if said("not started", text) or "__init__" in last:
             return Fault("start", f"the worker could not be started: {last}")
         return Fault("killed", "the worker process was killed or crashed (by hand, or because memory was full)")
-    if _CUT.search(text):  # the first sign of a lost node: the connection breaks
+    if said("connection cut", text):  # the first sign of a lost node: the connection breaks
         return Fault("node", "the connection to its node was lost")
     return Fault("error", last)
 
@@ -94,7 +91,7 @@ def counted_as(kind: str) -> str:
 
 def killed_actors(text: str) -> list[str]:
     """The ids of the actors that Ray's memory monitor says it selected to kill."""
-    return re.findall(r"^Selected to kill: \(Actor\(([0-9a-f]+)\)", text, re.MULTILINE)
+    return SIGNS["selected to kill"].findall(text)
 
 
 @dataclass

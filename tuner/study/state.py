@@ -130,7 +130,7 @@ class StudyState:
         assert self.settings.space is not None  # noqa: S101  a planned study asks nobody
         self.space = Space.from_dict(self.settings.space)
         if self._searching:
-            from tuner.study.telling import make_searcher
+            from tuner.study.searchers.telling import make_searcher
 
             self.searcher, self.untold = make_searcher(self.space, self.settings, self.trials)
 

@@ -134,7 +134,7 @@ def test_the_token_is_used_where_there_is_one(monkeypatch, tmp_path):
     ("said", "words"),
     [
         ("RPC error: InvalidAuthToken: token is missing", "RAY_AUTH_TOKEN"),
-        ("Version mismatch: The cluster was started with Ray: 2.50", "use the cluster's versions"),
+        ("Version mismatch: in a form of a later Ray", "use the cluster's versions"),
         ("Failed to connect to Ray cluster at h:1", "is Ray running there"),
     ],
 )

@@ -107,6 +107,20 @@ def test_a_missing_job_client_is_one_line(monkeypatch):
     assert line.endswith("pip install 'b2t-tuner[cluster]'") and "\n" not in line
 
 
+@pytest.mark.parametrize("kind", ["AuthenticationError", "RayError"])
+def test_a_head_that_refuses_is_one_line(monkeypatch, kind):
+    """What Ray raises where the token is missing is no RuntimeError: it is wrong input too, and says what to give."""
+    import ray.job_submission
+
+    def refuse(address):
+        raise getattr(ray.exceptions, kind)("Authentication required: Unauthorized: Missing authentication token")
+
+    monkeypatch.setattr(ray.job_submission, "JobSubmissionClient", refuse)
+    with pytest.raises(InputError, match="the cluster asks for its token") as error:
+        jobs.connect("http://h:8265")
+    assert len(error.value.problems) == 1
+
+
 @pytest.mark.ray
 @pytest.mark.skipif(
     importlib.util.find_spec("aiohttp_cors") is None, reason="needs ray[default]: pip install 'b2t-tuner[cluster]'"

@@ -15,7 +15,7 @@ pytest.importorskip("ray")
 
 from ray._private import services
 
-from tuner.backend import local
+from tuner.backend import local, ray_private
 
 TIMED_OUT = Exception("The current node timed out during startup. This could happen because\nsome of the raylet failed")
 
@@ -23,7 +23,7 @@ TIMED_OUT = Exception("The current node timed out during startup. This could hap
 @pytest.fixture
 def ours(monkeypatch):
     """Ray's own settings as they were, after the test."""
-    monkeypatch.setenv(local.PORT_WAIT, "30")
+    monkeypatch.setenv(ray_private.PORT_WAIT, "30")
     monkeypatch.setattr(services, "get_node", services.get_node)
 
 
@@ -32,7 +32,7 @@ def test_a_busy_machine_gets_a_second_try(tmp_path, ours, capsys):
     tried, left = [], []
 
     def init(**options):
-        tried.append((os.environ[local.PORT_WAIT], options["num_cpus"]))
+        tried.append((os.environ[ray_private.PORT_WAIT], options["num_cpus"]))
         Path(options["_temp_dir"]).mkdir(exist_ok=True)
         if len(tried) == 1:
             (Path(options["_temp_dir"]) / "left").touch()
@@ -82,7 +82,7 @@ def test_too_few_open_files_are_named(tmp_path, real_space, tiny_data):
     """A real start under a hard limit of 32 open files: exit status 1, one line with the limit and how to raise it."""
     command = [sys.executable, "-m", "tuner", "search", real_space, "--data", tiny_data, "--study", "s"]
     limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))  # noqa: E731
-    environment = {**os.environ, local.PORT_WAIT: "3"}
+    environment = {**os.environ, ray_private.PORT_WAIT: "3"}
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=240, preexec_fn=limit, env=environment
     )

@@ -10,9 +10,9 @@ import pytest
 from results.store.events import read_events
 from search_spaces import InputError, Space
 from tuner.launch.changes import space_changes
+from tuner.study.searchers.telling import params_in
 from tuner.study.settings import StudySettings
 from tuner.study.state import StudyState
-from tuner.study.telling import params_in
 
 RANDOM = {"kind": "random"}
 

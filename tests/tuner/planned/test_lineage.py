@@ -59,9 +59,9 @@ def test_every_recorded_run_trains(tiny, name):
 def test_fp16_where_the_cpu_lacks_it_is_one_line_or_fp32_with_a_note(tiny, monkeypatch):
     """As recorded, it is refused before any work; by default fp32 takes its place, and the plan says so."""
     from trainable import train
-    from trainable.compute import precision
+    from trainable.compute import torch_private
 
-    monkeypatch.setattr(precision, "_cpu_has_fp16", lambda: False)
+    monkeypatch.setattr(torch_private, "cpu_has", lambda precision: False)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr(lineage, "_cpu_has", lambda precision: precision == "fp32")
     (kept,) = make_plan(tiny, SCALE, ["gru_ctc_reg2"], "recorded")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -48,8 +48,15 @@ def unit_of(dimension: Dimension, code: Any) -> float:
     return dimension.to_unit(code) if dimension.native else float(code)
 
 
-def optuna_params(space: Space, params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Samples as Optuna has them: {"params": name -> value, "distributions": name -> distribution}."""
+class OptunaParams(TypedDict):
+    """The parameters of a trial, as arguments of Optuna's `create_trial`."""
+
+    params: dict[str, Any]
+    distributions: dict[str, BaseDistribution]
+
+
+def optuna_params(space: Space, params: Mapping[str, Any]) -> OptunaParams:
+    """Samples as Optuna has them."""
     here = [d for d in space.dimensions if d.name in params]
     return {
         "params": {d.name: coded(d, params[d.name]) for d in here},

@@ -46,6 +46,7 @@ from search_spaces.searchers import (
     RandomSearcher,
     TPESearcher,
 )
+from tuner.study.searchers import optuna_private
 from tuner.study.searchers.grid import GridSearch
 from tuner.study.searchers.method import GivenSamples, Method, coded_at, distribution, unit_of
 
@@ -206,7 +207,7 @@ class CMAES(Method[CMAESSearcher]):
 
 def standing(trial: FrozenTrial) -> tuple[float, float, float]:
     """Sort ended trials as TPE does: completed by value, stopped by last epoch and value, diverged last."""
-    if trial.state == TrialState.COMPLETE:
+    if trial.state == TrialState.COMPLETE and trial.value is not None:
         return 0.0, trial.value, 0.0
     if trial.intermediate_values:
         step = max(trial.intermediate_values)
@@ -243,7 +244,7 @@ class GP(Method[GPSearcher]):
         view = optuna.create_study(directions=study.directions)
         values = {trial.number: trial.values for trial in complete}
         if len(study.directions) == 1 and complete:
-            worst = max(trial.value for trial in complete)
+            worst = max(trial.values[0] for trial in complete)
             values |= {trial.number: [worst] for trial in trials if trial.state == TrialState.PRUNED}
         kept = self._kept([trial for trial in trials if trial.number in values], values)
         for trial in kept:
@@ -294,7 +295,7 @@ class NSGA2(Method[NSGA2Searcher]):
 
     def born(self) -> dict[str, Any]:
         """They are of the first generation."""
-        return {self._sampler(0)._get_generation_key(): 0}
+        return optuna_private.first_generation(self._sampler(0))
 
     def added(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Set the generation, and with its first trial also its parents, when a trial begins."""

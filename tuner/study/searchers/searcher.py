@@ -24,6 +24,7 @@ from pydantic import TypeAdapter
 
 from search_spaces import InputError, Space
 from search_spaces.searchers import Searcher
+from tuner.study.searchers import optuna_private
 from tuner.study.searchers.method import optuna_params
 from tuner.study.searchers.samplers import MAX_DRAWS, METHODS
 from tuner.study.searchers.warm_start import ENOUGH
@@ -69,9 +70,8 @@ class OptunaSearcher:
             params, status = trial["params"], trial["status"]
             has = optuna_params(self._space, params)
             if status == "completed":
-                done = create_trial(values=trial["values"], **has)
-                done.system_attrs = self._method.born()
-                self._study.add_trial(done)
+                born = self._method.born()
+                self._study.add_trial(create_trial(values=trial["values"], system_attrs=born, **has))
                 # CMA-ES begins at the best of so many; they are in the order of their values.
                 if len(self._ends) < getattr(self._settings, "startup_trials", 0):
                     self._ends.append(len(self._study.get_trials(deepcopy=False)) - 1)
@@ -106,7 +106,7 @@ class OptunaSearcher:
             broken = self._space.violations(params)
             if not broken:
                 if study is self._study:
-                    _forget_draw(trial)
+                    optuna_private.forget_draw(trial)
                     self._settle(trial, params)
                     self._proposed[number] = trial.number
                 return params
@@ -125,8 +125,7 @@ class OptunaSearcher:
         drawn, kinds = trial.params, trial.distributions
         for name, value in optuna_params(self._space, params)["params"].items():
             if drawn[name] != value:
-                kind = kinds[name]
-                trial.storage.set_trial_param(trial._trial_id, name, kind.to_internal_repr(value), kind)
+                optuna_private.set_param(trial, name, value, kinds[name])
 
     def _told(self, all_trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """The trials that told something, in the order of their ends."""
@@ -163,7 +162,7 @@ class OptunaSearcher:
         frozen = self._frozen(self._optuna_number[number])
         single = len(self._study.directions) == 1
         if single and frozen.state == TrialState.RUNNING and epoch not in frozen.intermediate_values:
-            optuna.trial.Trial(self._study, frozen._trial_id).report(per, epoch)
+            optuna_private.report(self._study, frozen, per, epoch)
 
     def ended(self, number: int, status: str, objective: float | Sequence[float] | None) -> None:
         """A trial ended for good; `objective` is its value, or those of several objectives, None if there is none."""
@@ -193,13 +192,3 @@ class OptunaSearcher:
     def trials(self) -> list[FrozenTrial]:
         """What Optuna knows, in its own order (rejected draws included as FAIL)."""
         return self._study.get_trials(deepcopy=True)
-
-
-def _forget_draw(trial: optuna.trial.Trial) -> None:
-    """Remove a sampler's notes on its draw: they may name dimensions that became inactive.
-
-    A running trial then counts with the parameters it runs with, which is all that a replay knows.
-    """
-    for key in list(trial.storage.get_trial_system_attrs(trial._trial_id)):
-        if "relative_params" in key:
-            trial.storage.set_trial_system_attr(trial._trial_id, key, "")
