@@ -22,19 +22,25 @@ class Budget(_Plan):
     gpu_hours: float | None = Field(
         None, gt=0, description="GPU hours (fraction of a GPU times hours) of all trials and attempts"
     )
+    batches: int | None = Field(None, ge=1, description="optimizer steps of all trials and attempts")
+    utterances: int | None = Field(None, ge=1, description="utterances that all trials and attempts train on")
     target_per: float | None = Field(None, ge=0, description="end when a trial reaches this PER")
     no_improvement: int | None = Field(
         None, ge=1, description="end when this many trials in a row have not improved the best PER"
     )
     then: Literal["finish", "stop"] | None = Field(
         None,
-        description="what running trials do when a limit is reached; null = stop at hours and gpu_hours, else finish",
+        description="what running trials do when a limit is reached; null = stop at hours, gpu_hours, batches and "
+        "utterances, else finish",
     )
 
     @model_validator(mode="after")
     def _has_an_end(self) -> Budget:
-        if not any((self.trials, self.hours, self.gpu_hours, self.no_improvement)):
-            raise ValueError("the search would never end; give trials, hours, gpu_hours or no_improvement")
+        ends = (self.trials, self.hours, self.gpu_hours, self.batches, self.utterances, self.no_improvement)
+        if not any(ends):
+            raise ValueError(
+                "the search would never end; give trials, hours, gpu_hours, batches, utterances or no_improvement"
+            )
         return self
 
 

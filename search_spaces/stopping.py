@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from search_spaces.wording import not_allowed, show
 
-HORIZON_GRACE = 0.25
-"""The default first rung as a fraction of the horizon: earlier ranks predict little of the end."""
+FIRST_RUNGS = {"horizon": 0.25, "area": 0.1}
+"""The default first rung, by `at`: a fraction of the horizon, earlier ranks predict little of the end; or of the area
+under the learning rate, where they predict more."""
 
 Metric = Literal["per", "per_raw", "probe"]
+HalvingMetric = Literal["per", "per_raw", "probe", "val_loss", "either"]
 Among = Literal["all", "horizon", "annealed"]
 
 
@@ -31,12 +33,15 @@ class Rule(BaseModel):
 class ComparingRule(Rule):
     """The settings of rules that compare a trial with others at the same point."""
 
-    at: Literal["epochs", "horizon"] = Field(
+    at: Literal["epochs", "horizon", "area"] = Field(
         "epochs",
-        description="rungs are at epochs, or at fractions of each trial's own horizon (length of its schedule)",
+        description="rungs are at epochs, at fractions of each trial's own horizon (length of its schedule), or at "
+        "fractions of the area under its own learning rate",
     )
     grace: int | float = Field(
-        1, description="the first rung: an epoch, or with at: horizon a fraction (then the default is 0.25)"
+        1,
+        description="the first rung: an epoch, or with at: horizon and at: area a fraction (then the default is 0.25 "
+        "and 0.1)",
     )
     among: Among = Field(
         "all",
@@ -50,9 +55,9 @@ class ComparingRule(Rule):
 
     @model_validator(mode="before")
     @classmethod
-    def _grace_of_the_horizon(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and given.get("at") == "horizon":
-            return {"grace": HORIZON_GRACE, **given}
+    def _first_rung(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("at") in FIRST_RUNGS:
+            return {"grace": FIRST_RUNGS[given["at"]], **given}
         return given
 
     @field_validator("grace")
@@ -60,11 +65,11 @@ class ComparingRule(Rule):
     def _grace_fits(cls, grace: int | float, info: ValidationInfo) -> int | float:
         at = info.data.get("at")
         if at == "epochs" and (grace < 1 or grace != int(grace)):
-            more = ", or at: horizon for a fraction of each trial's horizon" if 0 < grace < 1 else ""
+            more = ", or at: horizon or at: area for a fraction of each trial's own" if 0 < grace < 1 else ""
             raise ValueError(not_allowed(grace, f"a whole number of 1 or more{more}"))
-        if at == "horizon" and not 0.01 <= grace < 1:
+        if at in FIRST_RUNGS and not 0.01 <= grace < 1:
             raise ValueError(
-                not_allowed(grace, "a fraction of the horizon from 0.01 to below 1, or at: epochs for an epoch")
+                not_allowed(grace, f"a fraction of the {at} from 0.01 to below 1, or at: epochs for an epoch")
             )
         return int(grace) if at == "epochs" else grace
 
@@ -72,8 +77,10 @@ class ComparingRule(Rule):
 class HalvingRule(ComparingRule):
     """The settings of rules that keep the best 1 / `reduction` of the trials at each rung."""
 
-    metric: Metric = Field(
-        "per", description="what is compared: per (of averaged weights), per_raw, or a cooldown probe's"
+    metric: HalvingMetric = Field(
+        "per",
+        description="what is compared: per (of averaged weights), per_raw, a cooldown probe's, val_loss among trials "
+        "with the same training.ctc_reduction, or either: a trial passes if it does by per or by val_loss",
     )
     reduction: int | float = Field(3, description="the best 1 / reduction continue; the next rung is at this multiple")
     max_rungs: int | None = Field(None, ge=1, description="largest number of rungs; null = as many as fit in the run")
@@ -96,6 +103,28 @@ class ASHAStopping(HalvingRule):
     promote: bool = Field(
         False, description="pause trials instead of stopping them; a paused trial continues if it qualifies later"
     )
+    drain: bool = Field(
+        False,
+        description="with promote: when nothing new is left to start, the paused trials continue too, best first, one "
+        "at a time, until a limit ends the search",
+    )
+    finish: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="with drain: share of a limit of hours, GPU-hours, batches or utterances in which no new trial "
+        "starts while some are paused, so that the best of them come to their end",
+    )
+    max_paused: int | None = Field(
+        None, ge=1, description="with promote: most trials that are paused at once; the worst beyond it is stopped"
+    )
+
+    @model_validator(mode="after")
+    def _pauses(self) -> ASHAStopping:
+        if not self.promote and (self.drain or self.max_paused):
+            name = "drain" if self.drain else "max_paused"
+            raise ValueError(f"{name} needs trials that are paused; give promote: true too")
+        return self
 
 
 class HyperbandStopping(HalvingRule):
@@ -204,6 +233,7 @@ def rule_text(rule: Mapping[str, Any]) -> str:
     model = STOPPING_KINDS.get(rule["kind"])
     if model is None:
         return str(rule["kind"])
-    defaults = model.model_validate({"at": "horizon"} if rule.get("at") == "horizon" else {}).model_dump()
-    told = {k: v for k, v in rule.items() if v != defaults.get(k, v) or (k == "at" and v == "horizon")}
+    shares = rule.get("at") in FIRST_RUNGS
+    defaults = model.model_validate({"at": rule["at"]} if shares else {}).model_dump()
+    told = {k: v for k, v in rule.items() if v != defaults.get(k, v) or (k == "at" and shares)}
     return " ".join([rule["kind"], *(f"{key}={show(value)}" for key, value in told.items())])

@@ -35,7 +35,8 @@ STUDIES = (
         "reason",
         "string",
         "",
-        "why it ended: budget (all trials ran), wall_time, gpu_hours, target_per, no_improvement, interrupted, failed",
+        "why it ended: budget (all trials ran), wall_time, gpu_hours, batches, utterances, target_per, no_improvement, "
+        "interrupted, failed",
     ),
     Column("created", "timestamp", "UTC", "when it was first started"),
     Column("ended", "timestamp", "UTC", "when it last ended; null if it has not"),
@@ -51,6 +52,8 @@ STUDIES = (
     Column("budget_trials", "int32", "trials", "limit on the number of trials"),
     Column("budget_hours", "float64", "h", "limit on the wall time"),
     Column("budget_gpu_hours", "float64", "h", "limit on the GPU hours (fraction of a GPU times hours) of all trials"),
+    Column("budget_batches", "int64", "batches", "limit on the optimizer steps of all trials"),
+    Column("budget_utterances", "int64", "utterances", "limit on the utterances that all trials train on"),
     Column("budget_target_per", "float64", "PER", "the PER at which the search ends"),
     Column("budget_no_improvement", "int32", "trials", "trials without a better PER after which the search ends"),
     Column("budget_then", "string", "", "what running trials do at a limit: finish, stop, null = depends on the limit"),

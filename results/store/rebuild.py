@@ -18,7 +18,7 @@ from results.store.replay import NAMED, Tables, by_section
 from search_spaces import InputError
 
 Event = dict[str, Any]
-_BUDGET = ("trials", "hours", "gpu_hours", "target_per", "no_improvement", "then")
+_BUDGET = ("trials", "hours", "gpu_hours", "batches", "utterances", "target_per", "no_improvement", "then")
 _MEASURED = [column.name for column in COLUMNS["epochs"] if column.name not in ("study", "reported")]
 _FINAL = ("completed", "stopped", "diverged", "failed", "paused")
 

@@ -303,7 +303,16 @@ class Replay:
             "seed": about.get("seed"),
             **{
                 f"budget_{key}": parts["budget"].get(key)
-                for key in ("trials", "hours", "gpu_hours", "target_per", "no_improvement", "then")
+                for key in (
+                    "trials",
+                    "hours",
+                    "gpu_hours",
+                    "batches",
+                    "utterances",
+                    "target_per",
+                    "no_improvement",
+                    "then",
+                )
             },
             **{key: parts["resources"].get(key) for key in ("cpus_per_trial", "gpus_per_trial", "concurrent")},
             **{f"data_{key}": data.get(key) for key in ("name", "path", "fingerprint", "val_phonemes")},

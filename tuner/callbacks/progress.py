@@ -105,6 +105,10 @@ class Progress:
         if budget.gpu_hours:
             cards = state.settings.resources.gpus_per_trial * self.concurrent
             left.append(max(0.0, 3600 * budget.gpu_hours - state.spent.gpu_seconds) / cards)
+        for limit in ("batches", "utterances"):
+            asked, used = getattr(budget, limit), getattr(state.spent, limit)
+            if asked and used:  # by what the search has needed so far
+                left.append(max(0.0, asked / used - 1) * (state.driver_seconds + self._elapsed()))
         return min(left) if left else None
 
     def render(self) -> Group | Text:

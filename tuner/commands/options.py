@@ -277,13 +277,23 @@ def resource_options(function: Any) -> Any:
 
 
 def budget_options(function: Any) -> Any:
-    """--trials, --gpu-hours, --target-per, --no-improvement, --then: with --hours, when a search ends."""
+    """When a search ends, besides --hours: the limits and --then."""
     options = (
         click.option("--trials", type=click.IntRange(min=1), help="Trials in all [default: the space's budget]."),
         click.option(
             "--gpu-hours",
             type=FiniteRange(min=0, min_open=True),
             help="GPU hours of all trials and sessions together; a trial on a quarter of a GPU counts a quarter.",
+        ),
+        click.option(
+            "--batches",
+            type=click.IntRange(min=1),
+            help="Batches (optimizer steps) of all trials and sessions together.",
+        ),
+        click.option(
+            "--utterances",
+            type=click.IntRange(min=1),
+            help="Utterances that all trials and sessions together train on, each as often as it is used.",
         ),
         click.option("--target-per", type=FiniteRange(min=0, max=1), help="End when a trial reaches this PER."),
         click.option(
@@ -295,8 +305,8 @@ def budget_options(function: Any) -> Any:
         click.option(
             "--then",
             type=click.Choice(["finish", "stop"]),
-            help="What running trials do when a limit is reached [default: at --hours and --gpu-hours they stop, and "
-            "continue on resume; at --target-per and --no-improvement they finish].",
+            help="What running trials do when a limit is reached [default: at --hours, --gpu-hours, --batches and "
+            "--utterances they stop, and continue on resume; at --target-per and --no-improvement they finish].",
         ),
     )
     for option in reversed(options):

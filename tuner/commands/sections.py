@@ -9,7 +9,7 @@ from search_spaces.wording import did_you_mean
 SECTIONS: dict[str, tuple[str, ...]] = {
     "The study": ("study", "data_dir", "space", "results_dir", "resume_", "force_unlock"),
     "How it searches": ("seed", "searcher", "stopping", "start", "warm_start", "objectives"),
-    "When it ends": ("trials", "hours", "gpu_hours", "target_per", "no_improvement", "then"),
+    "When it ends": ("trials", "hours", "gpu_hours", "batches", "utterances", "target_per", "no_improvement", "then"),
     "Machines": (
         *("cpus_per_trial", "gpus_per_trial", "concurrent", "cpus", "address", "stage_data", "custom"),
         *("retries", "hung_after", "give_up_after"),

@@ -19,7 +19,7 @@ from search_spaces.searchers import Searcher
 from search_spaces.stopping import rule_text
 from tuner.analysis.pictures import check_out, plot_regret
 from tuner.commands.options import curves_options, format_option, out_option, parse_rule, results_option
-from tuner.simulation.curves import Bank, check_rule, read_curves
+from tuner.simulation.curves import Bank, check_rule, read_curves, rule_note
 from tuner.simulation.regret import regret_curve, summary
 from tuner.simulation.simulate import TABLE, Search, TablePoints
 from tuner.simulation.simulate import repeats as search
@@ -137,6 +137,8 @@ def chosen_rules(bank: Bank, given: Sequence[str], option: str) -> Iterator[tupl
     for text in given:
         rule = parse_rule(text, option)
         check_rule(bank, rule)
+        if note := rule_note(bank, rule):
+            click.echo(f"note: {text}: {note}", err=True)
         yield text, rule
     if given:
         return

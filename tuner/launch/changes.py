@@ -208,6 +208,8 @@ def _used_up(asked: Mapping[str, Any], state: StudyState, study: str) -> list[st
         "trials": (len(state.trials), f"{len(state.trials)} have been started"),
         "hours": (hours, f"it has run {hours:.3g} hours"),
         "gpu_hours": (spent.gpu_seconds / 3600, f"it has used {spent.gpu_seconds / 3600:.3g} GPU-hours"),
+        "batches": (spent.batches, f"{spent.batches:,} batches have been trained"),
+        "utterances": (spent.utterances, f"{spent.utterances:,} utterances have been used"),
         "no_improvement": (spent.since_best, f"{spent.since_best} trials have ended since the last improvement"),
     }
     problems = []

@@ -59,6 +59,8 @@ def advice(study: Any, reason: str, where: str) -> list[str]:
     said = {
         "wall_time": ("the time limit is reached", "--hours H"),
         "gpu_hours": (f"{spent.gpu_seconds / 3600:.3g} of {value:g} GPU-hours are used", "--gpu-hours H"),
+        "batches": (f"{spent.batches:,} of {value or 0:,} batches are trained", "--batches N"),
+        "utterances": (f"{spent.utterances:,} of {value or 0:,} utterances are used", "--utterances N"),
         "target_per": (f"the target is reached: PER {spent.best_per:.4f}, wanted {value:g}", "--target-per P"),
         "no_improvement": (
             f"no improvement in the last {spent.since_best} trials: PER {spent.best_per:.4f}",

@@ -20,6 +20,7 @@ from results.store.made import open_parquet
 from results.store.paths import StudyPaths, find_studies
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
+from search_spaces.stopping import FIRST_RUNGS
 from search_spaces.wording import reason_of
 from tuner.study.rules.rungs import probe_epochs
 from tuner.study.settings import StudySettings
@@ -154,22 +155,37 @@ def check_rule(bank: Bank, rule: Mapping[str, Any]) -> None:
     where = f"{bank.name}: rule {rule['kind']}"
     if rule["kind"] == "pbt":
         raise InputError(f"{where}: changes settings during a run, which recorded curves do not show; leave it out")
-    by_share = rule.get("at") == "horizon"
-    if (by_share or rule.get("among", "all") != "all") and any(run.horizon is None for run in bank.runs):
+    by_share = rule.get("at") in FIRST_RUNGS
+    if (rule.get("at") == "horizon" or rule.get("among", "all") != "all") and any(
+        run.horizon is None for run in bank.runs
+    ):
         raise InputError(
             f"{where}: needs the horizon, which is not known; add a column horizon (batches), or choose a rule with "
-            "at=epochs among=all"
+            "at=epochs among=all, or at=area"
         )
     steps = sorted({run.step for run in bank.runs if run.batches > run.step})
     if len(steps) > 1 and not by_share and rule["kind"] not in ("none", "extrapolation"):
         raise InputError(
             f"{where}: compares at epochs, which have {steps[0]} batches in one run and {steps[-1]} in another; "
-            f"give --every {math.lcm(*steps)} for a common grid, or choose a rule with at=horizon"
+            f"give --every {math.lcm(*steps)} for a common grid, or choose a rule with at=horizon or at=area"
         )
     if rule.get("metric") == "per_raw" and not bank.has("per_raw"):
         raise InputError(f"{where}: compares per_raw, which was not recorded; add the column, or choose metric=per")
+    if rule.get("metric") in ("val_loss", "either") and not bank.has("val_loss"):
+        raise InputError(f"{where}: compares val_loss, which was not recorded; add the column, or choose metric=per")
     if rule.get("metric") == "probe":
         _check_probes(bank, rule, where)
+
+
+def rule_note(bank: Bank, rule: Mapping[str, Any]) -> str | None:
+    """What a rule does otherwise with these curves than in a search; None where there is nothing."""
+    without = sum(not run.own_config and run.rates is None for run in bank.runs)
+    if rule.get("at") != "area" or not without:
+        return None
+    return (
+        f"{bank.name}: {without} of {len(bank.runs)} runs have no learning rates, so their rungs are at shares of "
+        "their batches; add a column lr"
+    )
 
 
 def _check_probes(bank: Bank, rule: Mapping[str, Any], where: str) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search_spaces import InputError, RunConfig, Space
-from search_spaces.stopping import HORIZON_GRACE, ComparingRule, HyperbandStopping, OneEpochStopping, PBTStopping, Rule
+from search_spaces.stopping import FIRST_RUNGS, ComparingRule, HyperbandStopping, OneEpochStopping, PBTStopping, Rule
 from tuner.simulation.virtual import draws
 from tuner.study.rules.population import check as check_population
-from tuner.study.rules.rungs import Grid, places, probe_epochs, read_rule
+from tuner.study.rules.rungs import Grid, grid_under, places, probe_epochs, read_rule
 from tuner.study.settings import StudyBudget
 
 DRAWS = 48
@@ -50,11 +50,14 @@ def _check_count(rule: OneEpochStopping, budget: StudyBudget, where: str) -> Non
 
 
 def _check_rungs(rule: Rule, configs: Sequence[RunConfig], space: str, where: str) -> None:
-    grids = {Grid(c.training.batches, c.training.batches_per_epoch, c.horizon) for c in configs}
-    longest = max(grid.epochs for grid in grids)
+    longest = max(Grid.of(config).epochs for config in configs)
     if longest == 1:
         return  # nothing to stop, under any rule
-    if not any(places(rule, grid) for grid in grids):
+
+    def compares(bracket: int) -> bool:
+        return any(places(rule, grid_under(rule, config, bracket), bracket) for config in configs)
+
+    if not compares(0):
         assert isinstance(rule, ComparingRule)  # noqa: S101  one_epoch has a place in any longer run
         if rule.at == "epochs":
             raise InputError(
@@ -62,11 +65,12 @@ def _check_rungs(rule: Rule, configs: Sequence[RunConfig], space: str, where: st
                 f"no trial would ever be compared; give {longest - 1} or less"
             )
         raise InputError(
-            f"{where}: grace: {rule.grace:g} of the horizon is not allowed; no run of {space} is evaluated between "
-            f"there and its end; give less (such as {HORIZON_GRACE / 2:g}), or a smaller training.batches_per_epoch"
+            f"{where}: grace: {rule.grace:g} of the {rule.at} is not allowed; no run of {space} is evaluated between "
+            f"there and its end; give less (such as {FIRST_RUNGS[rule.at] / 2:g}), or a smaller "
+            "training.batches_per_epoch"
         )
     if isinstance(rule, HyperbandStopping):
-        empty = [b for b in range(rule.brackets) if not any(places(rule, grid, b) for grid in grids)]
+        empty = [bracket for bracket in range(rule.brackets) if not compares(bracket)]
         if len(empty) > 1:  # Hyperband's own last bracket compares no trials
             raise InputError(
                 f"{where}: brackets: {rule.brackets} is not allowed; the runs of {space} have rungs for "

@@ -18,6 +18,7 @@ from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
 from search_spaces.stopping import ExtrapolationStopping
 from tuner.simulation.simulate import NOWHERE, MemoryLog
+from tuner.study.budgets import COSTS
 from tuner.study.compact import KeptConfig
 from tuner.study.rules.stopping import Curve, Decision, RungKey
 from tuner.study.settings import StudySettings
@@ -141,7 +142,7 @@ class _Loop:
         self.study, self.log, self.rng, self.seconds, self.stop_first = study, log, rng, seconds or 1.0, stop_first
         self.share = study.settings.resources.gpus_per_trial
         # Limits of time are looked at after each epoch, and so may a rule be: then each is reported.
-        self.every = stop_first or bool(study.settings.budget.hours or study.settings.budget.gpu_hours)
+        self.every = stop_first or any(getattr(study.settings.budget, limit) for limit in COSTS)
         self.found = Virtual()
         self.ranks: dict[int, float] = {}
         self.queue: list[tuple[float, int, Job, int, float, int]] = []

@@ -15,11 +15,15 @@ from typing import Any
 from search_spaces import InputError
 from tuner.study.settings import StudyBudget
 
-LIMITS = ("trials", "hours", "gpu_hours", "target_per", "no_improvement")
+LIMITS = ("trials", "hours", "gpu_hours", "batches", "utterances", "target_per", "no_improvement")
+COSTS = ("hours", "gpu_hours", "batches", "utterances")
+"""The limits of what a search may use: at them running trials are interrupted."""
 KEYS = (*LIMITS, "then")
 REASONS = {
     "wall_time": "hours",
     "gpu_hours": "gpu_hours",
+    "batches": "batches",
+    "utterances": "utterances",
     "target_per": "target_per",
     "no_improvement": "no_improvement",
 }
@@ -29,6 +33,8 @@ _WORDS: dict[str, Callable[[Any], str]] = {
     "trials": lambda n: f"{n} trial{'s' * (n != 1)}",
     "hours": lambda hours: f"{hours:g} hours",
     "gpu_hours": lambda hours: f"{hours:g} GPU-hours",
+    "batches": lambda n: f"{n:,} batches",
+    "utterances": lambda n: f"{n:,} utterances",
     "target_per": lambda per: f"target PER {per:g}",
     "no_improvement": lambda n: f"no improvement for {n} trial{'s' * (n != 1)}",
 }
@@ -40,23 +46,44 @@ class Spent:
 
     gpu_seconds: float = 0.0
     """Over all attempts of all trials."""
+    batches: int = 0
+    """Optimizer steps of all attempts, repeated epochs and cooldown probes included."""
+    utterances: int = 0
+    """Utterances in the micro-batches of these steps."""
     best_per: float = math.inf
     since_best: int = 0
     """Trials that have ended for good since the last improvement of the best PER, without those that improved it."""
     _attempt: dict[int, float] = field(default_factory=dict)
+    _steps: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Trial -> (batches done when its last epoch ended, utterances in a batch)."""
     _lowered: set[int] = field(default_factory=set)
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event of the log."""
         if event["event"] == "trial_started":
             self._attempt[event["trial"]] = 0.0
+            self._begin(event["trial"], event)
         elif event["event"] == "epoch":
             self._epoch(event["trial"], event)
+
+    def _begin(self, trial: int, event: Mapping[str, Any]) -> None:
+        training = (event.get("config") or {}).get("training", {})
+        begins = (event.get("from_epoch") or 0) * training.get("batches_per_epoch", 0)
+        size = training.get("batch_size", 0) * training.get("accumulation", 1)
+        self._steps[trial] = (min(begins, training.get("batches", 0)), size)
+
+    def _train(self, trial: int, event: Mapping[str, Any]) -> None:
+        before, size = self._steps.get(trial, (0, 0))
+        steps = max(0, (event.get("batch") or 0) - before) + (event.get("probe_batches") or 0)
+        self._steps[trial] = ((event.get("batch") or 0), size)
+        self.batches += steps
+        self.utterances += steps * size
 
     def _epoch(self, trial: int, event: Mapping[str, Any]) -> None:
         used = event.get("gpu_seconds") or 0.0  # of the attempt so far
         self.gpu_seconds += max(0.0, used - self._attempt.get(trial, 0.0))
         self._attempt[trial] = used
+        self._train(trial, event)
         per = event["per"]
         if per is not None and per < self.best_per:
             self.best_per, self.since_best = per, 0
@@ -65,6 +92,7 @@ class Spent:
     def ended(self, trial: int) -> None:
         """A trial has ended for good."""
         self._attempt.pop(trial, None)
+        self._steps.pop(trial, None)
         if trial not in self._lowered:
             self.since_best += 1
 
@@ -78,6 +106,10 @@ def reached(budget: StudyBudget, spent: Spent, seconds_left: float) -> str | Non
         return "wall_time"
     if budget.gpu_hours and spent.gpu_seconds >= 3600 * budget.gpu_hours:
         return "gpu_hours"
+    if budget.batches and spent.batches >= budget.batches:
+        return "batches"
+    if budget.utterances and spent.utterances >= budget.utterances:
+        return "utterances"
     if budget.target_per is not None and spent.best_per <= budget.target_per:
         return "target_per"
     if budget.no_improvement and spent.since_best >= budget.no_improvement:
@@ -85,14 +117,28 @@ def reached(budget: StudyBudget, spent: Spent, seconds_left: float) -> str | Non
     return None
 
 
+def share_left(budget: StudyBudget, spent: Spent, seconds_left: float) -> float:
+    """The smallest share that is left of a limit of what a search may use (`COSTS`); 1 where there is none."""
+    shares = [1.0]
+    if budget.hours:
+        shares.append(seconds_left / (3600 * budget.hours))
+    if budget.gpu_hours:
+        shares.append(1 - spent.gpu_seconds / (3600 * budget.gpu_hours))
+    if budget.batches:
+        shares.append(1 - spent.batches / budget.batches)
+    if budget.utterances:
+        shares.append(1 - spent.utterances / budget.utterances)
+    return min(shares)
+
+
 def then(budget: StudyBudget, reason: str) -> str:
     """What running trials do when a limit is reached: "finish" or "stop".
 
-    Unless the budget says it, a limit of cost (hours, GPU-hours) stops them; at a limit of result (target, no
+    Unless the budget says it, a limit of cost (`COSTS`) stops them; at a limit of result (target, no
     improvement) they finish, since one of them may be better. Stopped ones are interrupted: a resumed study continues
     them from their checkpoints.
     """
-    return budget.then or ("stop" if reason in ("wall_time", "gpu_hours") else "finish")
+    return budget.then or ("stop" if REASONS[reason] in COSTS else "finish")
 
 
 def text(budget: StudyBudget) -> str:
@@ -125,9 +171,10 @@ def check(budget: StudyBudget, asked: Iterable[str], gpus_per_trial: float, wher
                 "be counted; give --hours instead"
             )
         budget = budget.changed({"gpu_hours": None})
-    if not any((budget.trials, budget.hours, budget.gpu_hours, budget.no_improvement)):
+    if not any(getattr(budget, limit) for limit in ("trials", *COSTS, "no_improvement")):
         raise InputError(
-            f"{where}: the search would never end; give --trials, --hours, --gpu-hours (with GPUs) or --no-improvement"
+            f"{where}: the search would never end; give --trials, --hours, --gpu-hours (with GPUs), --batches, "
+            "--utterances or --no-improvement"
         )
     return budget
 

@@ -81,6 +81,8 @@ class StudyBudget(_Part):
     trials: int | None = None
     hours: float | None = None
     gpu_hours: float | None = None
+    batches: int | None = None
+    utterances: int | None = None
     target_per: float | None = None
     no_improvement: int | None = None
     then: str | None = None

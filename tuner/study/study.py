@@ -17,8 +17,9 @@ from results.store.events import EventLog, read_events, without_settings
 from results.store.made import refuse_short
 from results.store.paths import StudyPaths
 from search_spaces import InputError, RunConfig
+from search_spaces.stopping import ASHAStopping
 from tuner.study import budgets, checkpoints, faults, heirs
-from tuner.study.rules.stopping import Decision, Point, decide, probe_epochs, promotable
+from tuner.study.rules.stopping import Decision, Point, decide, hopeless, probe_epochs, promotable
 from tuner.study.settings import StudySettings
 from tuner.study.sources import OwnTrials, TrialSource
 from tuner.study.state import StudyState
@@ -139,7 +140,7 @@ class Study:
 
         Under pbt, those that the searcher proposes, without trials that continue another.
         """
-        if self.reached:
+        if self.reached or self._finishing:
             return 0
         budget = self.settings.budget.trials
         left = max(0, budget - self.state.next_number) if budget else 10**9
@@ -178,7 +179,23 @@ class Study:
         """The paused trial that continues next; None if there is none, or a limit is reached."""
         if not self.state.history.paused or self.reached:
             return None
-        return promotable(self.state.history, self.state.outstanding(self.trials_left))
+        left = self.trials_left
+        thaw = not (left or self.state.waiting) and (not self.state.running or self._hurries)
+        return promotable(self.state.history, self.state.outstanding(left), thaw=thaw)
+
+    @property
+    def _finishing(self) -> bool:
+        """Whether the rest of a limit is kept for the paused trials (`finish`), so that no new one starts."""
+        rule = self.state.history.rule
+        if not (isinstance(rule, ASHAStopping) and rule.drain and self.state.history.paused):
+            return False
+        return budgets.share_left(self.settings.budget, self.state.spent, self.seconds_left) <= rule.finish
+
+    @property
+    def _hurries(self) -> bool:
+        """Whether the paused trials continue on all workers at once: their time runs out."""
+        timed = self.settings.budget.only("hours", "gpu_hours")
+        return self._finishing and budgets.share_left(timed, self.state.spent, self.seconds_left) < 1
 
     def ask(self) -> Job | None:
         """The next attempt to run, written to the log; None if there is nothing to start now.
@@ -273,6 +290,9 @@ class Study:
         if status is None:
             return "continue"
         self._end_attempt(trial, status, error=verdict.reason if status == "diverged" else None)
+        if status == "paused" and (worst := hopeless(self.state.history)) is not None:
+            most = f"more than max_paused={self.state.history.rule.max_paused} trials are paused"  # type: ignore[attr-defined]
+            self._end_attempt(self.state.trials[worst], "stopped", error=f"{most}, and this one is the worst")
         self._end_paused()
         return "stop"
 

@@ -59,7 +59,7 @@ def test_one_epoch_needs_to_know_how_many_trials_there_will_be(toy):
         ),
         (
             "asha grace=0.5",
-            "grace: 0.5 is not allowed; give a whole number of 1 or more, or at: horizon for a ",
+            "grace: 0.5 is not allowed; give a whole number of 1 or more, or at: horizon or at: area",
         ),
         ("asha reduction=1", "reduction: 1 is not allowed; give a number of 1.1 or more"),
         ("hyperband promote=true", "promote: unknown key (value true); "),

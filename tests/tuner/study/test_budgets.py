@@ -258,3 +258,27 @@ def test_the_tables_have_the_limits(toy):
     assert (row["budget_target_per"], row["budget_no_improvement"], row["budget_then"]) == (0.5, 4, "stop")
     assert row["budget_gpu_hours"] is None
     assert read_events(toy.folder / "s" / "events.jsonl")[0][-1]["reason"] == "target_per"
+
+
+def test_batches_and_utterances_count_what_was_trained(toy):
+    """Repeated epochs of a second attempt count again, a probe counts too, and an attempt begins where it says."""
+    study = toy.create("s", budget=budget(batches=16), stopping=NO_STOPPING, retries=1)
+    job = study.ask()
+    step(study, toy, job, 1)
+    step(study, toy, job, 2, probe_batches=3)
+    assert (study.state.spent.batches, study.state.spent.utterances) == (7, 7 * 8)
+    study.fail(job.trial, job.attempt, "RuntimeError: x")
+    job = study.ask()  # there is no checkpoint: it begins anew
+    step(study, toy, job, 1)
+    step(study, toy, job, 2)
+    step(study, toy, job, 3)
+    assert study.state.spent.batches == 13
+    assert not study.done
+    step(study, toy, job, 4)
+    assert not study.done
+    step(study, toy, job, 5)
+    assert study.done
+    assert reason_of(study) == "batches"
+    assert advice(study, "batches", "")[0].startswith(
+        "17 of 16 batches are trained. Continue with: tuner resume toy --batches N (1 interrupted trial will continue)"
+    )

@@ -8,16 +8,22 @@ import pytest
 
 from results.store import replay
 from results.store.events import read_events
+from search_spaces import InputError
 from search_spaces.stopping import rule_text
+from tuner.commands.options import parse_rule
+from tuner.study.compact import KeptConfig
 from tuner.study.rules.stopping import read_rule
 from tuner.study.state import StudyState
 
 PROMOTE = {"kind": "asha", "grace": 1, "reduction": 2, "promote": True}
+DRAIN = {**PROMOTE, "drain": True, "at": "area", "grace": 0.2, "metric": "either"}
 ONE_EPOCH = {"kind": "one_epoch", "keep": 2}
 RULES = [
     PROMOTE,
     {**PROMOTE, "at": "horizon", "grace": 0.2, "reduction": 2, "among": "annealed", "protect": 1},
     ONE_EPOCH,
+    DRAIN,
+    {**DRAIN, "metric": "val_loss", "max_paused": 2},
     {"kind": "hyperband", "brackets": 2},
     {"kind": "median", "min_curves": 2},
     {"kind": "asha", "patience": 2, "min_curves": 3, "metric": "per_raw"},
@@ -41,7 +47,7 @@ def test_killed_anywhere_and_resumed_equals_never_killed(toy, rule):
     toy.drive(create(toy, "whole", rule))
     expected = toy.decisions("whole")
     assert set(expected[2].values()) <= {"completed", "stopped", "diverged"}
-    assert "stopped" in expected[2].values()
+    assert ("stopped" in expected[2].values()) == (rule != DRAIN)
     for seed in range(3):
         chance = random.Random(seed)
         study = create(toy, f"killed-{seed}", rule)
@@ -193,3 +199,150 @@ def test_a_trial_that_waits_can_be_stopped_by_hand(toy):
     study.stop_by_hand(number, "1", "me@here")
     assert study.state.trials[number].status == "stopped"
     assert number not in study.state.history.paused
+
+
+# Freeze and thaw
+
+
+def test_a_drain_stops_nobody_and_runs_the_paused_one_at_a_time_best_first(toy):
+    """With a number of trials alone every trial comes to its end, the new ones first, then the paused in order."""
+    study = create(toy, "s", {**DRAIN, "metric": "per"})
+    begun = []
+
+    def watch(event):
+        if event["event"] == "trial_started" and event["attempt"] > 1:
+            state = study.state
+            begun.append((event["trial"], state.next_number, len(state.running), state.trials[event["trial"]].best))
+
+    study.observers.append(watch)
+    toy.drive(study, workers=3)
+    assert all(trial.status in ("completed", "diverged") for trial in study.state.trials.values())
+    assert study.state.next_number == 12
+    thawed = [entry for entry in begun if entry[1] == 12]
+    assert len(thawed) >= 3
+    assert thawed[-1][2] == 1
+    assert study.done
+
+
+def test_the_best_of_the_paused_thaws_first(toy):
+    """Of the trials that wait at one rung, the one with the lowest PER passes first as the reduction is relaxed."""
+    study = create(toy, "s", {**DRAIN, "metric": "per", "reduction": 6})
+    waiting = None
+    while waiting is None:
+        job = study.ask()
+        if job.attempt > 1 and not study.trials_left and not study.state.running[1:]:
+            waiting = {trial.number: trial.best for trial in study.state.paused} | {
+                job.trial: study.state.trials[job.trial].best
+            }
+            break
+        epoch = job.epochs_logged
+        while study.report(job.trial, job.attempt, toy.curve(job.config, epoch := epoch + 1)) == "continue":
+            pass
+    here = {
+        n: best for n, best in waiting.items() if study.state.trials[n].epoch == study.state.trials[job.trial].epoch
+    }
+    assert min(here, key=here.get) == job.trial
+
+
+@pytest.mark.parametrize("limit", ["hours", "batches", "utterances", "gpu_hours"])
+def test_a_limit_keeps_a_share_for_finishing(toy, limit):
+    """With endless trials and a limit of cost, no new trial starts in its last quarter while some are paused, so that
+    the search does not end with nobody at the end; without `finish` it does here.
+    """
+    ended = {}
+    for finish in (0.5, 0.0):
+        now = [0.0]
+        amount = {"hours": 1.0, "batches": 2 * 60, "utterances": 2 * 60 * 8, "gpu_hours": 60 / 3600}[limit]
+        rule = {**DRAIN, "metric": "per", "grace": 0.1, "reduction": 40, "finish": finish}
+        name = f"s{finish}"
+        study = toy.create(
+            name,
+            clock=lambda now=now: now[0],
+            stopping=rule,
+            searcher={"kind": "random"},
+            budget={"trials": None, limit: amount},
+            resources={"cpus_per_trial": 1, "gpus_per_trial": 1.0, "concurrent": None},
+        )
+        while not study.done:
+            job = study.ask()
+            epoch, used = job.epochs_logged, 0.0
+            while not study.leaves:
+                epoch, used = epoch + 1, used + 1.0
+                now[0] += 60.0
+                row = {**toy.curve(job.config, epoch), "gpu_seconds": used}
+                if study.report(job.trial, job.attempt, row) == "stop":
+                    break
+        assert study.reached == {"hours": "wall_time"}.get(limit, limit)
+        study.interrupt(study.reached)
+        ended[finish] = sum(trial.status == "completed" for trial in study.state.trials.values())
+        assert any(trial.status == "paused" for trial in study.state.trials.values())  # who waits may go on later
+        study.close()
+    assert ended[0.5] >= 2
+    assert ended[0.0] < ended[0.5]
+
+
+def test_a_raised_limit_goes_on_with_the_paused(toy):
+    """After a search that a limit of batches ended, a larger one continues it; nothing that waited is lost."""
+    study = create(toy, "s", DRAIN, budget={"trials": 12, "batches": 60})
+    toy.drive(study)
+    assert study.reached == "batches"
+    study.interrupt("batches")
+    waiting = {trial.number for trial in study.state.paused}
+    assert waiting
+    study.close()
+    limits = [{"trials": 12, "batches": 60}, {"trials": 12, "batches": None}]
+    again = toy.resume("s", {"budget": limits})
+    assert {trial.number for trial in again.state.paused} == waiting
+    toy.drive(again)
+    assert all(trial.status in ("completed", "diverged") for trial in again.state.trials.values())
+
+
+def test_no_more_are_paused_than_there_is_room_for(toy):
+    """Beyond `max_paused` the worst of those at the lowest rung is stopped, and its row says why."""
+    study = create(toy, "s", {**DRAIN, "metric": "per", "max_paused": 2})
+    most = []
+    study.observers.append(lambda event: most.append(len(study.state.paused)))
+    toy.drive(study, workers=2)
+    stopped = [trial for trial in study.state.trials.values() if trial.status == "stopped"]
+    assert stopped
+    assert all("more than max_paused=2 trials are paused" in trial.error for trial in stopped)
+    assert max(most) <= 3  # the one that has just been paused, until the worst is stopped
+
+
+def test_who_fails_by_per_but_not_by_loss_passes(toy):
+    """metric either: the best by one of the two goes on; alone, the other one would have stopped it."""
+    rule = {"kind": "asha", "grace": 1, "reduction": 3, "metric": "either"}
+    study = create(toy, "s", rule)
+    jobs = [study.ask() for _ in range(4)]
+    rows = [(0.5, 3.0), (0.6, 2.0), (0.7, 4.0), (0.9, 1.0)]
+    said = [
+        study.report(job.trial, 1, {**toy.curve(job.config, 1), "per": per, "val_loss": loss, "diverged": False})
+        for job, (per, loss) in zip(jobs, rows, strict=True)
+    ]
+    assert said == ["continue", "continue", "stop", "continue"]
+    reason = study.state.trials[2].last_row["reason"]
+    assert reason.startswith("rank 3 of 3 by PER and rank 3 of 3 by validation loss at epoch 1")
+
+
+def test_losses_of_different_reductions_are_not_compared(toy):
+    """A loss per utterance is some ten times a loss per phoneme: it neither stops nor saves the others."""
+    study = create(toy, "s", {"kind": "asha", "grace": 1, "reduction": 3, "metric": "val_loss"})
+    jobs = [study.ask() for _ in range(4)]
+    for job, reduction in zip(jobs, ("target_mean", "utterance_mean", "utterance_mean", "target_mean"), strict=True):
+        config = job.config.model_copy(
+            update={"training": job.config.training.model_copy(update={"ctc_reduction": reduction})}
+        )
+        study.state.history.curves[job.trial].kept = KeptConfig(config)
+    losses = (1.0, 30.0, 20.0, 2.0)
+    said = [
+        study.report(job.trial, 1, {**toy.curve(job.config, 1), "val_loss": loss, "diverged": False})
+        for job, loss in zip(jobs, losses, strict=True)
+    ]
+    assert said == ["continue", "continue", "continue", "stop"]
+
+
+@pytest.mark.parametrize("rule", ["asha drain=true", "asha max_paused=3"])
+def test_what_needs_pauses_says_so(rule):
+    """drain and max_paused without promote are one line."""
+    with pytest.raises(InputError, match="give promote: true too"):
+        parse_rule(rule)

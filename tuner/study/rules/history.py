@@ -7,7 +7,6 @@ without Python objects, a rung one row per trial.
 
 from __future__ import annotations
 
-import functools
 import math
 from array import array
 from collections.abc import Hashable, Mapping, Sequence
@@ -18,12 +17,23 @@ import numpy as np
 
 from search_spaces.config import RunConfig
 from search_spaces.stopping import Rule
-from trainable.schedules import lr_at
 from tuner.study.compact import KeptConfig
-from tuner.study.rules.rungs import WORST, Grid, Rung, RungKey, Value, bandwidth, read_rule, rung_key, value_of
-
-RATE_POINTS = 512
-"""The rate of a curve is sampled at this many batches at most, which is enough for its integral."""
+from tuner.study.rules.rates import Rates, planned_rates, recorded_rates
+from tuner.study.rules.rungs import (
+    BY_LOSS,
+    WORST,
+    Grid,
+    Rung,
+    RungKey,
+    Value,
+    bandwidth,
+    bracket_under,
+    by_area,
+    marked,
+    read_rule,
+    rung_key,
+    value_of,
+)
 
 
 class Point(NamedTuple):
@@ -47,10 +57,18 @@ class Point(NamedTuple):
         return cls(**{name: row.get(name) for name in cls._fields})  # type: ignore[arg-type]
 
     def value(self, metric: str) -> Value | None:
-        """What a rule compares by `metric` (per, per_raw or probe); None where no probe was made."""
+        """What a rung holds by `metric`; None where no probe was made.
+
+        For the metrics val_loss and either it is that of per: the losses are in rungs of their own (`History.losses`).
+        """
         if metric == "probe":
             return None if self.probe_batches is None else value_of(self.probe_per, self.probe_val_loss)
-        return value_of(self.per if metric == "per" else self.per_raw, self.val_loss)
+        return value_of(self.per_raw if metric == "per_raw" else self.per, self.val_loss)
+
+    @property
+    def loss(self) -> Value:
+        """(validation loss, PER), where the loss is compared."""
+        return value_of(self.val_loss, self.per)
 
 
 @dataclass
@@ -76,14 +94,14 @@ class Curve:
     """Whether there will be no more epochs: it was stopped, failed for good or reached its end."""
     _points: array[float] = field(default_factory=lambda: array("d"), repr=False)
     _sums: tuple[int, float, float] = (0, 0.0, 0.0)
-    _rates: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = field(default=None, repr=False)
+    _rates: Rates | None = field(default=None, repr=False)
 
     @classmethod
     def of_run(cls, trial: int, config: RunConfig | KeptConfig) -> Curve:
         """The curve of a trial with the configuration `config`, before its first epoch."""
         kept = config if isinstance(config, KeptConfig) else KeptConfig(config)
         run = kept.get()
-        return cls(trial, Grid(run.training.batches, run.training.batches_per_epoch, run.horizon), kept)
+        return cls(trial, Grid.of(run), kept)
 
     @classmethod
     def of_points(
@@ -103,6 +121,11 @@ class Curve:
         return None if self.kept is None else self.kept.get()
 
     @property
+    def like(self) -> Hashable:
+        """The same for trials whose validation losses can be compared."""
+        return None if self.config is None else self.config.training.ctc_reduction
+
+    @property
     def epochs(self) -> int:
         """Epochs planned."""
         return self.grid.epochs
@@ -112,23 +135,14 @@ class Curve:
         """Length of the schedule in batches."""
         return self.grid.horizon
 
-    def rates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None:
-        """(batches, rate, highest rate so far, integral of the rate so far), each float64 [at most 513].
-
-        By the configuration, else by the recorded rates (each held back to the epoch before); None where neither is
-        known. Made once, at the first call.
-        """
+    def rates(self) -> Rates | None:
+        """By the configuration, else by the recorded rates; None where neither is known. Made once, at the first
+        call."""
         if self._rates is None:
             if self.config is not None:
-                batches, rate = _planned_rates(self.config)
+                self._rates = planned_rates(self.config)
             elif self.given_rates is not None:
-                batches = np.concatenate([[0.0], np.asarray(self.given_rates[0], float)])
-                known = np.asarray(self.given_rates[1], float)
-                rate = np.concatenate([known[:1], known])
-            else:
-                return None
-            area = np.concatenate([[0.0], np.cumsum(np.diff(batches) * (rate[1:] + rate[:-1]) / 2)])
-            self._rates = (batches, rate, np.maximum.accumulate(rate), area)
+                self._rates = recorded_rates(*self.given_rates)
         return self._rates
 
     def annealed(self, batch: float) -> float:
@@ -141,14 +155,13 @@ class Curve:
         rates = self.rates()
         if rates is None:
             return min(1.0, batch / self.grid.horizon)
-        batches, rate, highest, _ = rates
-        top = float(np.interp(batch, batches, highest))
-        return 1.0 - float(np.interp(batch, batches, rate)) / top if top > 0 else 0.0
+        top = float(np.interp(batch, rates.batches, rates.highest))
+        return 1.0 - float(np.interp(batch, rates.batches, rates.rate)) / top if top > 0 else 0.0
 
     def rate_integral(self, batch: float) -> float:
         """The sum of the learning rates of the first `batch` batches; not a number where no rate is known."""
         rates = self.rates()
-        return float(np.interp(batch, rates[0], rates[3])) if rates is not None else math.nan
+        return float(np.interp(batch, rates.batches, rates.area)) if rates is not None else math.nan
 
     def average(self, value: Value) -> Value:
         """The mean of all values so far and of `value`, which comes next."""
@@ -177,13 +190,6 @@ class Curve:
         self._points.extend(math.nan if x is None else x for x in point)
 
 
-@functools.lru_cache(maxsize=1024)
-def _planned_rates(config: RunConfig) -> tuple[np.ndarray, np.ndarray]:
-    """(batches, rate) of a run from its configuration; cached, because simulated searches repeat the same runs."""
-    batches = np.unique(np.linspace(0, config.training.batches, RATE_POINTS + 1).round())
-    return batches, np.array([lr_at(config, int(batch)) for batch in batches])
-
-
 class History:
     """The curves and rungs of a study under one rule."""
 
@@ -196,6 +202,8 @@ class History:
         """The best `protect` trials so far and their lowest values."""
         self.paused: dict[int, RungKey] = {}
         """Trials that are paused at a rung."""
+        self.losses: dict[tuple[RungKey, Hashable], Rung] = {}
+        """With the metrics val_loss and either: (rung, `Curve.like`) -> the validation losses there."""
         self.memo: dict[Hashable, Any] = {}
         """A cache for a rule's calculations on the curves; it does not change decisions."""
         self._metric: str = getattr(self.rule, "metric", "per")
@@ -204,6 +212,9 @@ class History:
 
     def begin(self, curve: Curve) -> None:
         """A trial is about to start."""
+        if by_area(self.rule):
+            curve.grid = marked(curve.grid, self.rule, bracket_under(self.rule, curve.trial), curve.rates())
+            curve._rates = None  # 16 KB that can be made again
         self.curves[curve.trial] = curve
 
     def key(self, trial: int, epoch: int) -> RungKey | None:
@@ -218,6 +229,24 @@ class History:
         """The rung at a place; an empty one where no trial has reached it yet."""
         found = self.rungs.get(key)
         return Rung(bandwidth(self.rule)) if found is None else found
+
+    def loss_rung(self, key: RungKey, curve: Curve) -> Rung:
+        """The validation losses at a place of the trials that are like this one."""
+        found = self.losses.get((key, curve.like))
+        return Rung(bandwidth(self.rule)) if found is None else found
+
+    def best_passing(self, key: RungKey, reduction: float) -> int | None:
+        """The best of the trials paused at a rung that pass by now; None if there is none.
+
+        With the metrics val_loss and either the best is the one with the fewest better trials for their number, by the
+        measure in which it is better placed.
+        """
+        if self._metric not in BY_LOSS:
+            return self.rungs[key].promotable(reduction)
+        rungs = [rung for (place, _), rung in self.losses.items() if place == key]
+        if self._metric == "either":
+            rungs.append(self.rungs[key])
+        return min((each for rung in rungs for each in rung.able(reduction)), default=(math.inf, 0, None))[2]
 
     def position(self, curve: Curve, point: Point) -> float:
         """The position of a trial among those it is compared with (`Rung`): log2 of its horizon, or how far it
@@ -254,6 +283,9 @@ class History:
                 value = curve.average(value)
             rung = self.rungs.setdefault(key, self.rung(key))
             rung.add(trial, value, self.position(curve, point), decision == "pause")
+            if self._metric in BY_LOSS:
+                losses = self.losses.setdefault((key, curve.like), self.loss_rung(key, curve))
+                losses.add(trial, point.loss, self.position(curve, point), decision == "pause")
             rung.stopped += decision == "stop"
             curve.fails = 0 if passed else curve.fails + 1
             if decision == "pause":
@@ -271,6 +303,8 @@ class History:
         if key is not None:
             self.rungs[key].set_paused(trial, False)
             self.rungs[key].stopped += stopped
+            if self._metric in BY_LOSS:
+                self.losses[key, self.curves[trial].like].set_paused(trial, False)
 
     def end(self, trial: int, *, stopped: bool) -> None:
         """A trial has ended, wherever it was."""

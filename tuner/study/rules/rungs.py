@@ -23,6 +23,7 @@ from search_spaces.stopping import (
     Stopping,
 )
 from trainable.cooldown import probe_batches
+from tuner.study.rules.rates import Rates, planned_rates
 
 Value = tuple[float, float]
 """(PER, validation loss), lower is better, compared in that order: while CTC outputs only blanks, every PER is 1.0, and
@@ -33,6 +34,8 @@ WORST: Value = (math.inf, math.inf)
 BANDWIDTHS = {"all": None, "horizon": 0.5, "annealed": 0.15}
 """The similarity of trials that are compared, by `among`: in doublings of the horizon, or in the fraction annealed. At
 twice this distance a trial has the weight 0.14, at three times 0.01."""
+BY_LOSS = ("val_loss", "either")
+"""The metrics that look at the validation loss."""
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -55,6 +58,13 @@ class Grid(NamedTuple):
     """Length of the schedule in batches; that of the run where nothing else is known (a constant rate)."""
     ends: tuple[int, ...] | None = None
     """The batch at the end of each epoch, where epochs differ in length (a recorded curve)."""
+    marks: tuple[float, ...] | None = None
+    """The batch of each rung of a rule with `at: area` (`marked`); None where no learning rate is known."""
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Grid:
+        """The grid of a run."""
+        return cls(config.training.batches, config.training.batches_per_epoch, config.horizon)
 
     @property
     def epochs(self) -> int:
@@ -77,7 +87,7 @@ class Grid(NamedTuple):
 
 
 class RungKey(NamedTuple):
-    """A place where trials are compared: an epoch, or whole percents of the horizon, within a bracket."""
+    """A place where trials are compared: an epoch, or whole percents of the horizon or the area, within a bracket."""
 
     at: int
     unit: str = "epoch"
@@ -89,7 +99,8 @@ class RungKey(NamedTuple):
         return f"{self.at}" + ("" if self.unit == "epoch" else "%") + (f"/{self.bracket}" if self.bracket else "")
 
     def __str__(self) -> str:
-        place = f"epoch {self.at}" if self.unit == "epoch" else f"{self.at} % of the horizon"
+        whole = {"percent": "horizon", "area": "area"}.get(self.unit)
+        place = f"{self.at} % of the {whole}" if whole else f"epoch {self.at}"
         return place + (f", bracket {self.bracket}" if self.bracket else "")
 
 
@@ -196,15 +207,29 @@ class Rung:
         """Set whether a trial is paused here."""
         self._columns.paused[self.rows[trial]] = paused
 
+    def share_better(self, trial: int) -> float:
+        """The weight of the trials here that are better than this one, over that of all."""
+        held, row = self._held, self.rows[trial]
+        return float(held.better[row] / (1 + held.others[row]))
+
     def promotable(self, reduction: float) -> int | None:
         """The best of the paused trials that pass by now (`passing`); on ties the first to arrive; None if there is
         none."""
-        held = self._held
-        able = np.flatnonzero((held.paused > 0) & (held.better < passing(held.others, reduction)))
+        held, able = self._held, self._able(reduction)
         if not len(able):
             return None
         best_first = np.lexsort((able, held.val_loss[able], held.per[able]))
         return int(held.trial[able[best_first[0]]])
+
+    def able(self, reduction: float) -> list[tuple[float, int, int]]:
+        """(weight of better trials over that of all, row, trial) for each of the paused trials that pass by now."""
+        held, able = self._held, self._able(reduction)
+        standing = held.better[able] / (1 + held.others[able])
+        return list(zip(standing.tolist(), able.tolist(), held.trial[able].astype(int).tolist(), strict=True))
+
+    def _able(self, reduction: float) -> np.ndarray:
+        held = self._held
+        return np.flatnonzero((held.paused > 0) & (held.better < passing(held.others, reduction)))
 
 
 def passing(others: Any, reduction: float) -> Any:
@@ -261,16 +286,53 @@ def places(rule: Rule, grid: Grid, bracket: int = 0) -> dict[int, RungKey]:
     if not isinstance(rule, ComparingRule):
         return {}
     found: dict[int, RungKey] = {}
-    for at in _levels(rule, grid, bracket):
+    for place, at in enumerate(_levels(rule, grid, bracket)):
         if rule.at == "epochs":
             key = RungKey(round(at), "epoch", bracket)
             epoch = key.at
         else:
-            key = RungKey(round(100 * at), "percent", bracket)
-            epoch = grid.epoch_at(key.at / 100 * grid.horizon)
+            key = RungKey(_percent(at), "percent" if rule.at == "horizon" else "area", bracket)
+            epoch = grid.epoch_at(_batch(rule, grid, place, key.at / 100))
         if epoch < grid.epochs:
             found[epoch] = key
     return found
+
+
+def _percent(level: float) -> int:
+    return round(100 * level)
+
+
+def _batch(rule: ComparingRule, grid: Grid, place: int, share: float) -> float:
+    """The batch of a rung at a share of the horizon, or of the area: of the batches where no rate is known."""
+    if rule.at == "horizon":
+        return share * grid.horizon
+    return grid.marks[place] if grid.marks is not None else share * grid.batches
+
+
+def by_area(rule: Rule) -> bool:
+    """Whether the rungs are at shares of the area under the learning rate."""
+    return isinstance(rule, ComparingRule) and rule.at == "area"
+
+
+def marked(grid: Grid, rule: Rule, bracket: int, rates: Rates | None) -> Grid:
+    """The grid with the batches at which the rungs of a rule with `at: area` are; any other rule leaves it as it is.
+
+    They are at shares of the area under the trial's own learning rate, over its whole run.
+    """
+    if not isinstance(rule, ComparingRule) or not by_area(rule) or rates is None:
+        return grid
+    levels = _levels(rule, grid, bracket)
+    return grid._replace(marks=tuple(rates.batch_at(_percent(level) / 100) for level in levels))
+
+
+def bracket_under(rule: Rule, trial: int) -> int:
+    """The bracket of a trial; 0 under a rule without brackets."""
+    return bracket_of(rule, trial) if isinstance(rule, HyperbandStopping) else 0
+
+
+def grid_under(rule: Rule, config: RunConfig, bracket: int) -> Grid:
+    """The grid of a run as a rule sees it."""
+    return marked(Grid.of(config), rule, bracket, planned_rates(config) if by_area(rule) else None)
 
 
 def _levels(rule: ComparingRule, grid: Grid, bracket: int) -> list[float]:
@@ -289,8 +351,7 @@ def _levels(rule: ComparingRule, grid: Grid, bracket: int) -> list[float]:
 
 def rung_key(rule: Rule, grid: Grid, trial: int, epoch: int) -> RungKey | None:
     """The rung that `epoch` is for a trial; None if it is none."""
-    bracket = bracket_of(rule, trial) if isinstance(rule, HyperbandStopping) else 0
-    return places(rule, grid, bracket).get(epoch)
+    return places(rule, grid, bracket_under(rule, trial)).get(epoch)
 
 
 def probe_epochs(rule: Rule | Mapping[str, Any], config: RunConfig, trial: int = 0) -> tuple[tuple[int, int], ...]:
@@ -301,7 +362,7 @@ def probe_epochs(rule: Rule | Mapping[str, Any], config: RunConfig, trial: int =
     rule = read_rule(rule)
     if getattr(rule, "metric", None) != "probe":
         return ()
-    grid = Grid(config.training.batches, config.training.batches_per_epoch, config.horizon)
-    bracket = bracket_of(rule, trial) if isinstance(rule, HyperbandStopping) else 0
+    bracket = bracket_under(rule, trial)
+    grid = grid_under(rule, config, bracket)
     share: float = getattr(rule, "probe_share", 0.25)
     return tuple((epoch, probe_batches(grid.batch(epoch), share)) for epoch in sorted(places(rule, grid, bracket)))

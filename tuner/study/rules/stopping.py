@@ -30,6 +30,10 @@ Guards that comparing rules share: `min_curves` (no trial fails where fewer have
 `protect` (who is among the study's best k by the lowest value so far passes), `patience` (stopped at the k-th rung
 failed in a row).
 
+`at: area` places the rungs at shares of the area under the trial's own learning rate (`rates.py`). `metric: either`
+compares the PER and, among the trials with the same `training.ctc_reduction`, the validation loss: it fails only
+where both fail.
+
 `among: horizon` and `among: annealed` weigh the others by `exp(-(d / bandwidth)^2 / 2)` (`BANDWIDTHS`) with d the
 distance in log2 of the horizon, or in `Curve.annealed` at the rung's batch. At an equal batch a trial that has already
 annealed looks better than one with a long tail ahead; among its like it does not. While few alike have come the weights
@@ -52,7 +56,21 @@ from search_spaces.stopping import (
 )
 from tuner.study.rules import extrapolation, population
 from tuner.study.rules.history import Curve, History, Point
-from tuner.study.rules.rungs import Grid, Rung, RungKey, Value, passing, places, probe_epochs, read_rule, value_of
+from tuner.study.rules.rungs import (
+    BY_LOSS,
+    Grid,
+    Rung,
+    RungKey,
+    Value,
+    passing,
+    places,
+    probe_epochs,
+    read_rule,
+    value_of,
+)
+
+RELAXED = 1.25
+"""The factor by which the reduction is relaxed, again and again, to find the next paused trial of a drain."""
 
 __all__ = [
     "Curve",
@@ -64,6 +82,7 @@ __all__ = [
     "RungKey",
     "Value",
     "decide",
+    "hopeless",
     "places",
     "probe_epochs",
     "promotable",
@@ -99,10 +118,18 @@ def _halving(history: History, curve: Curve, point: Point) -> Decision:
     value = point.value(rule.metric) if isinstance(rule, HalvingRule) else None
     if key is None or value is None:
         return Decision()
-    better, others = history.rung(key).standing(value, history.position(curve, point))
-    kept = float(passing(others, rule.reduction))  # type: ignore[attr-defined]
-    text = f"rank {1 + better:.4g} of {1 + others:.4g} at {key}; {kept:.0f} continued"
-    return _guarded(history, curve, point, failed=better >= kept, others=others, text=text)
+    rungs = [(history.rung(key), value, "")]
+    if rule.metric in BY_LOSS:  # type: ignore[attr-defined]
+        losses = (history.loss_rung(key, curve), point.loss, " by validation loss")
+        rungs = [losses] if rule.metric == "val_loss" else [(*rungs[0][:2], " by PER"), losses]  # type: ignore[attr-defined]
+    failed, texts, most = True, [], 0.0
+    for rung, at, by in rungs:
+        better, others = rung.standing(at, history.position(curve, point))
+        kept = float(passing(others, rule.reduction))  # type: ignore[attr-defined]
+        failed, most = failed and better >= kept, max(most, others)
+        texts.append(f"rank {1 + better:.4g} of {1 + others:.4g}{by}")
+    text = f"{' and '.join(texts)} at {key}; {kept:.0f} continued"
+    return _guarded(history, curve, point, failed=failed, others=most, text=text)
 
 
 def _median(history: History, curve: Curve, point: Point) -> Decision:
@@ -177,10 +204,12 @@ RULES: dict[str, Callable[[History, Curve, Point], Decision]] = {
 """What decides, by the rule's kind."""
 
 
-def promotable(history: History, outstanding: int) -> int | None:
+def promotable(history: History, outstanding: int, *, thaw: bool = False) -> int | None:
     """The paused trial that continues before a new one is started; None if there is none.
 
-    `outstanding` counts the trials that have not reached their first rung yet, including those not yet started.
+    `outstanding` counts the trials that have not reached their first rung yet, including those not yet started. With
+    `thaw` one is found whenever one is paused, under a rule with `drain`: the first to pass as the reduction is
+    relaxed.
     """
     rule = history.rule
     if not history.paused:
@@ -193,5 +222,29 @@ def promotable(history: History, outstanding: int) -> int | None:
     if isinstance(rule, PBTStopping):
         return population.next_member(history)
     assert isinstance(rule, ASHAStopping)  # noqa: S101  no other rule pauses
-    at_rungs = (history.rungs[key].promotable(rule.reduction) for key in sorted(history.rungs, reverse=True))
+    reduction = float(rule.reduction)
+    found = _passing(history, reduction)
+    while found is None and thaw and rule.drain and reduction > 1:
+        reduction = max(1.0, reduction / RELAXED)
+        found = _passing(history, reduction)
+    return found
+
+
+def _passing(history: History, reduction: float) -> int | None:
+    """The best paused trial that passes with this reduction, at the highest rung that has one."""
+    at_rungs = (history.best_passing(key, reduction) for key in sorted(history.rungs, reverse=True))
     return next((trial for trial in at_rungs if trial is not None), None)
+
+
+def hopeless(history: History) -> int | None:
+    """The paused trial that is stopped because more are paused than `max_paused`; None while there is room.
+
+    Of those at the lowest rung, the last to pass as the reduction is relaxed; the first to be paused on ties.
+    """
+    rule = history.rule
+    most = rule.max_paused if isinstance(rule, ASHAStopping) else None
+    if most is None or len(history.paused) <= most:
+        return None
+    lowest = min(history.paused.values())
+    waiting = [trial for trial, key in history.paused.items() if key == lowest]
+    return max(waiting, key=lambda trial: history.rungs[lowest].share_better(trial))
