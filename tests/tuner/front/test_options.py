@@ -26,6 +26,8 @@ GIVEN = {
     "trials": (16, ["--trials", "16"]),
     "hours": (0.5, ["--hours", "0.5"]),
     "gpu_hours": (2, ["--gpu-hours", "2"]),
+    "batches": (500, ["--batches", "500"]),
+    "utterances": (9000, ["--utterances", "9000"]),
     "target_per": (0.2, ["--target-per", "0.2"]),
     "no_improvement": (8, ["--no-improvement", "8"]),
     "then": ("finish", ["--then", "finish"]),
