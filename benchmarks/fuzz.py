@@ -10,16 +10,19 @@ log        events.jsonl with flipped bits, edited numbers, lines doubled, moved,
 parquet    a table's file, likewise, beside its whole log
 packed     the files of a packed data folder
 hdf5       recordings in the '25 layout: attributes, data sets, links and bytes
+mat        the '24 MATLAB files: cells, blocks, texts and bytes
+pickle     the reference's pickle: what its lists hold, and bytes
+arrays     the plain layout: what its arrays hold, and bytes
 yaml       spaces and runs
 curves     recorded curves as CSV
 sql        queries and conditions
 options    the command line: any command, options with values of any kind
 names      names of studies, trials, files and folders
 
-Counted: a crash (an exception that is no answer to the user: "this should not happen"), a hang (over --limit seconds),
+Counted: a crash (an exception that is no answer to the user: "this is a bug"), a hang (over --limit seconds),
 and a silent change (the answer differs from the undamaged one's, and no line says why). Where that can be told only of
-what proves itself: log and tables. What is found is reduced to the fewest edits that still show it. Exit status 1 if
-anything was found.
+what proves itself: log and tables. Of recordings with one spoilt object, every other utterance must come in. What is
+found is reduced to the fewest edits that still show it. Exit status 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -46,12 +49,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the 
 import click
 
 from benchmarks.fuzz_edits import Edit, apply, draw, draw_text, odd_value
+from benchmarks.fuzz_recordings import LAYOUTS, make_layout, spoilt, untouched
 from results.output import Sheet, render
 from search_spaces.errors import InputError
 from tuner.cli import main as command_line
 from tuner.cli import tuner as commands
 
-AREAS = ("log", "parquet", "packed", "hdf5", "yaml", "curves", "sql", "options", "names")
+AREAS = ("log", "parquet", "packed", *LAYOUTS, "yaml", "curves", "sql", "options", "names")
 BAD = {"crash": "crashes", "hang": "hangs", "silent change": "silent changes"}
 """What should never be, one and many."""
 WRITERS = ("search", "resume", "train", "confirm", "lineage", "submit", "dashboard", "stop", "delete", "sync", "watch")
@@ -73,7 +77,7 @@ class Answer:
     @property
     def crashed(self) -> bool:
         """Whether it ended in a way that is no answer."""
-        return "this should not happen" in self.err or "Traceback" in self.err
+        return "this is a bug" in self.err or "Traceback" in self.err
 
     @property
     def told(self) -> bool:
@@ -171,14 +175,14 @@ class Place:
 
     def make(self, areas: Sequence[str]) -> None:
         """Make what the areas start from."""
-        from benchmarks.fuzz_sound import make_recordings, make_study
+        from benchmarks.fuzz_sound import make_study
         from trainable.data.synthetic import make_synthetic
 
         make_study(self.results / "s")
         if {"packed", "options"} & set(areas):
             make_synthetic(self.root / "sound" / "data", "tiny")
-        if "hdf5" in areas:
-            make_recordings(self.root / "sound" / "hdf5")
+        for kind in set(LAYOUTS) & set(areas):
+            make_layout(LAYOUTS[kind], self.root / "sound" / kind)
 
     def fresh(self, name: str) -> Path:
         """A copy of something sound, in place of the last one."""
@@ -279,24 +283,37 @@ def packed_case(place: Place, rng: random.Random) -> tuple[Case, list[Edit]]:
     return case, draw(rng, head)
 
 
-def hdf5_case(place: Place, rng: random.Random) -> tuple[Case, list[Edit]]:
-    """Recordings: an attribute or a data set of another kind, or the file's bytes."""
-    from benchmarks.fuzz_sound import spoil_recording
+def recordings_case(kind: str) -> Callable[[Place, random.Random], tuple[Case, list[Edit]]]:
+    """Recordings of a layout: an object of another kind in the place of one, or the bytes of a file."""
 
-    file = place.root / "sound" / "hdf5" / "s1" / "data_train.hdf5"
-    edits = draw(rng, file.read_bytes()) if rng.random() < 0.4 else [("object", rng.randrange(2**31), b"")]
+    def make(place: Place, rng: random.Random) -> tuple[Case, list[Edit]]:
+        layout = LAYOUTS[kind]
+        sound = place.root / "sound" / kind
+        labels = ("--labels", sound / "labels.csv") if layout.labels else ()
+        whole = (sound / layout.file).read_bytes()
+        edits = draw(rng, whole) if rng.random() < 0.25 else [("object", rng.randrange(2**31), b"")]
 
-    def case(edits: list[Edit]) -> Iterator[tuple[str, Answer, str | None]]:
-        target = place.fresh("hdf5") / "s1" / "data_train.hdf5"
-        for edit in edits:
-            if edit[0] == "object":
-                spoil_recording(target, random.Random(edit[1]))
-            else:
-                target.write_bytes(apply(target.read_bytes(), [edit]))
-        out = place.work / "packed"
-        yield "data import", call("data", "import", "b2t25", place.work / "hdf5", "--out", out), None
+        def case(edits: list[Edit]) -> Iterator[tuple[str, Answer, str | None]]:
+            target = place.fresh(kind) / layout.file
+            touched: set[str] | None = set()
+            for edit in edits:
+                if edit[0] == "object":
+                    touched = spoilt(layout, target, random.Random(edit[1]), touched)
+                else:
+                    target.write_bytes(apply(target.read_bytes(), [edit]))
+                    touched = None
+            out = place.root / "packed"
+            shutil.rmtree(out, ignore_errors=True)
+            source = place.work / kind / layout.source
+            yield "data import", call("data", "import", layout.kind, source, "--out", out, *labels), None
+            if touched is not None:  # whatever happens to one utterance, the others come in as they were
+                before, after = untouched(sound / "packed", touched), untouched(out, touched).splitlines()
+                came = "\n".join(line for line in before.splitlines() if line in after)
+                yield f"the other utterances of {layout.kind}", Answer(0, came, ""), before
 
-    return case, edits
+        return case, edits
+
+    return make
 
 
 def yaml_case(place: Place, rng: random.Random) -> tuple[Case, list[Edit]]:
@@ -436,7 +453,7 @@ MAKERS: dict[str, Callable[[Place, random.Random], tuple[Case, list[Edit]]]] = {
     "log": log_case,
     "parquet": parquet_case,
     "packed": packed_case,
-    "hdf5": hdf5_case,
+    **{kind: recordings_case(kind) for kind in LAYOUTS},
     "yaml": yaml_case,
     "curves": curves_case,
     "sql": sql_case,

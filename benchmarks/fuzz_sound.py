@@ -1,9 +1,8 @@
-"""What benchmarks/fuzz.py starts from: a study without workers, recordings, and how a recording is spoilt."""
+"""What benchmarks/fuzz.py starts from: a study without workers."""
 
 from __future__ import annotations
 
 import math
-import random
 from pathlib import Path
 from typing import Any
 
@@ -102,57 +101,3 @@ def row(config: Any, epoch: int) -> dict[str, Any]:
         "peak_memory_mb": 1.0, "diverged": False, "checkpoint_seconds": 0.0, "cpu_seconds": 1.0 * epoch,
         "gpu_seconds": 0.0,
     }  # fmt: skip
-
-
-def make_recordings(folder: Path) -> None:
-    """Two splits of four utterances in the '25 layout."""
-    import h5py
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    (folder / "s1").mkdir(parents=True)
-    for split in ("train", "val"):
-        with h5py.File(folder / "s1" / f"data_{split}.hdf5", "w") as file:
-            for i in range(4):
-                labels = np.zeros(20, np.int32)
-                labels[:4] = [30, 3, 23, 40]
-                group = file.create_group(f"trial_{i:04d}")
-                group["input_features"] = rng.normal(size=(60, 8)).astype("f4")
-                group["seq_class_ids"] = labels
-                about = {"n_time_steps": 60, "seq_len": 4, "sentence_label": "one", "session": "s1", "block_num": 1}
-                group.attrs.update(**about, trial_num=i)
-
-
-def spoil_recording(path: Path, rng: random.Random) -> None:
-    """Put something else in the place of an attribute, a data set or a trial."""
-    import h5py
-    import numpy as np
-
-    odd: tuple[Any, ...] = (
-        np.float32(3), np.nan, np.inf, -1, 0, 10**12, "x", b"\xff", "", np.zeros((0, 8), "f4"),
-        np.zeros((60, 9), "f4"), np.zeros((8, 60), "f4"), np.full((60, 8), np.nan, "f4"), np.zeros((60, 8), "c8"),
-        np.zeros((60, 8), "i8"), np.zeros((60, 8), "S3"), np.array([4]), np.array([[4, 5]]), np.zeros(3, "i4"),
-        np.full(20, 99, "i4"), np.full(20, -1, "i4"), h5py.SoftLink("/nowhere"),
-        h5py.ExternalLink("gone.hdf5", "/x"), h5py.Empty("f4"),
-    )  # fmt: skip
-    with h5py.File(path, "a") as file:
-        group = file[f"trial_{rng.randrange(4):04d}"]
-        value = rng.choice(odd)
-        link = isinstance(value, h5py.SoftLink | h5py.ExternalLink)
-        what = rng.choice(["data", "data", "attribute", "attribute", "trial"])
-        if what == "trial":
-            name = rng.choice(["trial_0001", "trial_x", "other", "trial_9999"])
-            if name in file:
-                del file[name]
-            file[name] = value
-        elif what == "data" or link:
-            name = rng.choice(["input_features", "seq_class_ids"])
-            del group[name]
-            if rng.random() < 0.9:
-                group[name] = value
-        else:
-            name = rng.choice(["n_time_steps", "seq_len", "sentence_label", "session", "block_num", "trial_num"])
-            if rng.random() < 0.2:
-                del group.attrs[name]
-            else:
-                group.attrs[name] = value

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,15 +19,49 @@ from results.store import replay
 from results.store.bulk import replay_file
 from results.store.events import read_events
 from search_spaces.errors import InputError
+from trainable.data.importers.intake import Intake
+from trainable.data.importers.shapes import Shapes
 from tuner.study.state import StudyState
 
 
 def test_no_input_of_a_few_crashes_hangs_or_changes_silently(capsys: pytest.CaptureFixture[str]) -> None:
     """An input of each area comes to an answer; the table counts them."""
-    status = fuzz.main(["--inputs", "9", "--seed", "3"])
+    status = fuzz.main(["--inputs", str(len(fuzz.AREAS)), "--seed", "3"])
     out, err = capsys.readouterr()
     assert status == 0, err
     assert all(f"| {area} | 1 |" in out for area in fuzz.AREAS)
+
+
+def test_no_spoilt_object_of_a_recording_costs_another_utterance(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of each layout, a dozen recordings with something odd in them: no crash, and every other utterance comes in."""
+    areas = [option for area in fuzz.LAYOUTS for option in ("--area", area)]
+    status = fuzz.main(["--inputs", "48", "--seed", "11", *areas])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    assert all(f"| {area} | 12 |" in out for area in fuzz.LAYOUTS)
+
+
+def test_an_import_that_ends_at_a_broken_object_is_found(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an importer that fails at an odd shape, and one that ends at the first broken object, both are found."""
+    check = Shapes.check
+
+    def failing(self: Shapes, shape: tuple[int, ...], *more: Any) -> int:
+        if tuple(shape) != (60, 8):
+            raise ZeroDivisionError("planted")
+        return check(self, shape, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Shapes, "check", failing)
+        counts, found = fuzz.run(12, 1, ["hdf5"], 30.0, lambda _: None)
+    assert counts["hdf5"].outcomes["crash"] > 0
+    assert any("ZeroDivisionError: planted" in each.where for each in found)
+    with monkeypatch.context() as patch:
+        patch.setattr(Intake, "leaving_out", lambda self: contextlib.nullcontext())
+        counts, _ = fuzz.run(12, 1, ["hdf5"], 30.0, lambda _: None)
+    assert counts["hdf5"].outcomes["silent change"] > 0
+    capsys.readouterr()
 
 
 def test_what_is_wrong_is_found_and_reduced(

@@ -198,7 +198,7 @@ def _read_utterances(path: Path) -> pa.Table:
     file = path / UTTERANCES_FILE
     try:
         table = pq.read_table(file)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         reason = reason_of(error)
         raise InputError(f"{file}: cannot be read ({reason}); make the data folder again") from None
     if not table.schema.equals(UTTERANCES):
@@ -210,7 +210,7 @@ def _map_features(path: Path) -> np.ndarray:
     file = path / FEATURES_FILE
     try:
         mapped = np.load(file, mmap_mode="r")
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # numpy reads a damaged header as Python, which fails in many ways
         raise InputError(
             f"{file}: truncated or not a features file ({reason_of(error)}); make the data folder again"
         ) from None

@@ -9,11 +9,11 @@ labels that results are compared on have them, so they stay.
 from __future__ import annotations
 
 import contextlib
-import csv
 import io
-import json
 import re
-from collections.abc import Callable, Iterator
+import zipfile
+import zlib
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,20 @@ from search_spaces.errors import InputError
 from search_spaces.wording import reason_of
 from trainable.data.packed import Unusable
 from trainable.data.phonemes import CLASSES, SILENCE
+from trainable.data.rows import columns_of, first_problems, read_rows
 
 Labeller = Callable[[str], list[int]]
 """Class ids of a text; raises `Unusable`, without a place, where it has none."""
 HELD_OUT = "held out"
 """The text in the '24 competition where the real one is kept back."""
-MOST_PROBLEMS = 20
+LABEL_FILE = "CSV, TSV or JSON lines (.jsonl) with text,phonemes or session,trial,phonemes (docs/data.md)"
 UNREAD = "text that g2p_en cannot read"
 NLTK_DATA = "averaged_perceptron_tagger averaged_perceptron_tagger_eng cmudict"
 
 _IDS = {name: number for number, name in enumerate(CLASSES) if number}
 _KEPT = re.compile(r"[^a-zA-Z\- ']")
 _STRESS = re.compile(r"[0-9]")
+_RESOURCE = re.compile(r"Resource (?:\S*?)([\w]+)(?:\x1b\[0m)? not found")
 
 
 def clean_text(text: str) -> str:
@@ -70,21 +72,7 @@ def labeller(file: str | Path | None = None) -> Labeller:
 
 
 def _from_g2p() -> Labeller:
-    or_file = "or give --labels FILE with the phonemes of each text"
-    quiet = io.StringIO()  # g2p_en downloads what it lacks when it is imported, and NLTK prints how that fails
-    try:
-        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
-            from g2p_en import G2p
-    except ImportError:
-        raise InputError(
-            f"labels from text need g2p_en, which is not installed; pip install 'b2t-tuner[g2p]', {or_file}"
-        ) from None
-    missing = f"g2p_en lacks its NLTK data; run python -m nltk.downloader {NLTK_DATA}, {or_file}"
-    try:
-        g2p = G2p()
-        g2p("a test")  # the tagger is loaded by the first text only
-    except LookupError:
-        raise InputError(missing) from None
+    g2p = _g2p()
 
     @cache
     def label(text: str) -> list[int]:
@@ -97,6 +85,55 @@ def _from_g2p() -> Labeller:
         return _ids_of(g2p(cleaned), text)
 
     return label
+
+
+def _g2p() -> Any:
+    """A working G2p of g2p_en; `InputError` with what is missing, in a line, where there is none."""
+    or_file = "or give --labels FILE with the phonemes (docs/data.md)"
+    quiet = io.StringIO()  # g2p_en downloads what it lacks when it is imported, and NLTK prints how that fails
+    try:
+        with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            from g2p_en import G2p
+
+            g2p = G2p()
+            g2p("a test")  # the tagger is loaded by the first text only
+    except ImportError as error:
+        if error.name == "g2p_en":
+            raise InputError(
+                f"labels from text need g2p_en, which is not installed; pip install 'b2t-tuner[g2p]', {or_file}"
+            ) from None
+        raise InputError(
+            f"labels from text need g2p_en, which is installed but cannot be imported ({reason_of(error)}); "
+            f"pip install 'b2t-tuner[g2p]' again brings what it needs, {or_file}"
+        ) from None
+    except LookupError as error:
+        named = _RESOURCE.search(str(error))
+        what = f"NLTK's {named[1]}" if named else "its NLTK data"
+        raise InputError(f"g2p_en lacks {what}; run python -m nltk.downloader {NLTK_DATA}, {or_file}") from None
+    except Exception as error:  # of NLTK, at whatever it finds in its folders
+        damaged = next((file for file in _nltk_files() if not _is_whole(file)), None)
+        what = f"{damaged} is damaged or cut short; remove it" if damaged else f"{reason_of(error)}; remove them"
+        raise InputError(
+            f"g2p_en cannot read NLTK's data: {what} and run python -m nltk.downloader {NLTK_DATA}, {or_file}"
+        ) from None
+    return g2p
+
+
+def _nltk_files() -> list[Path]:
+    """The zip files of NLTK's data that g2p_en uses."""
+    from nltk.data import path
+
+    return [
+        file for folder in path for name in NLTK_DATA.split() for file in sorted(Path(folder).glob(f"*/{name}.zip"))
+    ]
+
+
+def _is_whole(file: Path) -> bool:
+    try:
+        with zipfile.ZipFile(file) as opened:
+            return opened.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError):
+        return False
 
 
 def _ids_of(sounds: list[str], text: str) -> list[int]:
@@ -113,23 +150,30 @@ def _ids_of(sounds: list[str], text: str) -> list[int]:
 
 
 def _from_file(file: Path) -> Labeller:
+    return text_labels(file, read_rows(file, LABEL_FILE))
+
+
+def text_labels(file: Path, rows: list[tuple[str, dict[str, Any]]]) -> Labeller:
+    """Labels by the rows of a label file with the columns text and phonemes; `InputError` with all their problems."""
+    columns = columns_of(rows)
+    if not rows:
+        raise InputError(f"{file}: no labels in it; give {LABEL_FILE}")
+    if not {"text", "phonemes"} <= set(columns):
+        raise InputError(f"{file}: columns {', '.join(columns) or 'none'}; give {LABEL_FILE}")
     known: dict[str, list[int]] = {}
     problems = []
-    for where, text, phonemes in _entries(file):
+    for where, row in rows:
         try:
-            ids = phoneme_ids(phonemes)
-        except Unusable as error:
-            problems.append(f"{where}: {error}")
+            text, ids = row["text"], row_phonemes(row)
+            if not isinstance(text, str):
+                raise Unusable("text is not a text")
+        except (Unusable, KeyError) as error:
+            problems.append(f"{where}: {error if isinstance(error, Unusable) else f'no {error.args[0]}'}")
             continue
-        if not ids:
-            problems.append(f"{where}: no phonemes")
-        elif known.setdefault(clean_text(text), ids) != ids:
+        if known.setdefault(clean_text(text), ids) != ids:
             problems.append(f"{where}: text {text[:60]!r} has other phonemes further up")
     if problems:
-        more = len(problems) - MOST_PROBLEMS
-        raise InputError(problems[:MOST_PROBLEMS] + ([f"{file}: and {more} more problems"] if more > 0 else []))
-    if not known:
-        raise InputError(f"{file}: no labels in it; give a CSV file with the columns text,phonemes, or JSON lines")
+        raise InputError(first_problems(file, problems))
 
     def label(text: str) -> list[int]:
         try:
@@ -140,29 +184,12 @@ def _from_file(file: Path) -> Labeller:
     return label
 
 
-def _entries(file: Path) -> Iterator[tuple[str, str, Any]]:
-    """(place, text, phonemes) of each line of a label file: JSON lines if it ends in .jsonl, else CSV with a header."""
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            if file.suffix == ".jsonl":
-                for number, line in enumerate(lines, 1):
-                    if line.strip():
-                        yield (f"{file}: line {number}", *_fields(json.loads(line)))
-                return
-            rows = csv.DictReader(lines)
-            if not {"text", "phonemes"} <= set(rows.fieldnames or ()):
-                raise InputError(f"{file}: columns {', '.join(rows.fieldnames or ()) or 'none'}; needs text,phonemes")
-            for row in rows:
-                yield (f"{file}: line {rows.line_num}", *_fields(row))
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError, TypeError, KeyError) as error:
-        what = error.strerror if isinstance(error, OSError) else reason_of(error)
-        raise InputError(
-            f"{file}: cannot be read as labels ({what}); give CSV with columns text,phonemes, or JSON lines (.jsonl)"
-        ) from None
-
-
-def _fields(row: Any) -> tuple[str, Any]:
-    text, phonemes = row["text"], row["phonemes"]
-    if not isinstance(text, str) or not isinstance(phonemes, str | list):
-        raise TypeError("text and phonemes are not texts")
-    return text, phonemes
+def row_phonemes(row: dict[str, Any]) -> list[int]:
+    """Class ids of the column phonemes of a row; `Unusable`, without a place, where they are none."""
+    phonemes = row["phonemes"]
+    if not isinstance(phonemes, str | list):
+        raise Unusable("phonemes are not a text or a list")
+    ids = phoneme_ids(phonemes)
+    if not ids:
+        raise Unusable("no phonemes")
+    return ids

@@ -120,8 +120,9 @@ class DatasetWriter:
     ) -> None:
         """Append one utterance: features [bins, features] of any real type, labels [length] of class ids.
 
-        Raises `Unusable`, starting with `where`, on an unknown split, NaN or infinite features, another number of
-        features than before, no bins, a label out of range, or no labels in train or val; nothing is appended then.
+        Raises `Unusable`, starting with `where`, on an unknown split, features that are no real numbers, NaN or
+        infinite, another number of features than before, no bins, a label or number out of range, a text that is not
+        Unicode, or no labels in train or val; nothing is appended then.
         Raises a plain `InputError` where the disk takes no more.
         """
         where = where or f"{session}: {split} trial {trial} of block {block}"
@@ -129,10 +130,15 @@ class DatasetWriter:
             raise Unusable(
                 f"{where}: split {split!r} is not allowed; give one of {', '.join(SPLITS)}", "split is not allowed"
             )
+        features = np.asarray(features)
+        if features.dtype.kind not in "biuf":
+            raise Unusable(f"{where}: features are {features.dtype}, not real numbers", "features are not real numbers")
         with np.errstate(over="ignore"):
             features = np.ascontiguousarray(features, dtype="<f4")
         label_list = [int(label) for label in labels]
         self._check(features, label_list, split, where)
+        _check_numbers({"block": block, "trial": trial, "bins": len(features)}, where)
+        _check_texts({"session": session, "text": text}, where)
         self.n_features = features.shape[1]
         row = {
             "utterance": len(self),
@@ -202,6 +208,24 @@ class DatasetWriter:
         (self.folder / INFO_FILE).write_text(json.dumps(info, indent=1) + "\n", encoding="utf-8")
         files = (FEATURES_FILE, UTTERANCES_FILE, INFO_FILE)
         remember(self.folder, str(info["fingerprint"]), stamp_of(self.folder, files))
+
+
+def _check_numbers(numbers: Mapping[str, int], where: str) -> None:
+    """Raise `Unusable` for a number that the table of utterances cannot hold."""
+    for key, number in numbers.items():
+        if not -(2**31) <= int(number) < 2**31:
+            raise Unusable(f"{where}: {key} {number} is not allowed; it must fit in 32 bits", f"{key} is out of range")
+
+
+def _check_texts(texts: Mapping[str, str], where: str) -> None:
+    """Raise `Unusable` for a text that is not Unicode, as the name of a folder may be."""
+    for key, text in texts.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise Unusable(
+                f"{where}: {key} {text[:60]!r} is not valid Unicode", f"{key} is not valid Unicode"
+            ) from None
 
 
 def _npy_header(bins: int, features: int) -> bytes:

@@ -25,7 +25,7 @@ from search_spaces.errors import InputError
 from search_spaces.wording import reason_of
 from trainable.data import pickle_private
 
-_DTYPE = re.compile(r"[biuf][1248]|[SU][0-9]{1,6}")
+_DTYPE = re.compile(r"[biuf][1248]|c8|c16|[SU][0-9]{1,6}")
 _NUMPY = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy.core.numeric", "numpy._core.numeric")
 
 

@@ -59,7 +59,7 @@ Examples:
   tuner data import b2t25 recordings/hdf5_data_final --out data/t15
   tuner data import b2t24-mat competitionData --out data/t12 --dev-split 0.1 --labels phonemes.csv
   tuner data import reference-pickle ptDecoder_ctc --out data/t12 --dev-split 0.1
-  tuner data import arrays sessions --out data/mine --bin-ms 10
+  tuner data import arrays sessions --out data/mine --bin-ms 10 --skip bad.csv
 """,
 )
 @click.argument("kind", metavar="KIND")
@@ -82,7 +82,13 @@ Examples:
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
-    help="CSV file with columns text,phonemes (or .jsonl): the labels (b2t24-mat, arrays) [default: g2p_en].",
+    help="Labels made elsewhere: CSV, TSV or .jsonl with session,trial,phonemes; or with text,phonemes (b2t24-mat, "
+    "arrays) [default: the source's, or g2p_en].",
+)
+@click.option(
+    "--skip",
+    type=click.Path(path_type=Path),
+    help="Utterances to leave out: CSV, TSV or .jsonl with session,trial,reason.",
 )
 @click.option("--features", metavar="A:B|NAMES", help="b2t25: columns A to B - 1, or tx, power, 6v-ventral, 4, ...")
 @click.option("--areas", type=click.Choice(["6v", "44", "all"]), help="b2t24-mat: the arrays to take [default: 6v].")
@@ -97,7 +103,8 @@ def import_(kind: str, source: Path, out: Path, **options: Any) -> None:
 
     KIND is the layout of SOURCE: b2t25 (the Brain-to-Text '25 HDF5 files), b2t24-mat (the '24 MATLAB files),
     reference-pickle (the data file of neural_seq_decoder), or arrays (a .npz file for each session). docs/data.md
-    describes them. What cannot be read is left out; each case is printed and counted.
+    describes them. What cannot be read is left out; each case is printed and counted. Utterances whose length is far
+    from what their text suggests are noticed, and --skip leaves out those that you list.
     """
     bar, advance = _progress_bar()
     with bar:
@@ -111,6 +118,11 @@ def import_(kind: str, source: Path, out: Path, **options: Any) -> None:
         click.echo(f"skipped: {left_out - SHOWN} more; --strict shows up to 200 and writes no data", err=True)
     for remark in summary.pop("remarks"):
         click.echo(f"note: {remark}", err=True)
+    for table in ("noticed", "skipped", "listed"):
+        for row in summary[table]:
+            row["example"] = row["example"].removeprefix(f"{source}/")
+    if not summary["listed"]:
+        del summary["listed"]
     _print_summary(summary)
     click.echo(f"\nwrote {out}; next: tuner data check {quote(str(out))}")
 

@@ -465,8 +465,8 @@ def test_variants_of_the_pickle_come_in(made: SimpleNamespace, tmp_path: Path) -
         (lambda c: c["train"].__setitem__(0, [1, 2]), "train day 0: no sentenceDat (it has list)"),
         (lambda c: c["train"][0]["timeSeriesLens"].__setitem__(1, 99), "utterance 1: timeSeriesLens is not within"),
         (lambda c: c["train"][0]["phoneLens"].__setitem__(2, 3), "utterance 2: phoneLens is not the length"),
-        (lambda c: c["train"][0]["sentenceDat"].__setitem__(1, np.zeros((99, 9))), "utterance 1: 9 features, but"),
-        (lambda c: c["train"][0]["sentenceDat"].__setitem__(1, "gone"), "utterance 1: features are not [bins"),
+        (lambda c: c["train"][0]["sentenceDat"].__setitem__(1, np.zeros((99, 9))), "utterance 1: another number"),
+        (lambda c: c["train"][0]["sentenceDat"].__setitem__(1, "gone"), "utterance 1: sentenceDat are not real"),
         (lambda c: c["train"][0]["phonemes"].__setitem__(1, padded([3, 77])), "utterance 1: phoneLens is"),
     ],
 )  # fmt: skip
@@ -497,7 +497,7 @@ def test_a_pickle_that_is_none_of_these_is_one_line(made: SimpleNamespace, tmp_p
     for end in (0, 1000, 60000, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:end])
         [line] = refused("reference-pickle", file, out)
-        assert line.startswith(f"{file}: is cut short")
+        assert line.startswith(f"{file}: {'is cut short' if end else 'an empty file'}")
     short = tmp_path / "names.txt"
     short.write_text("monday")
     [line] = refused("reference-pickle", made.pickle, out, sessions=short)
@@ -541,7 +541,7 @@ def test_a_truncated_array_file_is_a_line(made: SimpleNamespace, tmp_path: Path)
     for end in (0, 30, len(whole) // 2, len(whole) - 10):
         file.write_bytes(whole[:end])
         [line] = refused("arrays", source, tmp_path / "out", strict=True)
-        assert line.startswith(f"{file}: cannot be read as .npz")
+        assert line.startswith(f"{file}: {'cannot be read as .npz' if end else 'an empty file'}")
     assert import_dataset("arrays", source, tmp_path / "out")["sessions"] == 1
 
 

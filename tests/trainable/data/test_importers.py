@@ -36,7 +36,8 @@ def add_trial(file: Path, trial: int, *, labelled: bool = True, drop: tuple[str,
     padded = np.zeros(500, np.int32)
     padded[: len(LABEL)] = LABEL
     codes = np.zeros(500, np.int32)
-    codes[:2] = [ord("d"), ord("a")]
+    said = f"Sentence {trial}" if "sentence_label" not in drop else "da"
+    codes[: len(said)] = [ord(sign) for sign in said]
     datasets: dict[str, Any] = {"input_features": features(trial)}
     attributes: dict[str, Any] = {
         "n_time_steps": BINS,
@@ -85,7 +86,8 @@ def test_an_import_keeps_every_utterance(sessions: Path, tmp_path: Path) -> None
     assert result["utterances"] == {"train": 6, "val": 2, "test": 0}
     assert result["bins"] == 8 * BINS
     assert result["skipped"] == []
-    assert calls[0] == (0, 2, "t15.2023.08.11")
+    assert calls[0] == (0, 4, "shapes of t15.2023.08.11")
+    assert calls[4:6] == [(0, 2, "t15.2023.08.11"), (1, 2, "t15.2023.08.13")]
     assert calls[-1][:2] == (2, 2)
     dataset = verify(tmp_path / "out")
     assert dataset.fingerprint == result["fingerprint"]
@@ -143,14 +145,14 @@ def test_padding_after_n_time_steps_is_cut(sessions: Path, tmp_path: Path) -> No
     [
         ({"n_time_steps": BINS + 1}, "n_time_steps is not within input_features"),
         ({"n_time_steps": 0}, "n_time_steps is not within input_features"),
-        ({"input_features": np.zeros(BINS, np.float32)}, "n_time_steps is not within input_features"),
+        ({"input_features": np.zeros(BINS, np.float32)}, "input_features is not [bins, features]"),
         ({"seq_len": 2}, "seq_len is not the length of seq_class_ids"),
         ({"seq_len": 4}, "seq_len is not the length of seq_class_ids"),
         ({"seq_len": 501}, "seq_len is not the length of seq_class_ids"),
         ({"seq_class_ids": np.zeros(500, np.int32), "seq_len": 0}, "no label in train"),
         ({"labelled": False}, "no label in train"),
         ({"drop": ("input_features",)}, "no input_features"),
-        ({"n_time_steps": "many"}, "an attribute or dataset of the wrong type"),
+        ({"n_time_steps": "many"}, "n_time_steps is not a whole number"),
     ],
 )
 def test_an_unusable_utterance_is_left_out_with_its_reason(
@@ -170,7 +172,10 @@ def test_an_unusable_utterance_is_left_out_with_its_reason(
     ("trial", "says"),
     [
         ({"input_features": np.full((BINS, FEATURES), np.nan, np.float32)}, "NaN or infinite features in bin 0"),
-        ({"input_features": np.zeros((BINS, 7), np.float32)}, "7 features, but the utterances before have 6"),
+        (
+            {"input_features": np.zeros((BINS, 7), np.float32)},
+            "than the other utterances (7, most have 6;",
+        ),
         ({"seq_class_ids": np.r_[np.int32(41), np.zeros(499, np.int32)], "seq_len": 1}, "label 41 is not allowed"),
         ({"seq_class_ids": np.r_[np.int32(-1), np.zeros(499, np.int32)], "seq_len": 1}, "label -1 is not allowed"),
     ],
@@ -355,7 +360,7 @@ def test_wrong_arguments_are_named(sessions: Path, tmp_path: Path) -> None:
     """Unknown kind, unknown option, missing source, a folder without sessions, an existing target."""
     with pytest.raises(InputError, match=r"b2t99: not a kind .* one of b2t25"):
         import_dataset("b2t99", sessions, tmp_path / "out")
-    with pytest.raises(InputError, match="option colour is not allowed; allowed are bin_ms, dev_split, name"):
+    with pytest.raises(InputError, match="option colour is not allowed; allowed are bin_ms, dev_split, labels, name"):
         import_dataset("b2t25", sessions, tmp_path / "out", colour="red")
     assert "does not exist" in only_problem(tmp_path / "nowhere", tmp_path / "out")
     assert "no session folders" in only_problem(sessions / "t15.2023.08.11", tmp_path / "out")

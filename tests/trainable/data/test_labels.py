@@ -171,14 +171,18 @@ def test_every_problem_of_a_label_file_is_shown_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.csv", "sentence,phones\nno,N OW\n", "columns sentence, phones; needs text,phonemes"),
-        ("a.csv", "", "needs text,phonemes"),
+        (
+            "a.csv",
+            "sentence,phones\nno,N OW\n",
+            "columns sentence, phones; give CSV, TSV or JSON",
+        ),
+        ("a.csv", "", "no labels in it"),
         ("a.csv", "text,phonemes\n", "no labels in it"),
-        ("a.csv", b"\xff\xfe\x00text", "cannot be read as labels"),
-        ("a.jsonl", "{not json}\n", "cannot be read as labels"),
-        ("a.jsonl", '["no", "N OW"]\n', "cannot be read as labels"),
-        ("a.jsonl", '{"text": "no"}\n', "cannot be read as labels"),
-        ("a.csv", "text,phonemes\nno\n", "cannot be read as labels"),
+        ("a.csv", b"\xff\xfe\x00text", "cannot be read"),
+        ("a.jsonl", "{not json}\n", "cannot be read"),
+        ("a.jsonl", '["no", "N OW"]\n', "cannot be read"),
+        ("a.jsonl", '{"text": "no"}\n', "columns text; give CSV, TSV or JSON"),
+        ("a.csv", "text,phonemes\nno\n", "cannot be read"),
     ],
 )
 def test_a_file_that_holds_no_labels_is_one_line(tmp_path: Path, name: str, content: str | bytes, says: str) -> None:
@@ -194,7 +198,7 @@ def test_a_file_that_holds_no_labels_is_one_line(tmp_path: Path, name: str, cont
 
 def test_a_missing_label_file_is_one_line(tmp_path: Path) -> None:
     """Its path, and that it is not there."""
-    with pytest.raises(InputError, match=r"nowhere.csv: cannot be read as labels \(No such file"):
+    with pytest.raises(InputError, match=r"nowhere.csv: cannot be read \(No such file"):
         labeller(tmp_path / "nowhere.csv")
 
 

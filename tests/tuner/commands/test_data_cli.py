@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -49,6 +50,61 @@ def test_an_import_prints_what_it_left_out_and_how_to_go_on(cli, source, tmp_pat
     assert again.status == 2
     assert again.err.count("\n") == 1
     assert "exists already" in again.err
+
+
+def test_ten_broken_objects_among_thirty_good_ones_are_ten_lines(cli, tmp_path):
+    """The thirty come in, each broken one is a line with file, utterance and reason, and the reasons are counted."""
+    source = tmp_path / "hdf5"
+    for session in ("t15.2023.08.11", "t15.2023.08.13"):
+        write_session(source / session, {"train": 14, "val": 5})
+    (source / "t15.2023.08.18").mkdir()
+    (source / "t15.2023.08.18" / "data_train.hdf5").symlink_to("/nowhere/data_train.hdf5")
+    (source / "t15.2023.08.18" / "data_val.hdf5").write_text("version https://git-lfs.github.com/spec/v1\n")
+    spoil(source / "t15.2023.08.11" / "data_train.hdf5")
+    done = cli("data", "import", "b2t25", source, "--out", "packed", cwd=tmp_path)
+    assert done.status == 0, done.err
+    skipped = [line for line in done.err.splitlines() if line.startswith("skipped: ")]
+    assert len(skipped) == 10
+    assert all(str(source) in line for line in skipped)
+    assert "train 20, val 10, test 0" in done.out
+    for reason in ("link that leads nowhere", "input_features are not real numbers", "stands for content that is not"):
+        assert any(f": {reason}" in line for line in skipped)
+    assert "Traceback" not in done.err
+    strict = cli("data", "import", "b2t25", source, "--out", "strict", "--strict", cwd=tmp_path)
+    assert strict.status == 2
+    assert strict.err.splitlines() == [line.replace("skipped: ", "error: ", 1) for line in skipped]
+
+
+def write_session(folder, counts):
+    """A session in the '25 layout."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(len(str(folder)))
+    for split, count in counts.items():
+        with h5py.File(folder / f"data_{split}.hdf5", "w") as file:
+            for i in range(count):
+                group = file.create_group(f"trial_{i:04d}")
+                group["input_features"] = rng.normal(size=(60 + i, 8)).astype("f4")
+                group["seq_class_ids"] = np.r_[[30, 3, 23, 40], np.zeros(16, int)]
+                about = {"n_time_steps": 60 + i, "seq_len": 4, "sentence_label": "one", "session": folder.name}
+                group.attrs.update(**about, block_num=1, trial_num=i)
+
+
+def spoil(file):
+    """Eight objects of a file."""
+    odd = {
+        0: np.float32(3),
+        1: (np.ones((61, 8)) * 1j).astype("c8"),
+        2: h5py.SoftLink("/nowhere"),
+        3: np.ones((63, 8, 1)),
+        4: np.ones((64, 9)),
+        5: np.full((65, 8), np.nan),
+    }
+    with h5py.File(file, "a") as opened:
+        for i, value in odd.items():
+            del opened[f"trial_{i:04d}/input_features"]
+            opened[f"trial_{i:04d}/input_features"] = value
+        opened["trial_0006"].attrs["block_num"] = np.inf
+        opened["trial_0007"].attrs["n_time_steps"] = np.array([7, 7])
 
 
 def test_a_strict_import_fails_on_what_it_would_leave_out(cli, source, tmp_path):

@@ -9,7 +9,9 @@ have no labels, and some sessions have no validation file.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,21 @@ import numpy as np
 
 from search_spaces.errors import InputError
 from search_spaces.parsing.feature_choice import COLUMNS, SUBSETS
-from trainable.data.importers.intake import Intake, each_once, listed, text_of_codes, unpad, unusable
+from trainable.data.importers.hdf5 import array, attribute, content, has, member
+from trainable.data.importers.intake import Intake, Progress, each_once, listed
+from trainable.data.importers.listed import Identity
+from trainable.data.importers.reading import (
+    check_file,
+    files_below,
+    reading,
+    text_of,
+    text_of_codes,
+    unpad,
+    unusable,
+    whole_number,
+)
+from trainable.data.importers.shapes import Shapes
+from trainable.data.labels import clean_text
 from trainable.data.packed import SPLITS
 
 
@@ -26,12 +42,13 @@ def import_into(intake: Intake, src: Path, *, sessions: str | Path | None = None
     """Add every utterance under `src`: sessions in the order of their names, in each train, val, then test.
 
     `sessions` is a file that lists those to import; `features` is `columns`' choice. Left out and counted: damaged
-    files, a session's second folder, utterances whose arrays are shorter than their attributes say, whose label does
-    not fit `seq_len`, or that lack one in train or val.
+    files and objects, links that lead nowhere, a session's second folder, utterances whose shape is not that of the
+    others, whose arrays are shorter than their attributes say, whose label does not fit `seq_len`, or that lack one in
+    train or val.
     """
-    files = sorted(src.rglob("data_*.hdf5")) if src.is_dir() else []
-    folders = sorted({file.parent for file in files if file.name in {_name(split) for split in SPLITS}})
-    folders = [folder for folder in folders if folder != src]
+    names = {_name(split) for split in SPLITS}
+    files = files_below(src, names.__contains__, intake.ledger.skip, intake.ledger.notice) if src.is_dir() else []
+    folders = [folder for folder in sorted({file.parent for file in files}) if folder != src]
     if not folders:
         raise InputError(f"{src}: no session folders with SESSION/{_name('train')} in it; give their parent")
     found = {folder.name: folder for folder in each_once(folders, lambda folder: folder.name, intake.ledger)}
@@ -40,17 +57,19 @@ def import_into(intake: Intake, src: Path, *, sessions: str | Path | None = None
         if says != folder.name and says in found:  # a copy under another name
             intake.ledger.skip(unusable(str(folder), "session in two places", f"it is {says}, {found[says]} is used"))
             del found[folder.name]
-    names = listed(sorted(found), sessions)
-    for done, session in enumerate(names):
-        intake.progress(done, len(names), session)
+    chosen = listed(sorted(found), sessions)
+    there = {file: split for session in chosen for split in SPLITS if (file := found[session] / _name(split)) in files}
+    shapes = _see_shapes(there, intake.progress)
+    for done, session in enumerate(chosen):
+        intake.progress(done, len(chosen), session)
         for split in SPLITS:
             file = found[session] / _name(split)
-            if file.is_file():
+            if file in there:
                 with intake.leaving_out():
-                    _add_file(intake, file, session, split, features)
+                    _add_file(intake, file, session, split, features, shapes)
             elif split != "test":
                 intake.ledger.notice(f"session without {file.name}", session)
-    intake.progress(len(names), len(names), "done")
+    intake.progress(len(chosen), len(chosen), "done")
 
 
 def columns(features: str | None, count: int, where: str) -> np.ndarray | slice:
@@ -83,67 +102,96 @@ def _name(split: str) -> str:
 def _session_of(folder: Path) -> str:
     """The session a folder holds, as its first utterance says, or else by the folder's name."""
     for split in SPLITS:
-        try:
-            with h5py.File(folder / _name(split), "r") as opened:
-                session = opened[min(opened)].attrs.get("session")
-        except (OSError, ValueError, KeyError):
-            continue
-        if session is not None:
-            return session.decode(errors="replace") if isinstance(session, bytes) else str(session)
+        with suppress(Exception), _opened(folder / _name(split)) as opened:  # what is wrong with it, its import tells
+            value = attribute(opened[min(opened)], "session", "")
+            if value is not None:
+                return text_of(value, "", "session") or folder.name
     return folder.name
 
 
-def _add_file(intake: Intake, file: Path, session: str, partition: str, features: str | None) -> None:
-    try:
+@contextmanager
+def _opened(file: Path) -> Iterator[h5py.File]:
+    check_file(file)
+    with reading(str(file), "cannot be read as HDF5", "copy it again"):
         opened = h5py.File(file, "r")
-    except OSError as error:
-        raise unusable(str(file), "cannot be read as HDF5", str(error).split(";")[0][:80] + "; copy it again") from None
-    with opened:
-        keys = sorted(opened)
+    try:
+        yield opened
+    finally:
+        with suppress(Exception):  # closing a damaged file may fail; what was read was checked
+            opened.close()
+
+
+def _see_shapes(files: Collection[Path], progress: Progress) -> Shapes:
+    """The shapes of all utterances; what cannot be read says nothing here, its import tells."""
+    shapes = Shapes("input_features", "n_time_steps")
+    for done, file in enumerate(files):
+        progress(done, len(files), f"shapes of {file.parent.name}")
+        with suppress(Exception), _opened(file) as opened:
+            for key in opened:
+                with suppress(Exception):
+                    stored = opened[key]["input_features"]
+                    shapes.see(stored.shape, stored.dtype, opened[key].attrs.get("n_time_steps"))
+    return shapes
+
+
+def _add_file(intake: Intake, file: Path, session: str, part: str, features: str | None, shapes: Shapes) -> None:
+    with _opened(file) as opened:
+        with reading(str(file)):
+            keys = sorted(opened)
         if not keys:
             raise unusable(str(file), "no utterances in it")
-        splits = intake.splits(partition, session, len(keys))
+        splits = intake.splits(part, session, len(keys))
         for key, split in zip(keys, splits, strict=True):
+            one = Identity(session, part, f"{file}: {key}", name=key)
             with intake.leaving_out():
-                _add_trial(intake, opened[key], f"{file}: {key}", session, split, features)
+                intake.check_listed(one)
+                _add_trial(intake, member(opened, key, one.where), one, split, features, shapes)
 
 
-def _add_trial(intake: Intake, group: Any, where: str, session: str, split: str, features: str | None) -> None:
-    if not isinstance(group, h5py.Group) or "input_features" not in group:
-        has: Sequence[str] = sorted(group) if isinstance(group, h5py.Group) else []
-        raise unusable(where, "no input_features", f"it has {', '.join(has[:5]) or 'nothing'}")
-    stored = group["input_features"]
-    try:
-        bins = int(group.attrs.get("n_time_steps", stored.shape[0]))
-        if stored.ndim != 2 or not 0 < bins <= stored.shape[0]:
-            raise unusable(where, "n_time_steps is not within input_features")
-        chosen = columns(features, stored.shape[1], where)
-        utterance = {
-            "features": stored[:bins][:, chosen],
-            "labels": _labels(group, where),
-            "text": _text(group),
-            "block": int(group.attrs.get("block_num", 0)),
-            "trial": int(group.attrs.get("trial_num", 0)),
-        }
-    except InputError:
-        raise
-    except (TypeError, ValueError, AttributeError) as error:
-        raise unusable(where, "an attribute or dataset of the wrong type", str(error)[:60]) from None
-    except OSError as error:
-        raise unusable(where, "cannot be read", str(error)[:60]) from None
-    intake.add(**utterance, split=split, session=session, where=where)
+def _add_trial(intake: Intake, group: Any, one: Identity, split: str, features: str | None, shapes: Shapes) -> None:
+    where = one.where
+    if not isinstance(group, h5py.Group) or not has(group, "input_features", where):
+        with reading(where):
+            names: Sequence[str] = sorted(group) if isinstance(group, h5py.Group) else []
+        raise unusable(where, "no input_features", f"it has {', '.join(names[:5]) or 'nothing'}")
+    numbers = {key: attribute(group, key, where) for key in ("block_num", "trial_num")}
+    block, trial = (0 if value is None else whole_number(value, where, key) for key, value in numbers.items())
+    one = replace(one, block=block, trial=trial)
+    intake.check_listed(one)
+    stored = array(group, "input_features", where)
+    bins = shapes.check(stored.shape, stored.dtype, attribute(group, "n_time_steps", where), where)
+    chosen = columns(features, stored.shape[1], where)
+    labels = _labels(group, where) if intake.asked.labels is None else ()
+    text = _text(intake, group, where)
+    with reading(where):
+        values, rest = stored[:bins][:, chosen], stored[bins:]
+    intake.add(one, values, labels, split=split, text=text)
+    for what in (shapes.after(rest), shapes.odd_type(stored.dtype), _other_session(group, one)):
+        if what:
+            intake.ledger.notice(what, where)
 
 
-def _labels(group: Any, where: str) -> np.ndarray:
+def _other_session(group: h5py.Group, one: Identity) -> str:
+    value = attribute(group, "session", one.where)
+    says = one.session if value is None else text_of(value, one.where, "session")
+    return "" if says in ("", one.session) else "session is not the name of the folder"
+
+
+def _labels(group: h5py.Group, where: str) -> np.ndarray:
     """Class ids without padding; none for an unlabelled utterance."""
-    if "seq_class_ids" not in group:
+    if not has(group, "seq_class_ids", where):
         return np.zeros(0, dtype=np.int64)
-    return unpad(group["seq_class_ids"][:], group.attrs.get("seq_len"), where, "seq_class_ids", "seq_len")
+    ids = content(array(group, "seq_class_ids", where), where)
+    return unpad(ids, attribute(group, "seq_len", where), where, "seq_class_ids", "seq_len")
 
 
-def _text(group: Any) -> str:
-    """The sentence: its attribute, or else its character codes."""
-    sentence = group.attrs.get("sentence_label")
-    if sentence is not None:
-        return sentence.decode(errors="replace") if isinstance(sentence, bytes) else str(sentence)
-    return text_of_codes(group["transcription"][:]) if "transcription" in group else ""
+def _text(intake: Intake, group: h5py.Group, where: str) -> str:
+    """The sentence: its attribute, or else its character codes; that they differ is noticed."""
+    sentence = attribute(group, "sentence_label", where)
+    said = ""
+    if has(group, "transcription", where):
+        said = text_of_codes(content(array(group, "transcription", where), where), where, "transcription")
+    text = said if sentence is None else text_of(sentence, where, "sentence_label")
+    if said and clean_text(text) != clean_text(said):
+        intake.ledger.notice("sentence_label is not what transcription says", where)
+    return text

@@ -10,13 +10,17 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from search_spaces.errors import InputError
-from trainable.data.labels import is_held_out
+from trainable.data.importers.lengths import Lengths
+from trainable.data.importers.listed import Identity, UtteranceRow, UtteranceRows
+from trainable.data.importers.reading import unusable
+from trainable.data.labels import Labeller, is_held_out, labeller
 from trainable.data.packed import DatasetWriter, Unusable
 
 Progress = Callable[[int, int, str], None]
@@ -24,8 +28,12 @@ Progress = Callable[[int, int, str], None]
 
 MOST_LINES = 200
 """Lines kept about what was left out; the rest is counted."""
-PARTITIONS = ("train", "val", "test", "holdout")
-"""What a source calls its parts; `holdout` has no labels, whatever it says."""
+MOST_NOTES = 10
+"""Lines about rows of a file that were not used, and about odd lengths."""
+
+
+class Listed(Unusable):
+    """An utterance that the user wants left out, which is no fault of it."""
 
 
 class Ledger:
@@ -34,7 +42,7 @@ class Ledger:
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.left_out = 0
-        self._counts: dict[str, Counter[str]] = {"skipped": Counter(), "noticed": Counter()}
+        self._counts: dict[str, Counter[str]] = {"skipped": Counter(), "noticed": Counter(), "listed": Counter()}
         self._examples: dict[tuple[str, str], str] = {}
 
     def skip(self, error: Unusable) -> None:
@@ -43,7 +51,11 @@ class Ledger:
             self.left_out += 1
             if len(self.lines) < MOST_LINES:
                 self.lines.append(line)
-            self._count("skipped", error.reason, _place(line))
+            self._count("skipped", error.reason, _place(line, error.reason))
+
+    def leave(self, error: Listed) -> None:
+        """Count an utterance that is left out because the user lists it."""
+        self._count("listed", error.reason, _place(error.problems[0], error.reason))
 
     def notice(self, what: str, where: str) -> None:
         """Count a note: something that is allowed, but useful to know."""
@@ -54,7 +66,7 @@ class Ledger:
         self._examples.setdefault((table, what), where)
 
     def rows(self, table: str) -> list[dict[str, Any]]:
-        """One {reason, count, example} per reason of `table` (skipped or noticed), most frequent first."""
+        """One {reason, count, example} per reason of `table` (skipped, noticed or listed), most frequent first."""
         return [
             {"reason": what, "count": count, "example": self._examples[table, what]}
             for what, count in self._counts[table].most_common()
@@ -66,30 +78,43 @@ class Ledger:
         return [*self.lines, *([f"and {more} more like these"] if more > 0 else [])]
 
 
-def _place(line: str) -> str:
+def _place(line: str, reason: str) -> str:
     """`FILE: UTTERANCE` of a line `FILE: UTTERANCE: what is wrong`, or `FILE`."""
-    return ": ".join(line.split(": ")[:2])
+    return line.split(f": {reason}")[0] if f": {reason}" in line else ": ".join(line.split(": ")[:2])
 
 
-def unusable(where: str, reason: str, detail: str = "") -> Unusable:
-    """What an importer raises about a file or an utterance; `detail` follows the reason in its line."""
-    return Unusable(f"{where}: {reason}{f' ({detail})' if detail else ''}", reason)
+@dataclass(frozen=True)
+class Asked:
+    """What the user asks of the utterances of a source."""
+
+    dev_split: float = 0.0
+    seed: int = 0
+    labels: UtteranceRows | None = None
+    """Labels of utterances, made elsewhere; they replace those of the source."""
+    text_labels: Labeller | None = None
+    """Labels of texts; g2p_en without it."""
+    skip: UtteranceRows | None = None
 
 
 class Intake:
     """Takes utterances from an importer. `own_val` is set by it: whether the source has a validation part."""
 
-    def __init__(
-        self, writer: DatasetWriter, ledger: Ledger, progress: Progress, dev_split: float = 0.0, seed: int = 0
-    ) -> None:
-        if not 0 <= dev_split < 1:
-            raise InputError(f"dev_split: {dev_split} is not allowed; give a share of the training utterances, below 1")
+    def __init__(self, writer: DatasetWriter, ledger: Ledger, progress: Progress, asked: Asked | None = None) -> None:
+        asked = asked or Asked()
+        if not 0 <= asked.dev_split < 1:
+            raise InputError(
+                f"dev_split: {asked.dev_split} is not allowed; give a share of the training utterances, below 1"
+            )
         self.writer = writer
         self.ledger = ledger
         self.progress = progress
-        self.dev_split = dev_split
-        self.seed = seed
+        self.asked = asked
+        self.dev_split = asked.dev_split
+        self.seed = asked.seed
         self.own_val = True
+        self.lengths = Lengths()
+        self._sessions: set[str] = set()
+        self._from_text = asked.text_labels
 
     def splits(self, partition: str, session: str, count: int) -> list[str]:
         """The split of each of the `count` utterances that `session` has in a part of the source.
@@ -119,28 +144,45 @@ class Intake:
             return ["no val utterances, so a search is not possible; --dev-split 0.1 holds out some of train"]
         return []
 
+    def from_text(self) -> Labeller:
+        """How labels are made from texts; with labels by utterance none are made. `InputError` if it cannot."""
+        if self.asked.labels is not None:
+            return lambda text: []
+        if self._from_text is None:
+            self._from_text = labeller()
+        return self._from_text
+
     @contextmanager
     def leaving_out(self) -> Iterator[None]:
-        """Leave out and count what cannot be imported; other errors are raised."""
+        """Leave out and count what cannot be imported, or should not; other errors are raised."""
         try:
             yield
+        except Listed as error:
+            self.ledger.leave(error)
         except Unusable as error:
             self.ledger.skip(error)
 
+    def check_listed(self, one: Identity) -> None:
+        """Raise if an utterance is on the list of those to leave out: call it before anything of it is read."""
+        self._sessions.add(one.session)
+        row = self.asked.skip.find(one) if self.asked.skip else None
+        if row is not None:
+            raise Listed(f"{one.where}: {row.value}", row.value)
+
     def add(
         self,
+        one: Identity,
         features: np.ndarray,
         labels: Sequence[int] | np.ndarray,
         *,
         split: str,
-        session: str,
         text: str,
-        block: int,
-        trial: int,
-        where: str,
         held_out: bool = False,
     ) -> None:
         """Write an utterance, or raise `Unusable`; one whose text is kept back has no text and no labels."""
+        where = one.where
+        if self.asked.labels is not None:
+            labels = self._given_labels(self.asked.labels, one, split)
         if held_out or is_held_out(text):
             if split != "test":
                 raise unusable(where, "the text is kept back, so it cannot be used in training or validation")
@@ -149,8 +191,55 @@ class Intake:
         elif len(labels) == 0 and split != "test":
             raise unusable(where, f"no label in {split}")
         self.writer.add(
-            features, labels, split=split, session=session, text=text, block=block, trial=trial, where=where
+            features,
+            labels,
+            split=split,
+            session=one.session,
+            text=text,
+            block=one.block or 0,
+            trial=one.trial or 0,
+            where=where,
         )
+        self.lengths.see(len(features), len(labels), text, where)
+
+    def _given_labels(self, rows: UtteranceRows, one: Identity, split: str) -> Sequence[int]:
+        row = rows.find(one)
+        if row is None and split != "test":
+            raise unusable(one.where, "no row in the label file", str(rows.file))
+        if row is None:
+            self.ledger.notice("no row in the label file: test utterance without labels", one.where)
+        return row.value if row else ()
+
+    def finish(self, strict: bool = False) -> list[str]:
+        """Lines about the whole: rows that no utterance has, or several; lengths that are odd. Call it at the end.
+
+        Raises `InputError` with `strict` where a row is about no utterance of a session that was imported.
+        """
+        lines = []
+        for rows, what in ((self.asked.skip, "left out"), (self.asked.labels, "labelled")):
+            if rows is not None:
+                here = [row for row in rows.unused() if row.session in self._sessions]
+                gone = [row for row in rows.unused() if row.session not in self._sessions]
+                wrong = self._of_rows(here, "a row about no utterance that is there")
+                if strict and wrong:
+                    raise InputError(wrong)
+                several = f"a row by which several utterances were {what}; add a column split or block"
+                lines += [*wrong, *self._of_rows(gone, "a row about a session that was not imported")]
+                lines += self._of_rows(rows.of_several(), several)
+        odd = self.lengths.odd()
+        for one in odd:
+            self.ledger.notice("length far from what the text suggests", one.where)
+        return [*lines, *_some([f"{one.where}: {one.what}; --skip FILE can leave it out" for one in odd])]
+
+    def _of_rows(self, rows: list[UtteranceRow], what: str) -> list[str]:
+        for row in rows:
+            self.ledger.notice(what.partition(";")[0], row.where)
+        return _some([f"{row}: {what}" for row in rows])
+
+
+def _some(lines: list[str]) -> list[str]:
+    more = len(lines) - MOST_NOTES
+    return lines[:MOST_NOTES] + ([f"and {more} more like these"] if more > 0 else [])
 
 
 def dev_utterances(session: str, count: int, share: float, seed: int) -> set[int]:
@@ -162,24 +251,6 @@ def dev_utterances(session: str, count: int, share: float, seed: int) -> set[int
         return set()
     order = sorted(range(count), key=lambda i: hashlib.sha256(f"{seed}\n{session}\n{i}".encode()).digest())
     return set(order[: min(max(round(share * count), 1), count - 1)])
-
-
-def unpad(padded: Any, length: int | None, where: str, key: str, length_key: str) -> np.ndarray:
-    """The first `length` class ids of a row padded with 0, int64; `Unusable` where the two contradict each other."""
-    padded = np.asarray(padded)
-    if padded.ndim != 1 or padded.dtype.kind not in "iuf" or (padded != np.trunc(padded)).any():
-        raise unusable(where, f"{key} is not a row of class ids")
-    length = int(np.count_nonzero(padded)) if length is None else int(length)
-    if not 0 <= length <= len(padded) or (padded[:length] == 0).any() or (padded[length:] != 0).any():
-        raise unusable(where, f"{length_key} is not the length of {key}")
-    return padded[:length].astype(np.int64)
-
-
-def text_of_codes(codes: Any) -> str:
-    """A text from character codes ended by 0."""
-    codes = np.asarray(codes).ravel()
-    end = np.flatnonzero(codes == 0)
-    return "".join(chr(int(code)) for code in codes[: end[0] if end.size else None]).strip()
 
 
 def each_once(files: Sequence[Path], name: Callable[[Path], str], ledger: Ledger) -> list[Path]:

@@ -12,13 +12,17 @@ copied.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from search_spaces.errors import InputError
-from trainable.data.importers.intake import Intake, read_sessions, text_of_codes, unpad, unusable
+from trainable.data.importers.intake import Intake, read_sessions
+from trainable.data.importers.listed import Identity
+from trainable.data.importers.reading import check_file, reading, text_of, text_of_codes, unpad, unusable
+from trainable.data.importers.shapes import Shapes
 from trainable.data.pickles import load_plain
 
 PARTS = {"train": "train", "val": "val", "test": "test", "competition": "holdout"}
@@ -32,6 +36,7 @@ def import_into(intake: Intake, src: Path, *, sessions: str | Path | None = None
     counted: days of another layout, utterances whose arrays are shorter than their lengths say or whose label does not
     fit its length. A day that is None is noticed.
     """
+    check_file(src)
     intake.progress(0, 1, f"reading {src.name}")
     content = load_plain(src, mapped=True)
     parts = [part for part in PARTS if isinstance(content, dict) and isinstance(content.get(part), list | tuple)]
@@ -40,6 +45,7 @@ def import_into(intake: Intake, src: Path, *, sessions: str | Path | None = None
         raise InputError(f"{src}: no list of days under 'train'; it has {has}; give the reference's ptDecoder_ctc")
     intake.own_val = "val" in parts
     count = max(len(content[part]) for part in parts)
+    shapes = _see_shapes([day for part in parts for day in content[part]])
     names = read_sessions(sessions) if sessions is not None else [f"day{day:02d}" for day in range(count)]
     if len(names) != count:
         raise InputError(f"{sessions}: {len(names)} sessions; {src} has {count} days, give a name for each")
@@ -53,26 +59,40 @@ def import_into(intake: Intake, src: Path, *, sessions: str | Path | None = None
                 intake.ledger.notice(f"no data in {part}", f"day {number} ({session})")
                 continue
             with intake.leaving_out():
-                _add_day(intake, day, where, session, PARTS[part])
+                _add_day(intake, day, where, session, PARTS[part], shapes)
             days[number] = None  # what is written is not needed any more
     intake.progress(count, count, "done")
 
 
-def _add_day(intake: Intake, day: Any, where: str, session: str, partition: str) -> None:
-    if not isinstance(day, dict) or not isinstance(day.get("sentenceDat"), list | tuple):
+def _see_shapes(days: Sequence[Any]) -> Shapes:
+    shapes = Shapes("sentenceDat", "timeSeriesLens")
+    for day in days:
+        with suppress(Exception):  # what is no day says nothing here; its import tells
+            lengths = day.get("timeSeriesLens")
+            for i, stored in enumerate(day["sentenceDat"]):
+                with suppress(Exception):
+                    features = np.asarray(stored)
+                    shapes.see(features.shape, features.dtype, None if lengths is None else lengths[i])
+    return shapes
+
+
+def _add_day(intake: Intake, day: Any, where: str, session: str, part: str, shapes: Shapes) -> None:
+    if not isinstance(day, dict) or not _is_list(day.get("sentenceDat")):
         has = ", ".join(map(str, list(day)[:6])) if isinstance(day, dict) else type(day).__name__
         raise unusable(where, "no sentenceDat", f"it has {has}")
     count = len(day["sentenceDat"])
     keys = next((pair for pair in LABELS if pair[0] in day), None)
-    if keys is None and partition != "holdout":
+    if keys is None and part != "holdout" and intake.asked.labels is None:
         raise unusable(where, "no labels", f"none of {', '.join(pair[0] for pair in LABELS)} in it")
     for key in ("transcriptions", "timeSeriesLens", *(keys or ())):
         if key in day and (not _is_list(day[key]) or len(day[key]) != count):
             raise unusable(where, "lists of different lengths", f"{key} does not have {count} entries")
-    splits = intake.splits(partition, session, count)
+    splits = intake.splits(part, session, count)
     for i, split in enumerate(splits):
+        one = Identity(session, part, f"{where} utterance {i}", trial=i, block=0)
         with intake.leaving_out():
-            _add_utterance(intake, day, i, keys, f"{where} utterance {i}", session, split, partition == "holdout")
+            intake.check_listed(one)
+            _add_utterance(intake, day, i, keys, one, split, shapes)
 
 
 def _is_list(value: Any) -> bool:
@@ -84,39 +104,27 @@ def _add_utterance(
     day: Mapping[str, Sequence[Any]],
     i: int,
     keys: tuple[str, str] | None,
-    where: str,
-    session: str,
+    one: Identity,
     split: str,
-    held_out: bool,
+    shapes: Shapes,
 ) -> None:
-    try:
+    where, held_out = one.where, one.part == "holdout"
+    with reading(where, "a value of the wrong type"):
         features = np.asarray(day["sentenceDat"][i])
-        if features.ndim != 2 or features.dtype.kind not in "iuf":
-            raise unusable(where, "features are not [bins, features]", f"{features.dtype} {list(features.shape)}")
-        bins = int(day["timeSeriesLens"][i]) if "timeSeriesLens" in day else len(features)
-        if not 0 < bins <= len(features):
-            raise unusable(where, "timeSeriesLens is not within sentenceDat")
-        text = _text(day["transcriptions"][i]) if "transcriptions" in day else ""
+        steps = day["timeSeriesLens"][i] if "timeSeriesLens" in day else None
+        bins = shapes.check(features.shape, features.dtype, steps, where)
+        text = _text(day["transcriptions"][i], where) if "transcriptions" in day else ""
         labels = np.zeros(0, np.int64)
-        if keys is not None and not held_out:
-            length = int(day[keys[1]][i]) if keys[1] in day else None
+        if keys is not None and not held_out and intake.asked.labels is None:
+            length = day[keys[1]][i] if keys[1] in day else None
             labels = unpad(day[keys[0]][i], length, where, *keys)
-    except InputError:
-        raise
-    except (TypeError, ValueError, OverflowError) as error:
-        raise unusable(where, "a value of the wrong type", str(error)[:60]) from None
-    intake.add(
-        features[:bins],
-        labels,
-        split=split,
-        session=session,
-        text=text,
-        block=0,
-        trial=i,
-        where=where,
-        held_out=held_out,
-    )
+    intake.add(one, features[:bins], labels, split=split, text=text, held_out=held_out)
+    for what in (shapes.after(features[bins:]), shapes.odd_type(features.dtype)):
+        if what:
+            intake.ledger.notice(what, where)
 
 
-def _text(stored: Any) -> str:
-    return stored.strip() if isinstance(stored, str) else text_of_codes(stored)
+def _text(stored: Any, where: str) -> str:
+    if isinstance(stored, list | tuple):
+        return text_of_codes(stored, where, "transcriptions")
+    return text_of(stored, where, "transcriptions")
