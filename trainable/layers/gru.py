@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
 from trainable.compute.precision import gru_backend
+from trainable.compute.products import product
 
 
 def gru(layer: nn.GRU, packed: PackedSequence, start: Tensor | None = None) -> PackedSequence:
@@ -53,7 +54,7 @@ def gru(layer: nn.GRU, packed: PackedSequence, start: Tensor | None = None) -> P
 
 def _product(a: Tensor, b: Tensor, dtype: torch.dtype | None) -> Tensor:
     """a @ b in a's dtype, multiplied in `dtype` if one is given (autocast's)."""
-    return a @ b if dtype is None else (a.to(dtype) @ b.to(dtype)).to(a.dtype)
+    return product(a, b) if dtype is None else (a.to(dtype) @ b.to(dtype)).to(a.dtype)
 
 
 class _Scan(torch.autograd.Function):
@@ -95,8 +96,8 @@ class _Scan(torch.autograd.Function):
                 elif k > len(h):  # backwards: sequences that end here begin with the first state
                     h = torch.cat([h, first[: k - len(h)]])
                 before.append(h)
-                gate.addmm_(h, w_gates).sigmoid_()
-                s.addmm_(h, w_new)
+                gate.add_(product(h, w_gates)).sigmoid_()
+                s.add_(product(h, w_new))
                 torch.addcmul(n, r, s, out=n).tanh_()
                 h = torch.lerp(n, h, z, out=o)
             if any(ctx.needs_input_grad):
@@ -129,7 +130,7 @@ class _Scan(torch.autograd.Function):
                 if d_start is not None and k < len(carry):  # backwards: these sequences began here
                     d_start += carry[k:].sum(0)
             f.mul_(d.unsqueeze(1))
-            carry = torch.addmm(d * zt, row, w_hh)
+            carry = product(row, w_hh).addcmul_(d, zt)
         d_w_hh = _product(flat.t(), before, ctx.lowered)
         d_b_hh = flat.sum(0)
         # The input's part of n is not scaled by r; the other two gates have the same gradient on both sides.
