@@ -38,10 +38,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 if __package__:
     from benchmarks.reference import Recipe, Reference, edit_distance
@@ -50,6 +48,8 @@ else:  # run as a program, from its own folder
 
 from search_spaces.config import RunConfig
 from trainable import evaluation, loop, model
+from trainable.compute import products
+from trainable.compute.measures import MEASURES
 from trainable.compute.precision import choose_device
 from trainable.data import batches, synthetic
 from trainable.data.batches import Sampler
@@ -75,13 +75,18 @@ class Contestant:
     evaluate: Callable[[], float]
     utterances: int = 0
     seconds: float = 0.0
+    turns: list[float] = field(default_factory=list)
+    """Seconds for each utterance, one number for each turn."""
     evaluations: list[float] = field(default_factory=list)
 
     def train(self, steps: int, clock: Callable[[], float]) -> None:
         """Some steps, timed."""
         began = clock()
-        self.utterances += sum(self.step() for _ in range(steps))
-        self.seconds += clock() - began
+        utterances = sum(self.step() for _ in range(steps))
+        seconds = clock() - began
+        self.utterances += utterances
+        self.seconds += seconds
+        self.turns.append(seconds / utterances)
 
     def validate(self, clock: Callable[[], float]) -> None:
         """An evaluation, timed."""
@@ -119,6 +124,14 @@ def config_of(recipe: Recipe, device: str, precision: str, bucket_batches: int =
             },
         }
     )
+
+
+def beside(contestant: Contestant, first: Contestant) -> np.ndarray:
+    """Speed of `contestant` as a multiple of that of `first`: lower quartile, median and upper quartile of the turns.
+
+    Each turn is compared with the other's turn beside it, so that what slows the machine down slows both.
+    """
+    return np.quantile(np.array(first.turns) / np.array(contestant.turns), [0.25, 0.5, 0.75])
 
 
 Patch = Callable[[], Callable[[], None]]
@@ -176,41 +189,53 @@ def swap(owner: Any, name: str, value: Any) -> Patch:
     return patch
 
 
+def swap_item(table: dict[str, Any], key: str, value: Any) -> Patch:
+    """A patch that replaces an entry of a table."""
+
+    def patch() -> Callable[[], None]:
+        old, table[key] = table[key], value
+        return lambda: table.update({key: old})
+
+    return patch
+
+
+OTHER_WAY = {
+    ("conv1d", True): "smoothing by conv1d",
+    ("conv1d", False): "smoothing by shifted sums",
+    ("copied_windows", True): "windows copied before packing",
+    ("copied_windows", False): "windows without a copy",
+}
+
+
 def left_out(recipe: Recipe, dataset: Dataset, device: str, precision: str, compiled: bool) -> list[Contestant]:
     """Ours, and ours without one measure at a time."""
     config = config_of(recipe, device, precision)
-    contestants = [ours(f"all measures, {precision}", config, dataset)]
+    contestants = [ours(f"all measures, {precision}", config, dataset), ours("the same again", config, dataset)]
 
     def without(name: str, patch: Patch | None = None, **more: Any) -> None:
         contestants.append(ours(name, more.pop("config", config), dataset, patch, **more))
 
     without("random batches, not by length", config=config_of(recipe, device, precision, bucket_batches=1))
-    without("windows copied before packing", swap(model.Decoder, "_windows", _copied_windows))
-    without("smoothing by conv1d", swap(model, "_convolve", _conv1d))
+    for name, value in dataclasses.asdict(MEASURES[device]).items():
+        if isinstance(value, bool):
+            other = dataclasses.replace(MEASURES[device], **{name: not value})
+            without(OTHER_WAY[name, not value], swap_item(MEASURES, device, other))
     without("optimizer not fused", prepare=_not_fused)
     without("evaluation one by one", swap(batches, "EVALUATION_BINS", 1))
     without("edit distance in Python", swap(evaluation, "error_counts", _python_distances))
     if device == "cpu":
         without("torch's GRU", swap(model, "gru", lambda layer, packed, start=None: layer(packed, start)[0]))
+        if products.onednn():
+            without("products by MKL", swap(products, "onednn", lambda: False))
     else:
         streamed = swap(batches, "RESIDENT_SHARE", 0.0)
         without("data not on the card, one batch ahead", streamed)
         without("data not on the card, not ahead", streamed, prepare=lambda run: setattr(run, "prefetch", None))
         without("a look at every loss", look=True)
     if compiled:
-        without("+ torch.compile of the smoothing", swap(model, "_convolve", torch.compile(model._convolve)))
+        name = "_conv1d" if MEASURES[device].conv1d else "_convolve"
+        without("+ torch.compile of the smoothing", swap(model, name, torch.compile(getattr(model, name))))
     return contestants
-
-
-def _copied_windows(decoder: model.Decoder, x: torch.Tensor, frames: torch.Tensor) -> PackedSequence:
-    windows = x.unfold(1, decoder.kernel, decoder.stride).permute(1, 0, 3, 2).flatten(2).contiguous()
-    packed = pack_padded_sequence(windows, frames, enforce_sorted=bool((frames[:-1] >= frames[1:]).all()))
-    return packed._replace(data=F.dropout(packed.data, decoder.input_dropout, decoder.training))
-
-
-def _conv1d(x: torch.Tensor, taps: tuple[float, ...]) -> torch.Tensor:
-    weight = torch.tensor(taps, dtype=x.dtype, device=x.device).view(1, 1, -1).expand(x.shape[2], 1, -1)
-    return F.conv1d(x.transpose(1, 2), weight, padding="same", groups=x.shape[2]).transpose(1, 2)
 
 
 def _not_fused(run: Any) -> None:
@@ -288,18 +313,24 @@ def race(contestants: list[Contestant], rounds: int, steps: int, clock: Callable
 
 
 def show(title: str, contestants: list[Contestant], batch_size: int, console: Console) -> list[dict[str, Any]]:
-    """A table of rates, each also as a multiple of the first; and its rows."""
+    """A table of rates, each also as a multiple of the first; and its rows.
+
+    "x first" is end to end, over all turns; "turn by turn" is of training alone, the median and the middle half.
+    """
     table = Table(title=title)
-    for column in ("", "training utterances/s", "evaluation s", "end to end utterances/s", "x first"):
+    for column in ("", "training/s", "evaluation s", "end to end/s", "x first", "turn by turn"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=not column)
     first = contestants[0].end_to_end(batch_size)
     rows = []
     for contestant in contestants:
         trained, rate = contestant.utterances / contestant.seconds, contestant.end_to_end(batch_size)
         evaluated = mean(contestant.evaluations)
+        low, middle, high = beside(contestant, contestants[0])
         rows.append({"table": title, "who": contestant.name, "training": trained, "evaluation_seconds": evaluated,
-                     "end_to_end": rate, "ratio": rate / first})  # fmt: skip
-        table.add_row(contestant.name, f"{trained:.1f}", f"{evaluated:.2f}", f"{rate:.1f}", f"{rate / first:.2f}")
+                     "end_to_end": rate, "ratio": rate / first, "turns": len(contestant.turns),
+                     "turn_by_turn": [low, middle, high]})  # fmt: skip
+        numbers = (f"{trained:.1f}", f"{evaluated:.2f}", f"{rate:.1f}", f"{rate / first:.2f}")
+        table.add_row(contestant.name, *numbers, f"{middle:.2f} ({low:.2f} to {high:.2f})")
     console.print(table)
     return rows
 
@@ -354,7 +385,7 @@ def measure(size: str, options: argparse.Namespace, dataset: Dataset, console: C
     for precision in options.precision:
         makers[f"trainable, {precision}"] = functools.partial(_seeded, recipe, dataset, device, precision)
     contestants = [make(0) for make in makers.values()]
-    turn = steps if cuda else 1  # on a GPU each turn waits for the card
+    turn = 5 if cuda else 1  # on a GPU each turn waits for the card
     race(contestants, options.rounds, steps, clock, turn)
     rows = show(f"{size}: {shape}, on {device}", contestants, recipe.batch_size, console)
     del contestants
@@ -394,7 +425,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a packed data folder; else synthetic data are made")
     parser.add_argument("--size", nargs="+", choices=SIZES, help="model sizes (small medium on a CPU, full on a GPU)")
     parser.add_argument("--precision", nargs="+", choices=(*TF32, "bf16", "fp16"), help="[default: all on a GPU]")
-    parser.add_argument("--steps", type=int, default=10, help="training steps in a round")
+    parser.add_argument("--steps", type=int, default=20, help="training steps in a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--curve", type=int, metavar="STEPS", help="also train for so long and show the PER on the way")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the 
 from benchmarks import training
 from search_spaces.config import RunConfig
 from trainable import evaluation, model
+from trainable.compute import products
+from trainable.compute.measures import MEASURES
 from trainable.data import batches
 from trainable.data.batches import Loader
 from trainable.data.dataset import Dataset, open_dataset
@@ -57,6 +59,12 @@ def test_training_prints_its_figures_without_ray(tmp_path: Path) -> None:
     parts = [shares[name] for name in ("data", "forward", "backward", "optimizer", "evaluation")]
     assert sum(parts) == pytest.approx(1) and min(parts) > 0
     assert all(row["end_to_end"] > 0 for row in rows if "end_to_end" in row)
+    left_out = [row for row in rows if row["table"] == "leaving one measure out"]
+    assert len(left_out) >= 8
+    for row in left_out:
+        low, middle, high = row["turn_by_turn"]
+        assert 0 < low <= middle <= high and row["turns"] == 2
+    assert left_out[0]["turn_by_turn"] == [1, 1, 1]
 
 
 def test_packing_prints_its_figures_without_ray(tmp_path: Path) -> None:
@@ -133,18 +141,22 @@ def test_without_a_measure_the_numbers_are_the_same(tiny_data: Dataset, config: 
     """Windows copied, conv1d, torch's GRU and the Python edit distance give what ours give: only time is compared."""
     decoder = model.Decoder(config, tiny_data.n_features, tiny_data.n_classes, len(tiny_data.days)).eval()
     batch = Loader(tiny_data.train, torch.device("cpu")).batch(np.array([0, 1, 2]))
+    with_onednn = products.onednn()
     with torch.no_grad():
         expected, _ = decoder(batch.features, batch.bins, batch.day)
-        stand_ins: list[tuple[Any, str, Callable[..., Any]]] = [
-            (model.Decoder, "_windows", training._copied_windows),
-            (model, "_convolve", training._conv1d),
-            (model, "gru", lambda layer, packed, start=None: layer(packed, start)[0]),
+        ours = MEASURES["cpu"]
+        patches = [
+            training.swap_item(MEASURES, "cpu", dataclasses.replace(ours, copied_windows=not ours.copied_windows)),
+            training.swap_item(MEASURES, "cpu", dataclasses.replace(ours, conv1d=not ours.conv1d)),
+            training.swap(model, "gru", lambda layer, packed, start=None: layer(packed, start)[0]),
+            training.swap(products, "onednn", lambda: not with_onednn),
         ]
-        for owner, name, stand_in in stand_ins:
-            restore = training.swap(owner, name, stand_in)()
+        for patch in patches:
+            restore = patch()
             logits, _ = decoder(batch.features, batch.bins, batch.day)
             restore()
             torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
+        assert MEASURES["cpu"] is ours
     pairs = ([[1, 2, 3], [4]], [[1, 3], [4, 4]])
     assert training._python_distances(*pairs).tolist() == evaluation.error_counts(*pairs).tolist()
 

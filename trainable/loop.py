@@ -27,6 +27,7 @@ from trainable import checkpoint
 from trainable.augment import corrupt, hide
 from trainable.averaging import average_state, averaged_or_raw, load_average, make_average, update_average
 from trainable.compute.engine import Engine
+from trainable.compute.measures import measures_on
 from trainable.compute.precision import choose_device, flatten
 from trainable.data.batches import AUGMENT, STEP, WEIGHTS, Batch, Loader, Prefetch, Sampler, derive_seed
 from trainable.data.dataset import Dataset, with_features
@@ -35,9 +36,6 @@ from trainable.evaluation import Evaluation, ctc_losses, evaluate
 from trainable.model import Decoder
 from trainable.optimizers import make_optimizer, set_rates
 from trainable.schedules import lr_at
-
-CHECK_EVERY = 20
-"""Batches between two checks of the losses on CUDA, where a check waits for the GPU. On a CPU it is 1."""
 
 LOWEST_SCALE = 1.0
 """fp16 gradients that overflow even when scaled by less than this count as divergence."""
@@ -163,7 +161,7 @@ def _epochs(run: _Run) -> Iterator[EpochReport]:
 def _train_epoch(run: _Run) -> EpochReport:
     training = run.config.training
     end = min(run.batch + training.batches_per_epoch, training.batches)
-    check_every = 1 if run.device.type == "cpu" else CHECK_EVERY
+    check_every = measures_on(run.device).check_every
     began = time.perf_counter()
     losses: list[Tensor] = []
     norms: list[Tensor] = []

@@ -23,6 +23,7 @@ the bins beyond the end of a single utterance) nor the GRU (packed sequences).
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import cast
 
@@ -32,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from search_spaces.config import RunConfig
+from trainable.compute.measures import measures_on
 from trainable.layers.gru import gru
 from trainable.layers.head import feed_forward
 
@@ -78,7 +80,9 @@ class Decoder(nn.Module):
 
     def smooth(self, features: Tensor) -> Tensor:
         """`features` [batch, time, features] smoothed over time; beyond both ends the signal counts as zero."""
-        return features if len(self.taps) == 1 else _convolve(features, self.taps)
+        if len(self.taps) == 1:
+            return features
+        return (_conv1d if measures_on(features.device).conv1d else _convolve)(features, self.taps)
 
     def decode(self, features: Tensor, bins: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` without the smoothing; where training augments the smoothed features, it starts here."""
@@ -110,8 +114,10 @@ class Decoder(nn.Module):
         short = self.kernel - x.shape[1]
         if short > 0:
             x = F.pad(x, (0, 0, 0, short))
-        # A view [frames, batch, kernel * features]: packing makes the only copy.
+        # A view [frames, batch, kernel * features], of which packing makes the only copy.
         windows = x.unfold(1, self.kernel, self.stride).permute(1, 0, 3, 2).flatten(2)
+        if measures_on(x.device).copied_windows:
+            windows = windows.contiguous()
         falling = bool((frames[:-1] >= frames[1:]).all())
         packed = pack_padded_sequence(windows, frames, enforce_sorted=falling)
         packed = packed._replace(data=F.dropout(packed.data, self.input_dropout, self.training))
@@ -167,3 +173,17 @@ def _convolve(x: Tensor, taps: tuple[float, ...]) -> Tensor:
             if place >= 0:
                 result.add_(padded[:, place : place + time], alpha=taps[place])
     return result
+
+
+def _conv1d(x: Tensor, taps: tuple[float, ...]) -> Tensor:
+    """The same as `_convolve` by torch's convolution, which on a card is one kernel instead of two for each tap."""
+    before = (len(taps) - 1) // 2
+    padded = F.pad(x.transpose(1, 2), (before, len(taps) - 1 - before))
+    weight = _weight(taps, x.device, x.dtype).expand(x.shape[2], 1, -1)
+    return F.conv1d(padded, weight, groups=x.shape[2]).transpose(1, 2)
+
+
+@functools.lru_cache(maxsize=8)
+def _weight(taps: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[1, 1, taps], copied to the device once."""
+    return torch.tensor(taps, dtype=dtype, device=device).view(1, 1, -1)

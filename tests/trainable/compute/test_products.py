@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from trainable.compute import products
 from trainable.compute.products import product
-from trainable.gru import gru
+from trainable.layers.gru import gru
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs a torch with oneDNN")
 
