@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -34,8 +35,10 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from search_spaces.config import RunConfig
 from trainable.compute.measures import measures_on
+from trainable.compute.precision import gru_backend
 from trainable.layers.gru import gru
 from trainable.layers.head import feed_forward
+from trainable.layers.padded import padded_gru, turning
 
 
 class Decoder(nn.Module):
@@ -87,27 +90,54 @@ class Decoder(nn.Module):
     def decode(self, features: Tensor, bins: Tensor, day: Tensor) -> tuple[Tensor, Tensor]:
         """`forward` without the smoothing; where training augments the smoothed features, it starts here."""
         frames = output_frames(bins, self.kernel, self.stride)
+        packed = self._windows(self._by_day(features, day), frames.clamp(min=1))
+
+        def run(layer: nn.GRU, data: Tensor) -> Tensor:
+            return gru(layer, packed._replace(data=data), self.start).data
+
+        logits = self._layers(packed.data, run)
+        logits, _ = pad_packed_sequence(packed._replace(data=logits), batch_first=True)
+        return logits, frames
+
+    def decode_padded(self, features: Tensor, frames: Tensor, day: Tensor) -> Tensor:
+        """`decode` with padding: logits [frames, batch, classes], whose shape follows from that of `features`.
+
+        Nothing in it looks at a number, so a CUDA graph can hold it. `features` [batch, time, features] are kernel bins
+        or more; `frames` int64 [batch], 1 or more, and `day` are on the device. An utterance's own frames have the
+        logits that `decode` gives it; those beyond mean nothing.
+        """
+        x = self._by_day(features, day).unfold(1, self.kernel, self.stride).permute(1, 0, 3, 2).flatten(2)
+        x = F.dropout(x, self.input_dropout, self.training)
+        if self.training:
+            x = self._speckled(x)
+        order = turning(frames, len(x))
+        with gru_backend(x):
+            return self._layers(x, lambda layer, data: padded_gru(layer, data, order, self.start))
+
+    def _by_day(self, features: Tensor, day: Tensor) -> Tensor:
+        """[batch, time, features] after the layer of the recording day and softsign, in the type of the weights."""
         x = features.to(self.output.weight.dtype)
         if self.day_weight is not None and self.day_bias is not None:
             x = torch.baddbmm(self.day_bias[day], x, self.day_weight[day])
         x = F.softsign(x)
-        if self.day_dropout > 0:
-            x = F.dropout(x, self.day_dropout, self.training)
-        packed = self._windows(x, frames.clamp(min=1))
+        return F.dropout(x, self.day_dropout, self.training) if self.day_dropout > 0 else x
+
+    def _layers(self, x: Tensor, run: Callable[[nn.GRU, Tensor], Tensor]) -> Tensor:
+        """From windows to logits, fp32 or more precise: [..., kernel * features] to [..., classes], packed or padded.
+
+        `run` runs a GRU; everything else is done for each frame by itself.
+        """
         for i, layer in enumerate(self.layers):
-            before = packed.data
+            before = x
             if i > 0:
-                packed = packed._replace(data=F.dropout(packed.data, self.dropout, self.training))
-            packed = gru(cast(nn.GRU, layer), packed, self.start)
+                x = F.dropout(x, self.dropout, self.training)
+            x = run(cast(nn.GRU, layer), x)
             if self.norms is not None:
-                packed = packed._replace(data=self.norms[i](packed.data))
+                x = self.norms[i](x)
             if self.residual and i > 0:
-                packed = packed._replace(data=before + packed.data)
-        data = packed.data if self.head is None else self.head(packed.data)
-        logits = self.output(data)
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        logits, _ = pad_packed_sequence(packed._replace(data=logits), batch_first=True)
-        return logits, frames
+                x = before + x
+        logits = self.output(x if self.head is None else self.head(x))
+        return cast(Tensor, logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
     def _windows(self, x: Tensor, frames: Tensor) -> PackedSequence:
         """Packed windows, data [all frames, kernel * features], bin after bin within a window."""
@@ -121,19 +151,22 @@ class Decoder(nn.Module):
         falling = bool((frames[:-1] >= frames[1:]).all())
         packed = pack_padded_sequence(windows, frames, enforce_sorted=falling)
         packed = packed._replace(data=F.dropout(packed.data, self.input_dropout, self.training))
-        return self._speckled(packed) if self.training else packed
+        return packed._replace(data=self._speckled(packed.data, packed.batch_sizes)) if self.training else packed
 
-    def _speckled(self, packed: PackedSequence) -> PackedSequence:
-        """Inputs set to 0 in all frames of an utterance, and in single frames; what is left is not scaled."""
-        data = packed.data
+    def _speckled(self, data: Tensor, sizes: Tensor | None = None) -> Tensor:
+        """Inputs set to 0 in all frames of an utterance, and in single frames; what is left is not scaled.
+
+        `data` is padded, [frames, batch, inputs], or packed, [all frames, inputs]; then `sizes` are its batch sizes.
+        """
         if self.speckle_features > 0:
-            sizes = packed.batch_sizes.tolist()
-            utterance = torch.cat([torch.arange(size) for size in sizes]).to(data.device)
-            kept = torch.rand(sizes[0], data.shape[1], device=data.device) >= self.speckle_features
-            data = data * kept[utterance]
+            batch = data.shape[1] if sizes is None else int(sizes[0])
+            kept = torch.rand(batch, data.shape[-1], device=data.device) >= self.speckle_features
+            if sizes is not None:
+                kept = kept[torch.cat([torch.arange(size) for size in sizes.tolist()]).to(data.device)]
+            data = data * kept
         if self.speckle_frames > 0:
-            data = data * (torch.rand(len(data), 1, device=data.device) >= self.speckle_frames)
-        return packed._replace(data=data)
+            data = data * (torch.rand((*data.shape[:-1], 1), device=data.device) >= self.speckle_frames)
+        return data
 
 
 def _first_state(hidden: int) -> Tensor:

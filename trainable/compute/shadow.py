@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from trainable.compute import torch_private
 from trainable.compute.precision import flatten
+from trainable.layers.padded import directions
 from trainable.model import Decoder
 
 
@@ -66,9 +67,3 @@ class Shadow:
         self.add(parameter.grad for parameter in self.parameters)
         for parameter in self.parameters:
             parameter.grad = None
-
-
-def directions(layer: nn.GRU) -> list[list[nn.Parameter]]:
-    """The weights of a layer by direction: w_ih, w_hh, b_ih, b_hh forwards, then, if there is one, backwards."""
-    weights = list(layer.parameters())
-    return [weights[first : first + 4] for first in range(0, len(weights), 4)]

@@ -1,1 +1,1 @@
-"""The layers of the decoder that are not torch's own. Imports only `search_spaces`."""
+"""The layers of the decoder that are not torch's own. Imports `search_spaces` and `trainable.compute`'s precision."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from search_spaces.config import RunConfig
 from trainable import loop, train
 from trainable.compute import engine
-from trainable.compute.shadow import Shadow, directions
+from trainable.compute.shadow import Shadow
 from trainable.data.dataset import Dataset
+from trainable.layers.padded import directions
 from trainable.model import Decoder
 
 Make = Callable[..., RunConfig]
