@@ -163,7 +163,7 @@ def ours(
     prepare(run)
 
     def step() -> int:
-        run.engine.begin_epoch()
+        run.engine.begin_epoch(config.training.batches)
         loss, _, used = loop._step(run, run.batch)
         if look:
             loss.item()
@@ -171,7 +171,7 @@ def ours(
         return used
 
     def per() -> float:
-        run.engine.begin_epoch()
+        run.engine.begin_epoch(config.training.batches)
         weights = run.engine.weights_for_evaluation(run.model)
         return evaluation.evaluate(weights, run.val_loader, config.training.ctc_reduction, run.engine.autocast).per
 
@@ -253,7 +253,7 @@ def shares(
     """Share of the time in data, forward (with augmentation and loss), backward, optimizer and evaluation."""
     config = config_of(recipe, device, precision)
     run = loop._start(config, dataset, torch.device(device))
-    run.engine.begin_epoch()
+    run.engine.begin_epoch(config.training.batches)
     spent = dict.fromkeys(("data", "forward", "backward", "optimizer", "evaluation"), 0.0)
     generator = torch.Generator(run.device).manual_seed(0)
     for number in range(-1, steps):

@@ -284,6 +284,9 @@ class TrainingConfig(Section):
         description="TF32 for fp32 products on a card: null = torch's default (in the GRU, not elsewhere), "
         "true = everywhere, false = nowhere",
     )
+    graphs: Literal["auto", "on", "off"] = Field(
+        "auto", description="CUDA graphs on a card: auto = where they pay and memory allows, on = where memory allows"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA if there is a GPU")
     seed: int = Field(0, ge=0, lt=2**63, description="seed of weights, batches, augmentation and dropout")
     init_from: str | None = Field(

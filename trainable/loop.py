@@ -77,12 +77,14 @@ class EpochReport:
     """Most memory so far: allocated on the GPU, or resident in the process."""
     diverged: bool = False
     """Loss or gradient was not finite. The run ends with this report; its validation numbers are NaN."""
+    notes: tuple[str, ...] = ()
+    """Lines for the log: how a card computes, and why."""
     checkpoint: Callable[[], dict[str, Any]] = dataclasses.field(repr=False, compare=False, kw_only=True)
     """The whole state after this epoch (`trainable.checkpoint`). Valid until the generator is advanced."""
 
     def row(self) -> dict[str, int | float]:
         """The numbers, by name."""
-        left_out = ("diverged", "checkpoint")
+        left_out = ("diverged", "notes", "checkpoint")
         return {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in left_out
         }
@@ -137,7 +139,7 @@ def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
         dataset=dataset,
         device=device,
         model=model,
-        engine=Engine(config, model, device),
+        engine=Engine(config, model, device, sampler),
         optimizer=make_optimizer(model, config),
         average=make_average(model, config.averaging),
         scaler=torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16"),
@@ -151,7 +153,7 @@ def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
 def _epochs(run: _Run) -> Iterator[EpochReport]:
     training = run.config.training
     while run.batch < training.batches:
-        run.engine.begin_epoch()
+        run.engine.begin_epoch(training.batches - run.batch)
         report = _train_epoch(run)
         yield report
         if report.diverged:
@@ -198,7 +200,8 @@ def _train_epoch(run: _Run) -> EpochReport:
         "samples_per_second": utterances / (trained - began),
         "peak_memory_mb": _peak_memory_mb(run.device),
     }
-    return EpochReport(**row, diverged=not finite, checkpoint=lambda: _state(run, row))
+    notes, run.engine.notes = tuple(run.engine.notes), []
+    return EpochReport(**row, diverged=not finite, notes=notes, checkpoint=lambda: _state(run, row))
 
 
 def _step(run: _Run, batch: int) -> tuple[Tensor, Tensor, int]:

@@ -89,9 +89,9 @@ def gru_by_cudnn(dtype: torch.dtype) -> bool:
 
 @contextlib.contextmanager
 def gru_backend(tensor: Tensor) -> Iterator[None]:
-    """While GRUs run on `tensor`: torch's own kernels instead of cuDNN's where cuDNN does not have its type."""
+    """While GRUs run on `tensor`: torch's own kernels on a card whose cuDNN does not have its type."""
     enabled = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = enabled and gru_by_cudnn(tensor.dtype)
+    torch.backends.cudnn.enabled = enabled and (not tensor.is_cuda or gru_by_cudnn(tensor.dtype))
     try:
         yield
     finally:

@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainable.compute import torch_private
+
 FASTER_IN_ONEDNN = ("AuthenticAMD", "HygonGenuine")
 """Makers of processors, as they name themselves, on which MKL is the slower one."""
 
@@ -35,6 +37,5 @@ def _maker(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a @ b, both matrices on a CPU and of one type; without gradients."""
     if a.dtype == torch.float32 and onednn():
-        multiplied: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
-        return multiplied
+        return torch_private.onednn_product(a, b)
     return a @ b

@@ -60,7 +60,8 @@ class Shadow:
     def add(self, gradients: Iterable[Tensor | None]) -> None:
         """Add gradients, in the order of `parameters`, to the sums; None where a weight had no part in the loss."""
         found = [(total, part) for total, part in zip(self.sums, gradients, strict=True) if part is not None]
-        torch_private.add_all([total for total, _ in found], [part for _, part in found])
+        if found:
+            torch_private.add_all([total for total, _ in found], [part for _, part in found])
 
     def collect(self) -> None:
         """Add the gradients of the shadow's own weights to the sums, and forget them."""

@@ -51,6 +51,11 @@ def room_on_card(device: torch.device) -> float:
     return min(free, _card_share * total - torch.cuda.memory_allocated(device))
 
 
+def card_share() -> float:
+    """This process's share of its GPU, 0 to 1."""
+    return _card_share
+
+
 def derive_seed(seed: int, stream: int, number: int) -> int:
     """A 63-bit seed for item `number` of a stream; streams and items are independent of one another."""
     return int(np.random.SeedSequence([seed, stream, number]).generate_state(1, np.uint64)[0]) >> 1
@@ -116,6 +121,16 @@ class Sampler:
             order = np.argsort(cut - self._bins[rows], kind="stable")
             rows, cut = rows[order], cut[order]
         return rows, cut
+
+    def shapes(self) -> tuple[np.ndarray, int]:
+        """Of the first pass: the longest utterance of each micro-batch in bins, int64 [n], and the largest batch.
+
+        The longest of all utterances, without a cut, is among the lengths.
+        """
+        count = -(-len(self.rows) // self._config.training.batch_size)
+        drawn = [self.micro_batch(number) for number in range(count)]
+        longest = [int((self._bins[rows] - cut).max()) for rows, cut in drawn]
+        return np.array([*longest, self._bins[self.rows].max()]), max(len(rows) for rows, _ in drawn)
 
     def _positions(self, number: int) -> np.ndarray:
         """The micro-batch as positions in `rows`, longest first."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import _VF, Tensor, nn
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from trainable.compute.torch_private import run_gru
 
 
 def turning(frames: Tensor, longest: int) -> Tensor:
@@ -36,7 +38,7 @@ def padded_gru(layer: nn.GRU, x: Tensor, order: Tensor, start: Tensor | None = N
     outputs = []
     for number, weights in enumerate(directions(layer)):
         given = _Turned.apply(x, order) if number else x
-        output = _VF.gru(given, first, [*weights], True, 1, 0.0, layer.training, False, False)[0]
+        output = run_gru(given, first, weights, layer.training)
         outputs.append(_Turned.apply(output, order) if number else output)
     return torch.cat(outputs, dim=2) if len(outputs) > 1 else outputs[0]
 

@@ -88,11 +88,12 @@ def run_trial(
     Continues from the newest complete checkpoint in `folder`. Epochs that were logged after it are trained and yielded
     again. If the checkpoint is newer than the log, its own epoch is yielded again first: the driver died between the
     two. In a row, `cpu_seconds` and `gpu_seconds` are those of this attempt so far, `checkpoint_seconds`
-    those for which training waited for this epoch's checkpoint, `note` names problems with checkpoints, and
-    `host` and `pid` name the process. After the epochs in `probes`, (epoch, batches), a cooldown probe of so many
-    batches is made; the row holds what it came to, and its time is in `seconds`. The first `inherited` epochs were
-    another trial's, from whose state in `folder` this one goes on: the best of them is not its own. `check` is called
-    before the first epoch, and after each before anything is kept of it: it raises where that must not be.
+    those for which training waited for this epoch's checkpoint, `note` names problems with checkpoints and how a card
+    computes, and `host` and `pid` name the process. After the epochs in `probes`, (epoch, batches), a cooldown probe
+    of so many batches is made; the row holds what it came to, and its time is in `seconds`. The first `inherited`
+    epochs were another trial's, from whose state in `folder` this one goes on: the best of them is not its own.
+    `check` is called before the first epoch, and after each before anything is kept of it: it raises where that must
+    not be.
     """
     from trainable.keeping import Keeper
     from trainable.loop import train
@@ -125,6 +126,7 @@ def run_trial(
     try:
         for report in train(config, dataset, resume_from=state):
             check()
+            keeper.notes += report.notes
             before = time.monotonic()
             keeper.keep(report)
             stalled = time.monotonic() - before

@@ -79,6 +79,8 @@ def train(
     diverged = False
     try:
         for report in reports:
+            for note in report.notes:
+                click.echo(note, err=True)
             row = report.row()
             diverged = report.diverged
             click.echo("".join(f"{row[key]:>11{form}}" for _, key, form in COLUMNS))

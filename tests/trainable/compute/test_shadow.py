@@ -134,7 +134,7 @@ def test_updates_too_small_for_bf16_are_not_lost(tiny: Dataset, config: Make, ro
     """With a rate so low that no rounded weight changes in a step, the fp32 weights still move."""
     settings = config(schedule={"kind": "constant", "peak_lr": 1e-7}, training={"clip": None})
     run = loop._start(settings, tiny, torch.device("cpu"))
-    run.engine.begin_epoch()
+    run.engine.begin_epoch(10)
     before = run.model.output.weight.detach().clone()
     loop._step(run, 0)
     assert bool((run.model.output.weight != before).all())
@@ -188,7 +188,7 @@ def test_a_card_in_bf16_has_no_half_kernels_and_keeps_small_gradients(tiny: Data
     smallest number is 2^-24, would lose, and one scaled by 2^20 overflows nothing.
     """
     run = loop._start(config(training={"device": "cuda", "precision": "bf16"}), tiny, torch.device("cuda"))
-    run.engine.begin_epoch()
+    run.engine.begin_epoch(10)
     loop._step(run, 0)
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
