@@ -429,6 +429,7 @@ DEFAULTS = {
     "training.ctc_reduction": "target_mean",
     "training.precision": "fp32",
     "training.tf32": None,  # was False: the reference never said so, and on a card it was slower for nothing
+    "training.graphs": "auto",
     "training.device": "auto",
     "training.seed": 0,
     "training.init_from": None,

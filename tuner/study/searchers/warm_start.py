@@ -158,6 +158,10 @@ def inside_of(dimension: Dimension, sample: Any) -> tuple[Any] | None:
     return (min(max(float(sample), low), high),)
 
 
+OF_THE_MACHINE = ("training_device", "training_precision", "training_tf32", "training_graphs")
+"""Columns that say how a machine computes: earlier trials of another one are about the same configurations."""
+
+
 def _fixed_alike(space: Space, params: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     """Whether the row has the values that the space fixes; False where its point is incomplete."""
     try:
@@ -168,7 +172,7 @@ def _fixed_alike(space: Space, params: Mapping[str, Any], row: Mapping[str, Any]
     return all(
         value is None or row.get(name) is None or _alike(value, row[name])
         for name, value in here.items()
-        if name not in searched and name not in ("training_device", "training_precision")
+        if name not in searched and name not in OF_THE_MACHINE
     )
 
 
