@@ -35,7 +35,8 @@ NLTK_DATA = "averaged_perceptron_tagger averaged_perceptron_tagger_eng cmudict"
 _IDS = {name: number for number, name in enumerate(CLASSES) if number}
 _KEPT = re.compile(r"[^a-zA-Z\- ']")
 _STRESS = re.compile(r"[0-9]")
-_RESOURCE = re.compile(r"Resource (?:\S*?)([\w]+)(?:\x1b\[0m)? not found")
+_RESOURCE = re.compile(r"Resource\W+(?:\[?93m)?(\w+)\W+(?:0m\W)?")
+"""The resource that NLTK does not find, in quotes or, in older versions, in colour."""
 
 
 def clean_text(text: str) -> str:
@@ -107,7 +108,7 @@ def _g2p() -> Any:
             f"pip install 'b2t-tuner[g2p]' again brings what it needs, {or_file}"
         ) from None
     except LookupError as error:
-        named = _RESOURCE.search(str(error))
+        named = _RESOURCE.search(str(error))  # NLTK's text is a page
         what = f"NLTK's {named[1]}" if named else "its NLTK data"
         raise InputError(f"g2p_en lacks {what}; run python -m nltk.downloader {NLTK_DATA}, {or_file}") from None
     except Exception as error:  # of NLTK, at whatever it finds in its folders

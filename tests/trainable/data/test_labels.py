@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -122,14 +123,53 @@ def test_without_g2p_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("when", ["make", "call"])
-def test_without_its_data_the_line_says_how_to_get_them(g2p: Callable[..., list[str]], when: str) -> None:
+@pytest.mark.parametrize(
+    "named", ["averaged_perceptron_tagger", "'averaged_perceptron_tagger'", "\x1b[93mcmudict\x1b[0m"]
+)
+def test_without_its_data_the_line_says_how_to_get_them(g2p: Callable[..., list[str]], when: str, named: str) -> None:
     """NLTK's data may be missed when g2p_en is made or when it is first used; its page of text becomes one line."""
-    g2p(**{when: LookupError("*" * 70 + "\n  Resource averaged_perceptron_tagger not found.\n")})
+    g2p(**{when: LookupError("*" * 70 + f"\n  Resource {named} not found.\n")})
     with pytest.raises(InputError) as raised:
         labeller()
     [line] = raised.value.problems
-    assert "\n" not in line
+    assert "\n" not in line and "\x1b" not in line
+    assert f"g2p_en lacks NLTK's {'cmudict' if 'cmudict' in named else 'averaged_perceptron_tagger'}; run" in line
     assert "python -m nltk.downloader averaged_perceptron_tagger" in line
+
+
+def test_a_module_that_g2p_en_lacks_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """g2p_en is there and what it imports is not: the line does not say that g2p_en is not installed."""
+    (tmp_path / "g2p_en.py").write_text("import no_such_module_of_ours\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "g2p_en", raising=False)
+    with pytest.raises(InputError) as raised:
+        labeller()
+    [line] = raised.value.problems
+    assert "installed but cannot be imported (No module named 'no_such_module_of_ours')" in line
+    assert "not installed" not in line
+    assert "--labels FILE" in line
+
+
+@pytest.mark.parametrize("cut", [0, 40, -30])
+def test_a_damaged_file_of_nltk_is_named(
+    g2p: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cut: int
+) -> None:
+    """A download that was cut off, or holds other bytes: the file to remove, and how to get it again."""
+    g2p(make=zipfile.BadZipFile("File is not a zip file"))
+    data = ModuleType("nltk.data")
+    data.path = [str(tmp_path / "nowhere"), str(tmp_path)]  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "nltk", ModuleType("nltk"))
+    monkeypatch.setitem(sys.modules, "nltk.data", data)
+    for folder, name in (("taggers", "averaged_perceptron_tagger"), ("corpora", "cmudict")):
+        (tmp_path / folder).mkdir()
+        with zipfile.ZipFile(tmp_path / folder / f"{name}.zip", "w") as whole:
+            whole.writestr("content", "AH0 " * 200)
+    bad = tmp_path / "corpora" / "cmudict.zip"
+    bad.write_bytes(bad.read_bytes()[:cut])
+    with pytest.raises(InputError) as raised:
+        labeller()
+    [line] = raised.value.problems
+    assert f"{bad} is damaged or cut short; remove it and run python -m nltk.downloader" in line
 
 
 def write(folder: Path, suffix: str, rows: list[tuple[Any, Any]]) -> Path:
