@@ -19,6 +19,9 @@ from tuner.simulation.curves import Bank, read_curves
 from tuner.simulation.regret import bootstrap, wilson
 from tuner.simulation.simulate import repeats as search
 
+FEW = 12
+"""A correlation of fewer runs than this says how many they were."""
+
 
 @click.command(
     epilog="""\b
@@ -69,6 +72,8 @@ def audit(
     ranking at the end: Spearman's rank correlation with a 95 % bootstrap interval, for each horizon.
     """
     bank = read_curves(source, results_dir, space=load_space(space) if space else None, every=every)
+    for note in bank.notes:
+        click.echo(f"note: {note}", err=True)
     if correlation:
         found = rank_correlations(bank)
         click.echo(render(Sheet.of(found if form in ("csv", "json") else _pivot(found)), form), nl=False)
@@ -159,7 +164,8 @@ def _pivot(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             continue
         line = table.setdefault(row["at"], {"at": row["at"]})
         known = row["spearman"] is not None
-        line[row["group"]] = f"{row['spearman']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" if known else ""
+        few = f" ({row['runs']} runs)" if row["runs"] < FEW else ""
+        line[row["group"]] = f"{row['spearman']:.2f} [{row['low']:.2f}, {row['high']:.2f}]{few}" if known else ""
         if row["group"] == "all":
             line["runs"] = row["runs"]
     return list(table.values())

@@ -93,7 +93,7 @@ def simulate(source: str, form: str, out: Path | None, **given: Any) -> None:
         click.echo(f"wrote {out}", err=True)
     if form == "table":
         click.echo(_terminal(drawn))
-        best = min(rows, key=lambda row: row["to_2"])["rule"]
+        best = min(rows, key=lambda row: row["to_2"])["rule"].partition(",")[0]  # "none, at random" is no rule
         where = where_option(given["results_dir"])
         click.echo(f'next: tuner audit {quote(source)} --rule "{best}"{where}; tuner search SPACE --stopping "{best}"')
 
@@ -115,8 +115,8 @@ def _run(
     if chooses["kind"] != "random":
         TablePoints(bank)  # says what is missing before anything is run
     named = list(chosen_rules(bank, rules, "stopping"))
-    for note in stopped_note(bank):
-        click.echo(f"note: {note}; they are left out here", err=True)
+    for note in (*bank.notes, *(f"{note}; they are left out here" for note in stopped_note(bank))):
+        click.echo(f"note: {note}", err=True)
     bank = bank.whole()
     plans = [(NONE, TABLE, {"kind": NONE})]
     if chooses["kind"] != "random":
@@ -157,7 +157,7 @@ def chosen_rules(bank: Bank, given: Sequence[str], option: str) -> Iterator[tupl
         try:
             check_rule(bank, rule)
         except InputError as error:
-            click.echo(f"note: left out: {error}", err=True)
+            click.echo(f"note: left out: {text}: {error}", err=True)
             continue
         if rule not in seen:
             yield text, rule

@@ -20,9 +20,9 @@ from results.store.made import open_parquet
 from results.store.paths import StudyPaths, find_studies
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
-from search_spaces.stopping import FIRST_RUNGS
+from search_spaces.stopping import FIRST_RUNGS, ComparingRule
 from search_spaces.wording import reason_of
-from tuner.study.rules.rungs import probe_epochs
+from tuner.study.rules.rungs import Grid, grid_under, places, probe_epochs, read_rule
 from tuner.study.settings import StudySettings
 
 Row = dict[str, Any]
@@ -95,6 +95,8 @@ class Bank:
     """The space the runs were drawn from, as `Space.as_dict` has it."""
     stopping: Mapping[str, Any] | None = None
     """The stopping rule that was in force; None for a plain file."""
+    notes: tuple[str, ...] = ()
+    """What was assumed when they were read."""
 
     @property
     def best_per(self) -> float:
@@ -169,12 +171,32 @@ def check_rule(bank: Bank, rule: Mapping[str, Any]) -> None:
             f"{where}: compares at epochs, which have {steps[0]} batches in one run and {steps[-1]} in another; "
             f"give --every {math.lcm(*steps)} for a common grid, or choose a rule with at=horizon or at=area"
         )
+    _check_rungs(bank, rule, where)
     if rule.get("metric") == "per_raw" and not bank.has("per_raw"):
         raise InputError(f"{where}: compares per_raw, which was not recorded; add the column, or choose metric=per")
     if rule.get("metric") in ("val_loss", "either") and not bank.has("val_loss"):
         raise InputError(f"{where}: compares val_loss, which was not recorded; add the column, or choose metric=per")
     if rule.get("metric") == "probe":
         _check_probes(bank, rule, where)
+
+
+def _check_rungs(bank: Bank, rule: Mapping[str, Any], where: str) -> None:
+    """Raise InputError for a rule that would compare no run of the bank."""
+    model = read_rule(rule)
+    if not isinstance(model, ComparingRule):
+        return
+    longest = max(len(run.rows) for run in bank.runs)
+    for run in bank.runs:
+        known = run.own_config or run.rates is not None
+        grid = grid_under(model, run.config, 0) if known else Grid.of(run.config)
+        if places(model, grid):
+            return
+    unit = "epochs" if model.at == "epochs" else f"of the {model.at}"
+    if longest > 1:
+        raise InputError(
+            f"{where}: grace: {model.grace:g} {unit} is at or after the end of every run; the longest has {longest} "
+            "epochs; give less"
+        )
 
 
 def rule_note(bank: Bank, rule: Mapping[str, Any]) -> str | None:
@@ -231,7 +253,7 @@ def _plain_bank(path: Path) -> Bank:
     for where, raw in rows:
         row = _typed(f"{path}: {where}", raw)
         known = found.setdefault(row["trial"], [])
-        before = known[-1][1]["batch"] if known else 0
+        before = known[-1][1]["batch"] if known else -1
         if any(row["batch"] == old["batch"] for _, old in known):
             raise InputError(
                 f"{path}: {where}: trial {row['trial']} has batch {row['batch']} twice; keep one row for each"
@@ -247,7 +269,15 @@ def _plain_bank(path: Path) -> Bank:
     place = {run.label: index for index, run in enumerate(runs)}
     epochs = [{row["batch"]: row["epoch"] for row in run.rows} for run in runs]
     kept = ((place[label], epochs[place[label]].get(batch)) for label, batch in came)
-    return Bank(str(path), runs, tuple((index, epoch) for index, epoch in kept if epoch is not None))
+    arrival = tuple((index, epoch) for index, epoch in kept if epoch is not None)
+    return Bank(str(path), runs, arrival, notes=_horizon_note(columns, runs))
+
+
+def _horizon_note(columns: Sequence[str], runs: Sequence[RecordedRun]) -> tuple[str, ...]:
+    taken = [run for run in runs if not run.own_config and run.horizon is not None]
+    if "horizon" in columns or not taken:
+        return ()
+    return ("there is no column horizon, so the last batch of each run that was not stopped counts as its horizon",)
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
@@ -285,6 +315,9 @@ def _typed(where: str, raw: Mapping[str, Any]) -> Row:
     label = "" if raw["trial"] is None else str(raw["trial"]).strip()
     if not label:
         raise InputError(f"{where}: trial is empty; give each run a number or a name")
+    for name in ("seconds", "lr", "probe_batches"):
+        if _given(raw.get(name)) and not (math.isnan(float(raw[name])) or 0 <= float(raw[name]) < math.inf):
+            raise InputError(f"{where}: {name}: {raw[name]!r} is not allowed; give 0 or more, or leave it empty")
     if row.get("probe_per") is not None and row.get("probe_batches") is None:
         raise InputError(f"{where}: has a probe_per and no probe_batches; give the batches that the probe cost")
     for name in ("batch", "horizon"):
@@ -302,9 +335,13 @@ def _typed(where: str, raw: Mapping[str, Any]) -> Row:
     return {**row, "trial": label}
 
 
+def _given(value: Any) -> bool:
+    return value is not None and bool(str(value).strip())
+
+
 def _number(where: str, name: str, value: Any) -> float | None:
     """A finite number, else None."""
-    if value is None or (isinstance(value, str) and not value.strip()):
+    if not _given(value):
         return None
     try:
         number = float(value)
@@ -345,6 +382,8 @@ def _plain_run(label: str, rows: Sequence[tuple[str, Row]]) -> RecordedRun:
     complete = not stopped if stopped is not None else last["batch"] >= planned
     if not config and stopped is False:
         planned = last["batch"]
+    if horizon is None and not stopped:
+        horizon = last["batch"]
     return _run(label, kept, config, horizon, planned, first["params"], complete or last["diverged"])
 
 

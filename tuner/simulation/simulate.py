@@ -190,9 +190,9 @@ class TableTrials:
         return self._entries[self.run_of[number]]
 
     def curve(self, number: int, config: RunConfig | KeptConfig) -> Curve:
-        """By the learning rates that were recorded, where they were; else by the configuration."""
-        curve, rates = Curve.of_run(number, config), self.run(number).rates
-        return curve if rates is None else Curve(number, curve.grid, given_rates=rates)
+        """By its own configuration, else by the learning rates that were recorded, if any."""
+        curve, run = Curve.of_run(number, config), self.run(number)
+        return curve if run.own_config else Curve(number, curve.grid, given_rates=run.rates)
 
     def run(self, trial: int) -> RecordedRun:
         """The run that a trial is."""

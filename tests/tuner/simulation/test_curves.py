@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from search_spaces import InputError
-from tuner.simulation.curves import check_rule, read_curves
+from tuner.simulation.audit import replay
+from tuner.simulation.curves import check_rule, read_curves, rule_note
 
 DOCS = Path(__file__).parents[3] / "docs" / "curves.md"
 NONE = {"kind": "none"}
@@ -33,10 +34,13 @@ def test_csv_and_parquet_of_the_same_rows_are_the_same_bank(banks: Any, tmp_path
 
 
 def test_three_columns_are_enough(banks: Any, tmp_path: Path) -> None:
-    """trial, batch and per make a bank; the horizon is then unknown, and every run counts as whole."""
+    """trial, batch and per make a bank; the last batch is then the horizon, said once, and every run is whole."""
     table = [{key: row[key] for key in ("trial", "batch", "per")} for row in banks.rows()]
     bank = read_curves(banks.write(tmp_path / "c.csv", table), tmp_path)
-    assert {run.horizon for run in bank.runs} == {None}
+    assert [run.horizon for run in bank.runs] == [40, 80] * 4
+    assert bank.notes == (
+        "there is no column horizon, so the last batch of each run that was not stopped counts as its horizon",
+    )
     assert all(run.complete for run in bank.runs)
     assert bank.batches == 480
 
@@ -75,6 +79,9 @@ def test_a_run_that_ends_before_its_horizon_was_stopped_unless_the_file_says_not
         (lambda t: [t[1], t[0], *t[2:]], r"line 3: trial 0 goes from batch 20 back to 10; sort the rows"),
         (lambda t: t[:20], r"has 4 curves, too few to judge a rule; record 5 or more"),
         (lambda t: [r | {"batch": 10.5} if r is t[0] else r for r in t], r"line 2: batch: '10.5' is not allowed"),
+        (lambda t: [r | {"seconds": -1} for r in t], r"line 2: seconds: '-1' is not allowed; give 0 or more"),
+        (lambda t: [r | {"lr": "inf"} for r in t], r"line 2: lr: 'inf' is not allowed; give 0 or more"),
+        (lambda t: [r | {"probe_batches": -3} for r in t], r"line 2: probe_batches: '-3' is not allowed"),
         (lambda t: [r | {"trial": ""} if r is t[0] else r for r in t], r"line 2: trial is empty"),
         (lambda t: [r | {"params": "rate 3"} for r in t], r"line 2: params: is not a JSON object"),
         (lambda t: [r | {"config": '{"lr": 1}'} for r in t], r"line 2: config: is not a configuration of this program"),
@@ -90,6 +97,9 @@ def test_a_run_that_ends_before_its_horizon_was_stopped_unless_the_file_says_not
         "order",
         "few",
         "fraction",
+        "seconds",
+        "rate",
+        "cost",
         "name",
         "params",
         "config",
@@ -142,12 +152,15 @@ def test_runs_on_different_grids_can_be_brought_on_one(banks: Any, tmp_path: Pat
         ({**ASHA, "among": "horizon"}, "needs the horizon, which"),
         ({**ASHA, "metric": "per_raw"}, "compares per_raw, which was not recorded; add the column, or"),
         ({**ASHA, "metric": "probe"}, "needs a probe of trial 0 at batch 10, where none was recorded"),
+        ({**ASHA, "metric": "either"}, "compares val_loss, which was not recorded; add the column, or"),
+        ({**ASHA, "grace": 8}, "grace: 8 epochs is at or after the end of every run; the longest has 8 epochs"),
         ({"kind": "pbt"}, "changes settings during a run"),
     ],
 )
 def test_a_rule_that_the_curves_do_not_fit_is_refused(banks: Any, tmp_path: Path, rule: Any, said: str) -> None:
     """What the rule compares must have been recorded."""
     table = [{key: row[key] for key in ("trial", "batch", "per")} for row in banks.rows()]
+    table = [row | {"stopped": str(row["trial"] == 0)} for row in table]  # of a stopped run no horizon is known
     bank = read_curves(banks.write(tmp_path / "c.csv", table), tmp_path)
     check_rule(bank, ASHA)
     with pytest.raises(InputError, match=said):
@@ -230,3 +243,28 @@ def test_two_columns_of_one_name_are_one_line(ending, tmp_path):
         pq.write_table(pa.table([pa.array([1])] * 4, names=["trial", "batch", "per", "per"]), path)
     with pytest.raises(InputError, match="two columns have the name 'per'"):
         read_curves(path, tmp_path)
+
+
+def test_a_row_at_batch_0_is_left_out(banks: Any, tmp_path: Path) -> None:
+    """An evaluation before the first step belongs to no epoch; the runs are those without it."""
+    table = banks.rows()
+    first = [{**row, "batch": 0, "per": 1.0} for row in table if row["batch"] == 10]
+    with_0 = sorted([*first, *table], key=lambda row: (row["trial"], row["batch"]))
+    one = read_curves(banks.write(tmp_path / "c.csv", table), tmp_path)
+    other = read_curves(banks.write(tmp_path / "c0.csv", with_0), tmp_path)
+    assert other.runs == one.runs
+    assert other.arrival == one.arrival
+
+
+def test_rungs_by_area_fall_back_to_batches_where_no_rate_was_recorded(banks: Any, tmp_path: Path) -> None:
+    """The note says so; with a column lr the recorded schedule counts, and nothing is said."""
+    rule = {**ASHA, "at": "area", "grace": 0.5}
+    plain = read_curves(banks.write(tmp_path / "c.csv", banks.rows()), tmp_path)
+    assert "8 of 8 runs have no learning rates" in (rule_note(plain, rule) or "")
+    rates = [row | {"lr": 0.0 if row["batch"] <= 20 else 1.0} for row in banks.rows()]
+    known = read_curves(banks.write(tmp_path / "d.csv", rates), tmp_path)
+    assert rule_note(known, rule) is None
+    assert rule_note(plain, ASHA) is None
+    stops = {bank.name: dict(replay(bank, {**rule, "reduction": 8}).stopped) for bank in (plain, known)}
+    assert {batch for batch, _ in stops[plain.name].values()} == {20, 40}
+    assert {batch for batch, _ in stops[known.name].values()} == {60}  # the short runs have half only at their end

@@ -66,7 +66,7 @@ def test_what_the_curves_cannot_show_is_one_line(banks: Any, cli: Any, tmp_path:
     path = banks.write(tmp_path / "c.csv", [{k: r[k] for k in ("trial", "batch", "per")} for r in banks.rows()])
     for arguments, said in (
         ((path, "--searcher", "tpe"), "a searcher needs the params of each run"),
-        ((path, "--stopping", "asha at=horizon"), "needs the horizon, which"),
+        ((path, "--stopping", "asha metric=per_raw"), "compares per_raw, which"),
         ((tmp_path / "no.csv",), "No such file"),
         ((path, "--searcher", "oracle"), "--searcher"),
     ):
@@ -78,8 +78,9 @@ def test_what_the_curves_cannot_show_is_one_line(banks: Any, cli: Any, tmp_path:
 def test_without_rules_the_usual_ones_are_tried_as_far_as_the_curves_allow(
     banks: Any, cli: Any, tmp_path: Path
 ) -> None:
-    """Where no horizon is known, rules at its fractions are named and left out."""
-    path = banks.write(tmp_path / "c.csv", [{k: r[k] for k in ("trial", "batch", "per")} for r in banks.rows()])
+    """Where no horizon is known, as of a stopped run, rules at its fractions are named and left out."""
+    table = [{k: r[k] for k in ("trial", "batch", "per")} | {"stopped": str(r["trial"] == 0)} for r in banks.rows()]
+    path = banks.write(tmp_path / "c.csv", table)
     done = cli("simulate", path, "--repeats", "2", "--format", "json")
     assert done.status == 0, done.err
     rules = [row["rule"] for row in json.loads(done.out)]
