@@ -41,6 +41,8 @@ class Trial:
     """The trial's lines of the log, epochs left out."""
     params: dict[str, Any]
     config: RunConfig
+    unknown: tuple[str, ...] = ()
+    """The paths of an imported run's settings that are not known; `config` has placeholders for them."""
 
     @property
     def study(self) -> str:
@@ -85,6 +87,7 @@ def find_trial(results_dir: Path, study: str, trial: str) -> Trial:
         events=events,
         params=started["params"],
         config=RunConfig.model_validate(started["config"]),
+        unknown=tuple(started.get("unknown") or ()),
     )
 
 
@@ -126,7 +129,8 @@ def trial_run_text(trial: Trial) -> str:
             "split": row.get("split") or "validation",
             "note": f"best epoch {row['best_epoch']}",
         }
-    return run_text(trial.config, purpose=purpose, notes=notes, recorded=recorded)
+    assumed = dict.fromkeys(trial.unknown, "not known of this imported run; the program's own default")
+    return run_text(trial.config, purpose=purpose, notes=notes, recorded=recorded, assumed=assumed)
 
 
 def read_log(folder: Path, trial: int | None = None) -> tuple[dict[str, Any], list[dict[str, Any]]]:

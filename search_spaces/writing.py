@@ -9,24 +9,41 @@ from typing import Any
 import yaml
 
 from search_spaces.common import atomic
-from search_spaces.config import RunConfig, to_dict
+from search_spaces.config import RunConfig, flatten, to_dict
 from search_spaces.dimensions.dimension import NORMALS, SHARE, Dimension
 from search_spaces.errors import InputError
 from search_spaces.wording import show
 
 
 def run_text(
-    config: RunConfig, *, purpose: str = "", notes: str = "", recorded: Mapping[str, Any] | None = None
+    config: RunConfig,
+    *,
+    purpose: str = "",
+    notes: str = "",
+    recorded: Mapping[str, Any] | None = None,
+    assumed: Mapping[str, str] | None = None,
 ) -> str:
-    """A run file of `config` with every value written out, and what else is known about the run."""
+    """A run file of `config` with every value written out, and what else is known about the run.
+
+    `assumed` maps the dotted paths of values that are a guess to the reason.
+    """
     lines = [f"{key}: {flow(value)}" for key, value in (("purpose", purpose), ("notes", notes)) if value]
     for section, values in to_dict(config).items():
-        lines.append(f"{section}:")
-        lines += [f"  {key}: {flow(value)}" for key, value in sorted(values.items(), key=lambda kv: kv[0] != "kind")]
+        given = {key: value for key, value in values.items() if f"{section}.{key}" not in (assumed or {})}
+        lines += [f"{section}:"] if given else []
+        lines += [f"  {key}: {flow(value)}" for key, value in sorted(given.items(), key=lambda kv: kv[0] != "kind")]
+    if assumed:
+        lines.append("assumed:")
+        flat = flatten(config)
+        lines += [f"  {path}: {flow({'value': _plain(flat[path]), 'reason': why})}" for path, why in assumed.items()]
     if recorded:
         lines.append("recorded:")
         lines += [f"  {key}: {flow(value)}" for key, value in recorded.items()]
     return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def dimensions_text(dimensions: Sequence[Dimension], remarks: Mapping[str, str] | None = None) -> str:

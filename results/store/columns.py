@@ -138,6 +138,9 @@ TRIALS = (
     Column("purpose", "string", "", "its purpose, as its run file says"),
     Column("decoder", "string", "", "decoder of best_per: greedy for trials trained here; null where not recorded"),
     Column("beam_per", "float64", "PER", "recorded runs: the PER that a beam search gave"),
+    Column(
+        "test_per", "float64", "PER", "recorded runs: the greedy PER on the test split, measured after the training"
+    ),
     Column("split", "string", "", "recorded runs: the split that the PER was measured on; null = validation"),
     Column("assumed", "string", "", "recorded runs: configuration columns that were not recorded, separated by commas"),
     Column("note", "string", "", "notes made by hand"),

@@ -79,6 +79,15 @@ def settings_of(about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_REQUIRED = {
+    ("optimizer", "kind"): "adam",
+    ("schedule", "kind"): "constant",
+    ("schedule", "peak_lr"): 1e-3,
+    ("averaging", "kind"): "none",
+}
+"""Placeholders for settings without which there is no configuration."""
+
+
 def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of a row of the trials table. Raises ValueError where its columns give none."""
     config: dict[str, dict[str, Any]] = defaultdict(dict)
@@ -88,8 +97,21 @@ def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
         if section in sections and key and row[name] is not None:
             value = row[name]
             config[section][key] = json.loads(value) if isinstance(value, str) and value.startswith("[") else value
-    config["training"]["seed"] = row["seed"]
+    if row["seed"] is not None:
+        config["training"]["seed"] = row["seed"]
+    guessed = (row.get("assumed") or "").split(", ")
+    for (section, key), value in _REQUIRED.items():
+        if f"{section}_{key}" in guessed:  # of an imported run, where it is not known
+            config[section].setdefault(key, value)
     return search_spaces.to_dict(search_spaces.RunConfig.model_validate(dict(config)))
+
+
+def _paths(config: Mapping[str, Any]) -> list[str]:
+    return [f"{section}.{key}" for section, values in config.items() for key in values]
+
+
+def _is_null(row: Mapping[str, Any], path: str) -> bool:
+    return row.get("seed" if path == "training.seed" else path.replace(".", "_")) is None
 
 
 def _trial(
@@ -100,6 +122,9 @@ def _trial(
     config = config_of(row)
     started |= {"params": _params(settings, config), "config": config}
     started |= {name: row[name] for name in NAMED if row.get(name) is not None}
+    guessed = set((row.get("assumed") or "").split(", "))
+    if unknown := [path for path in _paths(config) if path.replace(".", "_") in guessed and _is_null(row, path)]:
+        started["unknown"] = unknown
     started |= {} if row.get("decoder") == "greedy" else {"decoder": row.get("decoder")}
     begin = _seconds(row["started"]) or 0.0
     by_attempt: dict[int, list[Mapping[str, Any]]] = defaultdict(list)

@@ -34,6 +34,7 @@ NAMED = (
     "phase",
     "purpose",
     "beam_per",
+    "test_per",
     "split",
     "assumed",
     "note",
@@ -239,7 +240,7 @@ class Replay:
         numbers = sorted(self._trials if only is None else only)
         fixed = [self._trial_row(study, number, curves.get(number, {}), spent, running) for number in numbers]
         arrays = {f.name: column_array([row.get(f.name) for row in fixed], f.type) for f in schema("trials")}
-        configs = [flat_config((self._trials[number].last or {}).get("config")) for number in numbers]
+        configs = [_known_config(self._trials[number].last or {}) for number in numbers]
         for name in by_section(name for config in configs for name in config):
             if name not in arrays:
                 arrays[name] = config_array([config.get(name) for config in configs])
@@ -378,6 +379,17 @@ def flat_config(config: Any) -> dict[str, Any]:
             flat[name] = _json(value) if isinstance(value, list | dict) else value
     flat.pop("training_seed", None)
     return flat
+
+
+def _known_config(started: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration columns of a trial; null where it was imported and a setting is not known."""
+    config = flat_config(started.get("config"))
+    hidden = started.get("unknown")
+    for path in hidden if isinstance(hidden, list) else ():
+        name = re.sub(r"\W", "_", str(path))
+        if name in config:
+            config[name] = None
+    return config
 
 
 def by_section(names: Iterable[str]) -> list[str]:

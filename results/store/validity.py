@@ -113,6 +113,7 @@ FIELDS: dict[str, dict[str, Test]] = {
         "attempt": _count,
         "from_epoch": _count_or_none,
         "config": _mapping,
+        "unknown": _texts,
         "params": _mapping,
         "origin": _text,
         "from_trial": _count_or_none,

@@ -114,14 +114,14 @@ def _configuration(trial: Trial) -> str:
     """What differs from the base run as a table, the rest in a few lines."""
     base = base_config(trial.settings)
     origin, reference = base if base else ("the defaults", None)
-    rows, rest = _differences(trial.config, reference, _searched(trial))
+    rows, rest = _differences(trial.config, reference, _searched(trial), trial.unknown)
     against = f"the base run {origin}" if base else origin
     lines = [f"configuration; what differs from {against}, and what was searched (*):", ""]
     sheet = Sheet.of(rows, ("setting", "value", "base" if base else "default"))
     lines.append(render(sheet, "table") if rows else "nothing differs\n")
     lines += [f"the rest is as in {against}:"]
     for section, values in rest.items():
-        text = ", ".join(f"{key} {value}" for key, value in values.items())
+        text = ", ".join(f"{key} {value}".strip() for key, value in values.items())
         lines += click.wrap_text(
             text, width=_width(), initial_indent=f"  {section:<13}", subsequent_indent=" " * 15
         ).splitlines()
@@ -135,7 +135,7 @@ def _searched(trial: Trial) -> set[str]:
 
 
 def _differences(
-    config: RunConfig, reference: RunConfig | None, searched: set[str]
+    config: RunConfig, reference: RunConfig | None, searched: set[str], unknown: Sequence[str] = ()
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
     """Rows for what differs from `reference` (None: from the defaults) or was searched, and the other settings."""
     flat = flatten(config)
@@ -144,6 +144,9 @@ def _differences(
     rest: dict[str, dict[str, str]] = {}
     for path, value in flat.items():
         section, key = path.split(".")
+        if path in unknown:
+            rest.setdefault("not known", {})[path] = ""
+            continue
         if reference is not None:
             before = base.get(path, ABSENT)
         else:
@@ -226,12 +229,20 @@ def _again(trial: Trial, results_dir: Path) -> list[str]:
 def _facts(trial: Trial, results_dir: Path) -> dict[str, Any]:
     return {
         **{key: value for key, value in trial.row.items() if key in _known_columns()},
-        "config": to_dict(trial.config),
+        "config": _known(trial),
         "params": trial.params,
         "curve": trial.epochs,
         "checkpoints": trial.checkpoints,
         "events": trial.events,
         "again": [line.strip() for line in _again(trial, results_dir)[1:]],
+    }
+
+
+def _known(trial: Trial) -> dict[str, Any]:
+    """The configuration; null for what is not known of an imported run."""
+    return {
+        section: {key: None if f"{section}.{key}" in trial.unknown else value for key, value in values.items()}
+        for section, values in to_dict(trial.config).items()
     }
 
 
@@ -288,6 +299,8 @@ def _load(names: Sequence[str], results_dir: Path) -> dict[str, tuple[str, RunCo
 
 def _compared_settings(compared: Mapping[str, Any]) -> str:
     flats = {letter: flatten(config) for letter, (_, config, _, _) in compared.items()}
+    for letter, (_, _, trial, _) in compared.items():
+        flats[letter] |= dict.fromkeys(trial.unknown if trial else (), "not known")
     rows = []
     for path in dict.fromkeys(path for flat in flats.values() for path in flat):
         values = [flat.get(path, ABSENT) for flat in flats.values()]

@@ -10,7 +10,7 @@ from typing import Any
 from results.store.paths import StudyPaths, is_name
 from results.store.tables import load_tables
 from results.trials import load_run_or_trial
-from search_spaces import InputError, RunConfig, Space
+from search_spaces import InputError, Run, RunConfig, Space
 from trainable.data.dataset import with_features
 from trainable.data.feasible import check_trainable
 
@@ -34,12 +34,21 @@ def start_points(
             names = [f"{name}/{trial}" for _, trial in ranked[:STARTS_FROM_A_STUDY]]
             if not names:
                 raise InputError(f"--start {name}: no trial of that study has a PER; name a run or another study")
-        found += [(each, space.params_of(load_run_or_trial(each, results_dir).config)) for each in names]
+        found += [(each, _params_of(space, load_run_or_trial(each, results_dir))) for each in names]
     unique: list[dict[str, Any]] = []
     for _, (params, _) in found:
         if params not in unique:
             unique.append(params)
     return unique, [f"start point {name}: {note}" for name, (_, notes) in found for note in notes]
+
+
+def _params_of(space: Space, run: Run) -> tuple[dict[str, Any], list[str]]:
+    """The run's parameters in the space, and notes; one is for settings that the run takes for want of knowledge."""
+    params, notes = space.params_of(run.config)
+    guessed = [path for path in run.assumed if path in {dimension.path for dimension in space.dimensions}]
+    if guessed:
+        notes = [*notes, f"{', '.join(guessed)}: not known of it, and assumed"]
+    return params, notes
 
 
 def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) -> None:

@@ -38,6 +38,8 @@ class PastTrial:
     about: dict[str, Any]
     epochs: list[dict[str, Any]] = field(default_factory=list)
     result: dict[str, float] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
+    """Dotted paths of the settings that are not known: their values in `config` are placeholders."""
 
 
 def add_recorded(results_dir: Path, study: str) -> list[Run]:
@@ -101,10 +103,11 @@ def _settings(study: str, count: int, data: Mapping[str, Any], note: str) -> dic
 def _append(log: EventLog, number: int, trial: PastTrial) -> None:
     started: dict[str, Any] = {
         "trial": number,
-        "seed": trial.config.training.seed,
+        "seed": None if "training.seed" in trial.unknown else trial.config.training.seed,
         "origin": "recorded",
         "params": {},
         "config": to_dict(trial.config),
+        **({"unknown": list(trial.unknown)} if trial.unknown else {}),
         "from_epoch": 0,
         "host": None,
         **trial.about,

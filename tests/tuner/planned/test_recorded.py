@@ -15,8 +15,8 @@ import pytest
 from results.store.events import read_events
 from results.store.tables import load_tables
 from search_spaces import InputError, load_run, to_dict
+from tuner.planned.imported.reading import read_results
 from tuner.planned.past import add_recorded, write_study
-from tuner.planned.reference import read_results
 
 ARGS = {
     "outputDir": "/somewhere/speechBaseline4",
@@ -294,9 +294,7 @@ def test_a_hostile_folder_runs_nothing(tmp_path):
     [
         ({"nUnits": "many"}, "model.hidden"),
         ({"nUnits": -1}, "model.hidden"),
-        ({"lrStart": None}, "schedule"),
-        ({"lrEnd": 0.5}, "end_lr"),
-        ({"optimizer": "lion"}, "optimizer"),
+        ({"milestones": ["soon"], "gamma": 0.1, "learning_scheduler": "multistep"}, "impossible"),
         ({"nBatch": "ten"}, "impossible"),
         ({"dropout": float("nan")}, "model.dropout"),
     ],
