@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from search_spaces.config import TrainingConfig
-
 SIMPLE: dict[str, tuple[str, ...]] = {
     "model.hidden": ("nUnits", "n_units", "hidden_dim", "hidden_size"),
     "model.layers": ("nLayers", "n_layers", "layer_dim", "num_layers"),
@@ -21,7 +19,11 @@ SIMPLE: dict[str, tuple[str, ...]] = {
     "augmentation.white_noise": ("whiteNoiseSD", "white_noise_std"),
     "augmentation.constant_offset": ("constantOffsetSD", "constant_offset_std"),
     "augmentation.smoothing_sd": ("gaussianSmoothWidth", "smooth_kernel_std"),
-    "augmentation.smoothing_kernel": ("smooth_kernel_size",),
+    "augmentation.gain_noise": ("static_gain_std",),
+    "augmentation.random_walk": ("random_walk_std",),
+    "data.days_per_batch": ("days_per_batch",),
+    "model.day_dropout": ("input_layer_dropout",),
+    "optimizer.day_weight_decay": ("weight_decay_day",),
     "augmentation.input_dropout": ("input_dropout",),
     "training.batch_size": ("batchSize", "batch_size"),
     "training.seed": ("seed",),
@@ -43,13 +45,8 @@ WARMUP = ("warmup_steps", "lr_warmup_steps", "learning_rate_warmup_steps", "num_
 WHOLE = ("lr_decay_steps", "learning_rate_decay_steps")
 """Names of the length of a schedule, its warm-up included."""
 SCHEDULE = ("learning_scheduler", "lr_scheduler_type", "lr_scheduler", "scheduler")
-DAY_RATES = {
-    "lr_max_day": PEAK,
-    "lr_min_day": END,
-    "lr_decay_steps_day": WHOLE,
-    "lr_warmup_steps_day": WARMUP,
-}
-"""A setting of the day layers' own -> the names of the same for the whole network."""
+DAY_LENGTHS = {"lr_decay_steps_day": WHOLE, "lr_warmup_steps_day": WARMUP}
+"""A length of the day layers' own schedule -> the names of the network's; one that differs does not exist here."""
 
 SCHEDULES = {
     "none": "line",
@@ -85,53 +82,46 @@ BASELINE_25 = frozenset(("n_units", "patch_stride", "lr_max", "num_training_batc
 OTHER_NETWORKS = ("heads", "n_heads", "nhead", "d_model", "depth", "mlp_dim_ratio")
 """Settings of networks that are no GRU."""
 
-_ALIKE: dict[str, Any] = {
-    "data.max_bins": None,
-    "data.bucket_batches": 1,
-    "model.day_layers": True,
-    "model.layer_norm": False,
-    "augmentation.time_masks": 0,
-    "augmentation.time_mask_width": 0.05,
-    "augmentation.feature_masks": 0,
-    "augmentation.feature_mask_width": 0.05,
-    "augmentation.input_dropout": 0.0,
-    "augmentation.speckle": 0.0,
-    "augmentation.random_cut": 0,
-    "averaging.kind": "none",
-    "training.accumulation": 1,
-    "training.device": TrainingConfig().device,
-    "training.tf32": TrainingConfig().tf32,
-}
 FACTS: dict[str, dict[str, Any]] = {
     "reference": {
-        **_ALIKE,
-        "augmentation.smoothing_kernel": 20,
-        "training.batches_per_epoch": 100,
-        "training.clip": None,
-        "training.precision": "fp32",
-        "training.ctc_reduction": "target_mean",
-        "optimizer.decay_biases": True,
-        "optimizer.decay_day_layers": True,
-    },
-    "fork": {
-        **_ALIKE,
-        "augmentation.smoothing_kernel": 20,
-        "training.batches_per_epoch": 100,
-        "training.ctc_reduction": "target_mean",
+        "data.bucket_batches": 1,
+        "augmentation.smoothing_even": True,
         "optimizer.decay_biases": True,
         "optimizer.decay_day_layers": True,
     },
     "baseline25": {
-        **_ALIKE,
+        "data.bucket_batches": 1,
         "model.bidirectional": False,
-        "training.precision": "fp32",
+        "model.learned_start": True,
         "training.ctc_reduction": "utterance_mean",
         "optimizer.decay_biases": False,
         "optimizer.decay_day_layers": False,
     },
     "unknown": {},
 }
-"""Family of trainers -> what its code does where its settings are silent. Forks differ in clipping and precision."""
+FACTS["fork"] = FACTS["reference"]
+"""Family of trainers -> what its code does, where this program's default does something else."""
+_SAID = (
+    *(f"model.{key}" for key in ("hidden", "layers", "bidirectional", "dropout", "kernel", "stride")),
+    *(f"optimizer.{key}" for key in ("kind", "eps", "beta1", "beta2", "weight_decay", "momentum", "nesterov")),
+    *(f"averaging.{key}" for key in ("decay", "warmup", "start_batch", "every_batches", "lr")),
+    *(f"augmentation.{key}" for key in ("white_noise", "constant_offset", "smoothing_sd")),
+    *("training.batches", "training.batch_size", "training.seed"),
+)
+SAID = {
+    "reference": frozenset(_SAID),
+    "fork": frozenset((*_SAID, "training.clip", "training.precision")),
+    "baseline25": frozenset(
+        (
+            *_SAID,
+            *("augmentation.smoothing_kernel", "training.clip", "training.precision", "training.batches_per_epoch"),
+        )
+    ),
+    "own": frozenset(("training.seed",)),
+}
+"""Family -> the paths that are known only if its settings say them. What they are silent about otherwise is off there,
+as it is here by default. `own` are the settings of this program; of other trainers nothing is known by silence.
+"""
 UTTERANCES = 8800
 """Training sentences of the '24 recordings, on which the reference and its forks are trained."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.planned.imported.names import DAY_RATES, END, PEAK, SCHEDULE, SCHEDULES, WARMUP, WHOLE
+from tuner.planned.imported.names import DAY_LENGTHS, END, PEAK, SCHEDULE, SCHEDULES, WARMUP, WHOLE
 from tuner.planned.imported.reader import Settings, whole
 
 
@@ -34,8 +34,7 @@ class Length:
 def schedule_of(args: Settings, length: Length) -> dict[str, Any]:
     """The fields of `schedule` that are known, without the section's name; without `kind` where that is not."""
     peak, end = _rates(args)
-    known: dict[str, Any] = {} if peak is None or peak <= 0 else {"peak_lr": peak}
-    _day_rates(args)
+    known: dict[str, Any] = {} if peak is None or peak <= 0 else {"peak_lr": peak, **_day_rates(args)}
     if args.take("use_plateau_scheduler") or args.take("adaptive_lr"):
         args.used -= {"use_plateau_scheduler", "adaptive_lr"}  # they do not exist here, and are named as that
         return known
@@ -62,7 +61,7 @@ def schedule_of(args: Settings, length: Length) -> dict[str, Any]:
     }
     if named is None and args.family == "unknown":
         return known
-    return makers[how]()
+    return {**known, **makers[how]()}
 
 
 def _rates(args: Settings) -> tuple[float | None, float | None]:
@@ -74,13 +73,13 @@ def _rates(args: Settings) -> tuple[float | None, float | None]:
     return peak, peak * scale if end is None and scale is not None and peak is not None else end
 
 
-def _day_rates(args: Settings) -> None:
-    """A rate of their own for the day layers counts as read where it is the network's."""
-    for own, names in DAY_RATES.items():
-        if args.has(own) and args.values[own] == next(
-            (args.values[name] for name in names if args.has(name)), args.values[own]
-        ):
+def _day_rates(args: Settings) -> dict[str, Any]:
+    """The day layers' own rates, where they have some; lengths of their own count as read if they are the network's."""
+    for own, names in DAY_LENGTHS.items():
+        if args.has(own) and args.values[own] == next((args.values[name] for name in names if args.has(name)), None):
             args.take(own)
+    rates = {"day_peak_lr": args.number("lr_max_day"), "day_end_lr": args.number("lr_min_day")}
+    return {key: rate for key, rate in rates.items() if rate is not None}
 
 
 def _one_cycle(args: Settings, peak: float) -> dict[str, Any]:
@@ -126,8 +125,10 @@ def _line(args: Settings, peak: float, end: float | None, length: Length) -> dic
         return {"kind": "constant", "horizon": None, "peak_lr": peak}
     if end > peak:
         return {"peak_lr": peak}  # a rate that rises to its end does not exist here
-    if warmup or cosine:
+    if (warmup and not args.has(*SCHEDULE)) or cosine:
         return _cosine(args, peak, end, length)
+    if warmup:
+        return {**_cosine(args, peak, end, length), "kind": "warmup_linear"}
     return {"kind": "linear", "horizon": _horizon(args.count(*WHOLE), length), "peak_lr": peak, "end_lr": end}
 
 

@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from search_spaces import InputError, RunConfig
-from search_spaces.config import SECTIONS, ConstantSchedule
-from search_spaces.parsing.fields import all_paths, kinds
+from search_spaces.config import SECTIONS, ConstantSchedule, TrainingConfig
+from search_spaces.parsing.fields import all_paths, default_kind, kinds
 from tuner.planned.imported.names import (
     BATCHES,
     CLIP,
@@ -26,13 +26,16 @@ from tuner.planned.imported.names import (
     EVERY_EPOCHS,
     FACTS,
     OTHER_NETWORKS,
+    SAID,
     SIMPLE,
     UTTERANCES,
 )
-from tuner.planned.imported.reader import ImpossibleSetting, Settings
+from tuner.planned.imported.reader import ImpossibleSetting, Settings, whole
 from tuner.planned.imported.schedules import Length, schedule_of
 
 Paths = dict[str, Any]
+_NOT_KNOWN = object()
+"""The value of a path that was there and was not understood."""
 _PLACES = {"schedule.peak_lr": 1e-3, "schedule.end_lr": 0.0, "schedule.start_lr": 0.0}
 
 
@@ -77,15 +80,13 @@ def understand(values: Mapping[str, Any], where: Path, utterances: int | None = 
     notes: list[str] = []
     try:
         paths |= _own(args)
-        _simple(args, paths, notes)
-        length = _length(args, paths, utterances)
-        assumed += _optimizer(args, family, paths, notes)
-        paths |= _section("schedule", schedule_of(args, length))
-        paths |= _section("averaging", _averaging(args, paths))
-        _masks(args, paths)
-        assumed += _training(args, family, paths, length)
+        if {"model.hidden", "training.batches"} <= paths.keys():
+            family, length = "own", Length()
+            paths |= _section("training", {"seed": args.take("seed")} if args.has("seed") else {})
+        else:
+            length = _foreign(args, family, paths, utterances, assumed, notes)
         every = args.count(*EVERY) or 100
-        config, unknown = _built(paths)
+        config, unknown = _built(paths, family)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "settings"
@@ -108,6 +109,20 @@ def understand(values: Mapping[str, Any], where: Path, utterances: int | None = 
     )
 
 
+def _foreign(
+    args: Settings, family: str, paths: Paths, utterances: int | None, assumed: list[str], notes: list[str]
+) -> Length:
+    """Reads another trainer's settings into `paths`, `assumed` and `notes`; returns the run's length."""
+    _simple(args, paths, notes)
+    length = _length(args, paths, utterances)
+    assumed += _optimizer(args, family, paths, notes)
+    paths |= _section("schedule", schedule_of(args, length))
+    paths |= _section("averaging", _averaging(args, paths))
+    _masks(args, paths)
+    assumed += _training(args, family, paths, length)
+    return length
+
+
 def _section(name: str, fields: Mapping[str, Any]) -> Paths:
     return {f"{name}.{key}": value for key, value in fields.items()}
 
@@ -118,11 +133,6 @@ def _own(args: Settings) -> Paths:
     for path in all_paths():
         if args.has(path.replace(".", "_", 1)):
             found[path] = _listed(args.take(path.replace(".", "_", 1)))
-    if "model.hidden" in found and "training.batches" in found:  # a whole configuration: what it lacks was null there
-        for section in SECTIONS:
-            for key, info in _model_of(section, found.get(f"{section}.kind")).model_fields.items():
-                if info.get_default() is None:
-                    found.setdefault(f"{section}.{key}", None)
     return found
 
 
@@ -137,17 +147,21 @@ def _simple(args: Settings, paths: Paths, notes: list[str]) -> None:
     other = args.has(*OTHER_NETWORKS) and not args.has("nUnits", "n_units")
     if other:
         notes.append("its network is no GRU, so its model columns are empty")
-        for path in [path for path in paths if path.startswith("model.")]:
-            del paths[path]
+        paths |= {path: _NOT_KNOWN for path in all_paths() if path.startswith("model.")}
         args.take("dim", *OTHER_NETWORKS)
     for path, names in SIMPLE.items():
         value = args.take(*names)
         if value is not None and not (other and path.startswith("model.")):
             paths[path] = value
+    _features(args, paths)
     if args.has("smooth_data") and not args.take("smooth_data"):
         paths["augmentation.smoothing_sd"] = 0.0
     if (cut := args.count("random_cut")) is not None:
         paths["augmentation.random_cut"] = max(0, cut - 1)  # those trainers draw from 0 to one less
+    if paths.get("augmentation.random_walk"):
+        paths["augmentation.random_walk_over"] = "time" if args.take("random_walk_axis") == 1 else "features"
+    if (size := args.count("smooth_kernel_size")) is not None:
+        paths["augmentation.smoothing_kernel"] = _kept_taps(size, paths.get("augmentation.smoothing_sd"))
     if (shared := args.take("shared_input")) is not None:
         paths["model.day_layers"] = not shared
     seeds = args.values.get("seeds")
@@ -155,6 +169,26 @@ def _simple(args: Settings, paths: Paths, notes: list[str]) -> None:
         paths.setdefault("training.seed", args.take("seeds")[0])
     if (value := args.number(*CLIP)) is not None:
         paths["training.clip"] = value if value > 0 else None  # 0 and -1 mean that there is none
+
+
+def _kept_taps(size: int, sd: Any) -> Any:
+    """The taps of a smoothing kernel of `size` bins that the '25 baseline keeps: those above 0.01."""
+    if isinstance(sd, bool) or not isinstance(sd, int | float) or not sd > 0:
+        return _NOT_KNOWN
+    weights = [math.exp(-0.5 * (tap / sd) ** 2) for tap in range(-(size // 2), size - size // 2)]
+    total = sum(weights)
+    return max(1, sum(weight / total > 0.01 for weight in weights))
+
+
+def _features(args: Settings, paths: Paths) -> None:
+    """A list of columns as ranges."""
+    chosen = args.values.get("feature_subset")
+    if not isinstance(chosen, list | tuple) or not chosen:
+        return
+    columns = sorted({int(column) for column in whole(args.take("feature_subset"))})
+    begins = [c for c in columns if c - 1 not in columns]
+    ends = [c + 1 for c in columns if c + 1 not in columns]
+    paths["data.features"] = ",".join(f"{begin}:{end}" for begin, end in zip(begins, ends, strict=True))
 
 
 def _length(args: Settings, paths: Paths, utterances: int | None) -> Length:
@@ -169,7 +203,7 @@ def _length(args: Settings, paths: Paths, utterances: int | None) -> Length:
         size = utterances or (UTTERANCES if args.family != "unknown" else None)
         batch = paths.get("training.batch_size")
         if not size or not isinstance(batch, int | float) or batch < 1:
-            paths.pop("training.batches_per_epoch", None)
+            paths |= {"training.batches": _NOT_KNOWN, "training.batches_per_epoch": _NOT_KNOWN}
             args.take(*EVERY_EPOCHS)
             return Length(epochs=epochs)
         pass_batches = max(1, math.ceil(size / batch) // micro)
@@ -178,8 +212,8 @@ def _length(args: Settings, paths: Paths, utterances: int | None) -> Length:
         return Length(epochs * pass_batches, pass_batches, epochs, assumed=utterances is None)
     if (between := args.count(*EVERY)) is not None:
         paths["training.batches_per_epoch"] = max(1, between // micro)
-    elif "training.batches_per_epoch" in paths:
-        paths["training.batches_per_epoch"] = max(1, int(paths["training.batches_per_epoch"]) // micro)
+    elif args.family in ("reference", "fork"):
+        paths["training.batches_per_epoch"] = max(1, TrainingConfig().batches_per_epoch // micro)
     if steps is None:
         return Length(batches=paths.get("training.batches"))
     paths["training.batches"] = max(1, steps // micro)
@@ -200,11 +234,9 @@ def _optimizer(args: Settings, family: str, paths: Paths, notes: list[str]) -> l
         paths["optimizer.kind"] = kind
     elif kind is not None:
         args.used.discard("optimizer")  # it does not exist here, and is named as that
-        for path in [path for path in paths if path.startswith("optimizer.")]:
-            del paths[path]
+        paths |= {path: _NOT_KNOWN for path in all_paths() if path.startswith("optimizer.")}
     if (decay := args.number("weight_decay", "l2_decay", "wd")) is not None:
         paths["optimizer.weight_decay"] = decay
-    _day_decay(args, paths)
     if kind == "sgd":
         for path, name in (("optimizer.momentum", "momentum"), ("optimizer.nesterov", "nesterov")):
             if (value := args.take(name)) is not None:
@@ -234,18 +266,6 @@ def _adam(args: Settings, family: str, paths: Paths, notes: list[str], fixed: bo
         elif family != "unknown":
             paths[path] = usual
     return assumed
-
-
-def _day_decay(args: Settings, paths: Paths) -> None:
-    """Weight decay of the day layers: the whole network's, or none; another does not exist here and stays unread."""
-    own = args.values.get("weight_decay_day")
-    if own is None:
-        return
-    if own in (0, paths.get("optimizer.weight_decay")):
-        paths["optimizer.decay_day_layers"] = bool(own)
-        args.take("weight_decay_day")
-    else:
-        paths.pop("optimizer.decay_day_layers", None)
 
 
 def _averaging(args: Settings, paths: Paths) -> dict[str, Any]:
@@ -278,14 +298,13 @@ def _masks(args: Settings, paths: Paths) -> None:
             if widest is not None and widest > 1 and features:
                 widest /= features  # channels, not a share
             if number and widest is None:
-                paths.pop(f"augmentation.{what}_mask_width", None)
+                paths[f"augmentation.{what}_mask_width"] = _NOT_KNOWN
             elif number:
                 paths[f"augmentation.{what}_mask_width"] = widest
     for what, name in (("time", "time_mask_prob"), ("feature", "freq_mask_prob")):
         if args.number(name):
             args.used.discard(name)
-            for key in (f"augmentation.{what}_masks", f"augmentation.{what}_mask_width"):
-                paths.pop(key, None)
+            paths |= {f"augmentation.{what}_masks": _NOT_KNOWN, f"augmentation.{what}_mask_width": _NOT_KNOWN}
 
 
 def _training(args: Settings, family: str, paths: Paths, length: Length) -> list[str]:
@@ -296,27 +315,33 @@ def _training(args: Settings, family: str, paths: Paths, length: Length) -> list
     if mixed:
         assumed.append("training.precision")  # bf16 where the card has it, else fp16
     if family == "baseline25":
-        assumed += ["model.bidirectional", "training.ctc_reduction"]
+        assumed += ["model.bidirectional", "model.learned_start", "training.ctc_reduction"]
     if length.assumed:
         assumed += ["training.batches", "training.batches_per_epoch"]
     return assumed
 
 
-def _built(paths: Paths) -> tuple[RunConfig, tuple[str, ...]]:
-    """The RunConfig of these paths, and the paths that are not among them and have a placeholder."""
+def _built(paths: Paths, family: str) -> tuple[RunConfig, tuple[str, ...]]:
+    """The RunConfig of these paths, and the paths that are not known and have a placeholder.
+
+    Where a known family's settings are silent, the default holds, which is off; but not for what they always say
+    (`names.SAID`), and not in a section whose kind is not known.
+    """
     sections: dict[str, dict[str, Any]] = {}
     unknown: list[str] = []
     places = _placeholders(paths)
     for section in SECTIONS:
-        model = _model_of(section, paths.get(f"{section}.kind"))
+        kind = paths.get(f"{section}.kind", None if section == "schedule" else default_kind(section))
+        by_silence = family in SAID and kind in kinds(section)
         values = sections[section] = {}
-        for key, field in model.model_fields.items():
+        for key, field in _model_of(section, kind).model_fields.items():
             path = f"{section}.{key}"
-            if path in paths:
+            if paths.get(path, _NOT_KNOWN) is not _NOT_KNOWN:
                 values[key] = paths[path]
                 continue
-            unknown.append(path)
             values[key] = places[path] if path in places else field.get_default()
+            if path in paths or not by_silence or path in SAID[family] or field.is_required():
+                unknown.append(path)
     return RunConfig.model_validate(sections), tuple(unknown)
 
 
@@ -337,4 +362,4 @@ def _placeholders(paths: Paths) -> Paths:
 def _model_of(section: str, kind: Any) -> type[BaseModel]:
     models = kinds(section)
     usual: type[BaseModel] = ConstantSchedule if section == "schedule" else next(iter(models.values()))
-    return models.get(kind, usual)
+    return usual if kind is _NOT_KNOWN else models.get(kind, usual)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import InputError, flatten
+from search_spaces import InputError, flatten, load_run
 from search_spaces.config import TrainingConfig
 from tests.tuner.planned.imported.conftest import ARGS, BASELINE_25, EPOCHS
 from trainable.schedules import lr_at
@@ -90,21 +91,49 @@ def test_the_25_baseline_is_read():
         "optimizer.eps": 0.05, "optimizer.weight_decay": 0.002, "optimizer.decay_biases": False,
         "optimizer.decay_day_layers": False, "schedule.kind": "warmup_cosine", "schedule.peak_lr": 0.004,
         "schedule.end_lr": 0.0002, "schedule.warmup_batches": 300, "schedule.horizon": 6000,
-        "augmentation.white_noise": 0.9, "augmentation.random_cut": 3, "augmentation.smoothing_kernel": 60,
+        "augmentation.white_noise": 0.9, "augmentation.random_cut": 3, "augmentation.smoothing_kernel": 9,
         "training.batches": 5000, "training.batches_per_epoch": 500, "training.batch_size": 48,
         "training.clip": 8.0, "training.seed": 7, "training.ctc_reduction": "utterance_mean",
     }  # fmt: skip
     assert {path: known[path] for path in expected} == expected
-    found = understand(BASELINE_25, Path("args"))
-    assert "input_layer_dropout" in found.unmatched
-    assert not {name for name in found.unmatched if name.endswith("_day")}
 
 
-def test_rates_of_their_own_for_the_day_layers_are_named():
-    """Where they differ from the network's, they are settings that do not exist here, and the decay is not known."""
-    found = understand({**BASELINE_25, "lr_max_day": 0.01, "weight_decay_day": 0.5}, Path("args"))
-    assert {"lr_max_day", "weight_decay_day"} <= set(found.unmatched)
-    assert "optimizer.decay_day_layers" in found.unknown
+def test_the_published_25_baseline_is_the_shipped_run():
+    """With the values that it was published with, nothing is unknown, and the run file baseline_t15 says the same."""
+    published = copy.deepcopy(BASELINE_25)
+    published |= {
+        "num_training_batches": 120_000, "lr_max": 0.005, "lr_min": 0.0001, "lr_decay_steps": 120_000,
+        "lr_warmup_steps": 1000, "lr_max_day": 0.005, "lr_min_day": 0.0001, "lr_decay_steps_day": 120_000,
+        "lr_warmup_steps_day": 1000, "beta0": 0.9, "beta1": 0.999, "epsilon": 0.1, "weight_decay": 0.001, "seed": 10,
+        "grad_norm_clip_value": 10, "batches_per_val_step": 2000,
+    }  # fmt: skip
+    published["model"] |= {"n_units": 768, "rnn_dropout": 0.4, "n_layers": 5, "patch_size": 14, "patch_stride": 4}
+    published["model"]["input_network"]["input_layer_dropout"] = 0.2
+    published["dataset"] |= {"batch_size": 64, "days_per_batch": 4}
+    published["dataset"]["data_transforms"] |= {
+        "white_noise_std": 1.0, "constant_offset_std": 0.2, "random_cut": 3, "smooth_kernel_size": 100,
+        "smooth_kernel_std": 2,
+    }  # fmt: skip
+    found = understand(published, Path("args"))
+    assert (found.unknown, found.unmatched) == ((), ())
+    assert found.config == load_run("baseline_t15").config
+
+
+def test_day_layers_of_their_own_and_columns_are_read():
+    """Rates, decay and dropout of the day layers, days per batch, noise that walks, and a list of columns as ranges."""
+    changed = {**BASELINE_25, "lr_max_day": 0.003, "weight_decay_day": 0.5, "feature_subset": [0, 1, 2, 8, 9]}
+    known = values({**changed, "random_walk_std": 0.1})
+    expected = {
+        "schedule.day_peak_lr": 0.003, "schedule.day_end_lr": 0.0002, "optimizer.day_weight_decay": 0.5,
+        "model.day_dropout": 0.25, "data.days_per_batch": 3, "data.features": "0:3,8:10",
+        "augmentation.random_walk": 0.1, "augmentation.random_walk_over": "features",
+    }  # fmt: skip
+    assert {path: known[path] for path in expected} == expected
+
+
+def test_a_length_of_their_own_for_the_day_layers_is_named():
+    """A decay of the day layers' rate over other lengths than the network's does not exist here."""
+    assert understand({**BASELINE_25, "lr_decay_steps_day": 100}, Path("args")).unmatched == ("lr_decay_steps_day",)
 
 
 @pytest.mark.parametrize(
