@@ -103,7 +103,13 @@ def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
     for (section, key), value in _REQUIRED.items():
         if f"{section}_{key}" in guessed:  # of an imported run, where it is not known
             config[section].setdefault(key, value)
-    return search_spaces.to_dict(search_spaces.RunConfig.model_validate(dict(config)))
+    whole = search_spaces.to_dict(search_spaces.RunConfig.model_validate(dict(config)))
+    # A setting that came later than the study has no column, and was not in its log.
+    columns = {*row, "training_seed"}
+    return {
+        section: {key: value for key, value in values.items() if f"{section}_{key}" in columns}
+        for section, values in whole.items()
+    }
 
 
 def _paths(config: Mapping[str, Any]) -> list[str]:
