@@ -244,7 +244,7 @@ def replayed(events: list[dict[str, Any]]) -> list[str]:
     for event in events:
         key = (event.get("trial"), event.get("epoch"))
         if event["event"] == "epoch" and key not in seen and event["status"] in (None, "stopped"):
-            verdict = decide(state.history, event["trial"], Point.of_row(event))
+            verdict = decide(state.history, event["trial"], Point.of_row(event, state.history.metric))
             if (verdict.stop, verdict.reason) != (event["decision"] == "stop", event["reason"]):
                 wrong.append(f"a replay decides otherwise at trial {key[0]} epoch {key[1]}")
         seen.add(key)

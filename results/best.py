@@ -21,12 +21,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from results.measured import own_objective, with_measures
 from results.output import Sheet, format_value, render
 from results.query import query
 from results.statistics import student_t
 from results.store.replay import column_array, schema
 from results.store.tables import load_tables
 from search_spaces.errors import InputError
+from search_spaces.measures import MEASURES, objective_of
 from search_spaces.wording import nearest_or
 
 PUBLISHED_PHONEMES = 24_700
@@ -75,14 +77,16 @@ def best(
     studies: Sequence[str] | None = None,
     top: int = 10,
     where: str | None = None,
-    by: str = "best_per",
+    by: str | None = None,
     group_by: str | None = None,
     pareto: str | None = None,
     columns: Sequence[str] | None = None,
 ) -> Best:
     """The `top` trials of the studies, lowest `by` first.
 
-    `by` is a numeric column of the trials table, `NAME desc` for the highest first. `where` is an SQL condition on the
+    `by` is a numeric column of the trials table, or a measure of the epochs (`val_loss` or `best_val_loss`: the lowest
+    over a trial's epochs; `last_val_loss`); `NAME desc` for the highest first. The default is `best_per`, or the
+    objective of the studies where that is another measure. `where` is an SQL condition on the
     trials table. `group_by` keeps the best trial of each value of a column (or of several, separated by commas), and
     counts them. `pareto` names two or more columns (each may have ` desc`) and keeps the Pareto front of them. Of the
     configuration, the columns that vary among the trials considered are shown, or the `columns` named (patterns such
@@ -93,17 +97,20 @@ def best(
     if top < 1:
         raise InputError(f"top: {top} is not allowed; give 1 or more")
     tables, problems = load_tables(results_dir, studies, ("studies", "trials"))
-    trials = tables["trials"]
+    wanted, note = _wanted(by, pareto, tables["studies"])
+    trials = with_measures(tables["trials"], [text.split()[0] for text in wanted if text], results_dir, studies)
+    measured = [name for name in trials.column_names if name not in tables["trials"].column_names]
     if where:
         trials = _filtered(results_dir, studies, trials, where)
     varied = varying(trials)
     chosen = varied if columns is None else choose_columns(columns, trials.column_names)
     groups = [_known(name.strip(), trials.column_names, "group_by") for name in (group_by or "").split(",") if group_by]
-    rows = trials.select(list(dict.fromkeys([*schema("trials").names, *varied, *chosen, *groups]))).to_pylist()
-    notes = [] if rows else ["no trials" + (" meet the condition" if where else " yet")]
+    shown_columns = dict.fromkeys([*schema("trials").names, *measured, *varied, *chosen, *groups])
+    rows = trials.select(list(shown_columns)).to_pylist()
+    notes = note if rows else ["no trials" + (" meet the condition" if where else " yet")]
     about = {row["study"]: row for row in tables["studies"].to_pylist()}
-    key = Order(by, trials.schema)
-    targets = [Order(name, trials.schema) for name in pareto.split(",")] if pareto else [key]
+    key, *others = [Order(text, trials.schema) for text in wanted]
+    targets = others if pareto else [key]
     ranked = [row for row in rows if all(order.value(row) is not None for order in targets)]
     ranked.sort(key=lambda row: [*(order.value(row) for order in targets), row["study"], row["trial"]])
     notes += _left_out(rows, ranked, targets)
@@ -140,6 +147,20 @@ def verdict(results_dir: str | Path, trials: Sequence[tuple[str, int]]) -> list[
     ranked = [row for row in rows if (row["study"], row["trial"]) in trials and key.value(row) is not None]
     ranked.sort(key=lambda row: [row["best_per"], row["study"], row["trial"]])
     return Seeds(rows, about, varied, key.column).notes(ranked, key) + _mixed_data(ranked, about)
+
+
+def _wanted(by: str | None, pareto: str | None, studies: pa.Table) -> tuple[list[str], list[str]]:
+    """The columns to rank by, then those of the front, as texts for `Order`; and a note where the first is a choice."""
+    order = by or own_objective(studies.to_pylist())
+    said = by or pareto or order == "best_per"
+    note = [] if said else [f"ranked by {order}, the objective; --by best_per ranks by the PER"]
+    return [_full_name(text) for text in ([order, *pareto.split(",")] if pareto else [order])], note
+
+
+def _full_name(text: str) -> str:
+    """`val_loss desc` as `best_val_loss desc`: what an epoch measures, alone, means its lowest value."""
+    name, *rest = text.split() or [""]
+    return " ".join([f"best_{name}" if name in MEASURES else name, *rest])
 
 
 class Order:
@@ -276,7 +297,7 @@ def varying(trials: pa.Table) -> list[str]:
     """
     found = []
     for name in trials.column_names:
-        if name not in _FIXED:
+        if name not in _FIXED and objective_of(name) is None:
             values = len(trials[name].unique()) - (trials[name].null_count > 0)
             if values > 1 or (values == 1 and trials[name].null_count and not _implied(trials, name)):
                 found.append(name)
@@ -413,7 +434,7 @@ def _answer(
     if not any(remark(row) for row in shown):
         hide.append("note")
     hide = [name for name in hide if name not in asked and name not in chosen]
-    configuration = [name for name in names if name in trials.names and name not in _FIXED]
+    configuration = [n for n in names if n in trials.names and n not in _FIXED and objective_of(n) is None]
     headers = {**short_headers(configuration), "cpu_seconds": "cpu_s", "gpu_seconds": "gpu_s", "best_epoch": "at_epoch"}
     fields = pa.schema([(name, types[name]) for name in names])
     return Best(Sheet.of(rows, names), fields, notes, problems, headers, hide)

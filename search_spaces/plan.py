@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from search_spaces.measures import MEASURES, PERS, measure_of, objective_of, problem_of
 from search_spaces.wording import either, not_allowed
 
 
@@ -44,19 +45,27 @@ class Budget(_Plan):
         return self
 
 
-Objective = Literal["best_per", "last_per"]
 Cost = Literal["train_seconds", "gpu_seconds", "parameters"]
-"""What can be minimised besides the PER."""
-PERS: tuple[Objective, ...] = get_args(Objective)
+"""What can be minimised besides the first objective."""
 COSTS: tuple[Cost, ...] = get_args(Cost)
 
 
-def split_objectives(names: Sequence[str]) -> tuple[Objective, tuple[Cost, ...]]:
-    """The PER and the costs of a list of objectives. Raises ValueError, in the words of an error line."""
-    if wrong := [name for name in names if name not in PERS + COSTS]:
-        raise ValueError(not_allowed(wrong[0], either([*PERS, *COSTS])))
-    pers = [name for name in PERS if name in names]
+def split_objectives(names: Sequence[str]) -> tuple[str, tuple[Cost, ...]]:
+    """The first objective, a PER or another measure of an epoch, and the costs of a list of objectives.
+
+    `val_loss` becomes `best_val_loss`. Raises ValueError, in the words of an error line.
+    """
+    known = {name: objective_of(name) for name in names}
+    if wrong := [name for name in names if known[name] is None and name not in COSTS]:
+        near = measure_of(wrong[0]) if wrong[0].startswith(("best_", "last_")) else wrong[0]
+        reason = problem_of(near) or ""
+        if not reason.startswith(f"{near} is not allowed"):  # a column that is no measure
+            raise ValueError(reason)
+        text = f"{either([*PERS, *COSTS])}, or a measure of an epoch, such as val_loss"
+        raise ValueError(not_allowed(wrong[0], text + f" ({', '.join(MEASURES)})"))
+    measured = [name for name in names if known[name] is not None]
     costs = tuple(name for cost in names for name in COSTS if name == cost)
-    if len(pers) != 1 or names[0] != pers[0] or len(set(names)) < len(names):
-        raise ValueError(not_allowed(", ".join(names), f"{either(PERS)} first, then each of {', '.join(COSTS)} once"))
-    return pers[0], costs
+    if len(measured) != 1 or names[0] != measured[0] or len(set(names)) < len(names):
+        first = f"{either(PERS)} first (or another measure of an epoch, such as val_loss)"
+        raise ValueError(not_allowed(", ".join(names), f"{first}, then each of {', '.join(COSTS)} once"))
+    return str(known[measured[0]]), costs

@@ -22,7 +22,7 @@ from search_spaces.errors import InputError
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
 from search_spaces.parsing.sections import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
-from search_spaces.plan import Budget, Cost, Objective
+from search_spaces.plan import Budget, Cost
 from search_spaces.searchers import Searcher, TPESearcher
 from search_spaces.stopping import DEFAULT_STOPPING, Stopping
 from search_spaces.wording import show
@@ -48,7 +48,7 @@ class Space:
     dimensions: tuple[Dimension, ...]
     constraints: tuple[str, ...] = ()
     start_points: tuple[str, ...] = ()
-    objective: Objective = "best_per"
+    objective: str = "best_per"
     costs: tuple[Cost, ...] = ()
     searcher: Searcher = field(default_factory=TPESearcher)
     stopping: Stopping = field(default=DEFAULT_STOPPING)

@@ -20,7 +20,7 @@ from search_spaces.parsing.constraints import parse_constraint
 from search_spaces.parsing.fields import is_number, problems_of, refusal, unknown_path
 from search_spaces.parsing.sections import InvalidSettings, merge, nested, validate
 from search_spaces.parsing.yaml_file import find_file, read_yaml, shipped_names
-from search_spaces.plan import Budget, Objective, split_objectives
+from search_spaces.plan import Budget, split_objectives
 from search_spaces.searchers import GridSearcher, Searcher, TPESearcher
 from search_spaces.space import Space, load_start_point
 from search_spaces.stopping import DEFAULT_STOPPING, Stopping
@@ -42,7 +42,7 @@ class _SpaceFile(BaseModel):
     dimensions: dict[str, Any] = Field(min_length=1)
     constraints: list[str] = []
     start_points: list[str] = []
-    objective: Objective = "best_per"
+    objective: str = "best_per"
     objectives: list[str] = []
     searcher: Searcher = TPESearcher()
     stopping: Stopping = DEFAULT_STOPPING
@@ -178,7 +178,7 @@ def _check_objectives(file: _SpaceFile, found: Findings) -> None:
     try:
         split_objectives(file.objectives or [file.objective])
     except ValueError as error:
-        found.add("objectives", str(error))
+        found.add("objectives" if file.objectives else "objective", str(error))
         return
     if file.objectives and "objective" in file.model_fields_set:
         found.add("objective", f"{file.objective} is given together with objectives; remove one of the two")

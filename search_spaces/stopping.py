@@ -5,19 +5,33 @@ What each rule does with its settings is in `tuner/study/rules/stopping.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from search_spaces.measures import problem_of
 from search_spaces.wording import not_allowed, show
 
 FIRST_RUNGS = {"horizon": 0.25, "area": 0.1}
 """The default first rung, by `at`: a fraction of the horizon, earlier ranks predict little of the end; or of the area
 under the learning rate, where they predict more."""
 
-Metric = Literal["per", "per_raw", "probe"]
-HalvingMetric = Literal["per", "per_raw", "probe", "val_loss", "either"]
+
+def _measure(name: str) -> str:
+    if reason := problem_of(name):
+        raise ValueError(reason)
+    return name
+
+
+def _measure_or(*more: str) -> Callable[[str], str]:
+    return lambda name: name if name in more else _measure(name)
+
+
+Measure = Annotated[str, AfterValidator(_measure)]
+Metric = Annotated[str, AfterValidator(_measure_or("probe"))]
+HalvingMetric = Annotated[str, AfterValidator(_measure_or("probe", "either"))]
+_MEASURED = "per (of averaged weights), per_raw or another measure of an epoch [default: the objective's]"
 Among = Literal["all", "horizon", "annealed"]
 
 
@@ -79,8 +93,8 @@ class HalvingRule(ComparingRule):
 
     metric: HalvingMetric = Field(
         "per",
-        description="what is compared: per (of averaged weights), per_raw, a cooldown probe's, val_loss among trials "
-        "with the same training.ctc_reduction, or either: a trial passes if it does by per or by val_loss",
+        description=f"what is compared: {_MEASURED}; probe: the PER after a cooldown; val_loss among trials with the "
+        "same training.ctc_reduction; or either: a trial passes if it does by per or by val_loss",
     )
     reduction: int | float = Field(3, description="the best 1 / reduction continue; the next rung is at this multiple")
     max_rungs: int | None = Field(None, ge=1, description="largest number of rungs; null = as many as fit in the run")
@@ -141,7 +155,7 @@ class MedianStopping(ComparingRule):
 
     compares_averages: ClassVar[bool] = True
     kind: Literal["median"] = "median"
-    metric: Literal["per", "per_raw"] = Field("per", description="what is compared: per (of averaged weights), per_raw")
+    metric: Measure = Field("per", description=f"what is compared: {_MEASURED}")
     min_curves: int = Field(
         5, ge=1, description="no trial is stopped at a rung that fewer trials than this have reached"
     )
@@ -156,9 +170,7 @@ class OneEpochStopping(Rule):
     """After one epoch only the best `keep` trials continue, to their end (Egele et al. 2023, arXiv 2307.15422)."""
 
     kind: Literal["one_epoch"] = "one_epoch"
-    metric: Metric = Field(
-        "per", description="what is compared: per (of averaged weights), per_raw, or a cooldown probe's"
-    )
+    metric: Metric = Field("per", description=f"what is compared: {_MEASURED}, or probe: the PER after a cooldown")
     keep: int = Field(3, ge=1, description="number of trials that continue")
     probe_share: float = Field(
         0.25, gt=0, le=1, description="metric probe: length of a probe, as a share of the batches done before it"
@@ -192,7 +204,7 @@ class PBTStopping(Rule):
     quantile: float = Field(
         0.25, gt=0, le=0.5, description="fraction of the worst trials that is replaced, and of the best that is copied"
     )
-    metric: Literal["per", "per_raw"] = Field("per", description="what is compared: per (of averaged weights), per_raw")
+    metric: Measure = Field("per", description=f"what is compared: {_MEASURED}")
     resample: float = Field(
         0.25, ge=0, le=1, description="chance that a setting is drawn anew instead of changed by a step"
     )

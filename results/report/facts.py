@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from results.measured import objective_values, own_objective
 from results.store.events import scan_events
 from results.store.paths import StudyPaths, find_studies
 from results.store.tables import load_tables
@@ -58,12 +59,26 @@ class Facts:
     curves: dict[int, ReportCurve]
     rungs: list[int]
     problems: list[str] = field(default_factory=list)
+    objective: str = "best_per"
+    """What the trials are ranked by."""
+    scores: dict[int, float | None] = field(default_factory=dict)
+    """Trial -> its objective, where that is not `best_per`."""
+
+    @property
+    def measure(self) -> str:
+        """The objective in words: `best PER`, `best val_loss`."""
+        return "best PER" if self.objective == "best_per" else self.objective.replace("_", " ", 1)
+
+    def score(self, row: Mapping[str, Any]) -> float | None:
+        """What a trial is ranked by, lower is better; None where it is not known."""
+        value: float | None = row["best_per"] if self.objective == "best_per" else self.scores.get(row["trial"])
+        return value
 
     @property
     def ranked(self) -> list[Row]:
-        """The trials that have a PER, the best first."""
-        rows = [row for row in self.trials if row["best_per"] is not None]
-        return sorted(rows, key=lambda row: (row["best_per"], row["trial"]))
+        """The trials whose objective is known, the best first."""
+        rows = [(score, row["trial"], row) for row in self.trials if (score := self.score(row)) is not None]
+        return [row for _, _, row in sorted(rows, key=lambda each: each[:2])]
 
     @property
     def leaders(self) -> list[Row]:
@@ -114,10 +129,15 @@ def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
         trials[row["study"]].append(row)
     rows = {row["study"]: row for row in tables["studies"].to_pylist()}
     # The tables of all studies are stacked: a column that no trial of a study has comes from another study.
-    return [
-        Facts(study, rows[study], trials[study], *_curves(tables["epochs"], study), problems=problems)
-        for study in dict.fromkeys(studies)
-    ]
+    found = []
+    for study in dict.fromkeys(studies):
+        facts = Facts(study, rows[study], trials[study], *_curves(tables["epochs"], study), problems=problems)
+        facts.objective = own_objective([rows[study]])
+        if facts.objective != "best_per":
+            values = objective_values(tables["epochs"], facts.objective)
+            facts.scores = {row["trial"]: values.get((study, row["trial"])) for row in trials[study]}
+        found.append(facts)
+    return found
 
 
 def spent(facts: Facts) -> SpentBudget:

@@ -122,7 +122,7 @@ def _sections(page: ReportPage, facts: Facts, extra: Extras, now: float) -> list
         ("Best configuration as a run file", _best_config(facts, extra, f"yaml-{len(page.sections)}")),
         ("Learning curves", nothing + page.panels(curves)),
         ("What mattered", note + page.panels(what)),
-        ("Settings against PER", _slices(page, facts)),
+        (f"Settings against {facts.measure.removeprefix('best ')}", _slices(page, facts)),
         ("Schedules and workers", page.panels([plots.rates(facts, extra), plots.timeline(facts, now)])),
         ("Failures", _failures(facts)),
         ("What was searched", _searched(facts)),
@@ -136,9 +136,7 @@ def _cards(facts: Facts, several: bool) -> str:
     best = facts.ranked[:1]
     words = ", ".join(f"{count} {status}" for status, count in counts.items())
     cards = [
-        ("Best PER", f"{best[0]['best_per']:.4f}", _where(best[0]))
-        if best
-        else ("Best PER", "none yet", "no trial has reported a PER"),
+        _best_card(facts, best[0]) if best else ("Best PER", "none yet", "no trial has reported a PER"),
         ("Trials", str(len(facts.trials)), words or "none started"),
         ("Epochs trained", f"{used.epochs:,}", _saved_epochs(used.saved, used.planned)),
         (f"{device}-hours used", _hours(used.hours), _saved_hours(used.hours_saved)),
@@ -150,6 +148,13 @@ def _cards(facts: Facts, several: bool) -> str:
     )
     title = f"<h2>{text(facts.study)}</h2>" if several else ""
     return f'{title}<dl class="cards">{body}</dl>'
+
+
+def _best_card(facts: Facts, row: Row) -> tuple[str, str, str]:
+    if facts.objective == "best_per":
+        return "Best PER", f"{row['best_per']:.4f}", _where(row)
+    per = "" if row["best_per"] is None else f", best PER {row['best_per']:.4f}"
+    return facts.measure.capitalize(), f"{facts.score(row):.4g}", f"trial {row['trial']}{per}"
 
 
 def _where(row: Row) -> str:

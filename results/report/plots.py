@@ -67,13 +67,14 @@ def best_over_trials(studies: Sequence[Facts]) -> Panel:
     """The lowest PER after each trial, in the order in which they were started."""
     data: list[dict[str, Any]] = []
     for index, facts in enumerate(studies):
-        rows = [row for row in facts.trials if row["best_per"] is not None]
-        if not rows:
+        scored = [(row, score) for row in facts.trials if (score := facts.score(row)) is not None]
+        if not scored:
             continue
-        best = np.minimum.accumulate([row["best_per"] for row in rows])
+        rows = [row for row, _ in scored]
+        best = np.minimum.accumulate([score for _, score in scored])
         x = [row["trial"] + 1 for row in rows]
         if len(studies) == 1:
-            data += _dots(rows, best)
+            data += _dots(facts, rows, best)
         data.append(
             {
                 **_line(x, best, f"@{index % 7 + 1}", facts.study if len(studies) > 1 else "best so far"),
@@ -82,11 +83,16 @@ def best_over_trials(studies: Sequence[Facts]) -> Panel:
             }
         )
     thin = sum(len(trace["x"]) for trace in data[:-1]) if len(studies) == 1 else 0
-    total = sum(row["best_per"] is not None for row in studies[0].trials)
+    total = len(studies[0].ranked)
     said = f" {thin} of {total} trials are drawn, every record among them." if 0 < thin < total else ""
-    layout = {"xaxis": _x_axis("trials started"), "yaxis": _per_axis("best PER")}
+    layout = {"xaxis": _x_axis("trials started"), "yaxis": _per_axis(_measure(studies))}
     about = "Filled: ran to the end; open: stopped early." + said if len(studies) == 1 else ""
     return Panel("Best so far, by trials", data, layout, about, log=True)
+
+
+def _measure(studies: Sequence[Facts]) -> str:
+    measures = {facts.measure for facts in studies}
+    return measures.pop() if len(measures) == 1 else "best so far"
 
 
 def best_over_hours(studies: Sequence[Facts]) -> Panel:
@@ -269,7 +275,7 @@ def _span(facts: Facts, row: Row, now: float) -> tuple[tuple[float, float], int]
     return (begin, max(begin, float(end))), row["trial"]
 
 
-def _dots(rows: Sequence[Row], best: np.ndarray) -> list[dict[str, Any]]:
+def _dots(facts: Facts, rows: Sequence[Row], best: np.ndarray) -> list[dict[str, Any]]:
     """A dot for each trial, thinned: every record, and others evenly."""
     records = {i for i in range(len(rows)) if i == 0 or best[i] < best[i - 1]}
     if len(rows) > _DOTS:
@@ -279,10 +285,10 @@ def _dots(rows: Sequence[Row], best: np.ndarray) -> list[dict[str, Any]]:
     for status in STATUSES:
         mine = [row for row in rows if row["status"] == status]
         if mine:
-            dots = _line([r["trial"] + 1 for r in mine], numbers(r["best_per"] for r in mine), "@muted", status)
+            dots = _line([r["trial"] + 1 for r in mine], numbers(map(facts.score, mine)), "@muted", status)
             size = 6 if len(rows) < 200 else 4
             marker = {"symbol": _SYMBOLS.get(status, "diamond-open"), "size": size, "color": "@muted"}
-            text = [f"trial {r['trial']}: {r['best_per']:.4f}, {ended(r)}" for r in mine]
+            text = [f"trial {r['trial']}: {facts.score(r):.4f}, {ended(r)}" for r in mine]
             data.append({**dots, "mode": "markers", "marker": marker, "text": text, "hoverinfo": "text"})
     return data
 

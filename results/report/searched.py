@@ -66,7 +66,7 @@ def slices(facts: Facts) -> list[Panel]:
     if len(rows) < 2:
         return []
     trained = numbers((_trained(row) for row in rows), 3)
-    pers = [row["best_per"] for row in rows]
+    pers = [facts.score(row) or 0.0 for row in rows]
     low, high = min(pers), max(pers)
     axis: dict[str, Any] = {}
     if low > 0 and high > 4 * low:
@@ -89,7 +89,7 @@ def slices(facts: Facts) -> list[Panel]:
             "symbol": ["circle-open" if is_open else "circle" for is_open in open_ones],
             "line": {"width": [1.5 if is_open else 0 for is_open in open_ones]},
         }
-        text = [_point(rows[i], setting) for i in kept]
+        text = [_point(rows[i], setting, pers[i]) for i in kept]
         y = numbers(pers[i] for i in kept)
         data: dict[str, Any] = {
             "type": "scatter",
@@ -111,7 +111,7 @@ def parallel(facts: Facts) -> Panel | None:
     chosen = settings(facts)
     if len(rows) < 3 or not chosen:
         return None
-    pers = [row["best_per"] for row in rows]
+    pers = [facts.score(row) or 0.0 for row in rows]
     dimensions = [_dimension(setting, [row[setting.column] for row in rows]) for setting in chosen]
     low, high = min(pers), max(pers)
     log = low > 0 and high > 4 * low
@@ -119,7 +119,7 @@ def parallel(facts: Facts) -> Panel | None:
     ends = [math.log10(low), math.log10(high)] if log else [low, high]
     places = np.linspace(ends[0], ends[1], 6)
     words = [f"{10**place if log else place:.3f}" for place in places]
-    last = {"label": "best PER", "values": numbers(heights), "tickvals": numbers(places), "ticktext": words}
+    last = {"label": facts.measure, "values": numbers(heights), "tickvals": numbers(places), "ticktext": words}
     # Plotly draws the greatest colour last, so the best trials are on top.
     line = {"color": numbers(-h for h in heights), "colorscale": "@best", "cmin": -ends[1], "cmax": -ends[0]}
     data: dict[str, Any] = {"type": "parcoords", "dimensions": [*dimensions, last], "line": line, "labelangle": -25}
@@ -138,9 +138,9 @@ def _trained(row: Row) -> float:
     return min(1.0, row["epochs"] / planned) if planned and row["epochs"] else 1.0
 
 
-def _point(row: Row, setting: Setting) -> str:
+def _point(row: Row, setting: Setting, score: float) -> str:
     value = format_value(row[setting.column], setting.column) or _INACTIVE
-    return f"trial {row['trial']}: {row['best_per']:.4f}<br>{literal(setting.header)} {literal(value)}<br>{ended(row)}"
+    return f"trial {row['trial']}: {score:.4f}<br>{literal(setting.header)} {literal(value)}<br>{ended(row)}"
 
 
 def _axis(setting: Setting, values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:

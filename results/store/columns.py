@@ -42,7 +42,7 @@ STUDIES = (
     Column("ended", "timestamp", "UTC", "when it last ended; null if it has not"),
     Column("resumed", "int32", "", "how often it was resumed"),
     Column("space", "string", "", "name of the search space"),
-    Column("objective", "string", "", "the number that was minimised: best_per or last_per"),
+    Column("objective", "string", "", "what was minimised: best_per, or another measure such as best_val_loss"),
     Column("costs", "string", "", "further numbers that were minimised, separated by commas; null if none"),
     Column("searcher", "string", "", "kind of searcher"),
     Column("searcher_options", "string", "JSON", "all settings of the searcher"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
+from search_spaces.measures import objective_of
 from search_spaces.wording import nearest
 
 Test = Callable[[Any], bool]
@@ -88,6 +89,12 @@ _plain_amounts = itemgetter(
     "time", "elapsed", "batch", "per", "per_raw", "per_utterance_mean", "val_loss", "train_loss", "lr", "grad_norm",
     "seconds",
 )  # fmt: skip
+
+
+def _objective(value: Any) -> bool:
+    return isinstance(value, str) and objective_of(value) == value
+
+
 _SETTINGS: dict[str, Test] = {
     "space": _mapping_or_none,
     "data": _mapping,
@@ -99,7 +106,7 @@ _SETTINGS: dict[str, Test] = {
     "plan": _plan,
     "starts_from": _count,
     "costs": _texts,
-    "objective": _one_of("best_per", "last_per"),
+    "objective": _objective,
 }
 FIELDS: dict[str, dict[str, Test]] = {
     "study_started": _SETTINGS,

@@ -45,3 +45,12 @@ def parse_settings(text: str, union: Any, name: str) -> dict[str, Any]:
         raise InputError(f"--{name}: {where}: {what}" for where, what in lines) from None
     settings: dict[str, Any] = TypeAdapter(union).validate_python({"kind": kind, **given}).model_dump(mode="json")
     return settings
+
+
+def given_keys(text: str) -> set[str]:
+    """The settings that a text of `parse_settings` gives.
+
+    >>> sorted(given_keys("asha metric=per_raw at=horizon"))
+    ['at', 'metric']
+    """
+    return {part.partition("=")[0] for part in shlex.split(text)[1:]}

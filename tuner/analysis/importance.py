@@ -31,6 +31,7 @@ from optuna.trial import create_trial
 from results.store.tables import load_tables
 from search_spaces import InputError, Space
 from search_spaces.dimensions.dimension import Dimension
+from search_spaces.measures import measure_of, objective_of
 from search_spaces.parsing.sections import ABSENT
 from search_spaces.wording import show
 from tuner.study.searchers.method import coded, distribution
@@ -95,8 +96,10 @@ def scored(results_dir: str | Path, study: str) -> tuple[Space, list[Sample], np
     trials = [row for row in tables["trials"].to_pylist() if row["status"] in _COUNTED and row["epochs"]]
     if not trials:
         raise InputError(f"{study}: no trial has ended with a result; wait, or name another study")
-    curves = tables["epochs"].select(["trial", "epoch", "per", "val_loss"])
-    return space, [_sample(space, row) for row in trials], _scores(trials, curves, about["objective"])
+    objective = about["objective"] or "best_per"
+    column = measure_of(objective) if objective_of(objective) else "per"
+    curves = tables["epochs"].select(list(dict.fromkeys(["trial", "epoch", column, "val_loss"])))
+    return space, [_sample(space, row) for row in trials], _scores(trials, curves, objective, column)
 
 
 def condition(dimension: Dimension) -> str:
@@ -129,20 +132,20 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
 
-def _scores(trials: Sequence[Row], curves: Any, objective: str | None) -> np.ndarray:
+def _scores(trials: Sequence[Row], curves: Any, objective: str, column: str) -> np.ndarray:
     number = {row["trial"]: index for index, row in enumerate(trials)}
     trial, epoch = curves["trial"].to_numpy(), curves["epoch"].to_numpy()
     known = np.isin(trial, list(number)) & (epoch > 0)
     at = np.array([number[t] for t in trial[known]], dtype=int), epoch[known] - 1
     shape = len(trials), int(epoch[known].max(initial=1))
     values = []
-    for name in ("per", "val_loss"):
+    for name in (column, "val_loss"):
         value = np.full(shape, np.inf)
         reported = curves[name].to_numpy(zero_copy_only=False)[known].astype(float)
         value[at] = np.where(np.isfinite(reported), reported, np.inf)
         diverged = [row["status"] == "diverged" for row in trials]
         value[diverged] = np.inf
-        values.append(value if objective == "last_per" else np.minimum.accumulate(value, axis=1))
+        values.append(value if objective.startswith("last_") else np.minimum.accumulate(value, axis=1))
     per, loss = values
     reached = np.zeros(len(trials), dtype=int)
     np.maximum.at(reached, at[0], at[1])

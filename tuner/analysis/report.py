@@ -147,7 +147,8 @@ def _rates(config: RunConfig) -> list[tuple[int, float]]:
 
 def _run_file(facts: Facts, config: RunConfig) -> str:
     row = facts.leaders[0]
-    purpose = {"purpose": f"the best of study {facts.study}: trial {row['trial']}, PER {row['best_per']:.4f}"}
+    what = "PER" if facts.objective == "best_per" else facts.measure
+    purpose = {"purpose": f"the best of study {facts.study}: trial {row['trial']}, {what} {facts.score(row):.4f}"}
     text: str = yaml.safe_dump({**purpose, **to_dict(config)}, sort_keys=False, allow_unicode=True, width=100)
     return text
 

@@ -19,6 +19,7 @@ from tuner.commands.options import format_option, results_option
 Examples:
   tuner best an4 --top 5 --format markdown
   tuner best --where "schedule_kind = 'one_cycle' and epochs >= 8" --by last_per
+  tuner best an4 --by val_loss
   tuner best an4 --group-by schedule_kind,averaging_kind
   tuner best an4 --pareto best_per,gpu_seconds --columns "schedule_*,model_hidden"
 """
@@ -28,8 +29,8 @@ Examples:
 @click.option("--where", help="Only trials that meet this SQL condition on the trials table.")
 @click.option(
     "--by",
-    help="Column to rank by, lowest first; 'NAME desc': highest first [default: best_per, or its mean over new seeds "
-    "after 'tuner confirm'].",
+    help="Column to rank by, or a measure of the epochs such as val_loss; lowest first; 'NAME desc': highest first "
+    "[default: best_per, or the study's own objective; after 'tuner confirm' the mean over new seeds].",
 )
 @click.option("--group-by", help="Show the best trial for each value of this column, or of several: a,b.")
 @click.option(
@@ -73,7 +74,7 @@ def best(
         list(studies) or None,
         top=top,
         where=where,
-        by=by or "best_per",
+        by=by,
         group_by=group_by,
         pareto=pareto,
         columns=shown,

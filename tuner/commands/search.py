@@ -65,6 +65,7 @@ Examples:
   tuner search small --data data/an4 --stopping "asha promote=true at=horizon grace=0.25"
   tuner search small --data data/an4 --searcher "gp startup_trials=20" --warm-start an4 --storage sqlite:///an4.db
   tuner search small --data data/an4 --searcher "grid points=3" --trials 200
+  tuner search small --data data/an4 --objectives val_loss
   tuner search small --data data/an4 --searcher nsga2 --objectives best_per,train_seconds --stopping none
 
 Ctrl-C stops the search and keeps everything; 'tuner resume an4' continues it. For large models: --checkpoint-every
@@ -85,9 +86,10 @@ Ctrl-C stops the search and keeps everything; 'tuner resume an4' continues it. F
 )
 @click.option(
     "--objectives",
-    metavar="PER,COST",
-    help="Minimize several numbers: best_per or last_per, then any of train_seconds, gpu_seconds, parameters "
-    "[default: from the space].",
+    metavar="MEASURE,COST",
+    help="Minimize another measure of an epoch than best_per: last_per, or val_loss, per_raw and the like (the lowest "
+    "over the epochs; last_val_loss: of the last). After it, any of train_seconds, gpu_seconds, parameters: minimize "
+    "several numbers [default: from the space].",
 )
 @budget_options
 @resource_options

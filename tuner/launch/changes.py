@@ -18,6 +18,8 @@ from results.store.paths import StudyPaths
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.dimensions.grid import grid_points
+from search_spaces.measures import is_per
+from search_spaces.parsing.given import given_keys
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping, rule_text
 from trainable.data.dataset import open_dataset
@@ -78,11 +80,13 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySe
         for key, kind in kinds.items():
             if (asked := getattr(request, key)) is not None:
                 new[key] = chosen(key, kind, TypeAdapter(kind).validate_python(getattr(old, key).as_dict()), asked)
+        if request.stopping is not None:
+            new["stopping"] = objectives.compared(new["stopping"], given_keys(request.stopping), old.objective)
         now = space or Space.from_dict(old.space)
         if space is not None or "stopping" in new:
             rule = new.get("stopping", old.stopping.as_dict())
             check_fit(rule, now, budget, "--stopping")
-            objectives.check_rule(rule["kind"], old)
+            objectives.check_rule(old.changed({"stopping": rule}))
         grid = new.get("searcher", old.searcher.as_dict())
         if grid["kind"] == "grid" and ("searcher" in new or space is not None):
             grid_points(now, grid["points"])  # raises where the space has none
@@ -114,6 +118,11 @@ def space_changes(
     if space is not None and any(space.as_dict()[key] != old.space[key] for key in SEARCHED):
         new["space"] = space.as_dict()
         if space.objective != old.objective:
+            if not (is_per(space.objective) and is_per(old.objective)):
+                raise InputError(
+                    f"{space.name}: objective: {space.objective} is not allowed on resume, the study minimises "
+                    f"{old.objective}; give a space with this objective, or begin a study with --warm-start"
+                )
             new["objective"] = space.objective
         if space.costs != before.costs:
             new["costs"] = list(space.costs)

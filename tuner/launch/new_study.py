@@ -8,7 +8,7 @@ from typing import Any
 
 from search_spaces import InputError, Space
 from search_spaces.dimensions.grid import grid_points
-from search_spaces.parsing.given import parse_settings
+from search_spaces.parsing.given import given_keys, parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
 from tuner.callbacks import observers
@@ -24,19 +24,22 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> St
     common = _common_settings(study, request, dataset)
     budget = budgets.merged(space.budget.model_dump(), budgets.given(request))
     searcher = chosen("searcher", Searcher, space.searcher, request.searcher)
+    gpus = trial_resources(request).gpus_per_trial
+    goals = objectives.chosen(space, request.objectives, searcher["kind"], gpus)
+    named = space.stopping.model_fields_set if request.stopping is None else given_keys(request.stopping)
     stopping = chosen("stopping", Stopping, space.stopping, request.stopping)
+    stopping = objectives.compared(stopping, named, goals["objective"])
     check_fit(stopping, space, budget, "--stopping" if request.stopping else f"{space.name}: stopping")
-    gpus = common.resources.gpus_per_trial
     settings = common.changed(
         {
             "space": space.as_dict(),
             "searcher": searcher,
             "stopping": stopping,
             "checkpoints": checkpoints.chosen(space.checkpoints, request),
-            **objectives.chosen(space, request.objectives, searcher["kind"], gpus),
+            **goals,
         }
     )
-    objectives.check_rule(stopping["kind"], settings)
+    objectives.check_rule(settings)
     budget = _until_the_grid_ends(budget, space, searcher, len(space.start_points) + len(request.start))
     return settings.changed({"budget": budgets.check(budget, budgets.given(request), gpus, space.name)})
 
@@ -141,7 +144,7 @@ def notes_on(settings: StudySettings) -> list[str]:
         found.append(f"the grid has {points} points" + (f"; --trials {points} tries all" if short else ""))
     if settings.costs and settings.stopping.kind != "none":
         found.append(
-            f"stopping {settings.stopping.kind} compares only the PER, and with several objectives the searcher "
+            f"stopping {settings.stopping.kind} compares one measure, and with several objectives the searcher "
             "learns nothing from a stopped trial; --stopping none keeps the cheap end of the Pareto front"
         )
     return found

@@ -20,6 +20,7 @@ from results.store.made import open_parquet
 from results.store.paths import StudyPaths, find_studies
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
+from search_spaces.measures import MEASURES
 from search_spaces.stopping import FIRST_RUNGS, ComparingRule
 from search_spaces.wording import reason_of
 from tuner.study.rules.rungs import Grid, grid_under, places, probe_epochs, read_rule
@@ -172,10 +173,9 @@ def check_rule(bank: Bank, rule: Mapping[str, Any]) -> None:
             f"give --every {math.lcm(*steps)} for a common grid, or choose a rule with at=horizon or at=area"
         )
     _check_rungs(bank, rule, where)
-    if rule.get("metric") == "per_raw" and not bank.has("per_raw"):
-        raise InputError(f"{where}: compares per_raw, which was not recorded; add the column, or choose metric=per")
-    if rule.get("metric") in ("val_loss", "either") and not bank.has("val_loss"):
-        raise InputError(f"{where}: compares val_loss, which was not recorded; add the column, or choose metric=per")
+    metric = {"either": "val_loss"}.get(rule.get("metric") or "per", rule.get("metric") or "per")
+    if metric not in ("per", "probe") and not bank.has(metric):
+        raise InputError(f"{where}: compares {metric}, which was not recorded; add the column, or choose metric=per")
     if rule.get("metric") == "probe":
         _check_probes(bank, rule, where)
 
@@ -388,7 +388,8 @@ def _plain_run(label: str, rows: Sequence[tuple[str, Row]]) -> RecordedRun:
 
 
 def _row(epoch: int, row: Mapping[str, Any], diverged: bool) -> Row:
-    values = {name: row.get(name) for name in _KEPT}
+    values = {name: row[name] for name in MEASURES if row.get(name) is not None}
+    values |= {name: row.get(name) for name in _KEPT}
     return {"per_raw": None, **values, "epoch": epoch, "batch": int(row["batch"]), "diverged": diverged}
 
 

@@ -51,8 +51,12 @@ class Spent:
     utterances: int = 0
     """Utterances in the micro-batches of these steps."""
     best_per: float = math.inf
+    measure: str = "per"
+    """The column of an epoch that the objective is made of."""
+    lowest: float = math.inf
+    """The lowest value in that column."""
     since_best: int = 0
-    """Trials that have ended for good since the last improvement of the best PER, without those that improved it."""
+    """Trials that have ended for good since the last improvement of that value, without those that improved it."""
     _attempt: dict[int, float] = field(default_factory=dict)
     _steps: dict[int, tuple[int, int]] = field(default_factory=dict)
     """Trial -> (batches done when its last epoch ended, utterances in a batch)."""
@@ -84,9 +88,11 @@ class Spent:
         self.gpu_seconds += max(0.0, used - self._attempt.get(trial, 0.0))
         self._attempt[trial] = used
         self._train(trial, event)
-        per = event["per"]
+        per, value = event["per"], event.get(self.measure)
         if per is not None and per < self.best_per:
-            self.best_per, self.since_best = per, 0
+            self.best_per = per
+        if value is not None and value < self.lowest:
+            self.lowest, self.since_best = value, 0
             self._lowered.add(trial)
 
     def ended(self, trial: int) -> None:

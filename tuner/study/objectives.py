@@ -1,8 +1,8 @@
-"""What a search minimises: the PER alone, or the PER and what a trial costs.
+"""What a search minimises: the PER or another measure of an epoch, alone or with what a trial costs.
 
-The first objective is a PER: rungs, "best" and early stopping use it. Further ones are `train_seconds`, the wall time
-of a trial's epochs; `gpu_seconds`, the fraction of a GPU times the time for which it was reserved; and `parameters`,
-the number of weights of the decoder.
+The first objective is a measure (`search_spaces.measures`): rungs, early stopping and "best" use it. Further ones are
+`train_seconds`, the wall time of a trial's epochs; `gpu_seconds`, the fraction of a GPU times the time for which it was
+reserved; and `parameters`, the number of weights of the decoder.
 
 Only trials that ran to their end have values. Optuna has no pruning for several objectives, so the searcher learns
 nothing from a trial that was stopped early because of its PER. Early stopping removes the cheap end of the Pareto
@@ -11,11 +11,13 @@ front; where that matters, search with `--stopping none`.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from search_spaces import InputError, RunConfig, Space
+from search_spaces.measures import is_per, measure_of
 from search_spaces.model_size import parameters
-from search_spaces.plan import PERS, split_objectives
+from search_spaces.plan import COSTS, split_objectives
 from tuner.study.settings import StudyData, StudySettings
 from tuner.study.trial_state import TrialState
 
@@ -38,7 +40,7 @@ def values(trial: TrialState, settings: StudySettings) -> float | list[float] | 
 
 
 def _value(trial: TrialState, name: str) -> float | None:
-    if name in PERS:
+    if name not in COSTS:
         return trial.objective(name)
     if name == "parameters":
         count = trial.started_with.get("parameters")
@@ -75,8 +77,21 @@ def chosen(space: Space, given: str | None, searcher: str, gpus_per_trial: float
     return {"objective": objective, "costs": list(costs)}
 
 
-def check_rule(rule: str, settings: StudySettings) -> None:
-    """Raises InputError for a kind of stopping rule that cannot be used with the objectives in `settings`."""
+def compared(rule: Mapping[str, Any], given: Collection[str], objective: str) -> dict[str, Any]:
+    """The stopping rule, which compares what the objective is made of unless its metric was `given`."""
+    follows = "metric" in rule and "metric" not in given and not is_per(objective)
+    return {**rule, "metric": measure_of(objective)} if follows else dict(rule)
+
+
+def check_rule(settings: StudySettings) -> None:
+    """Raises InputError for a stopping rule that cannot be used with the objectives in `settings`."""
+    rule, metric = settings.stopping.kind, settings.stopping.as_dict().get("metric")
+    measures = {measure_of(settings.objective), *([metric] if metric else [])}
+    if metric != "probe" and (probed := sorted(measures & {"probe_per", "probe_val_loss"})):
+        raise InputError(
+            f"{probed[0]}: is null in every epoch without cooldown probes, which only a rule with metric=probe makes; "
+            "give --stopping 'asha metric=probe', or another measure"
+        )
     if rule == "pbt" and settings.costs:
         raise InputError(
             "stopping pbt: can have only one objective, because a trial that continues another has only a part of the "

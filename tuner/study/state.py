@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from results.store.lines import OldEvent
 from results.store.telling import meet
 from search_spaces import InputError, RunConfig, Space
+from search_spaces.measures import measure_of
 from tuner.study import budgets, faults, objectives
 from tuner.study.compact import KeptConfig
 from tuner.study.rules.history import Curve, History, Point
@@ -42,6 +43,8 @@ class StudyState:
         """What the stopping rule sees."""
         self.spent = budgets.Spent()
         self.searcher: OptunaSearcher | None = None
+        self._measure = "per"
+        """The column of an epoch that the objective is made of."""
         self.untold: set[int] = set()
         """Trials that the searcher does not get: they are not in the space that came with a resume."""
         self.space: Space | None = None
@@ -117,6 +120,7 @@ class StudyState:
 
     def _study_started(self, event: Mapping[str, Any]) -> None:
         self.settings, self.begun = StudySettings.read(event), True
+        self._measure = self.spent.measure = measure_of(self.settings.objective)
         self.history = History(self.settings.stopping.as_dict())
         if self.settings.space is not None:  # a planned study has no space and no searcher
             self._make_searcher()
@@ -184,10 +188,16 @@ class StudyState:
         self.epochs += 1
         trial = self.trials[event["trial"]]
         worse = trial.record(event["epoch"], event["per"])
+        if self._measure != "per":
+            trial.measure(event["epoch"], event.get(self._measure))
         self._lead(trial, worse)
         trial.seconds += event.get("seconds") or 0.0
         trial.last_row = dict(event)
-        point, decision, compared = Point.of_row(event), event["decision"], event["rung"] is not None
+        point, decision, compared = (
+            Point.of_row(event, self.history.metric),
+            event["decision"],
+            event["rung"] is not None,
+        )
         # In older logs, without `passed`, a rule stops at the first rung that a trial does not pass.
         passed = event.get("passed", decision != "stop")
         if compared:
@@ -198,13 +208,17 @@ class StudyState:
             trial.stop_logged = event["status"]
 
     def _tell_rung(self, trial: TrialState, point: Point) -> None:
-        """The value at a rung, which the searcher knows by its epoch or its percent of the horizon."""
+        """The objective's measure at a rung (for a PER, what the rule compares), for the searcher.
+
+        It knows the rung by its epoch, or its percent of the horizon.
+        """
         key, value = self.history.key(trial.number, point.epoch), self.history.value(point)
         step = point.epoch if key is None else key.at
         if value is not None and step not in trial.rungs:
-            trial.rungs[step] = value[0]
+            told = trial.measured.get(point.epoch) if self._measure != "per" else value[0]
+            trial.rungs[step] = math.inf if told is None else told
             if searcher := self._searcher_of(trial):
-                searcher.rung(trial.number, step, value[0])
+                searcher.rung(trial.number, step, trial.rungs[step])
 
     def _trial_ended(self, event: Mapping[str, Any]) -> None:
         trial = self.trials[event["trial"]]

@@ -270,7 +270,7 @@ class Study:
             if outside is not None:
                 verdict = outside
             elif not repeated:
-                verdict = decide(self.state.history, number, Point.of_row(row))
+                verdict = decide(self.state.history, number, Point.of_row(row, self.state.history.metric))
             if number in self.state.stop_asked:
                 verdict = replace(verdict, stop=True, pause=False, reason=STOPPED_BY_HAND)
             status = "stopped" if verdict.stop else "paused" if verdict.pause else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from search_spaces import RunConfig
 from search_spaces.config import to_dict
+from search_spaces.measures import is_per
 from tuner.study.compact import KeptConfig, Series
 
 FINAL = ("completed", "stopped", "diverged", "failed")
@@ -46,6 +47,8 @@ class TrialState:
     alone: bool = False
     """Whether it ran out of memory beside others, so that its next attempt runs alone."""
     pers: Mapping[int, float | None] = field(default_factory=dict)
+    measured: Mapping[int, float | None] = field(default_factory=dict)
+    """Epoch -> the column that the objective is made of, where that is not the PER."""
     best: tuple[float, int] | None = None
     """(best PER, its epoch); None before the first PER that is not NaN."""
     last_row: dict[str, Any] = field(default_factory=dict)
@@ -89,6 +92,7 @@ class TrialState:
         """It has ended for good: keep what is asked of such trials, in little memory."""
         self.kept.pack()
         self.pers = Series(self.pers)
+        self.measured = Series(self.measured) if self.measured else {}
         self.last_row = {key: self.last_row[key] for key in KEPT_OF_A_ROW if key in self.last_row}
 
     @property
@@ -106,8 +110,17 @@ class TrialState:
         """Whether it has ended for good."""
         return self.status in FINAL
 
+    def measure(self, epoch: int, value: float | None) -> None:
+        """Take in the value of the objective's column at an epoch."""
+        if not isinstance(self.measured, dict):
+            self.measured = dict(self.measured)
+        self.measured[epoch] = value
+
     def objective(self, name: str) -> float | None:
-        """The value the searcher minimises: `best_per` or `last_per`."""
-        if name == "last_per":
-            return self.pers.get(self.epoch)
-        return self.best[0] if self.best else None
+        """The value the searcher minimises: `best_per`, `last_per`, or the like of the objective's column."""
+        values = self.pers if is_per(name) else self.measured
+        if name.startswith("last_"):
+            return values.get(self.epoch)
+        if is_per(name):
+            return self.best[0] if self.best else None
+        return min((value for value in values.values() if value is not None), default=None)

@@ -301,9 +301,9 @@ def test_a_space_in_which_nothing_can_change_is_one_line(toy, space_file):
 
 def test_several_objectives_are_refused_in_one_line(toy):
     """A trial that goes on from another has only a part of what its weights cost."""
-    objectives.check_rule("pbt", StudySettings(objective="best_per", costs=[]))
+    objectives.check_rule(StudySettings(stopping={"kind": "pbt"}, objective="best_per", costs=[]))
     with pytest.raises(InputError, match="stopping pbt: can have only one objective"):
-        objectives.check_rule("pbt", StudySettings(objective="best_per", costs=["train_seconds"]))
+        objectives.check_rule(StudySettings(stopping={"kind": "pbt"}, objective="best_per", costs=["train_seconds"]))
 
 
 def test_what_a_search_costs_is_that_of_the_population(toy):

@@ -1,7 +1,7 @@
 """What a stopping rule can see: the trials' curves and their values at each rung.
 
 A `History` is filled by the same `record` call whether an epoch has just been reported or is replayed from the log, so
-a resumed search compares with exactly the same values as before. It is small: a curve has nine numbers per epoch
+a resumed search compares with exactly the same values as before. It is small: a curve has ten numbers per epoch
 without Python objects, a rung one row per trial.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from search_spaces.config import RunConfig
-from search_spaces.stopping import Rule
+from search_spaces.stopping import HalvingRule, Rule
 from tuner.study.compact import KeptConfig
 from tuner.study.rules.rates import Rates, planned_rates, recorded_rates
 from tuner.study.rules.rungs import (
@@ -50,25 +50,38 @@ class Point(NamedTuple):
     probe_val_loss: float | None = None
     probe_batches: int | None = None
     """Batches of the cooldown probe after this epoch; None where there was none."""
+    measure: float | None = None
+    """The column that the rule compares, where it is none of these fields."""
 
     @classmethod
-    def of_row(cls, row: Mapping[str, Any]) -> Point:
-        """The point of a worker's row, or of an `epoch` event."""
-        return cls(**{name: row.get(name) for name in cls._fields})  # type: ignore[arg-type]
+    def of_row(cls, row: Mapping[str, Any], metric: str = "per") -> Point:
+        """The point of a worker's row, or of an `epoch` event; `metric` is what the rule compares."""
+        fields = {name: row.get(name) for name in cls._fields if name != "measure"}
+        return cls(**fields, measure=None if metric in OWN else row.get(metric))  # type: ignore[arg-type]
 
     def value(self, metric: str) -> Value | None:
         """What a rung holds by `metric`; None where no probe was made.
 
-        For the metrics val_loss and either it is that of per: the losses are in rungs of their own (`History.losses`).
+        For the metrics val_loss and either of rules that halve it is that of per: the losses are in rungs of their own
+        (`History.losses`). Other rules compare `loss`.
         """
         if metric == "probe":
             return None if self.probe_batches is None else value_of(self.probe_per, self.probe_val_loss)
-        return value_of(self.per_raw if metric == "per_raw" else self.per, self.val_loss)
+        if metric == "loss":
+            return self.loss
+        return value_of(getattr(self, OWN[metric]) if metric in OWN else self.measure, self.val_loss)
 
     @property
     def loss(self) -> Value:
         """(validation loss, PER), where the loss is compared."""
         return value_of(self.val_loss, self.per)
+
+
+OWN = {
+    **dict.fromkeys(("per", "val_loss", "either", "probe", "loss"), "per"),
+    **{name: name for name in ("per_raw", "probe_per", "probe_val_loss")},
+}
+"""What every point has of what a rule can compare: metric -> its field."""
 
 
 @dataclass
@@ -169,7 +182,7 @@ class Curve:
         return ((pers + value[0]) / (n + 1), (losses + value[1]) / (n + 1))
 
     def table(self) -> np.ndarray:
-        """Every epoch so far: float64 [epochs, 9] with the fields of `Point` as columns; None is not a number."""
+        """Every epoch so far: float64 [epochs, 10] with the fields of `Point` as columns; None is not a number."""
         return np.array(self._points).reshape(-1, len(Point._fields))
 
     @property
@@ -206,7 +219,9 @@ class History:
         """With the metrics val_loss and either: (rung, `Curve.like`) -> the validation losses there."""
         self.memo: dict[Hashable, Any] = {}
         """A cache for a rule's calculations on the curves; it does not change decisions."""
-        self._metric: str = getattr(self.rule, "metric", "per")
+        metric: str = getattr(self.rule, "metric", "per")
+        self.metric = "loss" if metric == "val_loss" and not isinstance(self.rule, HalvingRule) else metric
+        """What the rule compares, as `Point.value` takes it."""
         self._among: str = getattr(self.rule, "among", "all")
         self._protect: int = getattr(self.rule, "protect", 0)
 
@@ -223,7 +238,7 @@ class History:
 
     def value(self, point: Point) -> Value | None:
         """The value of an epoch that the rule compares; None where it needs a probe that was not made."""
-        return point.value(self._metric)
+        return point.value(self.metric)
 
     def rung(self, key: RungKey) -> Rung:
         """The rung at a place; an empty one where no trial has reached it yet."""
@@ -241,10 +256,10 @@ class History:
         With the metrics val_loss and either the best is the one with the fewest better trials for their number, by the
         measure in which it is better placed.
         """
-        if self._metric not in BY_LOSS:
+        if self.metric not in BY_LOSS:
             return self.rungs[key].promotable(reduction)
         rungs = [rung for (place, _), rung in self.losses.items() if place == key]
-        if self._metric == "either":
+        if self.metric == "either":
             rungs.append(self.rungs[key])
         return min((each for rung in rungs for each in rung.able(reduction)), default=(math.inf, 0, None))[2]
 
@@ -277,20 +292,20 @@ class History:
         curve = self.curves[trial]
         if point.epoch <= curve.epoch:
             return
-        key, value = self.key(trial, point.epoch) if compared else None, point.value(self._metric)
+        key, value = self.key(trial, point.epoch) if compared else None, point.value(self.metric)
         if key is not None and value is not None:
             if self.rule.compares_averages:
                 value = curve.average(value)
             rung = self.rungs.setdefault(key, self.rung(key))
             rung.add(trial, value, self.position(curve, point), decision == "pause")
-            if self._metric in BY_LOSS:
+            if self.metric in BY_LOSS:
                 losses = self.losses.setdefault((key, curve.like), self.loss_rung(key, curve))
                 losses.add(trial, point.loss, self.position(curve, point), decision == "pause")
             rung.stopped += decision == "stop"
             curve.fails = 0 if passed else curve.fails + 1
             if decision == "pause":
                 self.paused[trial] = key
-        curve.add(point, self._metric)
+        curve.add(point, self.metric)
         curve.ended = curve.ended or decision == "stop"
         if self._protect and self.protected(trial, curve.best):
             self.leaders[trial] = curve.best
@@ -303,7 +318,7 @@ class History:
         if key is not None:
             self.rungs[key].set_paused(trial, False)
             self.rungs[key].stopped += stopped
-            if self._metric in BY_LOSS:
+            if self.metric in BY_LOSS:
                 self.losses[key, self.curves[trial].like].set_paused(trial, False)
 
     def end(self, trial: int, *, stopped: bool) -> None:

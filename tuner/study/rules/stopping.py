@@ -49,8 +49,6 @@ from search_spaces.stopping import (
     ASHAStopping,
     ComparingRule,
     ExtrapolationStopping,
-    HalvingRule,
-    MedianStopping,
     OneEpochStopping,
     PBTStopping,
 )
@@ -115,7 +113,7 @@ def decide(history: History, trial: int, point: Point) -> Decision:
 
 def _halving(history: History, curve: Curve, point: Point) -> Decision:
     rule, key = history.rule, history.key(curve.trial, point.epoch)
-    value = point.value(rule.metric) if isinstance(rule, HalvingRule) else None
+    value = history.value(point)
     if key is None or value is None:
         return Decision()
     rungs = [(history.rung(key), value, "")]
@@ -133,8 +131,8 @@ def _halving(history: History, curve: Curve, point: Point) -> Decision:
 
 
 def _median(history: History, curve: Curve, point: Point) -> Decision:
-    rule, key = history.rule, history.key(curve.trial, point.epoch)
-    value = point.value(rule.metric) if isinstance(rule, MedianStopping) else None
+    key = history.key(curve.trial, point.epoch)
+    value = history.value(point)
     if key is None or value is None:
         return Decision()
     best = min(curve.best, value)
@@ -147,7 +145,7 @@ def _guarded(history: History, curve: Curve, point: Point, *, failed: bool, othe
     """The decision at a rung after the guards."""
     rule = history.rule
     assert isinstance(rule, ComparingRule)  # noqa: S101  only such rules get here
-    best = min(curve.best, point.value("per" if rule.metric == "probe" else rule.metric) or curve.best)  # type: ignore[attr-defined]
+    best = min(curve.best, point.value("per" if history.metric == "probe" else history.metric) or curve.best)
     if not failed or 1 + others < rule.min_curves or history.protected(curve.trial, best):
         return Decision(rung=point.epoch, passed=True)
     fails = curve.fails + 1
@@ -160,7 +158,7 @@ def _guarded(history: History, curve: Curve, point: Point, *, failed: bool, othe
 def _one_epoch(history: History, curve: Curve, point: Point) -> Decision:
     rule = history.rule
     key = history.key(curve.trial, point.epoch)
-    if not isinstance(rule, OneEpochStopping) or key is None or point.value(rule.metric) is None:
+    if not isinstance(rule, OneEpochStopping) or key is None or history.value(point) is None:
         return Decision()
     return Decision(
         pause=True, rung=point.epoch, passed=False, reason=f"paused until the best {rule.keep} of all are known"

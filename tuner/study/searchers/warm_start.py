@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from results.measured import with_measures
 from results.store.replay import flat_config
 from results.store.tables import load_tables
 from search_spaces import Dimension, InputError, Space
@@ -58,7 +59,8 @@ def gather(
     for name in dict.fromkeys(studies):
         tables, _ = load_tables(results_dir, [name], ("studies", "trials"))
         about = tables["studies"].to_pylist()[0]
-        rows = [row for row in tables["trials"].to_pylist() if row["status"] in _ENDED][-MOST:]
+        trials = with_measures(tables["trials"], objectives[:1], results_dir, [name])
+        rows = [row for row in trials.to_pylist() if row["status"] in _ENDED][-MOST:]
         same_data = about["data_fingerprint"] == settings.data.fingerprint
         found, reasons = _of_study(space, name, rows, objectives, same_data)
         common = _varied(found)
