@@ -15,6 +15,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -274,13 +275,17 @@ class Seeds:
         configurations: dict[Key, Row] = {}
         for row in ranked:
             configurations.setdefault(self.key(row), row)
-        rows = sorted(configurations.values(), key=lambda row: fmean(self.draws(row)))
-        value = fmean(self.draws(rows[0]))
-        tied, margin, source = [], 0.0, ""
-        for row in rows[1:]:
-            difference, source = self.margin(rows[0], row)
+        means = sorted(((fmean(self.draws(row)), row) for row in configurations.values()), key=itemgetter(0))
+        value, leader = means[0]
+        rows, tied, margin, source = [row for _, row in means], [], 0.0, ""
+        margins: dict[int, tuple[float, str]] = {}  # by the number of seeds: nothing else of a row counts
+        for mean, row in means[1:]:
+            seeds = len(self.draws(row))
+            if seeds not in margins:
+                margins[seeds] = self.margin(leader, row)
+            difference, source = margins[seeds]
             margin = max(margin, difference)
-            if fmean(self.draws(row)) - value < difference:
+            if mean - value < difference:
                 tied.append(row)
         return rows, tied, margin, source
 

@@ -1,4 +1,6 @@
-"""What tables were made from, as their Parquet metadata says, and whether the log beside them still has it.
+"""What tables were made from, as they say themselves, and whether the log beside them still has it.
+
+The finished tables say so in their Parquet metadata, the sealed parts of a log that still grows in an `Index`.
 
 A log only grows. One that has less than its tables were made from was emptied, cut short or damaged: the tables are
 then the better record, and nothing is written over them (`results.store.repair` brings both together again).
@@ -8,16 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from results.store.columns import SCHEMA_VERSION
 from results.store.events import open_log
-from results.store.lines import LineScanner
+from results.store.lines import LineScanner, Numbers, decode, read_line
 from results.store.paths import StudyPaths
 from search_spaces.errors import InputError
 
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TAIL = 4096
+_FIRST = 16 << 20  # a first line is not longer: it has a study's settings
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Made:
     """Events that were read; as many as there are numbers in files of before."""
     study: bytes = b""
     version: int = SCHEMA_VERSION
+    what: str = field(default="tables", compare=False)
+    """The kind of file, for messages."""
 
     @classmethod
     def of(cls, about: Mapping[bytes, bytes] | None) -> Made | None:
@@ -86,6 +93,129 @@ class Made:
         )
 
 
+@dataclass
+class Index:
+    """What of a log that grows is sealed (`results.store.sealed`), as `STUDY/sealed/index.json` says."""
+
+    size: int
+    """Bytes of the log that are sealed; they end with a line."""
+    tail: str
+    """Fingerprint of the last of them."""
+    first: int
+    """CRC-32 of the log's first line: tells the log of another study."""
+    seq: int
+    sum: int
+    events: int
+    lines: int
+    """Where the reader of the log stands behind them (`LineScanner`)."""
+    number: int
+    """Of the last sealing."""
+    open: list[tuple[int, int, int, int]]
+    """(trial, or -1 for the study; offset; bytes; CRC-32) of each line that is not sealed."""
+    files: dict[str, tuple[int, int]]
+    """Name -> (bytes, CRC-32) of each file of sealed rows."""
+    about: dict[str, Any]
+    """What the driver says of itself (`tuner.callbacks.sealing`)."""
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def made(self) -> Made:
+        """What the sealed parts were made from."""
+        return Made(self.size, self.tail, self.seq, self.sum, self.events, what="sealed parts")
+
+    def scanner(self, name: str, problems: list[str]) -> LineScanner:
+        """A scanner for the lines after the sealed ones."""
+        return LineScanner(
+            name,
+            problems,
+            lines=self.lines,
+            seq=self.seq,
+            sum=self.sum,
+            known=self.sum,
+            events=self.events,
+            summed=True,
+            numbers=Numbers(self.seq + 1),
+        )
+
+    def fits(self, log: Path) -> bool:
+        """Whether the log has, at a glance, the bytes that are sealed."""
+        return log.stat().st_size >= self.size and self.tail == tail_of(log, self.size)
+
+    def text(self) -> str:
+        """As JSON, with a checksum over it."""
+        content = json.dumps(asdict(self))
+        return json.dumps({"index": content, "sum": crc32(content.encode())})
+
+
+def load_index(folder: Path, problems: list[str]) -> Index | None:
+    """The index of a study's sealed parts; None where there is none for its log. Damage is appended to `problems`."""
+    paths = StudyPaths(folder)
+    path = paths.sealed / "index.json"
+    try:
+        found = json.loads(path.read_bytes())
+        content = found["index"]
+        if crc32(content.encode()) != found["sum"]:
+            raise ValueError(path)
+        values = json.loads(content)
+        if values["schema_version"] > SCHEMA_VERSION:
+            return None
+        index = Index(**values)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        problems.append(f"{path}: damaged; the log is read instead")
+        return None
+    first = _first_line(paths.log)
+    if first is not None and crc32(first) != index.first:
+        problems.append(f"{path}: of the log of another study; it is not used")
+        return None
+    return index
+
+
+class Damaged(ValueError):
+    """A file of sealed rows that is not as it was written, or gone."""
+
+
+def load_part(folder: Path, index: Index, table: str) -> pa.Table:
+    """The rows of one of the files that the index names. Raises Damaged where it is not as it was written."""
+    import pyarrow as pa  # as in `_made`
+    import pyarrow.parquet as pq
+
+    path = StudyPaths(folder).sealed / f"{table}.parquet"
+    try:
+        content = path.read_bytes()
+        if [len(content), crc32(content)] != list(index.files[path.name]):
+            raise Damaged(f"{path}: damaged: its checksum is wrong")
+        return pq.ParquetFile(pa.BufferReader(content)).read()
+    except (OSError, LookupError, pa.ArrowException) as error:
+        raise Damaged(f"{path}: damaged or gone") from error
+
+
+def open_events(log: Path, index: Index) -> list[dict[str, Any]] | None:
+    """Of the events up to where the index goes those that are not sealed, in order; None where one is damaged."""
+    events = []
+    with log.open("rb") as file:
+        for _, offset, length, own in index.open:
+            file.seek(offset)
+            line = file.read(length)
+            event = decode(line) if crc32(line) == own else None
+            if event is None:
+                return None
+            event.pop("sum", None)
+            events.append(event)
+    return events
+
+
+def _first_line(log: Path) -> bytes | None:
+    """The first line of a log; None where it is not there or damaged."""
+    try:
+        with log.open("rb") as file:
+            line = file.readline(_FIRST)
+    except OSError:
+        return None
+    return line if read_line(line).event is not None else None
+
+
 def open_parquet(path: Path) -> pa.OSFile:
     """The file, open: pyarrow takes no name that is not UTF-8, and takes one with a colon for an address."""
     import pyarrow as pa
@@ -94,19 +224,21 @@ def open_parquet(path: Path) -> pa.OSFile:
 
 
 def newest(folder: Path) -> Made | None:
-    """What the study's tables were made from, of those that can be read the one made from most."""
-    there = [path for path in StudyPaths(folder).tables.values() if path.is_file()]
-    if not there:
+    """What the study's tables, sealed parts included, were made from: of those that can be read the one with most."""
+    index = load_index(folder, [])
+    found = [None if index is None else index.made, *map(_made, StudyPaths(folder).tables.values())]
+    return max((made for made in found if made is not None), key=lambda made: (made.seq, made.events), default=None)
+
+
+def _made(path: Path) -> Made | None:
+    if not path.is_file():
         return None
     import pyarrow as pa  # a study that runs has no tables yet, and is looked at without a table library
     import pyarrow.parquet as pq
 
-    found = []
-    for path in there:
-        unreadable = contextlib.suppress(pa.ArrowException, OSError)
-        with unreadable, open_parquet(path) as file:
-            found.append(Made.of(pq.read_metadata(file).metadata))
-    return max((made for made in found if made is not None), key=lambda made: (made.seq, made.events), default=None)
+    with contextlib.suppress(pa.ArrowException, OSError), open_parquet(path) as file:
+        return Made.of(pq.read_metadata(file).metadata)
+    return None
 
 
 @dataclass(frozen=True)
@@ -129,7 +261,7 @@ def lost(folder: Path, made: Made | None, scanner: LineScanner) -> Lost | None:
     if made is None or made.seq == 0:
         return None
     has = f"the log has {scanner.events} events"
-    of = f"its tables were made from {made.events}, up to event {made.seq}"
+    of = f"its {made.what} were made from {made.events}, up to event {made.seq}"
     last = scanner.numbers.next - 1
     if last < made.seq:
         return Lost(_advice(folder, f"{has} and ends at event {last}; {of}: it was emptied or cut short"), short=True)
@@ -138,7 +270,7 @@ def lost(folder: Path, made: Made | None, scanner: LineScanner) -> Lost | None:
         gone = made.events - events
         return Lost(_advice(folder, f"{has}; {of}: {gone} of these {'is' if gone == 1 else 'are'} damaged or gone"))
     if None not in (own, made.sum) and own != made.sum:
-        other = f"{has}, and up to event {made.seq} others than those that its tables were made from"
+        other = f"{has}, and up to event {made.seq} others than those that its {made.what} were made from"
         return Lost(_advice(folder, other), fewer=scanner.summed)
     return None
 

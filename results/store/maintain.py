@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from results.store import sealed
 from results.store.lock import StudyLock, is_held
 from results.store.made import open_parquet
 from results.store.paths import StudyPaths, find_studies, leads_out, refuse_links_out
@@ -113,6 +114,10 @@ def _check_study(folder: Path, problems: list[str]) -> None:
         replayed = replay_log(folder)
         problems += [line for line in replayed.problems if line not in found]
         tables = replayed.tables if replayed.lost is None else None
+        if tables is not None:
+            more: list[str] = []
+            sealed.check(folder, tables, replayed.made.size, more)
+            problems += [line for line in more if not any(told.startswith(line) for told in found)]
         if replayed.lost is not None and not any(line.startswith(replayed.lost.text) for line in found):
             problems.append(replayed.lost.text)
     for name, path in source.parquet.items():
@@ -194,7 +199,7 @@ def _copy_files(source: Path, target: Path, skip: Collection[str] = ()) -> None:
     """Copy the files of a study; not its locks, what is made from its log, or links out of it."""
     paths = StudyPaths(source)
     hidden = (".", paths.lock.name)
-    skip = {*skip, paths.sealed.name, paths.now.name}
+    skip = {*skip, paths.sealed.name}
     for path in sorted(source.rglob("*")):
         inside = path.relative_to(source)
         left_out = inside.parts[0] in skip or path.suffix == ".parquet" or path.name.startswith(hidden)

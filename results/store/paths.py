@@ -40,11 +40,6 @@ class StudyPaths:
         return self.folder / "sealed"
 
     @property
-    def now(self) -> Path:
-        """Where the search stands, as its driver writes it every few seconds."""
-        return self.folder / "now.json"
-
-    @property
     def lock(self) -> Path:
         """Held by the driver that runs the study."""
         return self.folder / "lock"

@@ -1,8 +1,9 @@
 """`tuner results repair`: what one file of a study has lost is taken from the others.
 
-The lines of the log that are whole stay as they are, in their order. What the tables have beyond them, and after that
-what a checkpoint says of itself, is put between by its time, and the log is numbered and sealed anew. Then the tables
-are made again from it. Every file that is replaced is kept beside its place, as NAME.damaged-1, -2, ...
+The lines of the log that are whole stay as they are, in their order. What the tables and the sealed parts of the log
+have beyond them, and after that what a checkpoint says of itself, is put between by its time, and the log is numbered
+and sealed anew. Then the tables are made again from it. Every file that is replaced is kept beside its place, as
+NAME.damaged-1, -2, ...
 """
 
 from __future__ import annotations
@@ -16,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import search_spaces  # its parts load pydantic when they are first used
+from results.store import sealed
 from results.store.lines import LineScanner, OldEvent, lines_of
 from results.store.lock import StudyLock
 from results.store.made import Made, lost, newest, open_parquet
 from results.store.paths import StudyPaths
 from results.store.rebuild import events_of
 from results.store.replay import Tables, empty
-from results.store.tables import complete, replay_log, write_tables
+from results.store.tables import complete, replay_log, stack, write_tables
 from search_spaces.common import atomic
 from search_spaces.errors import InputError
 
@@ -58,12 +61,19 @@ def repair(folder: Path, salvage: Salvage = lambda *_: ()) -> Repair:
 def _repair(folder: Path, salvage: Salvage) -> Repair:
     found, log = Repair(), StudyPaths(folder).log
     before, (tables, settings, unreadable) = newest(folder), _tables(folder)
+    spoilt: list[str] = []
+    parts, settings_then = sealed.tables(folder, spoilt)
     problems: list[str] = []
     scanner, whole = _read(log, problems, before.seq if before else 0)
     gone = lost(folder, before, scanner)
-    if problems or gone is not None or not log.is_file():
-        _repair_log(folder, found, _Known(whole, tables, settings), scanner, before, salvage)
+    rebuilt = bool(problems or gone is not None or not log.is_file())
+    if rebuilt:
+        known = _Known(whole, _joined(parts, tables), settings_then or settings)
+        _repair_log(folder, found, known, scanner, before, salvage)
+    if rebuilt or spoilt:
+        _put_parts_aside(folder, found)
     _repair_tables(folder, found, unreadable, tables)
+    sealed.remove(folder)  # the tables have all of it
     if not found.done:
         found.done.append("nothing to do: the log is whole, and the tables say what it says")
     return found
@@ -145,6 +155,20 @@ def _tables(folder: Path) -> tuple[Tables, dict[str, Any] | None, list[Path]]:
         except (pa.ArrowException, OSError, ValueError):
             unreadable.append(path)
     return tables, settings, unreadable
+
+
+def _joined(newer: Tables, older: Tables) -> Tables:
+    """Both together: of a trial that both have, and of the study, the rows of the first."""
+    if "trials" not in newer:
+        return older
+    numbers = newer["trials"]["trial"].combine_chunks()
+    joined = dict(older)
+    for name in newer.keys() - {"studies"}:
+        rest = older[name].filter(pc.invert(pc.is_in(older[name]["trial"], numbers)))
+        joined[name] = stack(name, [newer[name], rest])
+    if "studies" in newer:
+        joined["studies"] = complete(newer["studies"], "studies")
+    return joined
 
 
 def _missing(whole: Sequence[Event], told: Iterable[Event], made: Made | None) -> list[Event]:
@@ -229,6 +253,17 @@ def _repair_tables(folder: Path, found: Repair, unreadable: Sequence[Path], old:
         f"{old[name].num_rows - replayed.tables[name].num_rows} rows of the table {name}: see the file kept"
         for name in fewer
     ]
+
+
+def _put_parts_aside(folder: Path, found: Repair) -> None:
+    """Keep the sealed parts of a log that was damaged, or their own remains, under another name."""
+    place, number = StudyPaths(folder).sealed, 1
+    if not place.is_dir():
+        return
+    while (beside := place.with_name(f"{place.name}.damaged-{number}")).exists():
+        number += 1
+    place.rename(beside)
+    found.done.append(f"sealed parts of the log: kept as {beside.name}")
 
 
 def _put_aside(path: Path) -> str | None:

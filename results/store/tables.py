@@ -25,7 +25,7 @@ from results.store import sealed
 from results.store.bulk import replay_file
 from results.store.columns import COLUMNS, SCHEMA_VERSION, TABLES, Column
 from results.store.lock import is_held
-from results.store.made import Lost, Made, lost, newest, open_parquet, tail_of
+from results.store.made import Damaged, Lost, Made, lost, newest, open_parquet, tail_of
 from results.store.paths import StudyPaths, find_studies
 from results.store.replay import Tables, build, by_section, clean_text, column_array, empty, scalar, schema
 from results.store.sealed import Sealed
@@ -83,8 +83,8 @@ class Source:
         found, self.sealed = self.sealed, None
         try:
             parts = [*found.epochs(), self.tables["epochs"]]
-        except (pa.ArrowException, OSError) as error:
-            meet([f"{StudyPaths(self.folder).sealed}: unreadable ({reason_of(error)}); the log is replayed"])
+        except Damaged as error:
+            meet([f"{error}; the log is replayed"])
             self.tables = replay_log(self.folder).tables
             return
         whole = stack("epochs", [_of_study(part, self.study) for part in parts])
@@ -222,7 +222,7 @@ def _use_log(source: Source, problems: list[str]) -> None:
 
 def _use_sealed(source: Source, problems: list[str]) -> bool:
     """Show the study from the sealed parts of its log and the lines after them; False where that cannot be done."""
-    found = sealed.read(source.folder)
+    found = sealed.read(source.folder, problems)
     before = newest(source.folder)
     if found is None or (before is not None and before.seq > found.replayed.scanner.seq):
         return False

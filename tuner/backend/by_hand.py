@@ -103,7 +103,7 @@ def stop(folder: Path, trial: int | None, seconds: float, sleep: Callable[[float
     events: list[dict[str, Any]] = []
     watched.look(events.append)
     _check(watched, trial)
-    path = ask(folder, trial, events[-1]["seq"])
+    path = ask(folder, trial, watched.seq)
     if trial is not None and not watched.held:
         return "waits"
     end = time.monotonic() + seconds
@@ -118,7 +118,7 @@ def stop(folder: Path, trial: int | None, seconds: float, sleep: Callable[[float
         if time.monotonic() >= end:
             return "asked"
         if gone and not any(event.get("request") == path.stem for event in events):
-            path = ask(folder, trial, events[-1]["seq"])  # the driver was only starting; this is the search it meant
+            path = ask(folder, trial, watched.seq)  # the driver was only starting; this is the search it meant
         sleep(0.2)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from results.store.paths import study_folder
-from tuner.callbacks.watch import Watched, describe, glance, summary
+from tuner.callbacks.watch import Watched, describe, summary
 from tuner.callbacks.watch import watch as follow
 from tuner.commands.options import results_option
 
@@ -25,10 +25,10 @@ def watch(study: str, once: bool, results_dir: Path) -> None:
     """
     from rich.console import Console
 
-    folder = study_folder(results_dir, study)
-    watched = Watched(folder)
+    watched = Watched(study_folder(results_dir, study))
     if once:
-        click.echo(_text(folder))
+        watched.look()
+        click.echo(describe(watched))
         return
     try:
         status = follow(watched, Console())
@@ -50,19 +50,6 @@ def watch(study: str, once: bool, results_dir: Path) -> None:
 @results_option
 def status(study: str, form: str, results_dir: Path) -> None:
     """Show the state of STUDY: whether it is running, trials, best PER, rungs."""
-    folder = study_folder(results_dir, study)
-    if form == "text":
-        click.echo(_text(folder))
-        return
-    watched, seen = Watched(folder), glance(folder)
-    if seen is None:
-        watched.look()
-    click.echo(json.dumps(summary(watched) if seen is None else seen.facts([]), indent=1))
-
-
-def _text(folder: Path) -> str:
-    watched, seen = Watched(folder), glance(folder)
-    if seen is not None:
-        return seen.text([])
+    watched = Watched(study_folder(results_dir, study))
     watched.look()
-    return describe(watched)
+    click.echo(json.dumps(summary(watched), indent=1) if form == "json" else describe(watched))

@@ -27,7 +27,7 @@ from tuner.backend.nodewatch import NodeWatch
 from tuner.backend.raywords import RayWords
 from tuner.callbacks import observers
 from tuner.callbacks.progress import Progress
-from tuner.callbacks.writer import Writer
+from tuner.callbacks.sealing import Sealing
 from tuner.launch import changes
 from tuner.launch.checks import check_data, check_writable, first_config, start_points
 from tuner.launch.closing import finish
@@ -189,9 +189,7 @@ def _run(
         upkeep = Upkeep(study)
         study.observers.append(upkeep.event)
         stack.callback(upkeep.close)
-        writer = Writer(study)
-        study.observers.append(writer.event)
-        stack.callback(writer.close)
+        study.observers.append(Sealing(study))
         with progress:
             watchdog = Watchdog(study.settings.hung_after, slept=lambda s: _slept(study, s))
             data = WatchedData(request.data, study.settings.data.fingerprint)

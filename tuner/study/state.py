@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from results.store.lines import OldEvent
 from results.store.telling import meet
 from search_spaces import InputError, RunConfig, Space
+from search_spaces.config import to_dict
 from search_spaces.measures import measure_of
 from tuner.study import budgets, faults, objectives
-from tuner.study.compact import KeptConfig
+from tuner.study.compact import KeptConfig, Unread
 from tuner.study.rules.history import Curve, History, Point
+from tuner.study.rules.rungs import RungKey
 from tuner.study.settings import StudySettings
 from tuner.study.trial_state import FINAL, PER_ATTEMPT, TrialState
 
@@ -251,6 +253,51 @@ class StudyState:
         elif trial.best is not None and (self.leader is None or _standing(trial) < _standing(self.leader)):
             self.leader = trial
 
+    def sealable(self) -> dict[str, Any] | None:
+        """What `restore` needs beside the rows of the trials that have ended, as plain JSON.
+
+        None while a trial's stop is logged and not carried out: ask after the next event.
+        """
+        if any(trial.stop_logged for trial in self.running):
+            return None
+        ended = {number for number, trial in self.trials.items() if trial.final}
+        leader = min((self.trials[n] for n in ended if self.trials[n].best), key=_standing, default=None)
+        return {
+            "rungs": [[*key, sum(n in ended for n in at.rows), at.stopped] for key, at in self.history.rungs.items()],
+            "driver_seconds": self.driver_seconds,
+            "session": [self._session_start, self._session_end],
+            "epochs": self.epochs,
+            "spent": {name: getattr(self.spent, name) for name in _SPENT},
+            "leader": leader and [leader.number, leader.params, to_dict(leader.config)],
+        }
+
+    def restore(self, known: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add trials that have ended and whose events were not applied: their rows of the table, and `sealable`.
+
+        The events of all others, up to where that was asked, were. Enough to show the study, not to go on with it: the
+        curves and the configurations of these trials are not read, but for the leader's.
+        """
+        for row in rows:
+            best = None if row["best_per"] is None else (row["best_per"], row["best_epoch"])
+            trial = TrialState(row["trial"], row["seed"], row["origin"], {}, KeptConfig(None), status=row["status"])
+            trial.best, trial.pers, trial.seconds = best, Unread(row["epochs"] or 0), row["train_seconds"] or 0.0
+            self.trials[trial.number] = trial
+            self.ended_trials += 1
+            self.next_number = max(self.next_number, trial.number + 1)
+        if known["leader"] is not None:
+            number, params, config = known["leader"]
+            trial = self.trials[number]
+            trial.params, trial.kept = params, KeptConfig(RunConfig.model_validate(config))
+            self._lead(trial, worse=False)
+        for at, unit, bracket, reached, stopped in known["rungs"]:
+            rung = self.history.add_rung(RungKey(at, unit, bracket))
+            rung.earlier, rung.stopped = reached, stopped
+        self.trials = dict(sorted(self.trials.items()))
+        self._session_start, self._session_end = known["session"]
+        self.driver_seconds, self.epochs = known["driver_seconds"], known["epochs"]
+        for name in _SPENT:
+            setattr(self.spent, name, known["spent"][name])
+
     @property
     def session(self) -> tuple[float, float]:
         """The driver's last session: the unix times of its first and its last event."""
@@ -283,6 +330,9 @@ class StudyState:
     def outstanding(self, left: int) -> int:
         """Trials that have not had an epoch yet, the `left` that are not started included."""
         return left + sum(not trial.pers for trial in self._open.values())
+
+
+_SPENT = ("gpu_seconds", "batches", "utterances")
 
 
 def _standing(trial: TrialState) -> tuple[tuple[float, int], int]:

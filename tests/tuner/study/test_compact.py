@@ -35,6 +35,8 @@ def test_a_series_reads_as_the_dictionary_that_it_was(values: dict[int, float | 
     series = Series(values)
     assert series == values
     assert list(series.items()) == list(values.items())
+    assert list(series.values()) == list(values.values())
+    assert all(item in series.items() for item in values.items())
     assert series.get(-1) is None and len(series) == len(values)
 
 

@@ -263,6 +263,10 @@ class History:
             rungs.append(self.rungs[key])
         return min((each for rung in rungs for each in rung.able(reduction)), default=(math.inf, 0, None))[2]
 
+    def add_rung(self, key: RungKey) -> Rung:
+        """The rung at a place, which is made where no trial has reached it yet."""
+        return self.rungs.setdefault(key, self.rung(key))
+
     def position(self, curve: Curve, point: Point) -> float:
         """The position of a trial among those it is compared with (`Rung`): log2 of its horizon, or how far it
         annealed."""
@@ -296,7 +300,7 @@ class History:
         if key is not None and value is not None:
             if self.rule.compares_averages:
                 value = curve.average(value)
-            rung = self.rungs.setdefault(key, self.rung(key))
+            rung = self.add_rung(key)
             rung.add(trial, value, self.position(curve, point), decision == "pause")
             if self.metric in BY_LOSS:
                 losses = self.losses.setdefault((key, curve.like), self.loss_rung(key, curve))

@@ -141,11 +141,13 @@ class Rung:
         """Trial -> row, in the order of arrival."""
         self.stopped = 0
         """How many trials were stopped here."""
+        self.earlier = 0
+        """Trials that came here and of which no row is held: only in a study that is looked at."""
         self._columns = _Columns(*(np.empty(16) for _ in _Columns._fields))
         """With room for more rows than there are."""
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.earlier + len(self.rows)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Rung):
