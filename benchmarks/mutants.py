@@ -55,8 +55,15 @@ TESTS = {
         "tuner/study/test_study.py",
         "tuner/study/test_searcher.py",
         "tuner/study/test_pausing.py",
+        "tuner/study/test_budgets.py",
     ],
-    "tuner/study/study.py": ["tuner/study/test_study.py", "tuner/study/test_pausing.py", "tuner/study/test_budgets.py"],
+    "tuner/study/study.py": [
+        "tuner/study/test_study.py",
+        "tuner/study/test_pausing.py",
+        "tuner/study/test_budgets.py",
+        "tuner/study/test_population.py",
+        "tuner/study/test_checkpoints.py",
+    ],
 }
 """Module -> the files below tests/ that are to notice when it is wrong."""
 

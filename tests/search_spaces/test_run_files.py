@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from search_spaces import ABSENT, InputError, Run, diff, load_run, run_names
+from search_spaces import config as config_module
 from search_spaces.config import RunConfig, flatten, to_dict
 from search_spaces.parsing.yaml_file import parse_value
 
@@ -451,3 +453,26 @@ def test_a_limit_of_length_is_at_least_one_bin(bins: int, allowed: bool) -> None
     else:
         with pytest.raises(ValueError, match="max_bins"):
             RunConfig.model_validate(settings)
+
+
+def ranges():
+    """Key -> (default, bounds) of every number and choice of a run, by the section's class."""
+    found = {}
+    for name, model in sorted(vars(config_module).items()):
+        if not (isinstance(model, type) and issubclass(model, config_module.Section)):
+            continue
+        for key, field in model.model_fields.items():
+            default = None if field.is_required() else field.get_default(call_default_factory=True)
+            bounds = sorted(str(each) for each in field.metadata)
+            if not isinstance(default, config_module.Section):
+                found[f"{name}.{key}"] = [list(default) if isinstance(default, tuple) else default, bounds]
+    return found
+
+
+def test_defaults_and_bounds_are_those_that_old_run_files_rely_on():
+    """A key that a run file leaves out has the default it had when the file was written, and a file that was accepted
+    is accepted still. The fixture has a line for each key; a new key gets
+    its own, and a default or a bound that is changed on purpose is changed there too.
+    """
+    expected = json.loads((Path(__file__).parents[1] / "fixtures" / "run_ranges.json").read_text())
+    assert ranges() == expected

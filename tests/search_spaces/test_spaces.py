@@ -471,3 +471,12 @@ def test_the_room_imports_neither_torch_nor_ray_nor_optuna() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_condition_on_a_relative_value_takes_any_number(tmp_path: Path) -> None:
+    """What end rate comes out depends on the peak, so any number may be met; a text cannot be."""
+    rates = "  schedule.peak_lr: {log_uniform: [1.0e-3, 1.0e-1]}\n"
+    rates += "  schedule.end_lr: {uniform: [0.1, 0.5], of: schedule.peak_lr}\n"
+    depends = "  training.clip: {uniform: [1, 5], when: {schedule.end_lr: %s}}\n"
+    assert len(make(tmp_path, rates + depends % "0.01").dimensions) == 3
+    assert "training.clip.when" in "\n".join(problems(tmp_path, rates + depends % "low"))

@@ -197,7 +197,7 @@ def in_short(settings: StudySettings, concurrent: int) -> str | None:
         return None
     try:
         configs = draws(Space.from_dict(settings.space), 24)
-        counted = settings.changed({"budget": {"trials": trials}})
+        counted = settings.changed({"budget": settings.budget.only("trials", "batches", "utterances")})
         return forecast(configs, counted, min(concurrent, trials), repeats=max(3, min(10, 400 // trials))).line
     except InputError:  # the search itself reports this
         return None

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -289,3 +290,12 @@ def test_an_old_log_whose_clock_was_set_back_has_no_end_before_its_start():
     trial, study = tables["trials"].to_pylist()[0], tables["studies"].to_pylist()[0]
     assert trial["ended"] == trial["started"]
     assert study["ended"] == study["created"]
+
+
+def test_the_time_of_an_event_is_in_milliseconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`elapsed` has three digits: a log of a million epochs is not made longer by digits that mean nothing."""
+    now = [10.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with EventLog(tmp_path / "events.jsonl") as log:
+        now[0] += 1.23456
+        assert log.append("a")["elapsed"] == 1.235

@@ -20,6 +20,7 @@ import pytest
 
 from results.store import lock as lock_module
 from results.store.lock import StudyLock, holder_of, is_held
+from results.store.paths import StudyPaths
 from search_spaces.errors import InputError
 
 HOLDER = """
@@ -285,3 +286,35 @@ class TestWithoutFlock:
             StudyLock(elsewhere.folder, stale=5).acquire()
         with StudyLock(elsewhere.folder, stale=0.3):
             assert is_held(elsewhere.folder)
+
+
+def test_a_lock_that_was_taken_over_is_left_to_its_new_holder(tmp_path: Path) -> None:
+    """Another host took it by force: on release the file and its heartbeat are the other's, and stay."""
+    lock = StudyLock(tmp_path)
+    lock.acquire()
+    file, beat = StudyPaths(tmp_path).lock, StudyPaths(tmp_path).beat
+    other = json.loads(file.read_text()) | {"token": "another", "host": "elsewhere"}
+    file.write_text(json.dumps(other))
+    beat.write_text("another 000000000007\n")
+    lock.release()
+    assert json.loads(file.read_text())["token"] == "another"
+    assert beat.read_text() == "another 000000000007\n"
+
+
+def test_releasing_twice_and_beating_leave_no_file_open_and_close_nothing_else(tmp_path: Path) -> None:
+    """A driver beats for weeks: each heartbeat closes what it opened, and the standard output stays open."""
+    lock = StudyLock(tmp_path)
+    lock.acquire()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        lock._beat()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    lock.release()
+    lock.release()
+    assert lock._fd < 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs Linux's namespaces of processes")
+def test_two_containers_with_one_host_name_are_two_machines() -> None:
+    """A pid says nothing across namespaces, so the id of the machine names this process's own."""
+    assert str(Path("/proc/self/ns/pid").readlink()) in lock_module._machine()

@@ -22,7 +22,7 @@ from results.store.events import EventLog, scan_events
 from results.store.lines import lines_of
 from results.store.lock import StudyLock
 from results.store.paths import find_studies
-from results.store.replay import Replay, build, schema
+from results.store.replay import Replay, _is_count, build, config_array, schema
 from results.store.tables import compact, load_tables, open_sources
 from search_spaces.errors import InputError
 
@@ -461,3 +461,31 @@ def test_any_folder_name_is_a_study(tmp_path: Path, studies: Any, name: str) -> 
     folder = studies.write_log(tmp_path / name, [studies.started(), *studies.trial(0, [0.5])])
     compact(folder)
     assert load_tables(tmp_path, [name])[0]["trials"]["study"].to_pylist() == [name.replace("\udcff", "?")]
+
+
+def test_a_studys_further_objectives_are_named() -> None:
+    """The column `costs` of the studies table; null where the PER alone is minimised."""
+    begun = {"event": "study_started", "seq": 1, "time": 1.0e9, "study": "s"}
+    rows = [
+        build([{**begun, "costs": costs}], True)["studies"].to_pylist()[0] for costs in ([], ["train_seconds", "x"])
+    ]
+    assert [row["costs"] for row in rows] == [None, "train_seconds,x"]
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 2**53 + 1, -(2**40)])
+def test_a_whole_number_of_a_configuration_keeps_every_digit(value: int) -> None:
+    """Up to the largest of int64, beyond what a float holds exactly; what is larger still is text."""
+    assert config_array([value, None]).to_pylist() == [value, None]
+    assert config_array([value, None]).type == pa.int64()
+
+
+def test_numbers_of_trials_and_epochs_fit_their_column() -> None:
+    """int32: the largest is taken, the next is damage, and so is a number that is none."""
+    assert [_is_count(value) for value in (0, 2**31 - 1, 2**31, -1, 1.0, True)] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]

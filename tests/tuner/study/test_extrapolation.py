@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search_spaces.config import RunConfig
+from tuner.study.rules import extrapolation
 from tuner.study.rules.extrapolation import (
     LENGTH,
     LINEAR,
@@ -382,3 +383,64 @@ def test_the_chance_counts_how_many_others_end_below():
     assert chance_of_top(1, own, [0.3], []) == pytest.approx(0.5, abs=0.01)
     assert chance_of_top(1, own, [], [own, own]) == pytest.approx(1 / 3, abs=0.01)
     assert chance_of_top(2, own, [], [own, own]) == pytest.approx(2 / 3, abs=0.01)
+
+
+def learned(trial=0, batch=(25, 50, 75, 100), ended=False, end=100):
+    """A curve with made-up values of its own at each point."""
+    n = len(batch)
+    return LearningCurve(
+        trial=trial,
+        batch=np.array(batch, float),
+        per=0.8 * 0.7 ** np.arange(n),
+        val_loss=30 * 0.8 ** np.arange(n),
+        integral=np.cumsum(np.linspace(0.1, 0.4, n)),
+        annealed=np.linspace(0, 0.6, n),
+        end=end,
+        end_annealed=0.9,
+        end_integral=2.0,
+        ended=ended,
+    )
+
+
+def test_the_inputs_of_the_model_are_what_they_say():
+    """PER, loss, its slope since half as many epochs, how much longer in batches and in area, annealed now and then."""
+    curve = learned()
+    (per, loss, slope, longer, wider, now, then) = curve.inputs(3, None)
+    assert per == pytest.approx(math.log(0.8 * 0.7**3))
+    assert loss == pytest.approx(math.log(30 * 0.8**3))
+    assert slope == pytest.approx((math.log(30 * 0.8**3) - math.log(30 * 0.8)) / math.log(100 / 50))
+    assert (longer, now, then) == pytest.approx((0.0, 0.6, 0.9))
+    assert wider == pytest.approx(math.log(2.0 / 1.0))
+    assert curve.inputs(0, None)[2] == 0.0
+    near = learned(batch=(100, 101, 102, 103))  # the slope of a short step is not blown up
+    assert near.inputs(1, 3)[2] == pytest.approx(math.log(0.8) / 0.3)
+    assert curve.inputs(1, 3)[3:5] == pytest.approx([math.log(2.0), math.log(1.0 / 0.3)])
+    assert learned(end=60).inputs(3, None)[3] == 0.0  # a run that went on beyond its plan: nothing is left, not less
+
+
+def test_a_curve_is_whole_when_it_ended_where_it_was_to_end():
+    """Not while it runs, nor when it was stopped before."""
+    assert learned(ended=True).whole
+    assert not learned(ended=False).whole
+    assert not learned(ended=True, end=101).whole
+
+
+def test_of_many_transitions_an_even_part_is_kept(monkeypatch):
+    """At most `MOST_TRANSITIONS`, those of whole curves up to their share, the first and the last of each kind."""
+    seen = []
+
+    def fit(inputs, falls, curves, width):
+        seen.append((np.frombuffer(inputs).reshape(-1, width), np.frombuffer(curves, dtype=np.int64)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(extrapolation, "MOST_TRANSITIONS", 20)
+    monkeypatch.setattr(extrapolation, "_fit", fit)
+    whole = [learned(trial, ended=True) for trial in range(10)]
+    cut = [learned(trial, ended=True, end=200) for trial in range(10, 20)]
+    with pytest.raises(KeyboardInterrupt):
+        forecasts([*whole, *cut], [19])
+    inputs, curves = seen[0]
+    assert len(inputs) == 20
+    first = curves[curves < 10]
+    assert len(first) == round(extrapolation.WHOLE_SHARE * 20)
+    assert (first[0], first[-1], curves[len(first)], curves[-1]) == (0, 9, 10, 19)

@@ -18,6 +18,7 @@ from tuner.study.rules.stopping import (
     RungKey,
     decide,
     places,
+    probe_epochs,
     promotable,
     read_rule,
     value_of,
@@ -377,3 +378,55 @@ def test_a_rule_in_words_names_what_is_not_its_default():
     rule = read_rule({"kind": "asha", "promote": True, "at": "horizon", "grace": 0.5})
     assert rule_text(rule.model_dump()) == "asha at=horizon grace=0.5 promote=true"
     assert rule_text(read_rule({"kind": "median", "at": "horizon"}).model_dump()) == "median at=horizon"
+
+
+def test_a_trial_keeps_its_bracket():
+    """A log of an earlier version is compared in the brackets in which it was decided: these numbers stay."""
+    rule = read_rule({"kind": "hyperband"})
+    assert [bracket_of(rule, trial) for trial in range(20)] == [
+        0,
+        1,
+        0,
+        2,
+        0,
+        0,
+        1,
+        0,
+        2,
+        1,
+        0,
+        1,
+        0,
+        0,
+        1,
+        0,
+        2,
+        0,
+        0,
+        1,
+    ]
+    assert [bracket_of(read_rule({"kind": "hyperband", "brackets": 2}), n) for n in range(8)] == [
+        0,
+        1,
+        0,
+        1,
+        0,
+        0,
+        1,
+        0,
+    ]
+
+
+def test_an_epoch_beyond_the_run_is_one_more_than_it_has():
+    """The first epoch at or after a batch: inside, at an end, after the last."""
+    grid = Grid(100, 40, 100)
+    assert [grid.epoch_at(batch) for batch in (1, 40, 40.5, 80, 100, 101)] == [1, 1, 2, 2, 3, 4]
+
+
+def test_probes_are_at_the_rungs_of_the_trials_own_bracket():
+    """In Hyperband's second bracket a trial is first compared, and so first probed, later than in the first."""
+    raw = {"schedule": {"kind": "constant", "peak_lr": 0.01}, "training": {"batches": 270, "batches_per_epoch": 10}}
+    config, rule = RunConfig.model_validate(raw), {"kind": "hyperband", "metric": "probe"}
+    brackets = {bracket_of(read_rule(rule), trial): trial for trial in range(20)}
+    first = {bracket: probe_epochs(rule, config, trial)[0][0] for bracket, trial in brackets.items()}
+    assert first == {0: 1, 1: 3, 2: 9}

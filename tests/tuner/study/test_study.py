@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from results.store.events import read_events
 from results.store.lines import lines_of
 from search_spaces import InputError
+from tuner.study.state import StudyState
 
 
 def test_a_study_runs_to_its_budget(toy):
@@ -215,3 +216,39 @@ def _row(job, epoch=1):
         "cpu_seconds": 1.0,
         "gpu_seconds": 0.0,
     }
+
+
+def test_the_time_left_is_the_hours_less_what_every_session_took(toy):
+    """Of an hour: the seconds of the session that runs now, by its own clock, and of those before, by the log."""
+    now = [100.0]
+    study = toy.create("s", clock=lambda: now[0], budget={"trials": None, "hours": 1.0})
+    assert study.seconds_left == 3600
+    now[0] += 600
+    assert study.seconds_left == 3000
+    study.state.driver_seconds = 500.0
+    assert study.seconds_left == 2500
+
+
+def test_a_state_before_its_first_event_has_not_begun_and_counts_what_comes(toy):
+    """What `watch` looks at: whether there are settings yet, and how many epochs there were."""
+    assert not StudyState(searching=False).begun
+    study = toy.create("s")
+    assert study.state.begun
+    toy.drive(study, events=5)
+    assert study.state.epochs == 5
+
+
+def test_a_trial_that_ends_twice_is_one_that_ended(toy):
+    """A log put together by hand may start an ended trial again: it is then not among those that have ended."""
+    study = toy.create("s", stopping={"kind": "none"})
+    toy.drive(study, events=9)
+    events = list(read_events(toy.folder / "s" / "events.jsonl")[0])
+    assert study.state.ended_trials == 1
+    state = StudyState(searching=False)
+    start = next(event for event in events if event["event"] == "trial_started")
+    end = next(event for event in events if event["event"] == "trial_ended")
+    for event in (*events, end):
+        state.apply(event)
+    assert state.ended_trials == 1
+    state.apply({**start, "attempt": 2})
+    assert state.ended_trials == 0
