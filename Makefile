@@ -1,6 +1,6 @@
 # Two commands: `make search` sets up everything and runs the main job; `make test` sets up and passes the tests.
 # Both need only Python 3.11+, git and make. PYTHON=... chooses another interpreter, STUDY=... names the search,
-# JOBS=... says how many processes run the tests (one a core, 0 for none beside the runner), ARGS=... goes to pytest.
+# JOBS=... says how many processes run the tests (0 for none beside the runner), ARGS=... goes to pytest.
 
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
@@ -10,8 +10,9 @@ BIN = $(VENV)/bin
 CONSTRAINTS := constraints.txt
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet $(CONSTRAINTS:%=-c %)
 STUDY ?=
-JOBS ?= auto
-PYTEST = -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder --durations 15
+# One more than there are cores, for some wait: for Ray to come up, for a process to end.
+JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN || echo 1); echo $$((n < 8 ? n + 1 : 8)))
+PYTEST = -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 15
 
 # What a version can break. Left out: what starts clusters or browsers, the benchmarks, and what looks at the checkout.
 CORE = --ignore tests/test_chaos.py --ignore tests/test_benchmarks.py --ignore tests/test_stopping_benchmark.py \
@@ -54,7 +55,7 @@ search: $(VENV)/.run data/small/dataset.json ## set up, make synthetic data, run
 	@$(BIN)/tuner search quickstart --data data/small $(if $(STUDY),--study $(STUDY))
 
 test: $(VENV)/.test ## set up and run the whole test suite
-	@$(BIN)/python $(PYTEST) $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python $(PYTEST) $(ARGS)
 
 test-oldest: ## the core of the suite with the oldest versions that pyproject.toml allows (torch apart: constraints-oldest.txt says why)
 	@$(OTHER) VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt

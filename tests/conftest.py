@@ -32,22 +32,44 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 
+LONGEST = (
+    "tests/tuner/launch/test_search.py",
+    "tests/cluster/test_hosts.py",
+    "tests/test_chaos.py",
+    "tests/tuner/launch/test_data_changes.py",
+    "tests/tuner/study/test_faults.py",
+    "tests/tuner/front/test_searching.py",
+    "tests/tuner/planned/test_lineage.py",
+    "tests/trainable/data/test_synthetic.py",
+    "tests/tuner/backend/test_nodes.py",
+    "tests/tuner/callbacks/test_loggers.py",
+    "tests/test_benchmarks.py",
+    "tests/tuner/backend/test_packing.py",
+    "tests/tuner/planned/test_confirm.py",
+    "tests/tuner/launch/test_changes.py",
+    "tests/tuner/backend/test_jobs.py",
+    "tests/trainable/test_keeping.py",
+    "tests/test_mutants.py",
+    "tests/test_package.py",
+    "tests/test_before_rooms.py",
+    "tests/results/test_report_browser.py",
+    "tests/tuner/backend/test_private.py",
+    "tests/tuner/backend/test_local.py",
+    "tests/tuner/commands/test_cli.py",
+)
+"""The files that take longest, the longest first: begun last, one of them would keep a worker busy alone at the end."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Files with tests that start Ray come first: they wait more than they compute.
+    """The longest files come first.
 
     A worker of pytest-xdist gets whole files (`--dist loadfile`), so it has one Ray at a time, and what a file's tests
     have in common is made once.
     """
-    if not hasattr(config, "workerinput"):
-        return
-
-    with_ray = {item.location[0] for item in items if item.get_closest_marker("ray") is not None}
-
-    def starts_ray(item: pytest.Item) -> bool:
-        return item.location[0] in with_ray
-
-    items.sort(key=starts_ray, reverse=True)
+    if hasattr(config, "workerinput"):
+        place = {name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(Path(item.location[0]).as_posix(), len(place)))
 
 
 @pytest.hookimpl(wrapper=True)

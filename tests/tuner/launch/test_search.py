@@ -189,7 +189,7 @@ def test_a_trial_that_cannot_be_trained_is_a_row_and_the_search_goes_on(tmp_path
 def test_a_wall_time_budget_ends_the_search(tmp_path, tiny_data, real_space, tuner):
     """When the hours are used up the search ends with status 0 and says how to go on."""
     done = tuner.run(
-        "search", real_space, "--data", tiny_data, "--study", "t", "--trials", 500, "--hours", 14 / 3600, cwd=tmp_path
+        "search", real_space, "--data", tiny_data, "--study", "t", "--trials", 500, "--hours", 5 / 3600, cwd=tmp_path
     )
     assert done.status == 0, done.err
     assert "the time limit is reached" in done.out
