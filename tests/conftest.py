@@ -110,7 +110,7 @@ def wait_for(done: Callable[[], Any], moved: Callable[[], Any] = lambda: None, p
     return found
 
 
-def sizes(folder: Path) -> dict[str, int]:
+def sizes_of(folder: Path) -> dict[str, int]:
     """Every file below a folder with its size: what grows while a search goes on."""
     found = {}
     for above, _, names in os.walk(folder):
@@ -129,7 +129,7 @@ def end_of(process: subprocess.Popen[str], folder: Path, patience: float = 300) 
         return None
 
     try:
-        out, err = wait_for(ended, lambda: sizes(folder), patience)
+        out, err = wait_for(ended, lambda: sizes_of(folder), patience)
     except AssertionError as error:
         process.kill()
         raise AssertionError(f"{error}\n{process.communicate()}") from None
@@ -140,6 +140,12 @@ def end_of(process: subprocess.Popen[str], folder: Path, patience: float = 300) 
 def wait() -> Callable[..., Any]:
     """`wait_for`, which waits as long as something moves."""
     return wait_for
+
+
+@pytest.fixture(scope="session")
+def sizes() -> Callable[[Path], dict[str, int]]:
+    """`sizes_of`, which tells whether the files in a folder grow."""
+    return sizes_of
 
 
 @pytest.fixture(scope="session")

@@ -426,3 +426,10 @@ def _unit(module: str, room: str) -> str:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT)
+
+
+def test_the_longest_files_of_tests_are_there():
+    """A file that was renamed would lose its place at the begin of a run (`LONGEST` of tests/conftest.py)."""
+    from tests.conftest import LONGEST
+
+    assert [name for name in LONGEST if not (ROOT / name).is_file()] == []

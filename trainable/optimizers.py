@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import Any
 
 import torch
@@ -17,9 +19,22 @@ def make_optimizer(model: nn.Module, config: RunConfig) -> torch.optim.Optimizer
     groups = parameter_groups(model, config)
     lr = config.schedule.peak_lr
     if isinstance(settings, SGDConfig):
-        return torch.optim.SGD(groups, lr=lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True)
+        return _plain(torch.optim.SGD)(
+            groups, lr=lr, momentum=settings.momentum, nesterov=settings.nesterov, fused=True
+        )
     kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
-    return kind(groups, lr=lr, betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=True)
+    return _plain(kind)(groups, lr=lr, betas=(settings.beta1, settings.beta2), eps=settings.eps, fused=True)
+
+
+@functools.cache
+def _plain(kind: type[torch.optim.Optimizer]) -> Any:
+    """A class of optimizers without what torch puts around their methods for `torch.compile`: the numbers are the same.
+
+    The first call of such a method loads `torch._dynamo`, over a thousand modules, which takes as long as some epochs.
+    """
+    names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    plain = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    return type(kind.__name__, (kind,), {**plain, "step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
 def parameter_groups(model: nn.Module, config: RunConfig) -> list[dict[str, Any]]:

@@ -263,10 +263,10 @@ def test_optimizer_settings_arrive(tiny: Dataset, config: Make) -> None:
     """eps, betas, momentum and Nesterov are the configuration's."""
     cpu = torch.device("cpu")
     adam = loop._start(config(optimizer={"kind": "adam", "eps": 0.1, "beta1": 0.8, "beta2": 0.95}), tiny, cpu).optimizer
-    assert type(adam) is torch.optim.Adam and adam.defaults["eps"] == 0.1 and adam.defaults["betas"] == (0.8, 0.95)
-    assert type(loop._start(config(optimizer={"kind": "adamw"}), tiny, cpu).optimizer) is torch.optim.AdamW
+    assert isinstance(adam, torch.optim.Adam) and adam.defaults["eps"] == 0.1 and adam.defaults["betas"] == (0.8, 0.95)
+    assert isinstance(loop._start(config(optimizer={"kind": "adamw"}), tiny, cpu).optimizer, torch.optim.AdamW)
     sgd = loop._start(config(optimizer={"kind": "sgd", "momentum": 0.5, "nesterov": False}), tiny, cpu).optimizer
-    assert type(sgd) is torch.optim.SGD and sgd.defaults["momentum"] == 0.5 and not sgd.defaults["nesterov"]
+    assert isinstance(sgd, torch.optim.SGD) and sgd.defaults["momentum"] == 0.5 and not sgd.defaults["nesterov"]
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])

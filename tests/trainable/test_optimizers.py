@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,3 +112,50 @@ def test_settings_of_day_layers_that_mean_nothing_are_refused(
     with pytest.raises(ValueError, match="day") as caught:
         config(**settings)
     assert line in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "sgd"])
+def test_an_optimizer_is_torch_s_to_the_bit(config: Make, kind: str) -> None:
+    """Three steps of ours and of torch's own class from the same weights and gradients, with the state saved and read
+    between them: the same weights, and no gradient of the step itself.
+    """
+    model, ours = made(config(optimizer={"kind": kind, "weight_decay": 1e-2}))
+    twin = copy.deepcopy(model)
+    own = type(ours).__mro__[1]
+    assert own.__module__.startswith("torch.optim")
+    twins = dict(zip(model.parameters(), twin.parameters(), strict=True))
+    groups = [{**group, "params": [twins[p] for p in group["params"]]} for group in ours.param_groups]
+    theirs = own(groups)
+    for step in range(3):
+        for a, b in twins.items():
+            a.grad = torch.randn(a.shape, generator=torch.Generator().manual_seed(step))
+            b.grad = a.grad.clone()
+        for optimizer in (ours, theirs):
+            optimizer.load_state_dict(optimizer.state_dict())
+            optimizer.step()
+            optimizer.zero_grad()
+    assert all(torch.equal(a, b) and a.grad is None and a.is_leaf for a, b in twins.items())
+
+
+STEPS = """
+import sys
+import torch
+from trainable.optimizers import _plain
+
+for kind in (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = _plain(kind)([weight], lr=0.1, fused=True)
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_a_step_loads_nothing_for_torch_compile() -> None:
+    """A second of every process that trains: after a torch upgrade that does it otherwise, this says so."""
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n", "an optimizer's step loads torch._dynamo: see _plain in trainable/optimizers.py"

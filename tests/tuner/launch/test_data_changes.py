@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -85,24 +84,19 @@ def undisturbed(tuner, space, tiny_data, tmp_path_factory):
 
 @pytest.mark.ray
 @pytest.mark.parametrize("spoil", [overwrite, cut_short])
-def test_data_that_change_during_a_search_end_it(spoil, tuner, space, data, undisturbed, tmp_path):
+def test_data_that_change_during_a_search_end_it(spoil, tuner, space, data, undisturbed, tmp_path, end):
     """One clear line and exit status 1; no epoch that was trained on other data is logged or kept, no trial has failed;
     with the data back, the study ends as one whose data were never touched.
     """
     kept = (data / "features.npy").read_bytes()
     process = tuner.start("search", space, *given(data), "--study", "s", cwd=tmp_path)
     study = tmp_path / "results" / "studies" / "s"
-    try:
-        while epochs(StudyPaths(study).log) < 4:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.02)
-        spoil(data)
-        logged = epochs(StudyPaths(study).log)
-        _, err = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == 1, err
-    (line,) = [line for line in err.splitlines() if line.startswith("error:")]
+    tuner.wait_for_epochs(process, StudyPaths(study).log, 4)
+    spoil(data)
+    logged = epochs(StudyPaths(study).log)
+    done = end(process, tmp_path)
+    assert done.status == 1, done.err
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error:")]
     assert str(data) in line and "restore the data, then resume the study" in line
     assert epochs(StudyPaths(study).log) <= logged + 1  # one may have been on its way already
     events = read_events(StudyPaths(study).log)[0]

@@ -424,7 +424,7 @@ ray_backend.stop_ray()
 
 
 @pytest.mark.ray
-def test_trials_of_a_driver_that_was_suspended_are_not_hung(toy):
+def test_trials_of_a_driver_that_was_suspended_are_not_hung(toy, wait, end):
     """SIGSTOP for five seconds, where two of silence are a hung trial: no attempt fails, and the log's `elapsed` does
     not have the sleep.
     """
@@ -434,18 +434,21 @@ def test_trials_of_a_driver_that_was_suspended_are_not_hung(toy):
     driver = subprocess.Popen(
         [sys.executable, "-c", SLEEPY, str(toy.folder / "s")], env=environment, stderr=subprocess.PIPE, text=True
     )
+
+    def all_begun():
+        assert driver.poll() is None, driver.communicate()
+        return {e["trial"] for e in read_events(log)[0] if e["event"] == "epoch" and e["epoch"] > 1} == {0, 1, 2}
+
     try:
-        while {e["trial"] for e in read_events(log)[0] if e["event"] == "epoch" and e["epoch"] > 1} != {0, 1, 2}:
-            assert driver.poll() is None, driver.communicate()
-            time.sleep(0.02)
+        wait(all_begun, lambda: log.stat().st_size)
         driver.send_signal(signal.SIGSTOP)
         time.sleep(5)  # what is tested
         asleep = read_events(log)[0][-1]
         driver.send_signal(signal.SIGCONT)
-        _, err = driver.communicate(timeout=120)
+        done = end(driver, toy.folder)
     finally:
         driver.kill()
-    assert driver.returncode == 0, err
+    assert done.status == 0, done.err
     events, problems = read_events(log)
     assert not problems
     assert [e["error"] for e in events if e["event"] == "trial_ended"] == [None] * 3
