@@ -292,10 +292,11 @@ class Workers:
                         shutil.copy2(path, place)
 
     def stop(self) -> None:
-        """End them."""
+        """End them. Python drops what a signal raises at the wrong moment, so they are told until they have ended."""
         for worker in self._workers:
-            worker.terminate()
-            worker.join()
+            while worker.is_alive():
+                worker.terminate()
+                worker.join(1)
 
 
 def run_all(
