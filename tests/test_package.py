@@ -50,7 +50,7 @@ def test_the_wheel_carries_every_file_of_the_rooms(wheel):
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert found == expected
-    assert sum(name.startswith("search_spaces/runs/") for name in found) == 25
+    assert sum(name.startswith("search_spaces/runs/") for name in found) > 20
 
 
 def clean():
