@@ -10,6 +10,7 @@ import click
 
 from results.output import Sheet, render
 from search_spaces import InputError, load_space, space_names
+from search_spaces.foreign.importing import import_space, write_import
 from search_spaces.stopping import STOPPING_KINDS, rule_text
 from search_spaces.wording import did_you_mean, either, show
 from tuner.analysis.narrow import write_space
@@ -27,7 +28,7 @@ def _rows(rows: list[dict[str, Any]], form: str) -> str:
 @click.group(cls=NearestNames, invoke_without_command=True, epilog="Example: tuner spaces show small")
 @click.pass_context
 def spaces(context: click.Context) -> None:
-    """List and show search spaces; make a narrower one."""
+    """List and show search spaces; make a narrower one; import one from another program."""
     if context.invoked_subcommand:
         return
     rows = []
@@ -148,6 +149,59 @@ def narrow_space(study: str, keep: float, out: Path | None, force: bool, results
     click.echo(render(Sheet.of(rows, columns), "table"))
     for path in written:
         click.echo(f"wrote {path}")
+    click.echo(f"next: tuner spaces show {quote(str(out))}; tuner search {quote(str(out))} --data FOLDER")
+
+
+@spaces.command(
+    "import",
+    epilog="""\b
+Examples:
+  tuner spaces import sweep.yaml --out mine.yaml
+  tuner spaces import conf/config.yaml --base speechBaseline4 --map model.width=model.hidden --out mine.yaml
+  tuner spaces import optuna.db --study gru --out mine.yaml
+""",
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--base", default="small", show_default=True, help="Run whose settings hold where nothing is searched.")
+@click.option(
+    "--map",
+    "mapped",
+    multiple=True,
+    metavar="NAME=PATH",
+    help="The setting that a parameter of FILE is, such as width=model.hidden; can be given several times.",
+)
+@click.option("--study", help="Study to take from an Optuna storage that has several.")
+@out_option("Space file to write [default: FILE-space.yaml].", with_force=True)
+def import_file(
+    file: Path, base: str, mapped: tuple[str, ...], study: str | None, out: Path | None, force: bool
+) -> None:
+    """Turn the search in FILE into a space file.
+
+    FILE is a W&B sweep, a configuration with a section for Hydra's Optuna sweeper, or an Optuna study: its SQLite
+    storage, its journal, or its distributions as JSON. What has no counterpart is a remark, here and in the file.
+    """
+    pairs = [text.partition("=") for text in mapped]
+    if wrong := [text for text, (name, sign, path) in zip(mapped, pairs, strict=True) if not (name and sign and path)]:
+        raise InputError(f"--map {wrong[0]}: is not allowed; give NAME=SECTION.KEY, such as width=model.hidden")
+    found = import_space(file, base, {name.strip(): path.strip() for name, _, path in pairs}, study)
+    out = out or Path(f"{file.stem}-space.yaml")
+    space = write_import(found, out, force)
+    here = {d.path: describe_values(d) for d in space.dimensions}
+    rows = [
+        {
+            "there": line.name,
+            "values there": line.there,
+            "here": line.path if line.entry else "-",
+            "values": here[line.path] if line.entry and line.path else "",
+            "remark": "; ".join(line.remarks),
+        }
+        for line in found.lines
+    ]
+    click.echo(f"{found.source}:\n")
+    click.echo(render(Sheet.of(rows, list(rows[0])), "table"))
+    for remark in found.remarks:
+        click.echo(f"note: {remark}")
+    click.echo(f"wrote {out}")
     click.echo(f"next: tuner spaces show {quote(str(out))}; tuner search {quote(str(out))} --data FOLDER")
 
 
