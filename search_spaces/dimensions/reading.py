@@ -10,6 +10,7 @@ from typing import Any
 
 from search_spaces.dimensions.dimension import KINDS, NORMALS, NUMBERS, SHARE, WITHIN, Dimension
 from search_spaces.dimensions.findings import Findings
+from search_spaces.dimensions.other_forms import line_for
 from search_spaces.dimensions.ranges import (
     bad_normal,
     bad_range,
@@ -117,6 +118,9 @@ def _parse_one(path: str, entry: Any, tagged: bool, where: str, found: Findings)
         found.add(where, f"{show(entry)} is not allowed; give one of {', '.join(KINDS)}, as in {{uniform: [0, 1]}}")
         return None
     before = len(found.lines)
+    if other := line_for(entry):
+        found.add(where, other)
+        return None
     for key in entry:
         if key not in (*KINDS, *_OPTIONS):
             hint = did_you_mean(str(key), (*KINDS, *_OPTIONS))

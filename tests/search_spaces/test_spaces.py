@@ -375,7 +375,7 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
             "start_points: smal: there is no run of this name and no such file; did you mean small",
         ),
         ("start_points: [small model.layers=99]", "start_points: --set model.layers=99: model.layers: 99 is not allow"),
-        ("objective: per", "objective: per is not allowed; give best_per or last_per"),
+        ("objective: perr", "objective: perr is not allowed; give best_per, last_per, train_seconds, gpu_seconds or"),
         (
             "searcher: {kind: tpee}",
             "searcher.kind: tpee is not allowed; did you mean tpe? give tpe, random, gp, cmaes, qmc, nsga2 or grid",
@@ -387,7 +387,10 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
         ("stopping: {kind: asha, grace: 0}", "stopping.grace: 0 is not allowed; give a whole number of 1 or more"),
         ("stopping: {kind: asha, reducton: 4}", "stopping.reducton: unknown key (value 4); did you mean reduction? "),
         ("budget: {trials: 0}", "budget.trials: 0 is not allowed; give a whole number of 1 or more or null"),
-        ("budget: {}", "budget: the search would never end; give trials, hours, gpu_hours or no_improvement"),
+        (
+            "budget: {}",
+            "budget: the search would never end; give trials, hours, gpu_hours, batches, utterances or no_improvement",
+        ),
     ],
 )
 def test_a_wrong_setting_of_a_space(tmp_path: Path, rest: str, line: str) -> None:
@@ -401,7 +404,7 @@ def test_all_problems_of_a_space_at_once(tmp_path: Path) -> None:
     lines = problems(
         tmp_path,
         "  model.dropout: {uniform: [2, 1], when: {schedule.kind: constnt}}\n  model.hiden: {int: [1, 2]}",
-        "objective: per\nfixed: {model.layers: 0}\nconstraints: [a]\nstart_points: [smal]",
+        "objective: perr\nfixed: {model.layers: 0}\nconstraints: [a]\nstart_points: [smal]",
     )
     assert len(lines) == 7, lines
 
@@ -480,3 +483,26 @@ def test_a_condition_on_a_relative_value_takes_any_number(tmp_path: Path) -> Non
     depends = "  training.clip: {uniform: [1, 5], when: {schedule.end_lr: %s}}\n"
     assert len(make(tmp_path, rates + depends % "0.01").dimensions) == 3
     assert "training.clip.when" in "\n".join(problems(tmp_path, rates + depends % "low"))
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (
+            "{type: float, low: 1.0e-3, high: 1.0e-2, log: true}",
+            "as in Optuna; here it is {log_uniform: [0.001, 0.01]}",
+        ),
+        ("{type: float, low: 0.1, high: 0.5, step: 0.1}", "here it is {uniform: [0.1, 0.5], q: 0.1}"),
+        ("{low: 2, high: 8}", "here it is {int: [2, 8]}"),
+        ("{type: categorical, choices: [a, b]}", "here it is {choice: [a, b]}"),
+        ("{distribution: log_uniform_values, min: 1.0e-3, max: 1.0e-2}", "as in a W&B sweep; here it is {log_uniform:"),
+        ("{values: [1, 2]}", "here it is {choice: [1, 2]}"),
+        ("{min: 0.1, max: 1}", "here it is {uniform: [0.1, 1]}"),
+        ("{distribution: normal, mu: 0, sigma: 1}", "docs/spaces.md show the form here"),
+    ],
+)
+def test_the_form_of_another_program_gets_its_line_in_this_one(tmp_path: Path, entry: str, said: str) -> None:
+    """One line, with what to write; and the command that reads a whole sweep."""
+    (line,) = problems(tmp_path, f"  schedule.peak_lr: {entry}")
+    assert line.startswith("s.yaml: dimensions.schedule.peak_lr: is written as in ")
+    assert said in line and "tuner spaces import FILE" in line
