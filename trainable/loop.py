@@ -74,7 +74,7 @@ class EpochReport:
     samples_per_second: float
     """Training utterances per second of training time."""
     peak_memory_mb: float
-    """Most memory so far: allocated on the GPU, or resident in the process."""
+    """Most memory so far: reserved on the GPU, or resident in the process."""
     diverged: bool = False
     """Loss or gradient was not finite. The run ends with this report; its validation numbers are NaN."""
     notes: tuple[str, ...] = ()
@@ -334,7 +334,8 @@ def _resume(run: _Run, state: Mapping[str, Any]) -> None:
 
 def _peak_memory_mb(device: torch.device) -> float:
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        # What a CUDA graph uses is reserved for it, but allocated only while it is captured.
+        return torch.cuda.max_memory_reserved(device) / 2**20
     import resource  # not on Windows, where training on CUDA works without it
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -118,7 +118,7 @@ class Decoder(nn.Module):
         """[batch, time, features] after the layer of the recording day and softsign, in the type of the weights."""
         x = features.to(self.output.weight.dtype)
         if self.day_weight is not None and self.day_bias is not None:
-            x = torch.baddbmm(self.day_bias[day], x, self.day_weight[day])
+            x = torch.baddbmm(self.day_bias[day].to(x.dtype), x, self.day_weight[day].to(x.dtype))
         x = F.softsign(x)
         return F.dropout(x, self.day_dropout, self.training) if self.day_dropout > 0 else x
 

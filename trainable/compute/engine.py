@@ -29,7 +29,7 @@ class Engine:
         self._dtype = weights_dtype(config, device)
         self._shadow: Shadow | None = None
         self._graphs: Graphs | None = None
-        self._chosen = self._relaid = False
+        self._chosen = self._relaid = self._told = False
         self.autocast = autocast_for(config, device)
         """What an evaluation runs in."""
         self.notes: list[str] = []
@@ -66,8 +66,9 @@ class Engine:
                 decoded = self._graphs.decode(features, bins, day)
             except GraphsRefused as error:
                 self._graphs, self._relaid = None, True
-                self.notes.append(self._said(f"plain kernels from here on, no CUDA graphs: {error}"))
+                self._say(f"plain kernels, no CUDA graphs: {error}")
             else:
+                self._say_once_graphed()
                 if decoded is not None:
                     return decoded
         decoder = self._model if self._shadow is None else self._shadow.decoder
@@ -102,15 +103,24 @@ class Engine:
             longest = output_frames(torch.from_numpy(bins), model.kernel, model.stride).clamp(min=1)
             lengths = padded_lengths(longest.numpy())
             self._graphs = Graphs(self._shadow, lengths, batch)
-            whose = "the card is this trial's alone" if share >= 1 else f"{share:.0%} of a card is enough for them"
-            self.notes.append(self._said(f"CUDA graphs for {len(lengths)} padded lengths: {whose}"))
             return
         self._shadow = self._plain_shadow()
         if self._device.type == "cuda":
-            self.notes.append(self._said(f"plain kernels, no CUDA graphs: {refused}"))
+            self._say(f"plain kernels, no CUDA graphs: {refused}")
 
     def _plain_shadow(self) -> Shadow | None:
         return None if self._dtype == torch.float32 else Shadow(self._model, self._dtype)
 
-    def _said(self, choice: str) -> str:
-        return f"computes in {self._config.training.precision} with {choice}"
+    def _say_once_graphed(self) -> None:
+        graphs = self._graphs
+        if graphs is None or not graphs.captured or self._told:
+            return
+        why = "the card is this trial's alone" if card_share() >= 1 else "a GRU as narrow as this pays on a shared card"
+        if self._config.training.graphs == "on":
+            why = "training.graphs is on"
+        memory = f"{graphs.needed / 2**30:.1f} of the {graphs.room / 2**30:.1f} GB left for it are enough"
+        self._told = True
+        self._say(f"CUDA graphs for {len(graphs.lengths)} padded lengths: {why}, and {memory}")
+
+    def _say(self, choice: str) -> None:
+        self.notes.append(f"computes in {self._config.training.precision} with {choice}")

@@ -60,14 +60,19 @@ class Graphs:
     """
 
     def __init__(self, shadow: Shadow, lengths: list[int], batch: int, record: Record | None = None) -> None:
-        self._shadow, self._lengths, self._batch = shadow, lengths, batch
+        self._shadow, self.lengths, self._batch = shadow, lengths, batch
         self._record = record or capturing()
         self._cores: dict[int, _Core] = {}
         self._inputs: _Inputs | None = None
-        self.needed = 0.0
-        """Bytes, as far as it is known."""
+        self.needed = self.room = 0.0
+        """Bytes that they take and that were left for this trial, from the first capture on."""
         # Evaluation reads both directions in one call, from weights that lie apart: cuDNN copies them for it.
         warnings.filterwarnings("ignore", "RNN module weights are not part of single contiguous chunk")
+
+    @property
+    def captured(self) -> bool:
+        """Whether any is there."""
+        return bool(self._cores)
 
     def decode(self, features: Tensor, bins: Tensor, day: Tensor) -> tuple[Tensor, Tensor] | None:
         """Logits and frame counts of a batch, or None for one that is longer or larger than any was said to be.
@@ -76,13 +81,13 @@ class Graphs:
         """
         decoder = self._shadow.decoder
         frames = output_frames(bins, decoder.kernel, decoder.stride)
-        length = next((length for length in self._lengths if length >= int(frames.max())), None)
+        length = next((length for length in self.lengths if length >= int(frames.max())), None)
         if length is None or len(features) > self._batch:
             return None
         if self._inputs is None:
-            self._inputs = _Inputs(self._shadow, self._lengths[-1], self._batch, features)
+            self._inputs = _Inputs(self._shadow, self.lengths[-1], self._batch, features)
         given = features, frames.clamp(min=1), day
-        for wanted in (self._lengths[-1], length):
+        for wanted in (self.lengths[-1], length):
             if wanted not in self._cores:
                 self._capture(_Core(self._shadow, self._inputs, wanted), given)
         core = self._cores[length]
@@ -99,8 +104,8 @@ class Graphs:
             try:
                 taken = _warm_up(core, device)
                 if not self._cores:
-                    self.needed = BESIDE * taken
-                    refused = self._no_memory(device)
+                    self.needed, self.room = BESIDE * taken, self._room(device)
+                    refused = no_memory(self.needed, self.room)
                 if refused is None:
                     core.record(self._record)
             except RuntimeError as error:  # out of memory, or something that cannot be captured
@@ -109,14 +114,15 @@ class Graphs:
             raise GraphsRefused(refused)  # outside of the except block, whose error holds on to memory
         self._cores[core.length] = core
 
-    def _no_memory(self, device: torch.device) -> str | None:
+    def _room(self, device: torch.device) -> float:
+        """Bytes that are left for this trial beside what it is sure to need."""
         if device.type == "cpu":
-            return None
+            return 0.0
         gc.collect()
         torch.cuda.empty_cache()
         # The optimizer's state comes with the first step: two numbers for each weight.
         later = 2 * sum(total.numel() * total.element_size() for total in self._shadow.sums)
-        return no_memory(self.needed, room_on_card(device) - later)
+        return room_on_card(device) - later
 
 
 class _Inputs:
@@ -144,7 +150,8 @@ class _Core:
         classes = shadow.decoder.output.out_features
         self.grad = torch.zeros(length, inputs.batch, classes, device=inputs.day.device)
         self.logits = self.grad
-        self.forward, self.backward = self._forward, self._backward
+        self.forward: Callable[[], None]
+        self.backward: Callable[[], None]
 
     def load(self, features: Tensor, frames: Tensor, day: Tensor) -> None:
         """Put a batch into place: features [n, time, features], frames int64 [n] on the CPU, day [n]."""
@@ -213,14 +220,15 @@ def _warm_up(core: _Core, device: torch.device) -> float:
     """Run the passes of a core plainly, and return the most memory that they took, in bytes; on a CPU 0 and nothing."""
     if device.type == "cpu":
         return 0.0
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    stream = torch.cuda.Stream(device)
-    stream.wait_stream(torch.cuda.current_stream(device))
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            core._forward()
-            core._backward()
-    torch.cuda.current_stream(device).wait_stream(stream)
     torch.cuda.synchronize(device)
+    before = torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    stream = torch.cuda.Stream(device)
+    try:
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                core._forward()
+                core._backward()
+    finally:
+        torch.cuda.synchronize(device)
     return float(torch.cuda.max_memory_allocated(device) - before)

@@ -63,12 +63,17 @@ def autocast_for(config: RunConfig, device: torch.device) -> torch.autocast:
 def flatten(model: nn.Module) -> None:
     """Put the weights of each GRU into one block of memory, in any type that cuDNN's GRU has.
 
-    cuDNN needs it, and copying or casting a model loses it: without it the weights are copied at every call. Torch's
-    own `flatten_parameters` leaves bf16 as it is.
+    cuDNN needs it, and copying or casting a model loses it: without it the weights are copied at every call.
     """
     for module in model.modules():
         if isinstance(module, nn.GRU):
-            torch_private.flatten_weights(list(module.parameters()), module)
+            in_one_block(list(module.parameters()), module)
+
+
+def in_one_block(weights: list[nn.Parameter], layer: nn.GRU) -> None:
+    """The same for some weights of `layer`: those of both directions or of one."""
+    if weights[0].is_cuda and gru_by_cudnn(weights[0].dtype):
+        torch_private.flatten_weights(weights, layer)
 
 
 @functools.cache

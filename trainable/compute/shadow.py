@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainable.compute import torch_private
-from trainable.compute.precision import flatten
+from trainable.compute.precision import flatten, in_one_block
 from trainable.layers.padded import directions
 from trainable.model import Decoder
 
@@ -24,17 +24,21 @@ from trainable.model import Decoder
 class Shadow:
     """The shadow of `model` in `dtype`, on its device.
 
-    Each GRU's weights lie in one block of memory as cuDNN takes them, with `by_direction` in one for each direction.
+    Day layers stay fp32: the gradients of all utterances of a day are added up where their weights are looked up. Each
+    GRU's weights lie in one block of memory as cuDNN takes them, with `by_direction` in one for each direction.
     The blocks never move: what was captured in a CUDA graph stays valid.
     """
 
     def __init__(self, model: Decoder, dtype: torch.dtype, *, by_direction: bool = False) -> None:
         self.model = model
         self.decoder = copy.deepcopy(model).to(dtype)
+        for parameter in (self.decoder.day_weight, self.decoder.day_bias):
+            if parameter is not None:
+                parameter.data = parameter.data.to(torch.float32)
         if by_direction:
             for layer in self.decoder.layers:
                 for direction in directions(cast(nn.GRU, layer)):
-                    torch_private.flatten_weights(direction, cast(nn.GRU, layer))
+                    in_one_block(direction, cast(nn.GRU, layer))
         else:
             flatten(self.decoder)
         pairs = zip(model.parameters(), self.decoder.parameters(), strict=True)

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
 from trainable.compute.precision import gru_backend
-from trainable.compute.products import product
+from trainable.compute.products import product, sum_of_products
 
 
 def gru(layer: nn.GRU, packed: PackedSequence, start: Tensor | None = None) -> PackedSequence:
@@ -52,9 +52,17 @@ def gru(layer: nn.GRU, packed: PackedSequence, start: Tensor | None = None) -> P
     return PackedSequence(data, packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices)
 
 
-def _product(a: Tensor, b: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """a @ b in a's dtype, multiplied in `dtype` if one is given (autocast's)."""
-    return product(a, b) if dtype is None else (a.to(dtype) @ b.to(dtype)).to(a.dtype)
+def _product(a: Tensor, b: Tensor, dtype: torch.dtype | None, bias: Tensor | None = None) -> Tensor:
+    """a @ b plus `bias`, in a's dtype, multiplied in `dtype` if one is given (autocast's)."""
+    if dtype is None:
+        return product(a, b, bias)
+    lowered = (a.to(dtype) @ b.to(dtype)).to(a.dtype)
+    return lowered if bias is None else lowered.add_(bias)
+
+
+def _sum_of_products(a: Tensor, b: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """a.T @ b in the same way: a weight's gradient, summed over all frames."""
+    return sum_of_products(a, b) if dtype is None else (a.t().to(dtype) @ b.to(dtype)).to(a.dtype)
 
 
 class _Scan(torch.autograd.Function):
@@ -78,8 +86,8 @@ class _Scan(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             x = x.to(w_ih.dtype)
             # What does not depend on the state, for all frames at once; the loop adds the rest in place.
-            gates = _product(x, w_ih[:two].t(), lowered).add_(b_ih[:two] + b_hh[:two])
-            new = _product(x, w_ih[two:].t(), lowered).add_(b_ih[two:])
+            gates = _product(x, w_ih[:two].t(), lowered, b_ih[:two] + b_hh[:two])
+            new = _product(x, w_ih[two:].t(), lowered, b_ih[two:])
             state_part = b_hh[two:].repeat(len(new), 1)  # a copy, always: it is written to
             out = torch.empty_like(new)
             w_gates, w_new = w_hh[:two].t(), w_hh[two:].t()
@@ -131,12 +139,12 @@ class _Scan(torch.autograd.Function):
                     d_start += carry[k:].sum(0)
             f.mul_(d.unsqueeze(1))
             carry = product(row, w_hh).addcmul_(d, zt)
-        d_w_hh = _product(flat.t(), before, ctx.lowered)
+        d_w_hh = _sum_of_products(flat, before, ctx.lowered)
         d_b_hh = flat.sum(0)
         # The input's part of n is not scaled by r; the other two gates have the same gradient on both sides.
         torch.mul(d_out, d_new, out=factor[:, 2])
         d_b_ih = torch.cat([d_b_hh[: 2 * hidden], flat[:, 2 * hidden :].sum(0)])
-        d_w_ih = _product(flat.t(), x, ctx.lowered)
+        d_w_ih = _sum_of_products(flat, x, ctx.lowered)
         d_x = _product(flat, w_ih, ctx.lowered) if ctx.needs_input_grad[0] else None
         if d_start is not None and carry is not None:
             d_start = (d_start + carry.sum(0)).view(1, 1, hidden)
