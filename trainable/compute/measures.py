@@ -8,10 +8,12 @@ said was within its noise, or the same: a fused optimizer, edit distances by rap
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from search_spaces.config import RunConfig
+
+if TYPE_CHECKING:  # choosing does not need torch
+    import torch
 
 
 @dataclass(frozen=True)

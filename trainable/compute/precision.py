@@ -81,15 +81,16 @@ def gru_by_cudnn(dtype: torch.dtype) -> bool:
     """Whether cuDNN runs a GRU of this type on this card: before cuDNN 9.13 and torch 2.10 it did not in bf16."""
     if dtype != torch.bfloat16:
         return True
-    with torch.random.fork_rng(devices=[]):
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=[]):
         layer = nn.GRU(8, 8).to("cuda", dtype)
-    x = torch.zeros(2, 1, 8, device="cuda", dtype=dtype, requires_grad=True)
-    try:
-        layer(x)[0].sum().backward()
-        torch.cuda.synchronize()
-    except RuntimeError:
-        return False
-    return torch.cudnn_is_acceptable(x)
+        x = torch.zeros(2, 1, 8, device="cuda", dtype=dtype, requires_grad=True)
+        try:
+            torch_private.flatten_weights(list(layer.parameters()), layer)
+            layer(x)[0].sum().backward()
+            torch.cuda.synchronize()
+        except RuntimeError:
+            return False
+        return torch.cudnn_is_acceptable(x)
 
 
 @contextlib.contextmanager

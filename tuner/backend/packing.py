@@ -23,6 +23,7 @@ from typing import Any
 
 from search_spaces import InputError, RunConfig
 from search_spaces.config import ConstantSchedule, SWAConfig
+from trainable.compute.measures import no_graphs
 from trainable.data.dataset import open_dataset
 from tuner.backend.worker import take_share
 
@@ -46,7 +47,7 @@ class Packing:
     trials_per_hour: float | None
     """Whole runs of the configuration, evaluations included, of all processes together."""
     peak_memory_mb: float | None
-    """Most memory of one process: allocated on the GPU, or resident on a CPU."""
+    """Most memory of one process: reserved on the GPU, or resident on a CPU."""
     error: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -116,12 +117,17 @@ def mps_note() -> str:
     return "with MPS" if running or "CUDA_MPS_PIPE_DIRECTORY" in os.environ else "without MPS"
 
 
-def measured_config(config: RunConfig, batches: int) -> RunConfig:
-    """`config` for two epochs of `batches`: the same work for each step, at a rate too low to diverge."""
+def measured_config(config: RunConfig, batches: int, share: float = 1.0) -> RunConfig:
+    """`config` for two epochs of `batches`: the same work for each step, at a rate too low to diverge.
+
+    With CUDA graphs if the whole run, on this share of a card, would be run with them.
+    """
     averaging = config.averaging
     if isinstance(averaging, SWAConfig):  # SWA's evaluation belongs to a whole run, except at its beginning
         averaging = averaging.model_copy(update={"start_batch": 0, "lr": None})
-    training = config.training.model_copy(update={"batches": 2 * batches, "batches_per_epoch": batches})
+    graphs = "off" if no_graphs(config, share, config.training.batches) else "on"
+    length = {"batches": 2 * batches, "batches_per_epoch": batches}
+    training = config.training.model_copy(update={**length, "graphs": graphs})
     schedule = ConstantSchedule(peak_lr=1e-6)
     return config.model_copy(update={"averaging": averaging, "training": training, "schedule": schedule})
 
@@ -131,7 +137,7 @@ def _measure_one(config: RunConfig, data: Path, count: int, batches: int, cpus: 
     barrier = context.Barrier(count)
     readers: list[Any] = []
     processes: list[Any] = []
-    short = measured_config(config, batches)
+    short = measured_config(config, batches, 1 / count)
     try:
         for _ in range(count):
             reader, writer = context.Pipe(duplex=False)

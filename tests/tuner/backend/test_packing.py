@@ -131,6 +131,23 @@ def test_the_measured_configuration_does_the_same_work(averaging):
     assert getattr(short.averaging, "start_batch", 0) == 0  # its evaluation is measured
 
 
+@pytest.mark.parametrize(
+    ("changes", "share", "graphs"),
+    [
+        ([], 1.0, "on"),
+        (["model.hidden=1024", "training.precision=bf16"], 1.0, "on"),
+        (["model.hidden=1024", "training.precision=bf16"], 0.25, "off"),
+        (["training.batches=200"], 1.0, "off"),
+        (["training.graphs=off"], 1.0, "off"),
+    ],
+    ids=str,
+)
+def test_what_is_measured_computes_as_the_whole_run_will(changes, share, graphs):
+    """With CUDA graphs where the run, as long as it is, would have them, though the measured one is short."""
+    config = load_run("small", ["training.batches=5000", *changes]).config
+    assert measured_config(config, 7, share).training.graphs == graphs
+
+
 @pytest.mark.parametrize(("text", "value"), [("auto", "auto"), ("0.25", 0.25), ("0", 0.0), ("2", 2.0)])
 def test_the_option_takes_a_number_or_auto(text, value):
     """`--gpus-per-trial` is a share of a card or the word."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from results.store.events import read_events
 from results.store.tables import compact, load_tables
-from search_spaces import load_space
+from search_spaces import load_run, load_space
 from search_spaces.checkpoints import parse_every, parse_size
 from tuner.backend.worker import run_trial
 from tuner.study.checkpoints import describe, files_of
@@ -278,3 +278,20 @@ def test_a_space_file_may_say_which_checkpoints_are_kept(space_file):
         "checkpoints.every: '0' is not allowed; g",
         "checkpoints.budget: '5 parsecs' is not a",
     ]
+
+
+def test_what_a_card_chose_is_logged_once(tiny_data, tmp_path, monkeypatch):
+    """The line of the engine is the note of the first epoch, with what there is to say of checkpoints; then none."""
+    from trainable import loop
+    from trainable.data.dataset import open_dataset
+
+    class Speaking(loop.Engine):
+        def begin_epoch(self, steps):
+            if not self._chosen:
+                self.notes.append("computes in bf16 with CUDA graphs")
+            super().begin_epoch(steps)
+
+    monkeypatch.setattr(loop, "Engine", Speaking)
+    config = load_run("small", ["training.batches=8", "training.batches_per_epoch=4", "model.hidden=8"]).config
+    notes = [row["note"] for row in run_trial(config, open_dataset(tiny_data), tmp_path / "0")]
+    assert len(notes) > 1 and notes == ["computes in bf16 with CUDA graphs"] + [None] * (len(notes) - 1)
