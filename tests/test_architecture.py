@@ -317,6 +317,13 @@ def test_private_names_of_a_library_are_in_one_module(house):
     assert set(PRIVATE.values()) <= house.files.keys()
 
 
+def test_the_suites_are_loaded_by_tests_only(house):
+    """`tuner.testing` needs hypothesis, which whoever searches does not have."""
+    outside = [f"{each.source}:{each.line}" for each in house.imports if not _inside(each.source, "tuner.testing")
+               and _inside(each.target, "tuner.testing")]  # fmt: skip
+    assert outside == []
+
+
 def test_folders_stay_small_enough_to_be_seen(house):
     """Nobody has to look for a file among more than sixteen."""
     assert crowded(house) == []

@@ -1,5 +1,10 @@
 """Learning-rate schedules: the rate of a batch as a pure function of the configuration and the batch number.
 
+The contract of a schedule, which the suite `tuner.testing.schedules` checks clause by clause: the rate depends on
+nothing but the configuration and the batch, and with a horizon of its own not on the length of the run; it lies
+between 0 and `peak_lr`, and reaches it where the horizon is long enough; from the horizon on it stays; the section
+comes back from JSON with the same rates, and its keys become columns.
+
 `i` is the batch (optimizer step), from 0 on; `H` the horizon. Warm-ups, periods and milestones are in batches too,
 never in micro-batches. From batch `H` on the rate stays at its value at `H`, which no batch of a run with
 `training.batches == H` gets to: its last batch is `H - 1`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import math
 import os
 import subprocess
 import sys
@@ -19,29 +18,16 @@ from search_spaces import load_space
 from tuner.cli import main
 from tuner.study.settings import StudySettings
 from tuner.study.study import Study
+from tuner.testing import toy as toys
+from tuner.testing.toy import RUN, SPACE, curve, decisions, drive, write_space
 
-RUN = """
-purpose: a run of nine epochs
-model: {hidden: 8, layers: 1, kernel: 8, stride: 4}
-optimizer: {kind: adam, eps: 1.0e-8}
-schedule: {kind: one_cycle, start_lr: 1.0e-4, peak_lr: 3.0e-3, end_lr: 1.0e-5}
-training: {batches: 18, batches_per_epoch: 2, batch_size: 8}
-"""
-SPACE = """
-purpose: a space for tests
-base: base.yaml
-dimensions:
-  schedule.kind: {choice: [one_cycle, constant]}
-  schedule.peak_lr: {log_uniform: [1.0e-3, 1.0e-1]}
-  schedule.end_lr: {log_uniform: [1.0e-3, 0.3], of: schedule.peak_lr, when: {schedule.kind: one_cycle}}
-  averaging.kind: {choice: [none, ema]}
-  averaging.decay: {log_uniform: [1.0e-3, 1.0e-1], complement: true, when: {averaging.kind: ema}}
-start_points: [base.yaml]
-objective: best_per
-searcher: {kind: tpe, startup_trials: 4}
-stopping: {kind: asha, grace: 1, reduction: 3}
-budget: {trials: 12}
-"""
+__all__ = ["RUN", "SPACE", "curve", "decisions", "drive", "settings_for"]
+
+
+def settings_for(space, **changes):
+    """The settings of a study over `space`, with its start points."""
+    starts = [space.start_params(point)[0] for point in space.start_points]
+    return toys.settings_for(space, **{"start_points": starts, **changes})
 
 
 @pytest.fixture
@@ -59,91 +45,7 @@ def call(capsys):
 @pytest.fixture
 def space_file(tmp_path: Path) -> Path:
     """A space of five dimensions over a run of nine epochs."""
-    (tmp_path / "base.yaml").write_text(RUN)
-    path = tmp_path / "toy.yaml"
-    path.write_text(SPACE)
-    return path
-
-
-def curve(config, epoch):
-    """A made-up learning curve: best near a rate of 0.01, better with averaging; not a number at high rates."""
-    rate = config.schedule.peak_lr
-    floor = 0.1 + 0.2 * abs(math.log10(rate / 0.01)) - (0.03 if config.averaging.kind == "ema" else 0)
-    per = floor + (1 - floor) * math.exp(-epoch / 2)
-    diverged = rate > 0.08 and epoch == 3
-    return {
-        "epoch": epoch,
-        "batch": 2 * epoch,
-        "per": math.nan if diverged else per,
-        "per_raw": per,
-        "per_utterance_mean": per,
-        "val_loss": math.nan if diverged else 3 * per,
-        "train_loss": 2 * per,
-        "lr": rate,
-        "schedule_fraction": epoch / config.epochs,
-        "grad_norm": 1.0,
-        "blank_share": 0.5,
-        "infeasible": 0,
-        "seconds": 1.0,
-        "samples_per_second": 16.0,
-        "peak_memory_mb": 1.0,
-        "diverged": diverged,
-        "checkpoint_seconds": 0.0,
-        "cpu_seconds": 1.0 * epoch,
-        "gpu_seconds": 0.0,
-    }
-
-
-def settings_for(space, **changes):
-    """The settings of a study over `space`."""
-    settings = {
-        "study": "toy",
-        "space": space.as_dict(),
-        "data": {"path": "nowhere", "name": "none", "fingerprint": "0"},
-        "code": {"version": "0", "git": None, "dirty": None},
-        "packages": {},
-        "searcher": space.searcher.model_dump(mode="json"),
-        "stopping": space.stopping.model_dump(mode="json"),
-        "objective": space.objective,
-        "start_points": [space.start_params(name)[0] for name in space.start_points],
-        "seed": 0,
-        "budget": {"trials": 12, "hours": None},
-        "retries": 0,
-        "resources": {"cpus_per_trial": 1, "gpus_per_trial": 0, "concurrent": None},
-    }
-    return {**settings, **changes}
-
-
-def drive(study, workers=1, events=None):
-    """Work for a study until it is done, or (like a killed driver) until `events` more epochs are in the log."""
-    running = []
-    count = 0
-    while not study.done:
-        while len(running) < workers and (job := study.ask()) is not None:
-            running.append([job, job.epochs_logged])
-        job, epoch = running.pop(0)
-        epoch += 1
-        if study.report(job.trial, job.attempt, curve(job.config, epoch)) == "continue":
-            running.append([job, epoch])
-        count += 1
-        if events is not None and count >= events:
-            return False
-    return True
-
-
-def decisions(folder):
-    """What matters of a log: proposals, epochs with their decisions, final states; without times and attempts."""
-    events, problems = read_events(folder / "events.jsonl")
-    assert not problems
-    asked, epochs, ends = {}, {}, {}
-    for event in events:
-        if event["event"] == "trial_started":
-            assert asked.setdefault(event["trial"], event["params"]) == event["params"]
-        elif event["event"] == "epoch":
-            epochs[event["trial"], event["epoch"]] = (event["per"], event["decision"], event["rung"], event["reason"])
-        elif event["event"] == "trial_ended" and event["status"] != "interrupted":
-            ends[event["trial"]] = event["status"]
-    return asked, epochs, ends
+    return write_space(tmp_path)
 
 
 @pytest.fixture

@@ -33,7 +33,10 @@ Facts = Mapping[str, Any]
 
 
 class Sink(Protocol):
-    """One tool that runs are written to. For a trial that continues after an interruption, `begin` is called again."""
+    """One tool that runs are written to. For a trial that continues after an interruption, `begin` is called again.
+
+    As a hearer it keeps the contract of `Study`'s observers.
+    """
 
     def begin(self, trial: int, params: Facts, tags: Facts, epochs_done: int, time: float) -> None:
         """An attempt at a trial starts; `time` in unix seconds, here and below."""

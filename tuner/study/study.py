@@ -67,7 +67,11 @@ class Study:
     It runs a space with a searcher, or a `plan`: a list of {run, parent, origin, config} in order. A simulation gives
     another `source` of trials, and a `clock` whose seconds count for the time budget.
 
-    `observers` are called with every event after it is on the disk (for example the progress display).
+    `observers` are called with every event after it is on the disk (for example the progress display). The contract
+    of such a hearer, which the suite `tuner.testing.hearers` checks clause by clause: it raises nothing, since
+    that ends the search (`Background` sees to it, and to a thread of its own); it changes no event; it may be
+    made for a study that has a history; it passes over kinds of events and fields that it does not know; where
+    it has `close`, that can be called at any time and twice, and its threads end then.
     """
 
     def __init__(

@@ -26,6 +26,7 @@ from scipy.io import savemat
 from search_spaces.errors import InputError
 from trainable.data.dataset import Dataset, open_dataset, verify
 from trainable.data.importers import KINDS, import_dataset
+from tuner.testing import importers
 
 CHANNELS = 256
 SESSIONS = ("t12.2022.04.28", "t12.2022.05.05")
@@ -181,7 +182,7 @@ def write_hdf5(folder: Path, utterances: list[Utterance]) -> Path:
 
 def write_arrays(folder: Path, utterances: list[Utterance], labels: str = "phonemes") -> Path:
     """The plain layout; `labels` says what stands for the labels: phonemes, labels or text alone."""
-    (folder / "arrays").mkdir()
+    (folder / "arrays").mkdir(exist_ok=True)
     splits = {"train": "train", "test": "val", "competitionHoldOut": "test"}
     features = features_of(utterances)
     for session in SESSIONS:
@@ -226,6 +227,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
         labels=write_labels(folder / "labels.csv"),
         names=folder / "names.txt",
     )
+
+
+WRITERS: dict[str, importers.Write] = {
+    "b2t24-mat": lambda folder: (write_mat(folder, recorded()), {"labels": write_labels(folder / "labels.csv")}),
+    "reference-pickle": lambda folder: (write_pickle(folder, recorded()), {}),
+    "b2t25": lambda folder: (write_hdf5(folder, recorded()), {}),
+    "arrays": lambda folder: (write_arrays(folder, recorded()), {}),
+}
+"""What writes a small recording of a kind, with the importer's options: a new importer gets a line here."""
+
+
+def test_every_importer_has_the_contract() -> None:
+    """A new kind gets a line in WRITERS, and with it the contract."""
+    assert set(WRITERS) == set(KINDS)
+
+
+@pytest.mark.parametrize("clause", importers.CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("kind", WRITERS)
+def test_importers_keep_the_contract(kind: str, clause: Callable[..., None]) -> None:
+    """Every registered kind, every clause."""
+    found = {each.name: each for each in importers.contract(kind, WRITERS[kind], damages=12)}
+    found[clause.__name__]()
 
 
 def content(dataset: Dataset) -> dict[str, list[tuple[str, list[int], bytes]]]:

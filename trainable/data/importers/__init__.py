@@ -1,5 +1,11 @@
 """Importers: recorded data on disk, in the formats labs have, into the packed data folder.
 
+The contract of an importer, which the suite `tuner.testing.importers` checks clause by clause: a recording that is as
+it should be becomes a whole data folder, the same each time, and stays as it is; `dev_split` is carried out by
+`intake.splits`, and no utterance is lost or doubled; `intake.progress` is called up to the end, and what it raises is
+passed on, so that Ctrl-C leaves nothing behind; what cannot be used is left out with `intake.leaving_out()`; a
+damaged recording is imported as far as it goes or refused with `InputError`, and raises nothing else.
+
 Each kind is one module with a function `import_into(intake, src, **options)`; `KINDS` lists them. A module is loaded
 when it is used, so that its own dependencies are not needed before. The layouts are described in docs/data.md.
 """

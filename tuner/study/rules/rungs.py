@@ -16,7 +16,6 @@ from search_spaces.stopping import (
     ExtrapolationStopping,
     HalvingRule,
     HyperbandStopping,
-    MedianStopping,
     OneEpochStopping,
     PBTStopping,
     Rule,
@@ -338,7 +337,7 @@ def grid_under(rule: Rule, config: RunConfig, bracket: int) -> Grid:
 
 
 def _levels(rule: ComparingRule, grid: Grid, bracket: int) -> list[float]:
-    """The rungs in the rule's own unit, rising: grace x reduction^k, or grace + interval x k."""
+    """The rungs in the rule's own unit, rising: grace x reduction^k of a halving rule, else grace + interval x k."""
     end = grid.epochs if rule.at == "epochs" else 1.0
     levels: list[float] = []
     most, at = None, float(rule.grace)
@@ -347,7 +346,7 @@ def _levels(rule: ComparingRule, grid: Grid, bracket: int) -> list[float]:
     step = getattr(rule, "interval", None) or (1 if rule.at == "epochs" else 0.05)
     while at < end - 1e-9 and (most is None or len(levels) < most):
         levels.append(at)
-        at = at + step if isinstance(rule, MedianStopping) else at * rule.reduction  # type: ignore[attr-defined]
+        at = at * rule.reduction if isinstance(rule, HalvingRule) else at + step
     return levels
 
 

@@ -1,5 +1,12 @@
 """Early stopping: rules that are pure functions of the event log.
 
+The contract of a rule, which the suite `tuner.testing.stopping` checks clause by clause: it is a function of the
+history and the epoch alone, and changes neither, so that a resumed search decides as the live one; it stops or
+pauses, never both, and only at the epochs that `places` names, all before a trial's last; it tells the rung, and for
+a stop the reason in a line; it never stops a trial that nobody can be compared with, nor one that is ahead of all
+others at every epoch; what is not a number is the worst there is; only a paused trial is named to go on, and every
+search comes to an end.
+
 `decide` gets the `History` of a study and the epoch that a trial has just reported, and decides whether it continues. A
 rule has no state of its own. What each kind compares, and with what result:
 

@@ -1,6 +1,6 @@
 """What a kind of searcher is, and how Optuna has a space's samples.
 
-The contract of `Method` is in its docstrings; every kind in `samplers.METHODS` keeps it.
+The contract is in the docstring of `Method`; every kind in `samplers.METHODS` keeps it.
 """
 
 from __future__ import annotations
@@ -66,6 +66,13 @@ def optuna_params(space: Space, params: Mapping[str, Any]) -> OptunaParams:
 
 class Method(ABC, Generic[S]):
     """A kind of searcher over a space, with its settings; the base of all.
+
+    Its contract, which the suite `tuner.testing.searchers` checks clause by clause: every proposal is a point of
+    the space that keeps the constraints; what it proposes is a function of the seed, the number of the trial
+    and the trials that were reported, in the order of their ends, so that a searcher that is made anew from the
+    log goes on as the live one; it draws from no global random generator; it takes trials that it did not
+    propose, withdrawn proposals and any end of a trial; it changes nothing that it is given; `left` counts down
+    to 0 where there is an end.
 
     `draws` is how many draws a proposal may take from the model; the rest are random. (A model may insist on a region
     that a constraint forbids.)

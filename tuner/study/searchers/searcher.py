@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 from search_spaces import InputError, Space
 from search_spaces.searchers import Searcher
 from tuner.study.searchers import optuna_private
-from tuner.study.searchers.method import optuna_params
+from tuner.study.searchers.method import Method, optuna_params
 from tuner.study.searchers.samplers import MAX_DRAWS, METHODS
 from tuner.study.searchers.warm_start import ENOUGH
 
@@ -34,7 +34,8 @@ class OptunaSearcher:
     """Proposes the parameters of a trial from the trials that were reported to it; `objectives` is their number.
 
     `earlier` are other studies' trials (`tuner.study.searchers.warm_start.discounted`); those that are not comparable
-    with this study's are removed when it has enough of its own.
+    with this study's are removed when it has enough of its own. `method` is the `Method` of a kind that is not in
+    `METHODS`; `searcher` are then its settings as they are.
     """
 
     def __init__(
@@ -44,9 +45,11 @@ class OptunaSearcher:
         seed: int,
         objectives: int = 1,
         earlier: Sequence[Mapping[str, Any]] = (),
+        method: type[Method[Any]] | None = None,
     ) -> None:
         self._space, self._seed, self._objectives = space, seed, objectives
-        self._settings: Searcher = TypeAdapter(Searcher).validate_python(searcher)
+        settings: Any = searcher if method else TypeAdapter(Searcher).validate_python(searcher)
+        self._settings, self._make = settings, method or METHODS[settings.kind]
         self._earlier = earlier
         self._completed = 0
         self._own: list[tuple[str, tuple[Any, ...]]] | None = None
@@ -64,7 +67,7 @@ class OptunaSearcher:
         self._shared: dict[str, BaseDistribution] = {}
         self._ends: list[int] = []
         """Optuna's numbers of the trials with information, in the order of their ends."""
-        self._method = METHODS[self._settings.kind](self._space, self._settings, self._seed)
+        self._method = self._make(self._space, self._settings, self._seed)
         single = self._objectives == 1
         for trial in earlier:
             params, status = trial["params"], trial["status"]
