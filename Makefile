@@ -15,13 +15,13 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN || echo 1); 
 PYTEST = -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 15
 
 # What a version can break. Left out: what starts clusters or browsers, the benchmarks, and what looks at the checkout.
-CORE = --ignore tests/test_chaos.py --ignore tests/test_benchmarks.py --ignore tests/test_stopping_benchmark.py \
-	--ignore tests/test_rivals.py --ignore tests/test_deploy.py --ignore tests/test_package.py --ignore tests/test_docs.py \
-	--ignore tests/test_architecture.py --ignore tests/results/test_report_browser.py \
-	--ignore tests/tuner/backend/test_nodes.py --ignore tests/tuner/backend/test_jobs.py
-OTHER = $(MAKE) --no-print-directory test ARGS="$(CORE) $(ARGS)"
+CORE = $(addprefix --ignore tests/,cluster test_chaos.py test_benchmarks.py test_stopping_benchmark.py test_rivals.py \
+	test_deploy.py test_package.py test_docs.py test_architecture.py test_mutants.py test_fuzz.py \
+	results/test_report_browser.py tuner/backend/test_nodes.py tuner/backend/test_jobs.py)
+# ONLY=setup makes the environment and stops there.
+OTHER = $(MAKE) --no-print-directory $(or $(ONLY),test) ARGS="$(CORE) $(ARGS)"
 
-.PHONY: help search test test-oldest test-python mutants lint format types lock clean
+.PHONY: help search setup test test-oldest test-python mutants lint format types lock clean
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -53,6 +53,8 @@ data/small/dataset.json: | $(VENV)/.run
 
 search: $(VENV)/.run data/small/dataset.json ## set up, make synthetic data, run the quickstart search, print the table
 	@$(BIN)/tuner search quickstart --data data/small $(if $(STUDY),--study $(STUDY))
+
+setup: $(VENV)/.test
 
 test: $(VENV)/.test ## set up and run the whole test suite
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python $(PYTEST) $(ARGS)

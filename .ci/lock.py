@@ -3,6 +3,7 @@
     make lock                             # what constraints.txt pins stays; what is missing comes, what is unused goes
     make lock CONSTRAINTS=                # the newest of everything: run the tests before it is committed
     python .ci/lock.py --without torch    # prints what the tests need, without torch
+    python .ci/lock.py --age              # how old the two files are
 
 Nothing is installed. constraints.txt is what pip resolves for the program with every extra; constraints-oldest.txt is
 what uv resolves for the tests with the lowest version of everything that pyproject.toml names. CUDA's own packages are
@@ -29,6 +30,8 @@ HEAD = """\
 """
 TORCH = "2.13.0"
 """The torch of the tests with the oldest versions."""
+OLD = 180
+"""Days after which a lock is called old."""
 OLDEST = f"""\
 # The lowest version of everything that pyproject.toml names, and what goes with it (Python {{python}}, {{system}}),
 # of {{date}}, made by `make lock`. `make test-oldest` runs the core of the suite with these.
@@ -78,6 +81,13 @@ def oldest() -> dict[str, str]:
     return dict(line.split("==") for line in done.stdout.split() if "==" in line)
 
 
+def age(text: str, today: datetime.date) -> str:
+    """How old the lock with this text is, from the date in its head; from `OLD` days on, what to do."""
+    days = (today - datetime.date.fromisoformat(re.search(r"of (\d{4}-\d\d-\d\d), made by", text)[1])).days
+    renew = "; old: 'make lock CONSTRAINTS=' takes the newest of everything, then run the tests" if days >= OLD else ""
+    return f"{days} days old{renew}"
+
+
 def write(name: str, head: str, pins: dict[str, str]) -> None:
     """Write a file of pins and say how many it has."""
     pins = {package: version for package, version in pins.items() if not OF_CUDA.match(package)}
@@ -91,6 +101,11 @@ def main(arguments: list[str]) -> None:
     """See the top of the file."""
     if arguments[:1] == ["--without"]:
         print("\n".join(requirements(arguments[1])))
+        return
+    if arguments == ["--age"]:
+        today = datetime.datetime.now(datetime.UTC).date()
+        for name in ("constraints.txt", "constraints-oldest.txt"):
+            print(f"{name}: {age((ROOT / name).read_text(), today)}")
         return
     write("constraints.txt", HEAD, newest("".join(arguments)))
     write("constraints-oldest.txt", OLDEST, oldest())
