@@ -26,6 +26,7 @@ from results.measured import own_objective, with_measures
 from results.output import Sheet, format_value, render
 from results.query import query
 from results.statistics import student_t
+from results.store.columns import unknown_columns
 from results.store.replay import column_array, schema
 from results.store.tables import load_tables
 from search_spaces.errors import InputError
@@ -183,6 +184,11 @@ class Order:
         return None if value is None else self.sign * float(value)
 
 
+def _alone(row: Row) -> list[Any]:
+    """What sets a run apart of which not every setting is known: it is no replicate of any other."""
+    return [row["study"], row["trial"]] if unknown_columns(row) else []
+
+
 class Seeds:
     """The spread over seeds, from trials that have the same configuration and data set but different seeds."""
 
@@ -191,7 +197,8 @@ class Seeds:
         self._about = about
         data = {study: row["data_fingerprint"] or study for study, row in about.items()}
         self._keys = {
-            (row["study"], row["trial"]): (data.get(row["study"]), *(row[name] for name in varied)) for row in rows
+            (row["study"], row["trial"]): (data.get(row["study"]), *(row[name] for name in varied), *_alone(row))
+            for row in rows
         }
         members: dict[Key, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
         for row in rows:

@@ -22,6 +22,7 @@ from typing import Any
 from results.best import PUBLISHED_PHONEMES
 from results.output import format_value
 from results.statistics import student_t
+from results.store.columns import unknown_columns
 from results.store.replay import schema
 from results.store.tables import load_tables
 
@@ -87,13 +88,22 @@ class RunHistory:
         return row.get("schedule_horizon") or row.get("training_batches")
 
     def key(self, row: Row) -> str:
-        """A key that is equal for two trials of the same configuration with any seeds."""
-        return json.dumps([row[name] for name in self.settings])
+        """A key that is equal for two trials of the same configuration with any seeds.
+
+        A run with a setting that nobody knows is like no other.
+        """
+        alone = [row["trial"]] if unknown_columns(row) else []
+        return json.dumps([row[name] for name in self.settings] + alone)
 
     def changes(self, before: Row, after: Row) -> list[tuple[str, Any, Any]]:
-        """(column, old, new) of the settings that differ; not what only the old one's kind of schedule, say, has."""
+        """(column, old, new) of the settings that differ; not what only the old one's kind of schedule, say, has, and
+        not what is unknown of one of them.
+        """
         found = []
+        unknown = unknown_columns(before) | unknown_columns(after)
         for name in self.settings:
+            if name in unknown:
+                continue
             old, new = before[name], after[name]
             kind = f"{name.split('_')[0]}_kind"
             gone = new is None and kind in before and before[kind] != after[kind]
@@ -230,7 +240,7 @@ class RunHistory:
         if row["origin"] == "replicate":
             return "Replicates"
         averaging = row.get("averaging_kind")
-        return f"Schedule {row.get('schedule_kind')}" + (
+        return f"Schedule {row.get('schedule_kind') or 'not known'}" + (
             f" with {averaging}" if averaging not in (None, "none") else ""
         )
 

@@ -5,7 +5,8 @@ The trials table has, after these, one column per configuration key, named `sect
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 SCHEMA_VERSION = 1
 """Raised when a column changes its meaning; a column that is only added needs no new version."""
@@ -143,6 +144,7 @@ TRIALS = (
     ),
     Column("split", "string", "", "recorded runs: the split that the PER was measured on; null = validation"),
     Column("assumed", "string", "", "recorded runs: configuration columns that were not recorded, separated by commas"),
+    Column("unknown", "string", "", "imported runs: those of `assumed` that nobody knows, so that they are null"),
     Column("note", "string", "", "notes made by hand"),
 )
 
@@ -177,6 +179,12 @@ EPOCHS = (
     Column("host", "string", "", "machine of the attempt"),
     Column("reported", "timestamp", "UTC", "when the epoch was reported"),
 )
+
+
+def unknown_columns(row: Mapping[str, Any]) -> set[str]:
+    """The configuration columns of an imported run whose value nobody knows: the column `unknown` of a trial's row."""
+    return set(filter(None, (row.get("unknown") or "").split(", ")))
+
 
 COLUMNS: dict[str, tuple[Column, ...]] = {"studies": STUDIES, "trials": TRIALS, "epochs": EPOCHS}
 TABLES = tuple(COLUMNS)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import search_spaces  # its parts load pydantic when they are first used
-from results.store.columns import COLUMNS
+from results.store.columns import COLUMNS, unknown_columns
 from results.store.replay import NAMED, Tables, by_section
 from search_spaces import InputError
 
@@ -99,9 +99,9 @@ def config_of(row: Mapping[str, Any]) -> dict[str, Any]:
             config[section][key] = json.loads(value) if isinstance(value, str) and value.startswith("[") else value
     if row["seed"] is not None:
         config["training"]["seed"] = row["seed"]
-    guessed = (row.get("assumed") or "").split(", ")
+    guessed = unknown_columns(row)
     for (section, key), value in _REQUIRED.items():
-        if f"{section}_{key}" in guessed:  # of an imported run, where it is not known
+        if f"{section}_{key}" in guessed:
             config[section].setdefault(key, value)
     whole = search_spaces.to_dict(search_spaces.RunConfig.model_validate(dict(config)))
     # A setting that came later than the study has no column, and was not in its log.
@@ -116,10 +116,6 @@ def _paths(config: Mapping[str, Any]) -> list[str]:
     return [f"{section}.{key}" for section, values in config.items() for key in values]
 
 
-def _is_null(row: Mapping[str, Any], path: str) -> bool:
-    return row.get("seed" if path == "training.seed" else path.replace(".", "_")) is None
-
-
 def _trial(
     row: Mapping[str, Any], curve: Sequence[Mapping[str, Any]], settings: Mapping[str, Any], exploits: Any
 ) -> Iterator[Event]:
@@ -128,8 +124,8 @@ def _trial(
     config = config_of(row)
     started |= {"params": _params(settings, config), "config": config}
     started |= {name: row[name] for name in NAMED if row.get(name) is not None}
-    guessed = set((row.get("assumed") or "").split(", "))
-    if unknown := [path for path in _paths(config) if path.replace(".", "_") in guessed and _is_null(row, path)]:
+    hidden = unknown_columns(row)
+    if unknown := [path for path in _paths(config) if path.replace(".", "_") in hidden]:
         started["unknown"] = unknown
     started |= {} if row.get("decoder") == "greedy" else {"decoder": row.get("decoder")}
     begin = _seconds(row["started"]) or 0.0

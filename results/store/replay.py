@@ -280,6 +280,7 @@ class Replay:
             "error": end.get("error") if end else None,
             "checkpoint": trial.checkpoint,
             **{name: last.get(name) for name in NAMED},
+            "unknown": ", ".join(_hidden(last)) or None,
             "decoder": last.get("decoder", "greedy"),
         }
 
@@ -384,12 +385,13 @@ def flat_config(config: Any) -> dict[str, Any]:
 def _known_config(started: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration columns of a trial; null where it was imported and a setting is not known."""
     config = flat_config(started.get("config"))
-    hidden = started.get("unknown")
-    for path in hidden if isinstance(hidden, list) else ():
-        name = re.sub(r"\W", "_", str(path))
-        if name in config:
-            config[name] = None
-    return config
+    return config | dict.fromkeys(name for name in _hidden(started) if name in config)
+
+
+def _hidden(started: Mapping[str, Any]) -> list[str]:
+    """The columns of the settings that are not known of an imported run."""
+    paths = started.get("unknown")
+    return [re.sub(r"\W", "_", str(path)) for path in paths] if isinstance(paths, list) else []
 
 
 def by_section(names: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from results.store.columns import EPOCHS
 from results.store.events import scan_events
 from results.store.paths import StudyPaths
-from search_spaces import InputError, flatten
+from search_spaces import InputError
 from tuner.callbacks.background import Background, Follower
 from tuner.study.trial_state import TrialState
 
@@ -144,7 +144,7 @@ class _Teller:
             self.sink.end(trial.number, event["status"], _result(trial, event), when)
 
     def _begin(self, trial: TrialState, epochs_done: int, when: float) -> None:
-        params = {name.replace(".", "_"): _plain(value) for name, value in flatten(trial.config).items()}
+        params = {name.replace(".", "_"): _plain(value) for name, value in trial.known.items()}
         known = {name: value for name, value in params.items() if value is not None}
         study = self._follower.state.settings.study
         tags = {"study": study, "trial": trial.number, "origin": trial.origin, "seed": trial.seed}

@@ -197,7 +197,7 @@ class OptunaMirror:
         configs = (
             {number: flatten(entry["config"]) for number, entry in enumerate(plan)}
             if plan
-            else {number: flatten(trial.config) for number, trial in self.state.trials.items()}
+            else {number: trial.known for number, trial in self.state.trials.items()}
         )
         columns: dict[str, dict[int, Any]] = {}
         for number, config in configs.items():

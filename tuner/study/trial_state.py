@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from search_spaces import RunConfig
-from search_spaces.config import to_dict
+from search_spaces.config import flatten, to_dict
 from search_spaces.measures import is_per
 from tuner.study.compact import KeptConfig, Series
 
@@ -67,6 +67,12 @@ class TrialState:
     def config(self) -> RunConfig:
         """Its configuration."""
         return self.kept.get()
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """Dotted path -> value of its configuration, without what is not known of an imported run."""
+        unknown = self.about.get("unknown") or ()
+        return {path: value for path, value in flatten(self.config).items() if path not in unknown}
 
     @property
     def started_with(self) -> dict[str, Any]:

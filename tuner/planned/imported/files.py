@@ -42,7 +42,7 @@ def read_settings(path: Path) -> dict[str, Any]:
             f"{path}: is a {type(values).__name__}; it must be a dict of settings, as the reference writes it"
         )
     return {
-        key: value["value"] if isinstance(value, dict) and value.keys() <= {"value", "desc"} and value else value
+        key: value["value"] if isinstance(value, dict) and {"value"} <= value.keys() <= {"value", "desc"} else value
         for key, value in values.items()
         if key not in ("_wandb", "wandb_version")
     }

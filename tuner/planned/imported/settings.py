@@ -340,7 +340,8 @@ def _built(paths: Paths, family: str) -> tuple[RunConfig, tuple[str, ...]]:
                 values[key] = paths[path]
                 continue
             values[key] = places[path] if path in places else field.get_default()
-            if path in paths or not by_silence or path in SAID[family] or field.is_required():
+            off = by_silence and (family != "own" or values[key] is None)  # our loggers write all but null
+            if path in paths or not off or path in SAID[family] or field.is_required():
                 unknown.append(path)
     return RunConfig.model_validate(sections), tuple(unknown)
 

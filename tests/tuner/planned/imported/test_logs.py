@@ -148,3 +148,15 @@ def test_the_command_reads_a_log(tmp_path, write, cli):
     assert "val_cer" in wrong.err
     rows = json.loads(cli("best", "log", "--format", "json", cwd=tmp_path).out)
     assert rows[0]["best_per"] == 0.4
+
+
+def test_runs_of_which_nothing_is_known_are_no_replicates(tmp_path, write, imported, cli):
+    """Two logs without settings are not one configuration with two seeds, and no setting of them has changed."""
+    for name, last in (("a", 0.4), ("b", 0.2)):
+        write(tmp_path / "lab" / f"{name}.csv", f"step,per\n100,0.9\n200,{last}\n")
+    trials = imported(tmp_path / "lab").trials
+    assert "model_hidden" in trials[0]["unknown"].split(", ")
+    best = cli("best", "lab", "--results", "results", cwd=tmp_path).out
+    assert "seeds" not in best.split("\n")[0] and "leads by 0.2" in best
+    page = cli("changelog", "lab", "--results", "results", cwd=tmp_path).out
+    assert "same configuration" not in page and "(was none)" not in page

@@ -83,3 +83,12 @@ def test_files_without_a_per_and_a_missing_package_are_one_line(tmp_path, monkey
     monkeypatch.setattr("tuner.planned.imported.tensorboard.importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"b2t-tuner\[tensorboard\]"):
         read_results(tmp_path / "b")
+
+
+def test_what_is_not_known_is_not_logged(run_folder, imported, tmp_path):
+    """`tuner log` of an imported run writes no default for a setting that nobody knows."""
+    imported(run_folder(args={**ARGS, "optimizer": "lion"}, pers=[0.9, 0.4]))
+    replay("tensorboard", tmp_path / "results" / "lab", tmp_path / "tb")
+    again = read_results(tmp_path / "tb").trials[0]
+    assert "optimizer.kind" in again.unknown
+    assert again.config.model.hidden == 256
