@@ -53,16 +53,26 @@ def logs_in(folder: Path) -> list[Path]:
     )
 
 
-def settings_of(given: str | None, beside: Path, utterances: int | None) -> Understood:
-    """The settings of `--settings` (a run, by name or file, or a trainer's file), or of a file beside the log."""
-    if given is None:
-        path = next((beside / name for name in SETTINGS if (beside / name).is_file()), None)
-        return nothing_known() if path is None else understand(read_settings(path), path, utterances)
+def settings_of(
+    given: str | None, beside: Path, utterances: int | None, inside: Mapping[str, Any] | None = None
+) -> Understood:
+    """The settings of a file beside the log, of the log itself (`inside`), or of `--settings`: a run, by name or file,
+    or a trainer's file.
+    """
+    own = next((beside / name for name in SETTINGS if (beside / name).is_file()), None)
+    if own is not None:
+        return understand(read_settings(own), own, utterances)
+    if inside:
+        return understand(inside, beside, utterances)
+    return nothing_known() if given is None else _given(given, utterances)
+
+
+def _given(given: str, utterances: int | None) -> Understood:
     path = Path(given)
     if path.is_file():
         values = read_settings(path)
-        own = {"from", "purpose", "phase", "notes", "assumed", "recorded", "remarks", *SECTIONS}
-        if path.suffix not in (".yaml", ".yml") or not values.keys() <= own:
+        ours = {"from", "purpose", "phase", "notes", "assumed", "recorded", "remarks", *SECTIONS}
+        if path.suffix not in (".yaml", ".yml") or not values.keys() <= ours:
             return understand(values, path, utterances)
     run = load_run(given)
     return Understood(run.config, (), tuple(run.assumed), (), (), "run", False, 100, run.purpose or None)

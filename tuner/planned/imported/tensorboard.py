@@ -16,7 +16,7 @@ from typing import Any
 from search_spaces import InputError
 from tuner.planned.imported.curves import PastLog, trials_of
 from tuner.planned.imported.logs import settings_of, table_rows
-from tuner.planned.imported.settings import Understood, nothing_known, understand
+from tuner.planned.imported.settings import Understood
 from tuner.planned.past import PastTrial
 
 PATTERN = "events.out.tfevents.*"
@@ -48,9 +48,7 @@ def read(
             table.setdefault(step, {"step": step})[name] = value
     if not table:
         raise InputError(f"{folder}: its event files have no scalars; is it the folder of a run?")
-    settings = settings_of(given, folder, utterances)
-    if given is None and settings == nothing_known() and hparams:
-        settings = understand(hparams, folder, utterances)
+    settings = settings_of(given, folder, utterances, hparams)
     ours = "batch" in {name for row in table.values() for name in row}
     rows = [_as_epoch(row) if ours else row for _, row in sorted(table.items())]
     found, notes, split = table_rows(rows, columns, str(folder), settings)

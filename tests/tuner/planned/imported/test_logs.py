@@ -55,7 +55,7 @@ def test_the_settings_beside_a_log_or_given(tmp_path, write, imported):
     """A trainer's settings beside the log are its own; `--settings` takes a run of this program, or another file."""
     write(tmp_path / "a" / "log.csv", CSV)
     write(tmp_path / "a" / "config.json", {**ARGS, "nBatch": 300})
-    found = read_results(tmp_path / "a", columns="step=iter,per=val_cer").trials[0]
+    found = read_results(tmp_path / "a", columns="step=iter,per=val_cer", settings="small").trials[0]
     assert (found.config.model.hidden, found.status) == (256, "completed")
     write(tmp_path / "b.csv", CSV)
     given = read_results(tmp_path / "b.csv", columns="step=iter,per=val_cer", settings="small").trials[0]
