@@ -42,6 +42,7 @@ TESTS = {
     "trainable/loop.py": ["trainable/test_loop.py"],
     "trainable/data/batches.py": ["trainable/data/test_batches.py", "trainable/data/test_prefetch.py"],
     "search_spaces/config.py": ["search_spaces/test_run_files.py", "search_spaces/test_spaces.py"],
+    "search_spaces/dimensions/dimension.py": ["search_spaces/test_ranges.py"],
     "search_spaces/dimensions/reading.py": ["search_spaces/test_spaces.py", "search_spaces/test_constraints.py"],
     "results/best.py": ["results/test_best.py", "results/test_statistics.py", "tuner/commands/test_best_cli.py"],
     "results/store/events.py": ["results/store/test_events.py"],

@@ -22,7 +22,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from results.measured import own_objective, with_measures
+from results.measured import ranked_by, with_measures
 from results.output import Sheet, format_value, render
 from results.query import query
 from results.statistics import student_t
@@ -30,7 +30,7 @@ from results.store.columns import unknown_columns
 from results.store.replay import column_array, schema
 from results.store.tables import load_tables
 from search_spaces.errors import InputError
-from search_spaces.measures import MEASURES, objective_of
+from search_spaces.measures import objective_of
 from search_spaces.wording import nearest_or
 
 PUBLISHED_PHONEMES = 24_700
@@ -99,7 +99,7 @@ def best(
     if top < 1:
         raise InputError(f"top: {top} is not allowed; give 1 or more")
     tables, problems = load_tables(results_dir, studies, ("studies", "trials"))
-    wanted, note = _wanted(by, pareto, tables["studies"])
+    wanted, note = ranked_by(by, pareto, tables["studies"])
     trials = with_measures(tables["trials"], [text.split()[0] for text in wanted if text], results_dir, studies)
     measured = [name for name in trials.column_names if name not in tables["trials"].column_names]
     if where:
@@ -149,20 +149,6 @@ def verdict(results_dir: str | Path, trials: Sequence[tuple[str, int]]) -> list[
     ranked = [row for row in rows if (row["study"], row["trial"]) in trials and key.value(row) is not None]
     ranked.sort(key=lambda row: [row["best_per"], row["study"], row["trial"]])
     return Seeds(rows, about, varied, key.column).notes(ranked, key) + _mixed_data(ranked, about)
-
-
-def _wanted(by: str | None, pareto: str | None, studies: pa.Table) -> tuple[list[str], list[str]]:
-    """The columns to rank by, then those of the front, as texts for `Order`; and a note where the first is a choice."""
-    order = by or own_objective(studies.to_pylist())
-    said = by or pareto or order == "best_per"
-    note = [] if said else [f"ranked by {order}, the objective; --by best_per ranks by the PER"]
-    return [_full_name(text) for text in ([order, *pareto.split(",")] if pareto else [order])], note
-
-
-def _full_name(text: str) -> str:
-    """`val_loss desc` as `best_val_loss desc`: what an epoch measures, alone, means its lowest value."""
-    name, *rest = text.split() or [""]
-    return " ".join([f"best_{name}" if name in MEASURES else name, *rest])
 
 
 class Order:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from results.store.replay import column_array
 from results.store.tables import load_tables
 from search_spaces.errors import InputError
-from search_spaces.measures import is_per, measure_of, objective_of
+from search_spaces.measures import MEASURES, is_per, measure_of, objective_of
 
 Value = float | None
 
@@ -54,3 +54,17 @@ def own_objective(about: Iterable[dict[str, Any]]) -> str:
     objectives = {row.get("objective") or "best_per" for row in about}
     (objective, *others) = objectives or {"best_per"}
     return "best_per" if others or is_per(objective) or objective_of(objective) is None else objective
+
+
+def ranked_by(by: str | None, pareto: str | None, studies: pa.Table) -> tuple[list[str], list[str]]:
+    """The columns to rank by, then those of the front, as texts for `Order`; and a note where the first is a choice."""
+    order = by or own_objective(studies.to_pylist())
+    said = by or pareto or order == "best_per"
+    note = [] if said else [f"ranked by {order}, the objective; --by best_per ranks by the PER"]
+    return [_full_name(text) for text in ([order, *pareto.split(",")] if pareto else [order])], note
+
+
+def _full_name(text: str) -> str:
+    """`val_loss desc` as `best_val_loss desc`: what an epoch measures, alone, means its lowest value."""
+    name, *rest = text.split() or [""]
+    return " ".join([f"best_{name}" if name in MEASURES else name, *rest])
