@@ -234,6 +234,19 @@ def test_only_what_a_run_can_change_on_the_way_is_perturbed(toy):
             assert shape <= ({"schedule.peak_lr", "schedule.end_lr", "schedule.start_lr"} if rates else set())
 
 
+def test_settings_of_the_day_layers_keep_their_group(tmp_path):
+    """Their rates change like the others, unless they may be null; whether they have a group never changes."""
+    day = {d.path for d in perturbable(load_space("published_recipes")) if ".day_" in d.path}
+    assert day == {"schedule.day_peak_lr", "schedule.day_end_lr"}
+    text = (
+        "base: small\ndimensions:\n  schedule.peak_lr: {log_uniform: [1e-3, 1e-2]}\n"
+        "  schedule.day_peak_lr: {log_uniform: [1e-3, 1e-2], or: null}\n"
+        "  optimizer.day_eps: {log_uniform: [1e-3, 0.1]}\n"
+    )
+    (tmp_path / "s.yaml").write_text(text)
+    assert [d.path for d in perturbable(load_space(tmp_path / "s.yaml"))] == ["schedule.peak_lr"]
+
+
 def test_rates_change_from_donor_to_heir_and_the_schedule_s_shape_does_not(toy):
     """The peak of every heir is the donor's times shrink or grow, or drawn anew; horizon and kind are the donor's."""
     study = create(toy, "s", {**PBT, "rates": True, "resample": 0.0})

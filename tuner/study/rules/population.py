@@ -26,22 +26,33 @@ from tuner.study.rules.history import History
 from tuner.study.settings import StudyBudget
 
 FIXED_SECTIONS = ("data", "model", "schedule")
-RATES = ("schedule.peak_lr", "schedule.start_lr", "schedule.end_lr", "averaging.lr")
+RATES = (
+    "schedule.peak_lr",
+    "schedule.start_lr",
+    "schedule.end_lr",
+    "schedule.day_peak_lr",
+    "schedule.day_end_lr",
+    "averaging.lr",
+)
 """Learning rates: the rate of a batch is a function of the configuration alone, so a run can go on with others. The
 shape of the schedule (kind, horizon, warm-up, periods) is the donor's, and so is the place in it."""
 FIXED = (
     "averaging.every_batches",
     "averaging.start_batch",
+    "optimizer.day_eps",
+    "optimizer.day_weight_decay",
     "optimizer.decay_biases",
     "optimizer.decay_day_layers",
     "training.batches",
     "training.batches_per_epoch",
     "training.device",
+    "training.init_from",
     "training.precision",
     "training.seed",
 )
-"""With every `kind`: settings that a continued run must share with its donor. The optimizer's `decay_...` decide the
-group of a parameter, and the optimizer's state is stored by groups."""
+"""With every `kind`: settings that a continued run must share with its donor. The optimizer's `decay_...` and `day_...`
+decide the group of a parameter, and the optimizer's state is stored by groups. So do rates of the day layers that may
+be null."""
 
 
 def ranked(history: History, trial: int) -> tuple[list[int], list[int]]:
@@ -80,13 +91,17 @@ def perturbable(space: Space, rates: bool = True) -> list[Dimension]:
         section, _, key = path.partition(".")
         return section in FIXED_SECTIONS or key == "kind" or path in FIXED or path in conditions
 
-    held = {dimension.path for dimension in space.dimensions if fixed(dimension.path)}
+    held = {d.path for d in space.dimensions if fixed(d.path) or _decides_a_group(d)}
     while True:
         more = {d.path for d in space.dimensions if d.of is not None and (d.of in held or fixed(d.of))}
         more |= {d.of for d in space.dimensions if d.of is not None and d.path in held}
         if more <= held:
             return [d for d in space.dimensions if d.sampled and d.path not in held]
         held |= more
+
+
+def _decides_a_group(dimension: Dimension) -> bool:
+    return dimension.path.startswith("schedule.day_") and None in (*dimension.choices, *dimension.alternative)
 
 
 def check(rule: PBTStopping, space: Space, epochs: int, budget: StudyBudget, where: str) -> None:
