@@ -17,7 +17,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from search_spaces.config import SECTIONS, RunConfig, flatten
 from search_spaces.errors import InputError
 from search_spaces.parsing.fields import problems_of, unknown_path
-from search_spaces.parsing.sections import ABSENT, InvalidSettings, Settings, merge, nested, same, validate
+from search_spaces.parsing.sections import (
+    ABSENT,
+    FILE,
+    InvalidSettings,
+    Settings,
+    located,
+    merge,
+    nested,
+    same,
+    validate,
+)
 from search_spaces.parsing.yaml_file import find_file, parse_value, read_yaml, shipped_names
 from search_spaces.wording import show
 
@@ -202,7 +212,8 @@ def _parse_overrides(overrides: Iterable[str]) -> tuple[dict[str, tuple[Any, str
             problems.append(f"{label}: {path}: {reason}")
         else:
             try:
-                changes[path] = (parse_value(raw), label)
+                value = parse_value(raw)
+                changes[path] = (located(value, Path()) if path == FILE else value, label)
             except ValueError as error:
                 problems.append(f"{label}: {path}: {error}")
     return changes, problems
@@ -217,7 +228,7 @@ def _resolve(
     assumed: dict[str, dict[str, Any]] = {}
     for document in reversed(chain):
         label = document.label if document is own else f"{document.label} (parent of {own.label})"
-        settings = merge(settings, document.changes)
+        settings = merge(settings, _with_place(document))
         paths = [f"{section}.{key}" for section, values in document.changes.items() for key in values]
         origins.update(dict.fromkeys(paths, label))
         assumed = {path: entry for path, entry in assumed.items() if path not in paths}
@@ -253,6 +264,15 @@ def _resolve(
         notes=own.file.notes,
         overrides=typed,
     )
+
+
+def _with_place(document: _Document) -> Settings:
+    """The document's changes; a path is meant from the document's folder."""
+    section, key = FILE.split(".")
+    values = document.changes.get(section, {})
+    if key not in values:
+        return document.changes
+    return {**document.changes, section: {**values, key: located(values[key], document.path.parent)}}
 
 
 def _line(own: str, origins: dict[str, str], path: str, message: str) -> str:

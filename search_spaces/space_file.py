@@ -18,7 +18,7 @@ from search_spaces.errors import InputError
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
 from search_spaces.parsing.fields import is_number, problems_of, refusal, unknown_path
-from search_spaces.parsing.sections import InvalidSettings, merge, nested, validate
+from search_spaces.parsing.sections import FILE, InvalidSettings, located, merge, nested, validate
 from search_spaces.parsing.yaml_file import find_file, read_yaml, shipped_names
 from search_spaces.plan import Budget, split_objectives
 from search_spaces.searchers import GridSearcher, Searcher, TPESearcher
@@ -70,7 +70,7 @@ def load_space(name_or_path: str | Path) -> Space:
     if file is None or base is None:
         found.raise_any()
         raise AssertionError("a file without a base has problems")
-    file = file.model_copy(update={"start_points": [_beside(text, path.parent) for text in file.start_points]})
+    file = _placed(file, path.parent)
     _check_fixed(file, found)
     usable = {p: v for p, v in file.fixed.items() if not unknown_path(p)}
     settings = merge(base.settings, nested(usable))
@@ -127,6 +127,25 @@ def _parse_top(data: dict[str, Any], found: Findings) -> _SpaceFile | None:
         if bad & {"base", "dimensions"}:
             return None
         return _SpaceFile.model_validate({key: value for key, value in data.items() if key not in bad})
+
+
+def _placed(file: _SpaceFile, folder: Path) -> _SpaceFile:
+    """The file with its start points and paths as they are meant from its folder."""
+    changed: dict[str, Any] = {"start_points": [_beside(text, folder) for text in file.start_points]}
+    if FILE in file.fixed:
+        changed["fixed"] = {**file.fixed, FILE: located(file.fixed[FILE], folder)}
+    if FILE in file.dimensions:
+        changed["dimensions"] = {**file.dimensions, FILE: _located_in(file.dimensions[FILE], folder)}
+    return file.model_copy(update=changed)
+
+
+def _located_in(entry: Any, folder: Path) -> Any:
+    """The dimension of a path, with every path in it."""
+    if isinstance(entry, list):
+        return [_located_in(each, folder) for each in entry]
+    if isinstance(entry, dict):
+        return {key: _located_in(each, folder) if key in ("choice", "value") else each for key, each in entry.items()}
+    return located(entry, folder)
 
 
 def _beside(start_point: str, folder: Path) -> str:

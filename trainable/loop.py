@@ -36,6 +36,7 @@ from trainable.evaluation import Evaluation, ctc_losses, evaluate
 from trainable.model import Decoder
 from trainable.optimizers import make_optimizer, set_rates
 from trainable.schedules import lr_at
+from trainable.weights.start import start_weights
 
 LOWEST_SCALE = 1.0
 """fp16 gradients that overflow even when scaled by less than this count as divergence."""
@@ -117,20 +118,27 @@ def train(config: RunConfig, dataset: Dataset, resume_from: Mapping[str, Any] | 
 
     `resume_from` is a checkpoint dictionary of the same model and data; the run continues after its last epoch, and
     ends at once if that was the final one. Raises `InputError`, before any work, for data that cannot be trained on, a
-    device or precision that this machine lacks, or a checkpoint that does not fit. Seeds torch's global generators at
-    every step.
+    device or precision that this machine lacks, or a checkpoint or `training.init_from` that does not fit. Seeds
+    torch's global generators at every step.
     """
     check_trainable(config, dataset)
     dataset = with_features(dataset, config.data.features)
-    run = _start(config, dataset, choose_device(config))
+    device = choose_device(config)
+    fresh = config.training.init_from is not None and resume_from is None
+    run = _start(config, dataset, device, start_weights(config, dataset)[0] if fresh else None)
     if resume_from is not None:
         _resume(run, resume_from)
     return _epochs(run)
 
 
-def _start(config: RunConfig, dataset: Dataset, device: torch.device) -> _Run:
+def _start(
+    config: RunConfig, dataset: Dataset, device: torch.device, weights: Mapping[str, Tensor] | None = None
+) -> _Run:
     torch.manual_seed(derive_seed(config.training.seed, WEIGHTS, 0))
-    model = Decoder(config, dataset.n_features, dataset.n_classes, len(dataset.days)).to(device)
+    model = Decoder(config, dataset.n_features, dataset.n_classes, len(dataset.days))
+    if weights is not None:
+        checkpoint.load_weights(model, weights, f"training.init_from: {config.training.init_from}")
+    model.to(device)
     flatten(model)
     sampler, train_loader = Sampler(dataset.train, config), Loader(dataset.train, device)
     streamed = device.type == "cuda" and not train_loader.resident

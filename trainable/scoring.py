@@ -27,6 +27,8 @@ from trainable.data.dataset import Dataset, Split, with_features
 from trainable.decoding import greedy, per, utterance_per
 from trainable.evaluation import emissions
 from trainable.model import Decoder
+from trainable.weights.given import assumed_names, classes_of, config_of, days_of
+from trainable.weights.start import read_given
 
 DECODERS = ("greedy", "beam")
 SILENCE = "SIL"
@@ -64,6 +66,22 @@ def load_trained(path: str | Path) -> Trained:
         raise InputError(str(error).replace("checkpoint:", f"{path}:", 1)) from None
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{path}: a damaged checkpoint ({type(error).__name__}); choose another one") from None
+
+
+def load_reference(path: str | Path, dataset: Dataset) -> tuple[Trained, list[str]]:
+    """The decoder of a public reference model, and notes on what differs from it, a line each.
+
+    Its days and classes have the names that the file gives, or those of the data where there are as many. Raises
+    InputError, one line, for a file of another kind and for data that do not fit.
+    """
+    given = read_given(path)
+    if given.kind == "checkpoint":
+        raise InputError(f"{path}: is a checkpoint of this program; give it without --reference")
+    config, days, classes = config_of(given), days_of(given, dataset), classes_of(given, dataset)
+    model = Decoder(config, given.features, len(classes), len(days))
+    checkpoint.load_weights(model, given.weights, str(path))
+    trained = Trained(model.eval(), config, given.features, classes, days, epoch=0, reported_per=float("nan"))
+    return trained, [*given.notes, *assumed_names(given)]
 
 
 def fit_split(trained: Trained, dataset: Dataset, name: str) -> Split:

@@ -7,6 +7,7 @@ become Adam's in a merge.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -72,6 +73,21 @@ def value_at(settings: Settings, path: str) -> Any:
         return values[key]
     info = model.model_fields[key]
     return ABSENT if info.is_required() else info.get_default()
+
+
+FILE = "training.init_from"
+"""The one setting that is the path of a file."""
+
+
+def located(value: Any, folder: Path) -> Any:
+    """A path as written in a file of `folder`, absolute: beside that file, or in the working folder; else unchanged.
+
+    Absolute, because a trial may work in another folder.
+    """
+    if not isinstance(value, str):
+        return value
+    found = next((path for path in (folder / value, Path(value)) if path.exists()), None)
+    return value if found is None else str(found.absolute())
 
 
 def same(left: Any, right: Any) -> bool:

@@ -25,9 +25,15 @@ TOP = 10
 Examples:
   tuner evaluate results/studies/an4/checkpoints/3/best.pt --data data/an4
   tuner evaluate an4.pt --data data/an4 --decoder beam --beam 10 --out hypotheses.jsonl
+  tuner evaluate --reference trained_models/baseline_rnn/checkpoint/best_checkpoint --data data/t15
 """
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="In place of CHECKPOINT: weights of a public reference model ('24 modelWeights, '25 best_checkpoint).",
+)
 @data_option
 @click.option(
     "--split",
@@ -49,7 +55,8 @@ Examples:
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
 @json_option
 def evaluate(
-    checkpoint: Path,
+    checkpoint: Path | None,
+    reference: Path | None,
     data_dir: Path,
     split: str,
     decoder: str,
@@ -61,18 +68,25 @@ def evaluate(
 ) -> None:
     """Decode a split of a data set with CHECKPOINT, and list the errors.
 
-    The corpus PER is the number of errors divided by the number of reference phonemes. Its confidence interval is a
+    --reference reads the weights of the '24 and the '25 reference GRU, with the settings beside them (args, args.yaml),
+    and says what differs. Nothing in the file is run. The corpus PER is the number of errors divided by the number of reference phonemes. Its confidence interval is a
     bootstrap over utterances.
     """
     if out is not None:
         _check_out(out)
     import torch
 
-    from trainable.scoring import decode, fit_split, load_trained
+    from trainable.scoring import decode, fit_split, load_reference, load_trained
 
     torch.set_num_threads(threads)
-    trained = load_trained(checkpoint)
-    dataset = open_intact(data_dir)
+    notes: list[str] = []
+    if reference is None:
+        trained = load_trained(_given(checkpoint, reference))
+        dataset = open_intact(data_dir)
+    else:
+        _given(checkpoint, reference)
+        dataset = open_intact(data_dir)
+        trained, notes = load_reference(reference, dataset)
     part = fit_split(trained, dataset, split)
     references = [part.label(i).tolist() for i in range(len(part))]
     labelled = [i for i, reference in enumerate(references) if reference]
@@ -90,8 +104,9 @@ def evaluate(
         if form == "table":
             click.echo(f"wrote {out}: {len(rows)} hypotheses")
     report: dict[str, Any] = {
-        "checkpoint": str(checkpoint),
-        "epoch": trained.epoch,
+        "checkpoint": str(reference or checkpoint),
+        "epoch": None if reference else trained.epoch,
+        "notes": notes,
         "data": dataset.name,
         "split": split,
         "utterances": len(part),
@@ -104,6 +119,13 @@ def evaluate(
         pairs = [references[i] for i in labelled], [hypotheses[i] for i in labelled]
         report |= _scores(*pairs, [days[i] for i in labelled], names, seed)
     click.echo(json.dumps(report, indent=2) if form == "json" else _text(report), nl=form == "json")
+
+
+def _given(checkpoint: Path | None, reference: Path | None) -> Path:
+    """The one file that is given. Raises click's error of usage."""
+    if (checkpoint is None) == (reference is None):
+        raise click.UsageError("give either CHECKPOINT or --reference FILE")
+    return checkpoint or reference or Path()
 
 
 def _check_out(out: Path) -> None:
@@ -159,12 +181,14 @@ def _summary(score: Any, seed: int | None) -> dict[str, Any]:
 
 def _text(report: dict[str, Any]) -> str:
     decoder = f"beam {report['beam']}" if report["beam"] else "greedy"
+    epoch = "reference model" if report["epoch"] is None else f"epoch {report['epoch']}"
     lines = [
-        f"{report['checkpoint']} (epoch {report['epoch']}) on {report['data']}, split {report['split']}: "
-        f"{report['labelled']} labelled utterances, {decoder}, {report['precision']}"
+        f"{report['checkpoint']} ({epoch}) on {report['data']}, split {report['split']}: "
+        f"{report['labelled']} labelled utterances, {decoder}, {report['precision']}",
+        *(f"note: {note}" for note in report["notes"]),
     ]
     if "all" not in report:
-        return f"{lines[0]}; without labels there is no PER\n"
+        return "\n".join([f"{lines[0]}; without labels there is no PER", *lines[1:]]) + "\n"
     scores = [
         {"phonemes scored": label, **report[key]}
         for key, label in (("all", "all"), ("without_sil", "without SIL"))

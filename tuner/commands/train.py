@@ -9,6 +9,7 @@ import click
 
 from results.trials import load_run_or_trial
 from trainable import train as epochs_of
+from trainable.data.dataset import with_features
 from trainable.data.intact import open_intact
 from tuner.commands.options import data_option, out_option, results_option, set_option
 
@@ -66,10 +67,14 @@ def train(
     import torch
 
     from trainable.checkpoint import for_evaluation, save
+    from trainable.weights.start import start_weights
 
     torch.set_num_threads(threads)
     dataset = open_intact(data_dir)
     reports = epochs_of(config, dataset)
+    if config.training.init_from is not None:
+        for note in start_weights(config, with_features(dataset, config.data.features))[1]:
+            click.echo(f"note: {note}")
     best: dict[str, Any] | None = None
     click.echo(
         f"{run} on {dataset.name}: {config.epochs} epochs of {config.training.batches_per_epoch} batches, "

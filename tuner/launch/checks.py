@@ -11,6 +11,7 @@ from results.store.paths import StudyPaths, is_name
 from results.store.tables import load_tables
 from results.trials import load_run_or_trial
 from search_spaces import InputError, Run, RunConfig, Space
+from search_spaces.parsing.sections import FILE
 from trainable.data.dataset import with_features
 from trainable.data.feasible import check_trainable
 
@@ -51,12 +52,27 @@ def _params_of(space: Space, run: Run) -> tuple[dict[str, Any], list[str]]:
     return params, notes
 
 
-def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) -> None:
-    """Raises InputError if no configuration of the space can be trained on the data, or a choice of features never."""
-    check_trainable(first_config(space, starts), dataset)
+def check_data(space: Space, starts: Sequence[Mapping[str, Any]], dataset: Any) -> list[str]:
+    """Notes on what differs in the files of weights that trials start from.
+
+    Raises InputError if no configuration of the space can be trained on the data, a choice of features never, or a file
+    of weights does not fit the first configuration.
+    """
+    first = first_config(space, starts)
+    check_trainable(first, dataset)
     choices = [c for d in space.dimensions if d.path == "data.features" for c in d.choices]
     for choice in choices:
         with_features(dataset, choice, f"{space.name}: dimensions.data.features")
+    files = [c for d in space.dimensions if d.path == FILE for c in d.choices] or [first.training.init_from]
+    return [note for file in files if file is not None for note in _start_notes(first, file, dataset)]
+
+
+def _start_notes(config: RunConfig, file: str, dataset: Any) -> list[str]:
+    from trainable.weights.start import start_weights
+
+    training = config.training.model_copy(update={"init_from": file})
+    narrowed = with_features(dataset, config.data.features)
+    return start_weights(config.model_copy(update={"training": training}), narrowed)[1]
 
 
 def first_config(space: Space, starts: Sequence[Mapping[str, Any]]) -> RunConfig:

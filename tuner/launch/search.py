@@ -48,7 +48,7 @@ def search(space: Space, study_name: str, request: Request) -> int:
     folder = new_folder(request.results_dir, study_name)
     starts, notes = start_points(space, request.results_dir, request.start)
     dataset = open_intact(request.data)
-    check_data(space, starts, dataset)
+    notes += check_data(space, starts, dataset)
     packing: list[dict[str, Any]] = []
     if request.gpus_per_trial == "auto":
         new_settings(
