@@ -102,7 +102,9 @@ def _converted(path: Path, kind: Literal["24", "25"], found: dict[str, Tensor]) 
     try:
         model = _sizes(weights)
         weights, features, classes = _reordered(kind, weights, model)
-    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+    except KeyError as error:
+        raise InputError(f"{path}: looks like the '{kind} reference, but lacks its {error.args[0]}") from None
+    except (IndexError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{path}: looks like the '{kind} reference, but its shapes do not fit together ({reason_of(error)})"
         ) from None

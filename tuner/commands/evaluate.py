@@ -69,7 +69,9 @@ def evaluate(
     """Decode a split of a data set with CHECKPOINT, and list the errors.
 
     --reference reads the weights of the '24 and the '25 reference GRU, with the settings beside them (args, args.yaml),
-    and says what differs. Nothing in the file is run. The corpus PER is the number of errors divided by the number of reference phonemes. Its confidence interval is a
+    and says what differs. Nothing in the file is run.
+
+    The corpus PER is the number of errors divided by the number of reference phonemes. Its confidence interval is a
     bootstrap over utterances.
     """
     if out is not None:
