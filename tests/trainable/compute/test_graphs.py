@@ -264,11 +264,11 @@ def test_on_a_card_graphs_give_what_plain_kernels_give(
             "tf32": False,
         }
         reports = run_of(config(**STILL, training={**training, "tf32": False}), tiny)
-        results[way] = numbers(reports)
+        results[way] = [value for each in reports for value in (each.train_loss, each.grad_norm, each.val_loss)]
         assert ("with CUDA graphs" in reports[0].notes[0]) == (way == "on"), reports[0].notes
         assert len([note for report in reports for note in report.notes]) == 1
-    near = {"fp32": 1e-3, "bf16": 0.05, "fp16": 0.02}[precision]
-    assert results["on"] == pytest.approx(results["off"], rel=near, abs=0.02)
+    near = {"fp32": 1e-3, "bf16": 0.1, "fp16": 0.03}[precision]
+    assert results["on"] == pytest.approx(results["off"], rel=near)
 
 
 @pytest.mark.gpu

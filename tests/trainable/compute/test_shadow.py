@@ -184,11 +184,13 @@ def test_checkpoints_hold_fp32_and_a_resumed_run_is_the_same(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-def test_a_card_in_bf16_has_no_half_kernels_and_keeps_small_gradients(tiny: Dataset, config: Make) -> None:
+@pytest.mark.parametrize("graphs", ["off", "on"])
+def test_a_card_in_bf16_has_no_half_kernels_and_keeps_small_gradients(tiny: Dataset, config: Make, graphs: str) -> None:
     """Under bf16 the profile of a step names no `__half` kernel; a loss scaled by 2^-22 has gradients that fp16, whose
     smallest number is 2^-24, would lose, and one scaled by 2^20 overflows nothing.
     """
-    run = loop._start(config(training={"device": "cuda", "precision": "bf16"}), tiny, torch.device("cuda"))
+    settings = config(training={"device": "cuda", "precision": "bf16", "graphs": graphs})
+    run = loop._start(settings, tiny, torch.device("cuda"))
     run.engine.begin_epoch(10)
     loop._step(run, 0)
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
