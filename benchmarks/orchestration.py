@@ -4,9 +4,10 @@
     python benchmarks/orchestration.py --trials 100 --peers           # and plain Ray Tune and plain Optuna, in one run
 
 For each number of trials: milliseconds per trial and trials per second from the first epoch to the last end, driver CPU
-per reported epoch, growth of the driver's memory and of the log, the time lost between two trials of one worker (from
-the end of the one to the first epoch of the next, both as logged), and the time from the start of Ray to the first
-epoch. Two trials at a time, one epoch each (`--epochs` for more), random search unless `--searcher tpe`.
+per reported epoch and per trial in the first and the last tenth of the search, growth of the driver's memory and of the
+log, the time lost between two trials of one worker (from the end of the one to the first epoch of the next, both as
+logged), and the time from the start of Ray to the first epoch. Two trials at a time, one epoch each (`--epochs` for
+more), random search unless `--searcher tpe`. Memory is the highest so far: give one number of trials a call.
 
 Then two figures that need a clock in the trials: the driver's CPU time for each second of a trial, with eight trials
 at once whose epochs sleep for a second; and the time from the command `tuner search` to the first epoch of a real, tiny
@@ -65,6 +66,7 @@ def ours(
     from results.store.lock import StudyLock
     from search_spaces import load_space
     from tuner.backend import ray_backend
+    from tuner.callbacks.sealing import Sealing
     from tuner.study.study import Study
 
     with tempfile.TemporaryDirectory() as folder:
@@ -86,14 +88,18 @@ def ours(
         limit = ray_backend.start_ray(None, max(1, round(concurrent * cpus)), resources)
         first: list[float] = []  # wall and CPU time at the first epoch
         gaps = Gaps()
+        ends: list[float] = []  # CPU time at the end of each trial
 
         def note(event: dict[str, Any]) -> None:
             gaps.event(event)
+            if event["event"] == "trial_ended":
+                ends.append(time.process_time())
             if event["event"] == "epoch" and not first:
                 first.extend((time.perf_counter(), time.process_time()))
 
         with StudyLock(Path(folder) / "trivial"):
             study = Study.create(Path(folder) / "trivial", StudySettings.read(settings), [note])
+            study.observers.append(Sealing(study))
             memory, cpu = _memory(), time.process_time()
             ray_backend.run(study, Path(folder), resources, limit, functools.partial(no_work, sleep=sleep))
             seconds, ended = time.perf_counter() - first[0], time.process_time()
@@ -105,6 +111,8 @@ def ours(
         "ms_per_trial": 1000 * seconds / max(1, trials - 1),
         "trials_per_second": max(1, trials - 1) / seconds,
         "driver_cpu_ms_per_epoch": 1000 * (ended - cpu) / (trials * epochs),
+        "first_tenth_cpu_ms_per_trial": _per_trial(ends[: max(2, len(ends) // 10)]),
+        "last_tenth_cpu_ms_per_trial": _per_trial(ends[-max(2, len(ends) // 10) :]),
         "driver_memory_mb": grown,
         "log_kb_per_trial": log / 1000 / trials,
         "ms_between_trials": 1000 * median(gaps.seconds) if gaps.seconds else float("nan"),
@@ -113,6 +121,10 @@ def ours(
     if sleep:
         row["driver_cpu_share"] = (ended - first[1]) / (sleep * (trials * epochs - 1))
     return row
+
+
+def _per_trial(ends: list[float]) -> float:
+    return 1000 * (ends[-1] - ends[0]) / (len(ends) - 1)
 
 
 class Gaps:
@@ -130,7 +142,7 @@ class Gaps:
             if event["pid"] in self._ended:
                 self.seconds.append(event["time"] - self._ended.pop(event["pid"]))
         elif event["event"] == "trial_ended":
-            self._ended[self._worker[event["trial"]]] = event["time"]
+            self._ended[self._worker.get(event["trial"], 0)] = event["time"]
 
 
 def driver_share(trials: int, epochs: int, sleep: float, concurrent: int = 8) -> dict[str, float]:
@@ -254,6 +266,7 @@ def main() -> None:
     parser.add_argument("--searcher", choices=["random", "tpe"], default="random")
     parser.add_argument("--concurrent", type=int, default=2)
     parser.add_argument("--peers", action="store_true", help="measure plain Ray Tune and plain Optuna too")
+    parser.add_argument("--only-searches", action="store_true", help="without the two figures that need a clock")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--quick", action="store_true", help="a few trials: shows that it runs, measures nothing")
     given = parser.parse_args()
@@ -273,9 +286,10 @@ def main() -> None:
             for who, count, reuse in (("actors reused", trials, True), ("defaults", min(trials, 40), False)):
                 row = plain_ray(count, given.epochs, given.concurrent, reuse)
                 add(trials=count, who=f"plain Ray Tune, {who}", **row)
-    if not given.quick:
+    if not given.quick and not given.only_searches:
         add(who="this program", **driver_share(24, 10, 1.0))
-    add(who="this program", **from_the_command())
+    if not given.only_searches:
+        add(who="this program", **from_the_command())
     print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
     if given.json:
         given.json.write_text(json.dumps(rows, indent=2) + "\n")

@@ -135,7 +135,7 @@ def _check(part: Path, fingerprint: str) -> None:
         found = open_intact(part).fingerprint
     except (InputError, OSError, ValueError) as error:
         shutil.rmtree(part)
-        raise InputError(f"{part}: the copy is not a data folder ({error}); start the search again") from error
+        raise InputError(f"{part}: the copy is not a data folder ({error}); run the command again") from error
     if found != fingerprint:
         shutil.rmtree(part)
         raise InputError(
