@@ -12,9 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from results.store.events import read_events
 from results.store.made import refuse_short
-from results.store.paths import StudyPaths
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.dimensions.grid import grid_points
@@ -33,14 +31,17 @@ from tuner.study.request import Request
 from tuner.study.searchers.telling import params_in
 from tuner.study.settings import StudyBudget, StudySettings
 from tuner.study.state import StudyState
+from tuner.study.study import Past, read_past
 
 SEARCHED = ("config_base", "fixed", "dimensions", "constraints")
 """The fields in which two different spaces differ; name, file and defaults do not count."""
 SHOWN = 6
 
 
-def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySettings, dict[str, Any], list[str]]:
-    """The settings of a resumed study, the changes among them as key -> [old, new], and notes.
+def settle(
+    folder: Path, request: Request, space: Space | None
+) -> tuple[StudySettings, dict[str, Any], list[str], Past | None]:
+    """The settings of a resumed study, the changes among them as key -> [old, new], notes, and its past if it was read.
 
     `space` is searched from now on; None = unchanged. Hold the study's lock. Raises InputError for a change that is not
     possible.
@@ -63,7 +64,10 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySe
         )
     check_intact(dataset)
     resources = merged_resources(request, old.resources)
-    budget = raised_budget(folder, old.budget, budgets.given(request), resources.gpus_per_trial)
+    budget, past = old.budget, None
+    if limits := budgets.given(request):
+        past = read_past(folder)
+        budget = raised_budget(past.state, folder.name, budget, limits, resources.gpus_per_trial)
     new: dict[str, Any] = {"resources": resources.as_dict(), "budget": budget.as_dict()}
     for key in ("retries", "hung_after"):
         if (value := getattr(request, key)) is not None:
@@ -98,7 +102,7 @@ def settle(folder: Path, request: Request, space: Space | None) -> tuple[StudySe
         else:
             notes = [note for note in notes if new.get("start_points")]
     changed = {key: [written.get(key), value] for key, value in new.items() if written.get(key) != value}
-    return old.changed(new), changed, notes
+    return old.changed(new), changed, notes, past
 
 
 def space_changes(
@@ -194,18 +198,15 @@ def _show(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def raised_budget(folder: Path, before: StudyBudget, new: Mapping[str, Any], gpus_per_trial: float) -> StudyBudget:
-    """The budget of the study in `folder` when it is resumed with the options `new`.
+def raised_budget(
+    state: StudyState, study: str, before: StudyBudget, new: Mapping[str, Any], gpus_per_trial: float
+) -> StudyBudget:
+    """The budget of a study in this state when it is resumed with the options `new`.
 
     Raises InputError for limits that the study has already reached: no trial could start.
     """
-    if not new:
-        return before
-    state = StudyState(searching=False)
-    log = StudyPaths(folder).log
-    state.replay(read_events(log)[0], str(log))
-    budget = budgets.check(before.changed(new), new, gpus_per_trial, folder.name)
-    if problems := _used_up(new, state, folder.name):
+    budget = budgets.check(before.changed(new), new, gpus_per_trial, study)
+    if problems := _used_up(new, state, study):
         raise InputError(problems)
     return budget
 

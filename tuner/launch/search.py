@@ -38,7 +38,7 @@ from tuner.study.faults import PatientLog, Watchdog
 from tuner.study.request import Request
 from tuner.study.searchers import warm_start
 from tuner.study.settings import StudySettings
-from tuner.study.study import Study
+from tuner.study.study import Past, Study
 from tuner.study.trial_state import OPEN
 from tuner.study.upkeep import Upkeep
 
@@ -123,8 +123,8 @@ def resume(study_name: str, request: Request, space: Space | None = None) -> int
     """Continue a study from where its log ends, in `space` from now on if given; returns the exit status."""
     folder = find_studies(request.results_dir, [study_name])[0]
     with StudyLock(folder, force=request.force_unlock) as lock:
-        settings, changed, notes = changes.settle(folder, request, space)
-        return _run(folder, request, settings, notes, changed, lock)
+        settings, changed, notes, past = changes.settle(folder, request, space)
+        return _run(folder, request, settings, notes, changed, lock, past)
 
 
 def data_of(results_dir: Path, study_name: str) -> Path:
@@ -139,8 +139,12 @@ def _run(
     notes: list[str],
     changed: Mapping[str, Any] | None = None,
     lock: StudyLock | None = None,
+    past: Past | None = None,
 ) -> int:
-    """Start Ray, run the study, show its table. For a resumed study, `changed` and the `lock` held are given."""
+    """Start Ray, run the study, show its table.
+
+    For a resumed study, `changed` and the `lock` held are given, and its `past` where the log was read already.
+    """
     from tuner.backend import ray_backend
 
     check_writable(request.results_dir)
@@ -175,12 +179,15 @@ def _run(
         for hearer in hearers:
             stack.callback(hearer.close)
         told: list[Callable[[dict[str, Any]], None]] = [progress.event, *hearers]
-        log = PatientLog(EventLog(StudyPaths(folder).log), lock)
+        written = EventLog(StudyPaths(folder).log)
+        log = PatientLog(written, lock)
         stack.callback(log.close)
         if changed is None:
             study = Study.create(folder, settings, told, log)
         else:
-            study = Study.resume(folder, changed, told, log)
+            if past is not None and (past.problems or past.seq != written.last_seq):
+                past = None  # opening the log mended its last line
+            study = Study.resume(folder, changed, told, log, past)
         holder.append(study)
         tell([*log.problems, *study.problems], "warning")
         for line in changes.describe(changed or {}, study.state):

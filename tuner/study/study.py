@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from results.store.events import EventLog, read_events, without_settings
+from results.store.events import EventLog, scan_events, without_settings
 from results.store.made import refuse_short
 from results.store.paths import StudyPaths
+from results.store.telling import meet
 from search_spaces import InputError, RunConfig
 from search_spaces.stopping import ASHAStopping
 from tuner.study import budgets, checkpoints, faults, heirs
@@ -46,6 +47,37 @@ class Job:
 
     def __str__(self) -> str:
         return f"trial {self.trial}"
+
+
+@dataclass
+class Past:
+    """What the log of a study says."""
+
+    state: StudyState
+    seq: int
+    """The number of its last event."""
+    problems: list[str]
+    """What is wrong with it, a line each."""
+
+
+def read_past(folder: Path) -> Past:
+    """Replay the log of a study, one event at a time. Raises InputError without one that begins with the settings."""
+    path = StudyPaths(folder).log
+    past = Past(StudyState(), 0, [])
+
+    def events() -> Iterator[dict[str, Any]]:
+        for event in scan_events(path, past.problems):
+            if not past.seq and event["event"] != "study_started":
+                break
+            past.seq = event["seq"]
+            yield event
+
+    left_out = past.state.replay(events(), str(path))
+    meet(past.problems)
+    if not past.seq:
+        raise InputError(without_settings(path))
+    past.problems += left_out
+    return past
 
 
 class Log(Protocol):
@@ -114,15 +146,16 @@ class Study:
         changed: Mapping[str, Any],
         observers: list[Callable[[dict[str, Any]], None]],
         log: Log | None = None,
+        past: Past | None = None,
     ) -> Study:
-        """Rebuild a study from its log and continue; `changed` maps settings to [old, new] (`tuner.launch.changes`)."""
-        path = StudyPaths(folder).log
+        """Rebuild a study from its log and continue; `changed` maps settings to [old, new] (`tuner.launch.changes`).
+
+        `past` is what the log says, where it was read before.
+        """
         refuse_short(folder)
-        study = cls(folder, log or EventLog(path), observers)
-        events, study.problems = read_events(path)
-        if not events or events[0]["event"] != "study_started":
-            raise InputError(without_settings(path))
-        study.problems += study.state.replay(events, str(path))
+        study = cls(folder, log or EventLog(StudyPaths(folder).log), observers)
+        past = past or read_past(folder)
+        study.state, study.problems = past.state, past.problems
         if study.state.heir is None:  # a driver that died may have copied a checkpoint for a trial that will not exist
             checkpoints.remove_states(folder, study.state.next_number)
         study._write("study_resumed", changed=dict(changed))

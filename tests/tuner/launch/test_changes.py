@@ -10,9 +10,11 @@ import pytest
 from results.store.events import read_events
 from search_spaces import InputError, Space
 from tuner.launch.changes import space_changes
+from tuner.study import study as of_study
 from tuner.study.searchers.telling import params_in
 from tuner.study.settings import StudySettings
 from tuner.study.state import StudyState
+from tuner.study.study import Study, read_past
 
 RANDOM = {"kind": "random"}
 
@@ -189,3 +191,17 @@ def test_a_planned_study_refuses_what_it_does_not_have():
 
     with pytest.raises(InputError, match=r"--searcher: the study has a fixed list of 1 runs"):
         refuse_for_plan(StudySettings(plan=[{}]), {"searcher": "tpe", "space": None})
+
+
+def test_a_log_is_replayed_once_for_a_resume(toy, monkeypatch):
+    """What was read for a raised budget is what the study goes on from."""
+    study = toy.create("s", budget={"trials": 4, "hours": None})
+    toy.drive(study, events=9)
+    study.close()
+    past = read_past(toy.folder / "s")
+    with monkeypatch.context() as patch:
+        patch.setattr(of_study, "scan_events", lambda *_: pytest.fail("the log was read again"))
+        again = Study.resume(toy.folder / "s", {}, [], past=past)
+    assert again.state is past.state
+    assert again.state.session_seq == past.seq + 1
+    assert [event["event"] for event in read_events(toy.folder / "s" / "events.jsonl")[0]].count("study_resumed") == 1

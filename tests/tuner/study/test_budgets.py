@@ -11,6 +11,7 @@ from tuner.launch.changes import raised_budget
 from tuner.launch.closing import advice
 from tuner.study import budgets
 from tuner.study.settings import StudyBudget
+from tuner.study.study import read_past
 
 NO_STOPPING = {"kind": "none"}
 
@@ -178,15 +179,16 @@ def test_a_budget_that_is_used_up_already_is_one_line(toy, option, line):
     study.fail(study.ask().trial, 1, "RuntimeError: x", final=True)
     study.close()
     with pytest.raises(InputError, match=line):
-        raised_budget(toy.folder / "s", study.settings.budget, option, 0.0)
+        raised_budget(read_past(toy.folder / "s").state, "s", study.settings.budget, option, 0.0)
 
 
 def test_a_raised_budget_keeps_the_other_limits(toy):
     """What is not named stays as it was, and an old study's missing limits are no change."""
     old = StudyBudget(trials=12, hours=None)
     toy.create("s", budget=old).close()
-    assert raised_budget(toy.folder / "s", old, {}, 0.0) == old
-    assert raised_budget(toy.folder / "s", old, {"no_improvement": 5}, 0.0) == old.changed({"no_improvement": 5})
+    state = read_past(toy.folder / "s").state
+    assert raised_budget(state, "s", old, {}, 0.0) == old
+    assert raised_budget(state, "s", old, {"no_improvement": 5}, 0.0) == old.changed({"no_improvement": 5})
 
 
 def test_the_end_says_which_limit_and_what_next(toy):
