@@ -56,7 +56,7 @@ Examples:
     "--settings",
     metavar="RUN|FILE",
     help="Settings of logs that have none beside them: a run, or a trainer's own file (YAML, JSON, pickle) "
-    "[default: config.yaml, config.json, args.yaml, args.json or args beside the log; without one, unknown].",
+    "[default: config.yaml, config.json, args.yaml, args.json, hparams.yaml or args beside the log; without, unknown].",
 )
 @click.option(
     "--utterances",

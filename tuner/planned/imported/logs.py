@@ -2,7 +2,7 @@
 
 A column is found by its name (`names.METRICS`), or named with `--map step=iter,per=val_cer`. A chart that W&B exports
 has a column for each run, `NAME - METRIC`; each becomes a trial. The settings are those of a file beside the log
-(config.yaml, config.json, args.yaml, args.json, args), or of `--settings`; without any, every setting is unknown.
+(`SETTINGS`; hparams.yaml is PyTorch Lightning's), or of `--settings`; without any, every setting is unknown.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tuner.planned.imported.settings import Understood, nothing_known, understan
 from tuner.planned.past import PastTrial
 
 ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-SETTINGS = ("config.yaml", "config.json", "args.yaml", "args.json", "args")
+SETTINGS = ("config.yaml", "config.json", "args.yaml", "args.json", "hparams.yaml", "args")
 MAPPED = (*METRICS,)
 _NOT_LOGS = re.compile(r"eval|summary|metadata|config|args|requirements|train_val_trials", re.IGNORECASE)
 _SAYS_LITTLE = ("history", "metrics", "log", "wandb-history")
@@ -118,6 +118,8 @@ def table_rows(
     found: list[dict[str, Any]] = []
     for row in rows:
         per = row.get(chosen["per"])
+        if isinstance(per, str) and per.strip().lower() in ("nan", "infinity", "inf"):
+            per = math.nan  # as W&B writes it into JSON
         if isinstance(per, bool) or not isinstance(per, int | float) or (math.isfinite(per) and per < 0):
             continue
         where_at = {key: place(row.get(chosen[key])) for key in ("step", "epoch") if key in chosen}

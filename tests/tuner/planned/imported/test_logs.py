@@ -160,3 +160,17 @@ def test_runs_of_which_nothing_is_known_are_no_replicates(tmp_path, write, impor
     assert "seeds" not in best.split("\n")[0] and "leads by 0.2" in best
     page = cli("changelog", "lab", "--results", "results", cwd=tmp_path).out
     assert "same configuration" not in page and "(was none)" not in page
+
+
+def test_lightnings_csv_and_a_per_that_became_nan(tmp_path, write, imported):
+    """metrics.csv has rows of training and of validation, hparams.yaml the settings; W&B's "NaN" is a divergence."""
+    write(
+        tmp_path / "lab" / "version_3" / "metrics.csv",
+        "epoch,step,train_loss,val_per\n0,99,2.0,\n0,99,,0.9\n1,199,,0.5\n",
+    )
+    write(tmp_path / "lab" / "version_3" / "hparams.yaml", {**ARGS, "nBatch": 200})
+    write(tmp_path / "lab" / "w" / "history.json", [{"step": 1, "per": 0.9}, {"step": 2, "per": "NaN"}])
+    trials = {row["run"]: row for row in imported(tmp_path / "lab").trials}
+    assert (trials["version_3"]["best_per"], trials["version_3"]["epochs"]) == (0.5, 2)
+    assert (trials["version_3"]["model_hidden"], trials["version_3"]["status"]) == (256, "completed")
+    assert trials["w"]["status"] == "diverged"
