@@ -78,6 +78,8 @@ class Contestant:
     turns: list[float] = field(default_factory=list)
     """Seconds for each utterance, one number for each turn."""
     evaluations: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What was chosen on a card, and why."""
 
     def train(self, steps: int, clock: Callable[[], float]) -> None:
         """Some steps, timed."""
@@ -100,7 +102,9 @@ class Contestant:
         return utterances / (utterances * self.seconds / self.utterances + mean(self.evaluations))
 
 
-def config_of(recipe: Recipe, device: str, precision: str, bucket_batches: int = 16, seed: int = 0) -> RunConfig:
+def config_of(
+    recipe: Recipe, device: str, precision: str, bucket_batches: int = 16, seed: int = 0, graphs: str = "auto"
+) -> RunConfig:
     """The recipe as a configuration of ours; precision "strict" is fp32 without TF32, "tf32" has it everywhere."""
     return RunConfig.model_validate(
         {
@@ -120,6 +124,7 @@ def config_of(recipe: Recipe, device: str, precision: str, bucket_batches: int =
                 "device": device,
                 "precision": "fp32" if precision in TF32 else precision,
                 "tf32": TF32.get(precision),
+                "graphs": graphs,
                 "seed": seed,
             },
         }
@@ -175,7 +180,7 @@ def ours(
         weights = run.engine.weights_for_evaluation(run.model)
         return evaluation.evaluate(weights, run.val_loader, config.training.ctc_reduction, run.engine.autocast).per
 
-    return Contestant(name, lambda: patched(step), lambda: patched(per))
+    return Contestant(name, lambda: patched(step), lambda: patched(per), notes=run.engine.notes)
 
 
 def swap(owner: Any, name: str, value: Any) -> Patch:
@@ -208,14 +213,14 @@ OTHER_WAY = {
 
 
 def left_out(recipe: Recipe, dataset: Dataset, device: str, precision: str, compiled: bool) -> list[Contestant]:
-    """Ours, and ours without one measure at a time."""
-    config = config_of(recipe, device, precision)
+    """Ours, and ours without one measure at a time; on a card only the last has CUDA graphs, for their memory."""
+    config = config_of(recipe, device, precision, graphs="off")
     contestants = [ours(f"all measures, {precision}", config, dataset), ours("the same again", config, dataset)]
 
     def without(name: str, patch: Patch | None = None, **more: Any) -> None:
         contestants.append(ours(name, more.pop("config", config), dataset, patch, **more))
 
-    without("random batches, not by length", config=config_of(recipe, device, precision, bucket_batches=1))
+    without("random batches, not by length", config=config_of(recipe, device, precision, 1, graphs="off"))
     for name, value in dataclasses.asdict(MEASURES[device]).items():
         if isinstance(value, bool):
             other = dataclasses.replace(MEASURES[device], **{name: not value})
@@ -232,6 +237,7 @@ def left_out(recipe: Recipe, dataset: Dataset, device: str, precision: str, comp
         without("data not on the card, one batch ahead", streamed)
         without("data not on the card, not ahead", streamed, prepare=lambda run: setattr(run, "prefetch", None))
         without("a look at every loss", look=True)
+        without("+ CUDA graphs", config=config_of(recipe, device, precision))
     if compiled:
         name = "_conv1d" if MEASURES[device].conv1d else "_convolve"
         without("+ torch.compile of the smoothing", swap(model, name, torch.compile(getattr(model, name))))
@@ -332,6 +338,9 @@ def show(title: str, contestants: list[Contestant], batch_size: int, console: Co
         numbers = (f"{trained:.1f}", f"{evaluated:.2f}", f"{rate:.1f}", f"{rate / first:.2f}")
         table.add_row(contestant.name, *numbers, f"{middle:.2f} ({low:.2f} to {high:.2f})")
     console.print(table)
+    for contestant in contestants:
+        for note in contestant.notes:
+            console.print(f"{contestant.name}: {note}", highlight=False)
     return rows
 
 
