@@ -40,11 +40,11 @@ class PastLog:
 def trials_of(log: PastLog, settings: Understood, about: dict[str, Any], notes: Sequence[str] = ()) -> list[PastTrial]:
     """The trials in a log: one for each time the run was started from the beginning.
 
-    `about` and `notes` are further columns and notes of each.
+    `about` and `notes` are further columns and notes of the last: of the weights that lie in the folder.
     """
     rows, shared = _fractions(log.rows)
     runs = _runs(rows) or [[]]
-    shared = [*log.notes, *shared, *notes, *settings.notes]
+    shared = [*log.notes, *shared, *settings.notes]
     if settings.unmatched:
         shared.append(f"settings that do not exist here: {', '.join(settings.unmatched)}")
     trials = []
@@ -60,8 +60,8 @@ def trials_of(log: PastLog, settings: Understood, about: dict[str, Any], notes: 
             "decoder": log.decoder,
             "split": split,
             "assumed": ", ".join(path.replace(".", "_") for path in columns) or None,
-            "note": "; ".join([*own, *shared, *more]) or None,
-            **about,
+            "note": "; ".join([*own, *(notes if part == len(runs) else ()), *shared, *more]) or None,
+            **(about if part == len(runs) else {}),
         }
         trials.append(PastTrial(settings.config, status, facts, epochs, unknown=settings.unknown))
     return trials

@@ -89,6 +89,14 @@ def test_evaluations_join_their_run(run_folder, imported):
     ]  # fmt: skip
 
 
+def test_an_evaluation_belongs_to_the_last_start(run_folder, imported):
+    """In a folder whose run was started again, the weights that were evaluated are the last start's."""
+    folder = run_folder(
+        metrics__jsonl=rows([0, 100, 0], [0.9, 0.2, 0.91]), eval_test__json={"split": "test", "avg_PER": 0.92}
+    )
+    assert [row["test_per"] for row in imported(folder).trials] == [None, 0.92]
+
+
 def test_an_evaluation_with_all_utterances_is_over_all_phonemes(run_folder, imported):
     """Where every utterance is there, the PER is all edits over all phonemes, as in the tables."""
     details = [{"len_target": 10, "distance": 5, "per": 0.5}, {"len_target": 30, "distance": 3, "per": 0.1}]
