@@ -19,6 +19,8 @@ under the learning rate, where they predict more."""
 
 
 def _measure(name: str) -> str:
+    if name == "probe":
+        raise ValueError(not_allowed(name, "per, per_raw or another measure of an epoch: this rule makes no probes"))
     if reason := problem_of(name):
         raise ValueError(reason)
     return name

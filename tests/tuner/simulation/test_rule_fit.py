@@ -63,7 +63,7 @@ def test_one_epoch_needs_to_know_how_many_trials_there_will_be(toy):
         ),
         ("asha reduction=1", "reduction: 1 is not allowed; give a number of 1.1 or more"),
         ("hyperband promote=true", "promote: unknown key (value true); "),
-        ("median metric=probe", "metric: probe is not allowed; give per or per_raw"),
+        ("median metric=probe", "metric: probe is not allowed; give per, per_raw or another measure"),
     ],
 )
 def test_settings_that_a_rule_does_not_take_are_one_line(text, message):
