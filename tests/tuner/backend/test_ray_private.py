@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import inspect
 import mmap
+import shutil
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -176,8 +178,6 @@ def test_what_a_local_ray_does_not_need_is_left_out_only_while_it_starts():
 @pytest.mark.ray
 def test_an_actor_is_known_by_the_id_in_rays_messages(tmp_path):
     """The id is the one in Ray's own name for the actor, and what `ray.init` is given holds all of Ray's files."""
-    import tempfile
-
     folder = Path(tempfile.mkdtemp(prefix="rp", dir="/tmp"))  # Ray's socket paths must be short
     own = {"address": "local", "num_cpus": 1, "include_dashboard": False, "log_to_driver": False}
     ray.init(**own, **ray_private.in_folder(folder / "ray"))
@@ -187,3 +187,4 @@ def test_an_actor_is_known_by_the_id_in_rays_messages(tmp_path):
         assert list((folder / "ray").glob("session_2*"))
     finally:
         ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
