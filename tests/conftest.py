@@ -94,6 +94,14 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
     return report
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The same for a search of real trials, whose workers say it and not the test."""
+    trains = "tiny_data" in getattr(item, "fixturenames", ())
+    if NO_TORCH and trains and item.get_closest_marker("ray") is not None:
+        pytest.skip("needs torch")
+
+
 def wait_for(done: Callable[[], Any], moved: Callable[[], Any] = lambda: None, patience: float = 300) -> Any:
     """Wait until `done` gives something true, and return it.
 

@@ -44,6 +44,7 @@ def test_its_answers_are_those_of_before(before: Path, cli) -> None:  # noqa: F8
     assert "problem" not in cli("status", "before", "--results", before).out
 
 
+@pytest.mark.ray
 def test_it_goes_on_as_it_would_have(tmp_path: Path, tiny_data: Path, tuner) -> None:  # noqa: F811
     """Resumed to ten trials, it trains and proposes to the last digit what the version before did."""
     shutil.copytree(KEPT / "study", tmp_path / "results" / "before")
