@@ -16,13 +16,13 @@ import numpy as np
 import psutil
 
 from results.store.paths import StudyPaths
+from trainable.data.intact import WHAT_NOW
 
 LIMIT = 300.0
 """Seconds that any one search may take."""
 DISK_MB = 24
 SLEEP = 12.0
 """Seconds of SIGSTOP: a driver that is awake looks at its trials far more often than every ten."""
-SWAPPED = "put the data back, then resume the study"
 
 
 def damage(kind: str, study: Path, process: subprocess.Popen[str], rng: random.Random, **more: Any) -> str:
@@ -82,7 +82,7 @@ def _swap_data(data: Path, process: subprocess.Popen[str], said: Any, **_: Any) 
     features.write_bytes(kept)
     if status == 0:
         return "the last epoch was on its way"
-    assert status == 1 and SWAPPED in said(), f"other data were not told: status {status}"
+    assert status == 1 and WHAT_NOW in said(), f"other data were not told: status {status}"
     return "told"
 
 

@@ -17,6 +17,9 @@ from trainable.data.stamps import Stamp, remember, remembered, stamp_of
 FILES = (FEATURES_FILE, UTTERANCES_FILE, INFO_FILE)
 
 
+WHAT_NOW = "the search stops; what was reported is kept: restore the data, then resume the study"
+
+
 class DataChanged(InputError):
     """The data changed or disappeared during a search: a failed job, not wrong input."""
 
@@ -91,5 +94,4 @@ class WatchedData:
 
 
 def _changed(error: InputError) -> DataChanged:
-    after = "the search stops; what was reported is kept: restore the data, then resume the study"
-    return DataChanged([f"{problem}: {after}" for problem in error.problems])
+    return DataChanged([f"{problem}: {WHAT_NOW}" for problem in error.problems])
