@@ -7,8 +7,10 @@ import logging
 import os
 import resource
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,21 @@ class RayNotThere(InputError):
     """The local Ray did not come up: a job that failed, not a wrong input."""
 
     exit_status = 1
+
+
+@contextlib.contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Ray's start sets a handler of SIGTERM that exits with status 15: ours stays, before and after a search too."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    except SystemExit as leave:
+        if leave.code == signal.SIGTERM:
+            raise KeyboardInterrupt from leave
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def start(scratch: Path, cpus: int | None, gpus: int | None, init: Callable[..., Any] = ray.init) -> None:

@@ -242,10 +242,11 @@ def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus:
     global _scratch
     _scratch = make_scratch()
     if not ray.is_initialized():
-        if address is None:
-            local.start(_scratch, cpus, gpus)
-        else:
-            cluster.join(address)
+        with local.own_sigterm():
+            if address is None:
+                local.start(_scratch, cpus, gpus)
+            else:
+                cluster.join(address)
     limit = cluster.room(resources.request())
     return min(limit, resources.concurrent) if resources.concurrent else limit
 

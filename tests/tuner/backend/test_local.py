@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,22 @@ def test_too_few_open_files_are_named(tmp_path, real_space, tiny_data):
     assert "may open 32 files, Ray wants 4096" in line and "ulimit -n" in line
     assert "this is a bug" not in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_ray_s_start_leaves_our_handler_of_sigterm():
+    """Ray's own exits with status 15, during the start and after it; a search that is told to end leaves with 130."""
+
+    def ours(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, ours)
+    try:
+        with local.own_sigterm():
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+        assert signal.getsignal(signal.SIGTERM) is ours
+        with pytest.raises(KeyboardInterrupt), local.own_sigterm():
+            signal.signal(signal.SIGTERM, lambda number, _: sys.exit(number))
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
