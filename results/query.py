@@ -21,12 +21,15 @@ from results.limits import SECONDS, default_memory, stopped_after
 from results.store.columns import COLUMNS, TABLES
 from results.store.made import open_parquet
 from results.store.replay import clean_text, schema
-from results.store.tables import Source, load_tables, open_sources, stack
+from results.store.tables import Source, load_tables, open_sources, sound_table, stack
+from results.store.telling import meet
 from search_spaces.checkpoints import size_text
 from search_spaces.errors import InputError
 from search_spaces.wording import nearest_or
 
 _BATCH = 100_000
+_FILES = "epochs_files"
+"""The epochs that are read from Parquet while a query runs."""
 _NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
 _TABLE_FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "json_each", "json_tree"}
 _ONLY_READS = "only one SELECT over the tables studies, trials and epochs is allowed"
@@ -60,11 +63,23 @@ def query(
     with _locked(memory) as connection, stopped_after(timeout, connection.interrupt) as late:
         used = _base_tables(_parse(connection, sql, what))
         sources, found = open_sources(results_dir, studies)
-        if problems is not None:
-            problems += found
-        _register(connection, sources, used)
         try:
-            return _fetch(connection.sql(sql).to_arrow_reader(_BATCH), memory)
+            _register(connection, sources, used, found)
+            try:
+                return _fetch(connection.sql(sql).to_arrow_reader(_BATCH), memory)
+            except (duckdb.Error, pa.ArrowException, OSError) as error:
+                known = len(found)
+                if _FILES in str(error) or not isinstance(error, duckdb.Error):
+                    for source in sources:  # damage in a file of epochs is found when its pages are read
+                        sound_table(source, "epochs", found)
+                if len(found) == known:
+                    raise
+                _register(connection, sources, used, found)
+                return _fetch(connection.sql(sql).to_arrow_reader(_BATCH), memory)
+            finally:
+                meet(found)
+                if problems is not None:
+                    problems += found
         except (duckdb.Error, pa.ArrowException, MemoryError, RuntimeError, OSError) as error:  # Arrow's may be OSError
             if isinstance(error, MemoryError) or "Out of Memory" in str(error):
                 raise InputError(too_much(what, memory)) from error
@@ -165,22 +180,27 @@ def _base_tables(tree: dict[str, Any]) -> set[str]:
     return {str(node.get("table_name", "")).lower() for node in _walk(tree) if node.get("type") == "BASE_TABLE"}
 
 
-def _register(connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], used: set[str]) -> None:
+def _register(
+    connection: duckdb.DuckDBPyConnection, sources: Sequence[Source], used: set[str], problems: list[str]
+) -> None:
     """Make the three views; one that is not `used` gets no rows, so that its files are not read."""
     for name in ("studies", "trials"):
-        connection.register(name, stack(name, [source.table(name) for source in sources if name in used]))
+        connection.register(
+            name, stack(name, [sound_table(source, name, problems) for source in sources if name in used])
+        )
+    connection.execute("DROP VIEW IF EXISTS epochs")
     parts = [schema("epochs").empty_table()]
     files = []
     for source in sources if "epochs" in used else ():
         if "epochs" in source.parquet and "epochs" not in source.tables:
             files.append(source.parquet["epochs"])
         else:
-            parts.append(source.table("epochs"))
+            parts.append(sound_table(source, "epochs", problems))
     if files:
         connection.register("epochs_live", stack("epochs", parts))
-        connection.register("epochs_files", _lazy(files))
+        connection.register(_FILES, _lazy(files))
         connection.execute(
-            "CREATE TEMP VIEW epochs AS SELECT * FROM epochs_files UNION ALL BY NAME SELECT * FROM epochs_live"
+            f"CREATE TEMP VIEW epochs AS SELECT * FROM {_FILES} UNION ALL BY NAME SELECT * FROM epochs_live"
         )
     else:
         connection.register("epochs", stack("epochs", parts))
@@ -194,7 +214,8 @@ def _lazy(files: Sequence[Path]) -> Any:
     words = {f.name for f in schema("epochs") if pa.types.is_string(f.type)}
     word = pa.dictionary(pa.int32(), pa.string())
     fields = [pa.field(f.name, word) if f.name in words else f for f in schema("epochs")]
-    form = ds.ParquetFileFormat(dictionary_columns=words)
+    checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    form = ds.ParquetFileFormat(dictionary_columns=words, default_fragment_scan_options=checked)
     # An open file, not a path: the file may be replaced by a compaction while it is read.
     fragments = [form.make_fragment(open_parquet(path)) for path in files]
     return ds.FileSystemDataset(fragments, schema=pa.schema(fields), format=form)

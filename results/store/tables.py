@@ -69,7 +69,7 @@ class Source:
             self._unseal()
         if name not in self.tables:
             with open_parquet(self.parquet[name]) as file:
-                self.tables[name] = complete(pq.ParquetFile(file).read(), name)
+                self.tables[name] = complete(pq.ParquetFile(file, page_checksum_verification=True).read(), name)
         table = self.tables[name]
         if name != "epochs" and not self.held and "running" in (status := table["status"].to_pylist()):
             # It was written under a driver that has died since.
@@ -138,17 +138,28 @@ def load_tables(
     for name in tables:
         parts = []
         for source in sources:
-            try:
-                parts.append(source.table(name))
-            except (pa.ArrowException, OSError) as error:
-                problems.append(f"{source.parquet[name]}: unreadable ({reason_of(error)}); the log is replayed")
-                replayed = replay_log(source.folder)
-                source.tables = replayed.tables
-                problems += replayed.problems
-                parts.append(source.table(name))
+            parts.append(sound_table(source, name, problems))
         loaded[name] = stack(name, parts)
     meet(problems)
     return loaded, problems
+
+
+def sound_table(source: Source, name: str, problems: list[str]) -> pa.Table:
+    """The table `name` of a study: from its log where its file is damaged, which `problems` then tells.
+
+    Raises InputError where there is no log.
+    """
+    try:
+        return source.table(name)
+    except (pa.ArrowException, OSError) as error:
+        damaged = f"{source.parquet[name]}: unreadable ({reason_of(error)})"
+        if not StudyPaths(source.folder).log.is_file():
+            raise InputError(f"{damaged}, and there is no log to make it from") from error
+        problems.append(f"{damaged}; the log is replayed")
+    replayed = replay_log(source.folder)
+    source.parquet, source.tables = {}, replayed.tables
+    problems += replayed.problems
+    return source.table(name)
 
 
 def open_sources(results_dir: str | Path, studies: Sequence[str] | None = None) -> tuple[list[Source], list[str]]:

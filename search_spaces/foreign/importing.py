@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from search_spaces.common import atomic
 from search_spaces.errors import InputError
 from search_spaces.foreign import hydra_sweeper, optuna_study, wandb_sweep
 from search_spaces.foreign.fitting import fitted, rates_beside
@@ -253,6 +254,11 @@ def _comment(text: str) -> str:
 
 def write_import(imported: Imported, out: Path, force: bool = False) -> Space:
     """Write the space file and load it. Raises InputError where `out` exists (without `force`) or is no .yaml."""
+    if atomic.is_stream(out):
+        with tempfile.TemporaryDirectory() as folder:
+            space = write_import(imported, Path(folder) / "space.yaml")
+        write_text(out, imported.text, force=force)
+        return space
     if out.suffix not in (".yaml", ".yml"):
         raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .yaml")
     refuse_existing(out, force)

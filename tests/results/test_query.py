@@ -251,3 +251,21 @@ def test_importing_the_room_is_cheap() -> None:
         "sys.exit(any(m in sys.modules for m in ('pyarrow', 'duckdb', 'pandas', 'rich')))"
     )
     assert subprocess.run([sys.executable, "-c", code], env=dict(os.environ), check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["studies", "trials", "epochs"])
+def test_a_flipped_bit_in_a_table_is_told_and_changes_no_number(results_dir: Path, name: str) -> None:
+    """Each page of a file has a checksum: where one is wrong, the log is used, and the file is named."""
+    sql = f"SELECT * FROM {name} ORDER BY ALL"
+    sound = query(results_dir, sql).to_pylist()
+    path = next(iter(results_dir.glob(f"*/{name}.parquet")))
+    whole = path.read_bytes()
+    chunk = pq.read_metadata(path).row_group(0).column(min(3, pq.read_metadata(path).num_columns - 1))
+    told = 0
+    for share in (0.5, 0.8):
+        at = chunk.data_page_offset + int(share * (chunk.total_compressed_size - 1))
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 8]) + whole[at + 1 :])
+        problems: list[str] = []
+        assert query(results_dir, sql, problems=problems).to_pylist() == sound
+        told += any(str(path) in line for line in problems)
+    assert told

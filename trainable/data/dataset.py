@@ -197,7 +197,8 @@ def _read_info(path: Path) -> dict[str, Any]:
 def _read_utterances(path: Path) -> pa.Table:
     file = path / UTTERANCES_FILE
     try:
-        table = pq.read_table(file)
+        table = pq.read_table(file, page_checksum_verification=True)
+        table.validate(full=True)  # a file without checksums may hold text that is none
     except (OSError, pa.ArrowException) as error:
         reason = reason_of(error)
         raise InputError(f"{file}: cannot be read ({reason}); make the data folder again") from None

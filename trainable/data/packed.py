@@ -193,7 +193,8 @@ class DatasetWriter:
         self._file.seek(0)
         self._file.write(_npy_header(self.bins, self.n_features or 0))
         self._file.close()
-        pq.write_table(pa.table(self._rows, schema=UTTERANCES), self.folder / UTTERANCES_FILE)
+        table = pa.table(self._rows, schema=UTTERANCES)
+        pq.write_table(table, self.folder / UTTERANCES_FILE, write_page_checksum=True)
         info = {
             "schema_version": SCHEMA_VERSION,
             "name": name,

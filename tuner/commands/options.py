@@ -86,13 +86,15 @@ def out_option(
         context.meta[_FORCE] = force
         return force
 
+    # To click a default of None is a default too, with which a required option may be left out.
+    defaults: dict[str, Any] = {} if default is None else {"default": default, "show_default": True}
+
     def decorate(function: Any) -> Any:
         out = click.option(
             flag,
             "out",
             type=click.Path(path_type=Path, dir_okay=folder),
-            default=default,
-            show_default=default is not None,
+            **defaults,
             required=required,
             callback=given,
             help=text,

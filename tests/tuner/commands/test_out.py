@@ -48,6 +48,7 @@ def study(tmp_path_factory, real_space, tiny_data):
     folder = tmp_path_factory.mktemp("out")
     (folder / "base.yaml").write_text(RUN)
     (folder / "toy.yaml").write_text(SPACE)
+    (folder / "sweep.yaml").write_text("method: bayes\nparameters: {dropout: {min: 0.1, max: 0.5}}\n")
     results = folder / "results"
     driven = Study.create(results / "s", StudySettings.read(settings_for(load_space(folder / "toy.yaml"))), [])
     drive(driven)
@@ -55,7 +56,12 @@ def study(tmp_path_factory, real_space, tiny_data):
     first = next(iter(train(load_run(real_space.parent / "real.yaml").config, open_dataset(tiny_data))))
     save(folder / "net.pt", first.checkpoint())
     return SimpleNamespace(
-        folder=folder, results=results, data=tiny_data, run=real_space.parent / "real.yaml", net=folder / "net.pt"
+        folder=folder,
+        results=results,
+        data=tiny_data,
+        run=real_space.parent / "real.yaml",
+        net=folder / "net.pt",
+        sweep=folder / "sweep.yaml",
     )
 
 
@@ -68,6 +74,7 @@ def line(name, study):
         "query": (["query", "select 1 as one", *there], ".csv"),
         "export": (["export", "s", "--trial", "0", "--best", "config", *there], ".yaml"),
         "spaces narrow": (["spaces", "narrow", "s", *there], ".yaml"),
+        "spaces import": (["spaces", "import", study.sweep], ".yaml"),
         "runs plot": (["runs", "plot", "small"], ".svg"),
         "data plot": (["data", "plot", study.data], ".svg"),
         "simulate": (["simulate", "s", "--stopping", "median", "--repeats", "2", *there], ".svg"),
@@ -150,3 +157,20 @@ def test_a_folder_in_place_of_a_file_is_one_line(study, tmp_path, cli):
     said = cli("report", "s", "--results", study.results, "--out", tmp_path / "no" / "x.html")
     assert said.status == 2 and "does not exist; make it, or choose another --out" in said.err
     shutil.rmtree(tmp_path / "x.html")
+
+
+def test_a_required_option_cannot_be_left_out(cli):
+    """Every command says which one is missing: an option that is required has no default, not even none."""
+    found = []
+    for path, command in commands():
+        for option in command.params:
+            if isinstance(option, click.Option) and option.required:
+                found.append(path)
+                assert option.to_info_dict()["default"] is None
+                assert (
+                    option.get_default(click.Context(command)) is not None
+                    or option.default is click.Option(["--x"]).default
+                ), path
+    assert "export" in found
+    done = cli("export", "--tables")
+    assert (done.status, "Missing option '--out'" in done.err) == (2, True)
