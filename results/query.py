@@ -80,7 +80,8 @@ def query(
                 meet(found)
                 if problems is not None:
                     problems += found
-        except (duckdb.Error, pa.ArrowException, MemoryError, RuntimeError, OSError) as error:  # Arrow's may be OSError
+        # Arrow's may be OSError; DuckDB cuts its messages, also within a letter.
+        except (duckdb.Error, pa.ArrowException, MemoryError, RuntimeError, OSError, UnicodeDecodeError) as error:
             if isinstance(error, MemoryError) or "Out of Memory" in str(error):
                 raise InputError(too_much(what, memory)) from error
             raise InputError(too_long(what, timeout) if late.is_set() else _explain(what, error, connection)) from error
@@ -144,7 +145,7 @@ def _parse(connection: duckdb.DuckDBPyConnection, sql: str, what: str) -> dict[s
     """The syntax tree of `sql`. Raises `InputError` if it is not exactly one SELECT that reads only tables."""
     try:
         statements = connection.extract_statements(sql)
-    except duckdb.Error as error:
+    except (duckdb.Error, UnicodeDecodeError) as error:
         raise InputError(_explain(what, error, connection)) from error
     kinds = [statement.type.name for statement in statements]
     if kinds != ["SELECT"]:
@@ -223,6 +224,8 @@ def _lazy(files: Sequence[Path]) -> Any:
 
 def _explain(what: str, error: BaseException, connection: duckdb.DuckDBPyConnection) -> str:
     """One line: what is wrong, and the nearest name."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"{what}: is wrong near a letter that is not ASCII; write it without such letters to see what is wrong"
     text = str(error).strip() or type(error).__name__
     if isinstance(error, duckdb.PermissionException) or "external access" in text or "disabled" in text:
         return f"{what}: files and extensions cannot be used; {_ONLY_READS}"

@@ -269,3 +269,16 @@ def test_a_flipped_bit_in_a_table_is_told_and_changes_no_number(results_dir: Pat
         assert query(results_dir, sql, problems=problems).to_pylist() == sound
         told += any(str(path) in line for line in problems)
     assert told
+
+
+def test_a_message_that_the_engine_cut_within_a_letter_is_one_line(
+    results_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB shortens the text of an error by bytes, and Python then cannot read it."""
+
+    def cut(*_: Any) -> Any:
+        raise UnicodeDecodeError("utf-8", b"\xc3", 0, 1, "unexpected end of data")
+
+    monkeypatch.setattr(query_module, "_fetch", cut)
+    with pytest.raises(InputError, match="is wrong near a letter that is not ASCII"):
+        query(results_dir, "SELECT 1")
