@@ -45,6 +45,8 @@ PAUSE = 8
 """Bins of silence between two digits."""
 FLOOR = 9.0
 """Energies this far below the loudest (in natural logarithms) are silence."""
+LAYOUT = ("v110", "v110")
+"""Of the HDF5 files: compact, and read by every h5py 3."""
 PADDED = 500
 """Length of the rows of labels and texts, as in the '25 files."""
 
@@ -90,7 +92,7 @@ def make_session(files: Sequence[Path], folder: Path, digits: int, bands: int, m
         random.Random(f"{seed}/{folder.name}/{part}").shuffle(order)
         groups = [order[i : i + digits] for i in range(0, len(order) - digits + 1, digits)][:limit]
         counts[part] = len(groups)
-        with h5py.File(folder / f"data_{part}.hdf5", "w", libver="latest") as file:
+        with h5py.File(folder / f"data_{part}.hdf5", "w", libver=LAYOUT) as file:
             for number, group in enumerate(groups):
                 joined = [piece for path in group for piece in (spoken[path], silence)]
                 features = (np.maximum(np.concatenate(joined), low) - mean) / sd
