@@ -479,6 +479,12 @@ def test_a_whole_number_of_a_configuration_keeps_every_digit(value: int) -> None
     assert config_array([value, None]).type == pa.int64()
 
 
+def test_a_number_beyond_int64_is_a_fraction() -> None:
+    """Such a number can come from another program's log; it is not cut to fit, and it is no error."""
+    assert config_array([2**63, None]).type == pa.float64()
+    assert config_array([2**63, None]).to_pylist() == [float(2**63), None]
+
+
 def test_numbers_of_trials_and_epochs_fit_their_column() -> None:
     """int32: the largest is taken, the next is damage, and so is a number that is none."""
     assert [_is_count(value) for value in (0, 2**31 - 1, 2**31, -1, 1.0, True)] == [
