@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program, this file's own folder comes first
+from benchmarks.orchestration import SPACE
 from results.store.lines import content, sealed
 from results.store.lock import StudyLock
 from results.store.paths import StudyPaths
@@ -31,18 +33,6 @@ from tuner.callbacks.sealing import Sealing
 from tuner.study.settings import StudySettings
 from tuner.study.study import Study
 
-SPACE = """
-purpose: a space whose trials cost nothing
-base: small
-fixed: {training.batches: EPOCHS, training.batches_per_epoch: 1}
-dimensions:
-  schedule.kind: {choice: [one_cycle, constant]}
-  schedule.peak_lr: {log_uniform: [1.0e-3, 1.0e-1]}
-  model.dropout: {uniform: [0, 0.5]}
-searcher: {kind: random}
-stopping: {kind: none}
-budget: {trials: 1}
-"""
 COMMANDS = (("best", "long"), ("status", "long"), ("watch", "long", "--once"))
 
 
@@ -87,7 +77,7 @@ def row(job: Any, epoch: int) -> dict[str, Any]:
 def driven(folder: Path, trials: int, epochs: int) -> Iterator[dict[str, float]]:
     """Run the study up to the last epoch but one of its last trial; a row at a tenth, at half and at the end."""
     space_file = folder / "long.yaml"
-    space_file.write_text(SPACE.replace("EPOCHS", str(epochs)))
+    space_file.write_text(SPACE.replace("EPOCHS", str(epochs)).replace("SEARCHER", "random"))
     space = load_space(space_file)
     settings = {
         "study": "long", "space": space.as_dict(), "data": {"path": "none", "name": "none", "fingerprint": "0"},

@@ -64,27 +64,42 @@ def query(
         used = _base_tables(_parse(connection, sql, what))
         sources, found = open_sources(results_dir, studies)
         try:
-            _register(connection, sources, used, found)
             try:
-                return _fetch(connection.sql(sql).to_arrow_reader(_BATCH), memory)
+                return _answer(connection, sql, sources, used, found, memory)
             except (duckdb.Error, pa.ArrowException, OSError) as error:
-                known = len(found)
-                if _FILES in str(error) or not isinstance(error, duckdb.Error):
-                    for source in sources:  # damage in a file of epochs is found when its pages are read
-                        sound_table(source, "epochs", found)
-                if len(found) == known:
+                if not _mended(sources, error, found):
                     raise
-                _register(connection, sources, used, found)
-                return _fetch(connection.sql(sql).to_arrow_reader(_BATCH), memory)
-            finally:
-                meet(found)
-                if problems is not None:
-                    problems += found
+                return _answer(connection, sql, sources, used, found, memory)
         # Arrow's may be OSError; DuckDB cuts its messages, also within a letter.
         except (duckdb.Error, pa.ArrowException, MemoryError, RuntimeError, OSError, UnicodeDecodeError) as error:
             if isinstance(error, MemoryError) or "Out of Memory" in str(error):
                 raise InputError(too_much(what, memory)) from error
             raise InputError(too_long(what, timeout) if late.is_set() else _explain(what, error, connection)) from error
+        finally:
+            meet(found)
+            if problems is not None:
+                problems += found
+
+
+def _answer(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    sources: Sequence[Source],
+    used: set[str],
+    problems: list[str],
+    memory: int,
+) -> pa.Table:
+    _register(connection, sources, used, problems)
+    return _fetch(connection.sql(sql).to_arrow_reader(_BATCH), memory)
+
+
+def _mended(sources: Sequence[Source], error: Exception, problems: list[str]) -> bool:
+    """Whether the error is of a damaged file of epochs, which the log now replaces: it is found as pages are read."""
+    known = len(problems)
+    if _FILES in str(error) or not isinstance(error, duckdb.Error):
+        for source in sources:
+            sound_table(source, "epochs", problems)
+    return len(problems) > known
 
 
 def too_long(what: str, timeout: float) -> str:
