@@ -72,8 +72,9 @@ class ComparingRule(Rule):
     @model_validator(mode="before")
     @classmethod
     def _first_rung(cls, given: Any) -> Any:
-        if isinstance(given, Mapping) and given.get("at") in FIRST_RUNGS:
-            return {"grace": FIRST_RUNGS[given["at"]], **given}
+        at = given.get("at") if isinstance(given, Mapping) else None
+        if isinstance(at, str) and at in FIRST_RUNGS:
+            return {"grace": FIRST_RUNGS[at], **given}
         return given
 
     @field_validator("grace")

@@ -27,8 +27,10 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How fast the machine is decides no test: no example has a time limit, and slow drawing is no failure.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How fast the machine is decides no test: no example has a time limit, and slow drawing is no failure. Nor does chance:
+# the examples are the same in every run. `pytest --hypothesis-profile explore` draws other ones.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("tests", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("tests")
 
 

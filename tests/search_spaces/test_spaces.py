@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -16,7 +17,9 @@ from hypothesis import strategies as st
 
 from search_spaces import InputError, RunConfig, Space, flatten, load_run, load_space, space_names
 from search_spaces.parsing.yaml_file import read_yaml
+from search_spaces.searchers import Searcher
 from search_spaces.space import TrialLike
+from search_spaces.stopping import Stopping
 
 
 class Fixed:
@@ -459,6 +462,20 @@ def test_a_spoilt_file_is_read_or_refused(document: dict[str, Any], data: st.Dat
         except InputError as error:
             assert error.problems
             assert all(line.strip() and "\n" not in line for line in error.problems)
+
+
+@pytest.mark.parametrize(("section", "union"), [("stopping", Stopping), ("searcher", Searcher)])
+def test_a_spoilt_setting_of_any_kind_is_read_or_refused(tmp_path: Path, section: str, union: Any) -> None:
+    """Each setting of each stopping rule and searcher, with a value of each type: never a traceback."""
+    path = tmp_path / "s.yaml"
+    for model in get_args(get_args(union)[0]):
+        kind = model.model_fields["kind"].default
+        for name in sorted(set(model.model_fields) - {"kind"}):
+            for value in ([], {}, [[]], {"kind": []}, None, True, "x", "", -1, 0.5, float("nan"), 10**30):
+                spoilt = {"dimensions": {"model.layers": {"int": [1, 2]}}, section: {"kind": kind, name: value}}
+                path.write_text(json.dumps(spoilt), encoding="utf-8")
+                with contextlib.suppress(InputError):
+                    load_space(path)
 
 
 def test_a_space_beside_its_base(tmp_path: Path) -> None:
