@@ -2,10 +2,9 @@
 
     python benchmarks/bank.py --data data/an4 --out benchmarks/data/an4.parquet --runs 160
 
-The file has a row for each epoch of each run: trial, epoch, batch, per, per_raw, val_loss, lr, seconds, the run's
-horizon and configuration (JSON), and what a cooldown probe said after that epoch (probe_per, probe_batches). Probes
-are made at 1/8, 1/4 and 1/2 of the run's horizon and at --probe-batches, whichever of them end an epoch, so that rules
-that compare at either can be replayed. A run that is started again goes on after the last whole run in `OUT.jsonl`.
+The file has a row for each epoch of each run: trial, epoch, batch, per, per_raw, val_loss, lr, the run's horizon and
+configuration (JSON), and with `--seconds` the time. A run that is started again goes on after the last whole run in
+`OUT.jsonl`.
 """
 
 from __future__ import annotations
@@ -18,25 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-FRACTIONS = (1 / 8, 1 / 4, 1 / 2)
-PROBE_SHARE = 0.25
-"""A probe is this much of the batches done before it."""
 KEPT = ("epoch", "batch", "per", "per_raw", "val_loss", "train_loss", "lr", "schedule_fraction", "seconds")
 
 
-def record(config: Any, dataset: Any, probe_at: set[int]) -> list[dict[str, Any]]:
-    """The epochs of one run, probes included; values that are not numbers are None."""
+def record(config: Any, dataset: Any) -> list[dict[str, Any]]:
+    """The epochs of one run; values that are not numbers are None."""
     from trainable import train
-    from trainable.cooldown import cooldown, probe_batches
 
     rows = []
     for report in train(config, dataset):
-        row: dict[str, Any] = {key: getattr(report, key) for key in KEPT}
-        row["diverged"] = report.diverged
-        if report.batch in probe_at and report.batch < config.training.batches and not report.diverged:
-            length = probe_batches(report.batch, PROBE_SHARE)
-            probe = cooldown(config, dataset, report.checkpoint(), length)
-            row |= {"probe_per": probe.per, "probe_val_loss": probe.val_loss, "probe_batches": length}
+        row = {**{key: getattr(report, key) for key in KEPT}, "diverged": report.diverged}
         rows.append({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()})
     return rows
 
@@ -49,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="Parquet file to write")
     parser.add_argument("--runs", type=int, default=160, help="runs in all")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws")
-    parser.add_argument("--probe-batches", type=int, nargs="*", default=[50, 100, 200, 400], help="also probe here")
+    parser.add_argument("--seconds", action="store_true", help="keep the time of each epoch, of a quiet machine")
     arguments = parser.parse_args()
 
     import pyarrow as pa
@@ -74,8 +64,7 @@ def main() -> None:
                 continue
             config = space.config(params, arguments.seed * 100_000 + trial)
             began = time.monotonic()
-            probe_at = {round(share * config.horizon) for share in FRACTIONS} | set(arguments.probe_batches)
-            rows = record(config, dataset, probe_at)
+            rows = record(config, dataset)
             run = {"trial": trial, "params": params, "config": to_dict(config), "epochs": rows}
             file.write(json.dumps(run) + "\n")
             file.flush()
@@ -87,7 +76,7 @@ def main() -> None:
         [
             {
                 "trial": run["trial"],
-                **row,
+                **{key: value for key, value in row.items() if arguments.seconds or key != "seconds"},
                 "horizon": run["config"]["schedule"]["horizon"] or run["config"]["training"]["batches"],
                 "params": json.dumps(run["params"]),
                 "config": json.dumps(run["config"]),

@@ -1,4 +1,6 @@
-"""The stopping rules of Optuna and Ray Tune, as they are, made to decide in a simulated search of ours.
+"""What the stopping rules are compared with: those of Optuna and Ray Tune, as they are, and oracles.
+
+All of them decide in a simulated search of ours.
 
 `optuna_rule` keeps a real Optuna study beside the search: each of our trials is asked for, reports its epochs, is
 pruned or told. `ray_rule` calls a real Ray scheduler as Tune's controller does (`on_trial_add`, `on_trial_result`,
@@ -8,6 +10,8 @@ after every epoch, in epochs, which is how their users give it. What they stop i
 Two things of the real Tune do not happen here. `MedianStoppingRule` never yields a trial's place to a waiting one
 while it has too few samples (it goes on). Tune's synchronous HyperBand needs pauses and is not among these; its
 asynchronous one is `ASHAScheduler` with brackets.
+
+`oracles` know where every started trial ends, and say how much of a rule's cost is owed to the place of its first rung.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import optuna
 from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
 
 from tuner.simulation.curves import Bank
-from tuner.simulation.simulate import Foreign
+from tuner.simulation.simulate import Foreign, random_order
 
 Maker = Callable[[int], Foreign]
 """A fresh rule for a repeat's seed."""
@@ -113,6 +117,34 @@ def rivals(bank: Bank) -> dict[str, Maker]:
         "ray AsyncHyperBand": by_ray(lambda: ASHAScheduler(max_t=longest, brackets=3, reduction_factor=3, **ray)),
         "ray MedianStoppingRule": by_ray(lambda: MedianStoppingRule(grace_period=1, min_samples_required=5, **ray)),
     }
+
+
+ORACLES = {"oracle from 1/4": 1 / 4, "oracle from 1/8": 1 / 8, "oracle from the first evaluation": 0.0}
+"""Name -> the share of its batches before which an oracle stops no trial."""
+
+
+def oracles(bank: Bank) -> dict[str, Maker]:
+    """Name -> maker."""
+    return {name: lambda seed, share=share: _oracle(bank, share, seed) for name, share in ORACLES.items()}  # type: ignore[misc]
+
+
+def _oracle(bank: Bank, share: float, seed: int) -> Foreign:
+    """Stops a trial at its first evaluation after this share of its batches, unless it ends as the best so far.
+
+    It knows the ends of the trials that have come there, and not those to come.
+    """
+    order = random_order(bank, seed)
+    seen: dict[int, float] = {}
+
+    def rule(number: int, row: Mapping[str, Any], last: bool) -> bool:
+        run = bank.runs[order[number]]
+        if number in seen or row["batch"] < share * run.batches:
+            return False
+        best = min(seen.values(), default=np.inf)
+        seen[number] = run.best_per
+        return not last and run.best_per >= best
+
+    return rule
 
 
 def _number(per: float | None) -> float:

@@ -12,9 +12,9 @@ from ray.tune.schedulers import ASHAScheduler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
-from benchmarks.rivals import optuna_rule, ray_rule, rivals
+from benchmarks.rivals import ORACLES, optuna_rule, oracles, ray_rule, rivals
 from tuner.simulation.curves import Bank, read_curves
-from tuner.simulation.simulate import repeats, simulate
+from tuner.simulation.simulate import random_order, repeats, simulate
 
 NONE = {"kind": "none"}
 PERS = ((0.9, 0.5, 0.3, 0.2), (0.8, 0.7, 0.6, 0.5), (0.7, 0.6, 0.3, 0.1), (0.85, 0.4, 0.2, 0.15), (0.6, 0.5, 0.4, 0.3))
@@ -74,3 +74,19 @@ def test_every_rival_runs_and_repeats_itself(bank: Bank) -> None:
         assert [search.stopped for search in first] == [search.stopped for search in again], name
         assert all(search.started == 5 for search in first), name
     assert np.random.get_state()[1].tolist() == before  # noqa: NPY002
+
+
+def test_an_oracle_lets_on_only_who_ends_as_the_best_so_far(bank: Bank) -> None:
+    """With one trial at a time the ends of the completed runs fall, the winner is among them, and nobody is stopped
+    before the share of its batches; the earlier an oracle may stop, the less it spends.
+    """
+    spent = []
+    for name, share in sorted(ORACLES.items(), key=lambda item: -item[1]):
+        for search in repeats(bank, NONE, 4, workers=1, foreign=oracles(bank)[name]):
+            order = [bank.runs[index] for index in random_order(bank, search.seed)]
+            ends = [run.best_per for run in order if run.label not in search.stopped]
+            assert ends == sorted(ends, reverse=True) and ends[-1] == 0.1 and not search.winner_stopped
+            assert all(epoch >= 4 * share for epoch in search.stopped.values())
+            spent.append((share, search.spent))
+    by_share = [sum(cost for at, cost in spent if at == share) for share in sorted(ORACLES.values())]
+    assert by_share == sorted(by_share)

@@ -16,39 +16,52 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
-from benchmarks.stopping import BANKS, GRID, compare, expected_batches
+from benchmarks.stopping import CHOSEN_ON, GRID, compare, expected, groups, means, shipped
 from tuner.simulation.curves import read_curves
 
 ROOT = Path(__file__).parents[1]
 
 
-def found(hit: float, spent: float, level: float = 0.1) -> dict:
-    """An outcome with a flat regret."""
-    curve = np.full(len(GRID), level)
-    return {"hit": hit, "spent": spent, "share": 0.5, "killed": math.isinf(hit), "regret": level, "curve": curve}
+def found(hit: float, spent: float, time: float = 1.0) -> dict:
+    """An outcome with a flat regret; a batch takes `time`."""
+    return {
+        "hit": hit,
+        "hit_time": time * hit,
+        "spent": spent,
+        "spent_time": time * spent,
+        "share": 0.5,
+        "by_half": hit < spent / 2,
+        "lost": math.isinf(hit),
+        "regret": 0.1,
+        "curve": np.full(len(GRID), 0.1),
+    }
 
 
 def test_a_search_that_never_hits_pays_all_it_spent_and_counts_for_nothing():
     """Expected batches are those of every repeat, shared among the repeats that saw a good PER."""
     picks = np.arange(2)[None]
-    assert expected_batches([found(100, 900), found(300, 900)], picks)[0] == 200
-    assert expected_batches([found(100, 900), found(math.inf, 900)], picks)[0] == 1000
-    assert math.isinf(expected_batches([found(math.inf, 900)] * 2, picks)[0])
+    assert expected([found(100, 900), found(300, 900)], picks)[0] == 200
+    assert expected([found(100, 900), found(math.inf, 900)], picks)[0] == 1000
+    assert math.isinf(expected([found(math.inf, 900)] * 2, picks)[0])
 
 
-def test_a_rule_beside_itself_is_neither_better_nor_worse():
-    """Cost 1 with an interval of no width, and no difference from Ray's ASHA."""
-    same = [found(100, 900), found(300, 900, 0.3)]
-    row = compare("same", same, same, same)
-    assert (row["cost"], row["cost_low"], row["cost_high"]) == (1, 1, 1)
-    assert (row["less"], row["less_low"], row["less_high"]) == (0, 0, 0)
+def test_a_rule_beside_itself_costs_one_without_an_interval():
+    """Cost 1 with an interval of no width; a rule that makes every batch slower has the same cost and more time."""
+    same = [found(100, 900), found(300, 900)]
+    row = compare("same", same, same)
+    assert (row["cost"], row["cost_low"], row["cost_high"], row["time"]) == (1, 1, 1, 1)
+    slow = compare("slow", [found(100, 900, 2), found(300, 900, 2)], same)
+    assert (slow["cost"], slow["time"], slow["by_half"]) == (1, 2, 1)
 
 
-def test_less_regret_than_rays_asha_is_a_positive_difference():
-    """Half of Ray's regret everywhere: the difference and its interval are above 0."""
-    ours, ray = [found(100, 900, 0.1)] * 3, [found(100, 900, 0.2)] * 3
-    row = compare("ours", ours, ours, ray)
-    assert row["less"] == pytest.approx(0.1) and row["less_low"] > 0
+def test_the_mean_over_banks_lies_within_the_interval_of_a_bootstrap_over_banks():
+    """Costs 0.5 and 0.7: mean 0.6, and an interval from one bank alone to the other."""
+    full = [found(100, 900), found(100, 900)]
+    rows = [[compare("r", [found(hit, 900)] * 2, full)] for hit in (50, 70)]
+    mean = means(rows)[0]
+    assert mean["cost"] == pytest.approx(0.6)
+    assert (mean["cost_low"], mean["cost_high"]) == pytest.approx((0.5, 0.7))
+    assert list(groups(["an4", "synthetic", "a", "b"]).values()) == [["a", "b"], ["an4", "synthetic", "a", "b"]]
 
 
 def bank(path: Path, runs: int = 12) -> None:
@@ -76,7 +89,7 @@ def bank(path: Path, runs: int = 12) -> None:
 
 def test_the_shipped_banks_hold_whole_runs_of_horizons_that_differ_eightfold():
     """At least 150 runs in all, none stopped, with schedules, probes and configurations."""
-    banks = [read_curves(path, ROOT) for path in BANKS]
+    banks = [read_curves(path, ROOT) for path in shipped() if path.stem in CHOSEN_ON]
     assert sum(len(found.whole().runs) for found in banks) >= 150
     for found in banks:
         assert found.stopped == 0
@@ -86,12 +99,14 @@ def test_the_shipped_banks_hold_whole_runs_of_horizons_that_differ_eightfold():
 
 
 def test_the_comparison_prints_a_table_for_each_bank_and_part(tmp_path, end):
-    """Every rule and rival has a row with its cost; random search with full runs costs 1, and nobody is killed."""
+    """Each rule asked for, of ours and of others, has a row with its cost, and no other; full runs cost 1 and lose
+    nobody."""
     bank(tmp_path / "made_up.parquet")
     program = subprocess.Popen(
         [
             *(sys.executable, str(ROOT / "benchmarks" / "stopping.py"), "--banks", "made_up.parquet"),
-            *("--repeats", "2", "--rules", "asha grace=1", "median", "--json", "rows.json"),
+            *("--repeats", "2", "--rules", "asha grace=1", "ray ASHA", "oracle from 1/4"),
+            *("--json", "rows.json", "--plot", "regret.svg"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -106,6 +121,8 @@ def test_the_comparison_prints_a_table_for_each_bank_and_part(tmp_path, end):
     for title, rows in parts.items():
         assert title in done.out
         by_rule = {row["rule"]: row for row in rows}
-        assert {"none", "asha grace=1", "median", "ray ASHA", "optuna MedianPruner"} <= set(by_rule)
-        assert by_rule["none"]["cost"] == 1 and by_rule["none"]["killed"] == 0
-        assert all(row["spent"] <= 1 for row in rows)
+        assert list(by_rule) == ["none", "asha grace=1", "ray ASHA", "oracle from 1/4"]
+        assert by_rule["none"]["cost"] == 1 and by_rule["none"]["lost"] == 0
+        assert by_rule["oracle from 1/4"]["cost"] < 1 and by_rule["oracle from 1/4"]["lost"] == 0
+        assert all(row["share"] <= 1 for row in rows)
+    assert "oracle" in (tmp_path / "regret.svg").read_text()

@@ -163,12 +163,18 @@ class _Table:
         log = MemoryLog()
         settings = study_settings(rule, count, seed, self.searcher, self.bank.space if self.points else None)
         if self.points is None:
-            order = np.random.default_rng(seed).permutation(len(self.bank.runs)).tolist()
+            order = random_order(self.bank, seed)
             table = TableTrials(self.bank, self.entries, lambda state, used, number: order[number])
         else:
             table = TableTrials(self.bank, self.entries, self.points.draw)
         study = Study.create(NOWHERE, settings, [], log, source=table)
         return _Loop(self.timed, table, study, log, foreign).run(workers, seed)
+
+
+def random_order(bank: Bank, seed: int) -> list[int]:
+    """The indices of the runs in the order in which a search without a searcher takes them."""
+    order: list[int] = np.random.default_rng(seed).permutation(len(bank.runs)).tolist()
+    return order
 
 
 class TableTrials:
