@@ -51,7 +51,7 @@ TESTS = {
     "tuner/study/rules/extrapolation.py": ["tuner/study/test_extrapolation.py"],
     "tuner/study/rules/rungs.py": ["tuner/study/test_stopping.py", "tuner/study/test_pausing.py"],
     "tuner/study/rules/stopping.py": ["tuner/study/test_stopping.py", "tuner/study/test_pausing.py"],
-    "tuner/study/faults.py": ["tuner/study/test_faults.py"],
+    "tuner/study/faults.py": ["tuner/study/test_faults.py", "tuner/study/test_patience.py"],
     "tuner/study/state.py": [
         "tuner/study/test_study.py",
         "tuner/study/test_searcher.py",

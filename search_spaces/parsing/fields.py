@@ -31,8 +31,12 @@ def _is_model(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
+@cache
 def default_kind(section: str) -> str | None:
-    """The kind a section has when none is given; None where one must be given or there are no kinds."""
+    """The kind a section has when none is given; None where one must be given or there are no kinds.
+
+    Kept, because every draw from a space asks for it, and pydantic copies a default each time.
+    """
     return getattr(RunConfig.model_fields[section].get_default(), "kind", None)
 
 

@@ -125,7 +125,7 @@ class Watchdog:
         """Call this first in every turn of the driver; see the class."""
         now = self.clock()
         gap = 0.0 if self._looked is None else now - self._looked
-        if gap > self.lapse and gap > UNUSUAL * statistics.median(self._gaps or (0.0,)):
+        if gap > self.lapse and gap > UNUSUAL * statistics.median(self._gaps):
             for key in self._since:
                 self._since[key] += gap
             if self.slept is not None:

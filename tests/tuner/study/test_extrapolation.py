@@ -444,3 +444,9 @@ def test_of_many_transitions_an_even_part_is_kept(monkeypatch):
     first = curves[curves < 10]
     assert len(first) == round(extrapolation.WHOLE_SHARE * 20)
     assert (first[0], first[-1], curves[len(first)], curves[-1]) == (0, 9, 10, 19)
+
+
+def test_an_even_part_goes_from_the_first_to_the_last():
+    """Both ends are in it, the places between are equally far apart, and few enough are kept whole."""
+    assert extrapolation._evenly(list(range(101)), 11) == list(range(0, 101, 10))
+    assert extrapolation._evenly(list(range(3)), 3) == [0, 1, 2]

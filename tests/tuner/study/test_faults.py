@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -16,11 +13,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3]))  # benchmarks/ is beside the packages, not one of them
 
-from benchmarks.damage import take_every_byte
-from results.store.events import EventLog, read_events
-from results.store.lock import StudyLock
-from search_spaces import InputError
-from tuner.study.faults import PatientLog, Unwritable, Watchdog, fault_of, killed_actors
+from results.store.events import read_events
+from tuner.study.faults import Watchdog, counted_as, fault_of, killed_actors, retries_for, shares_memory
+from tuner.study.settings import StudyResources
 
 MONITOR = """RuntimeError: Caught unexpected exception: 1 worker(s) were killed due to the node running low on memory. \
 Memory on the node (IP: 10.0.0.2, ID: 9ecade) was 5.28GB used / 23.54GB limit (0.224495)
@@ -56,6 +51,23 @@ def test_faults_are_told_apart(text, kind, line):
     assert fault.kind == kind
     assert line in fault.text
     assert "\n" not in fault.text
+
+
+@pytest.mark.parametrize(
+    ("gpus", "text", "shared"),
+    [(1, CUDA, False), (2, CUDA.replace("CUDA", "cuda"), False), (1, "CUBLAS_STATUS_ALLOC_FAILED", False),
+     (0.5, CUDA, True), (0, "MemoryError", True), (1, "MemoryError", True)],
+)  # fmt: skip
+def test_only_a_whole_card_is_shared_with_no_other_trial(gpus, text, shared):
+    """The memory that ran out is a trial's own only on a GPU that it has alone; main memory is everybody's."""
+    assert shares_memory(text, StudyResources(cpus_per_trial=1, gpus_per_trial=gpus, concurrent=2)) is shared
+
+
+def test_faults_of_memory_and_nodes_are_counted_by_themselves():
+    """Each with its own number of further attempts; all others together against --retries."""
+    kinds = ("error", "killed", "hung", "start", "memory", "node")
+    assert [counted_as(kind) for kind in kinds] == ["error"] * 4 + ["memory", "node"]
+    assert [retries_for(kind, 3) for kind in kinds] == [3] * 4 + [1, 10]
 
 
 def test_only_the_killed_worker_is_blamed():
@@ -251,6 +263,33 @@ class TestWatchdog:
         assert "no report for 201 s" in dog.overdue()["a"]
         assert slept == [3600]
 
+    @pytest.mark.parametrize(("usual", "awake", "asleep"), [(0.5, 10.0, 10.5), (2.0, 20.0, 20.5)])
+    def test_a_gap_is_a_sleep_beyond_the_lapse_and_ten_times_the_usual_gap(self, usual, awake, asleep):
+        """Both are limits that may be reached; a sleep of which nobody is told counts for no attempt either."""
+        slept = []
+        for told in (slept.append, None):
+            dog = self.make(factor=20, floor=120, first=900, lapse=10.0, slept=told)
+            dog.begin("a")
+            for gap in [*[usual] * 20, awake, *[usual] * 5, asleep]:
+                self.now += gap
+                dog.look()
+            self.now = asleep + 900  # of which 900 s awake
+            assert not dog.overdue()
+            self.now += 0.5
+            assert "a" in dog.overdue()
+        assert slept == [asleep]
+
+    def test_the_first_look_is_no_sleep(self):
+        """However long the driver took to come to it, from whenever its clock counts."""
+        slept = []
+        dog = self.make(factor=20, slept=slept.append)
+        self.now = 5000.0
+        dog.begin("a")
+        dog.look()
+        self.now += 1.0
+        dog.look()
+        assert slept == []
+
     def test_a_driver_that_always_looks_seldom_still_finds_a_hung_trial(self):
         """Looks that are 12 s apart as a rule (a slow disk) are no sleep."""
         dog = self.make(factor=20, floor=120, first=900)
@@ -264,81 +303,6 @@ class TestWatchdog:
             dog.look()
             found = dog.overdue()
         assert "a" in found
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of one megabyte."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
-    if made.returncode != 0:
-        pytest.skip("mounting a file system is not allowed here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """Take every byte that is left."""
-    with (disk / "filler").open("wb", buffering=0) as file:
-        take_every_byte(file)
-    return disk / "filler"
-
-
-def test_the_log_waits_for_a_full_disk_and_goes_on(small_disk):
-    """While the results disk is full the search waits and says so once; with room again it goes on, nothing lost."""
-    said = []
-    told = threading.Event()
-
-    def say(line):
-        said.append(line)
-        told.set()
-
-    log = PatientLog(EventLog(small_disk / "s" / "events.jsonl"), say=say)
-    log.append("study_started", text="x" * 100)
-    filler = fill(small_disk)
-    size = (small_disk / "s" / "events.jsonl").stat().st_size
-    writer = threading.Thread(target=log.append, args=("epoch",), kwargs={"text": "y" * 5000})
-    writer.start()
-    assert told.wait(30)
-    assert (small_disk / "s" / "events.jsonl").stat().st_size == size  # no half line
-    filler.unlink()
-    writer.join(30)
-    events, problems = read_events(small_disk / "s" / "events.jsonl")
-    assert [e["event"] for e in events] == ["study_started", "epoch"]
-    assert not problems
-    assert "waiting" in said[0] and "press Ctrl-C to leave" in said[0]
-    assert "the search continues" in said[1]
-
-
-def test_ctrl_c_leaves_a_full_disk_as_a_failed_job(small_disk):
-    """Who is asked to hurry does not wait: the error has exit status 1, the log is whole, and the lock still beats."""
-    with StudyLock(small_disk / "s") as lock:
-        log = PatientLog(EventLog(small_disk / "s" / "events.jsonl"), lock, say=lambda line: log.hurry.set())
-        log.append("study_started")
-        fill(small_disk)
-        with pytest.raises(Unwritable, match="make room, then resume") as error:
-            log.append("epoch", text="y" * 5000)
-        with pytest.raises(Unwritable):
-            log.append("epoch", text="y" * 5000)
-        assert error.value.exit_status == 1
-        lock._beat()
-        lock.check()
-    assert [e["event"] for e in read_events(small_disk / "s" / "events.jsonl")[0]] == ["study_started"]
-
-
-def test_a_driver_whose_study_was_taken_writes_nothing_more(tmp_path):
-    """After --force-unlock elsewhere the old driver's next event is refused, so the log has one writer."""
-    first = StudyLock(tmp_path, stale=0.0)
-    first.acquire()
-    log = PatientLog(EventLog(tmp_path / "events.jsonl"), first)
-    log.append("study_started")
-    with StudyLock(tmp_path, force=True):
-        time.sleep(0.01)
-        with pytest.raises(InputError, match="another driver took over"):
-            log.append("epoch")
-    first.release()
-    assert len(read_events(tmp_path / "events.jsonl")[0]) == 1
 
 
 SICK = """
@@ -476,39 +440,3 @@ def test_the_checks_find_what_is_wrong(toy):
     found = "\n".join(chaos.check(folder, whole, whole))
     for line in ("lost: trial", "was expected", "decision 0 differs", "a replay decides otherwise"):
         assert line in found
-
-
-@pytest.mark.parametrize("number", [errno.EPERM, errno.EACCES])
-def test_the_log_waits_for_rights_to_write(number, tmp_path, monkeypatch):
-    """A file server that refuses for a while is waited for like a full disk; the event is there once."""
-    said, left, real = [], [2], os.write
-    inner = EventLog(tmp_path / "events.jsonl")
-    log = PatientLog(inner, say=said.append)
-    monkeypatch.setattr(log.hurry, "wait", lambda seconds: False)
-
-    def write(fd, data):
-        if fd == inner._fd and left[0]:
-            left[0] -= 1
-            raise OSError(number, os.strerror(number))
-        return real(fd, data)
-
-    monkeypatch.setattr(os, "write", write)
-    log.append("epoch", epoch=1)
-    assert len(said) == 2 and os.strerror(number) in said[0] and "continues" in said[1]
-    assert [event["event"] for event in read_events(tmp_path / "events.jsonl")[0]] == ["epoch"]
-
-
-@pytest.mark.parametrize("how", ["deleted", "moved", "made anew"])
-def test_a_folder_that_is_gone_is_named(how, tmp_path):
-    """A deleted file takes events like any other, and nobody would ever see them: the search ends, and says why."""
-    folder = tmp_path / "s"
-    log = PatientLog(EventLog(folder / "events.jsonl"))
-    log.append("epoch", epoch=1)
-    if how == "deleted":
-        shutil.rmtree(folder)
-    else:
-        folder.rename(tmp_path / "t")
-    if how == "made anew":
-        EventLog(folder / "events.jsonl").close()
-    with pytest.raises(Unwritable, match="was deleted or moved while its search ran; put it back and resume"):
-        log.append("epoch", epoch=2)
