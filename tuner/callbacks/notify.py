@@ -21,7 +21,7 @@ from typing import Any
 from search_spaces import InputError
 from search_spaces.redact import HIDDEN, host_of, redacted, secrets_of
 from tuner.callbacks.background import Background, Follower, warn
-from tuner.callbacks.progress import summarise
+from tuner.callbacks.display import summarise
 from tuner.study.trial_state import FINAL
 
 KINDS = ("end", "failure", "best")

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from results.output import clock, visible
-from search_spaces import flatten
+from tuner.callbacks.display import SHOWN, View
 from tuner.study import checkpoints
 from tuner.study.state import StudyState
 from tuner.study.trial_state import OPEN, TrialState
 
-SHOWN = 12
-"""Most running trials in the live view; the rest is counted."""
-RUNGS_SHOWN = 8
-"""Most rungs in the live view: if there are more, the last ones at which a trial was stopped."""
 QUIET_SECONDS = 30.0
 """Without a terminal, a status line comes at least this often while epochs are reported."""
 
@@ -91,15 +85,18 @@ class Progress:
         print(f"[{clock(self._elapsed())}] {text}", file=self._console.file, flush=True)
 
     def remaining(self, state: StudyState) -> float | None:
-        """Expected seconds to the end, from the mean time of the trials that have ended; None while none has."""
+        """Expected seconds to the end, from the mean time of the trials that have ended; None while none has.
+
+        A running trial that has taken longer than that mean is expected to train all its epochs.
+        """
         ended = [t for t in state.trials.values() if t.status not in OPEN]
         budget = state.settings.budget
         left: list[float] = []
         if ended and budget.trials:
             mean = sum(t.seconds for t in ended) / len(ended)
-            open_trials = budget.trials - len(ended)
-            done = sum(min(t.seconds, mean) for t in state.running)
-            left.append(max(0.0, mean * open_trials - done) / self.concurrent)
+            now = [mean - t.seconds if t.seconds < mean else _own_rest(t) for t in state.running]
+            later = mean * max(0, budget.trials - len(ended) - len(now))
+            left.append(max([(sum(now) + later) / self.concurrent, *now]))
         if budget.hours:
             left.append(max(0.0, budget.hours * 3600 - state.driver_seconds - self._elapsed()))
         if budget.gpu_hours:
@@ -111,46 +108,12 @@ class Progress:
                 left.append(max(0.0, asked / used - 1) * (state.driver_seconds + self._elapsed()))
         return min(left) if left else None
 
-    def render(self) -> Group | Text:
+    def render(self) -> View | Text:
         """The live view."""
         state = self._get_state()
         if state is None or not state.begun:
             return Text("starting ...")
-        counts = Counter(t.status for t in state.trials.values())
-        budget = state.settings.budget.trials
-        ended = len(state.trials) - sum(counts[status] for status in OPEN)
-        remaining = self.remaining(state)
-        head = Text()
-        head.append(state.settings.study, style="bold")
-        head.append(f"  {ended}" + (f" of {budget}" if budget else "") + " trials ended")
-        head.append(f" ({counts['stopped']} stopped, {counts['diverged']} diverged, {counts['failed']} failed)")
-        head.append(f"   elapsed {clock(self._elapsed())}")
-        head.append(f", about {clock(remaining)} left" if remaining is not None else "")
-        leader = state.leader
-        best = Text("best so far: none yet")
-        if leader and leader.best:
-            best = Text.assemble(
-                "best so far: ",
-                (f"PER {leader.best[0]:.4f}", "bold green"),
-                f"  trial {leader.number}, epoch {leader.best[1]} of {leader.config.epochs}  ({summarise(leader)})",
-            )
-        return Group(head, best, _running_table(state), *_rung_lines(state))
-
-
-def summarise(trial: TrialState, limit: int = 5) -> str:
-    """The values that the searcher chose for a trial, as a short text."""
-    values = flatten(trial.config)
-    parts = []
-    for name in trial.params:
-        # A parameter's name has its condition ([...]), what it is relative to (/...), and 1- for a complement.
-        path = name.split("[")[0].split("/")[0].removeprefix("1-")
-        section, _, key = path.partition(".")
-        value = values.get(path)
-        if key == "kind":
-            parts.append(f"averaging {value}" if section == "averaging" else str(value))
-        else:
-            parts.append(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}")
-    return ", ".join(parts[:limit]) + (", ..." if len(parts) > limit else "")
+        return View(state, self._elapsed(), self.remaining(state))
 
 
 def describe_end(event: Mapping[str, Any], state: StudyState) -> str:
@@ -170,40 +133,6 @@ def describe_end(event: Mapping[str, Any], state: StudyState) -> str:
     return text + (f" | {ended} of {budget} ended" if budget else f" | {ended} ended")
 
 
-def _running_table(state: StudyState) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("trial", "epoch", "PER", "best", "rate", "samples/s"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("parameters")  # the only column that may be cut: rich narrows the columns that may wrap
-    for trial in state.running[:SHOWN]:
-        row = trial.last_row
-        best = trial.best
-        table.add_row(
-            str(trial.number),
-            f"{trial.epoch}/{trial.config.epochs}",
-            _number(row.get("per"), ".4f"),
-            f"{best[0]:.4f}" if best else "",
-            _number(row.get("lr"), ".2e"),
-            _number(row.get("samples_per_second"), ".0f"),
-            Text(visible(summarise(trial)), no_wrap=True, overflow="ellipsis"),
-        )
-    if len(state.running) > SHOWN:
-        table.add_row("...", f"and {len(state.running) - SHOWN} more")
-    return table
-
-
-def _rung_lines(state: StudyState) -> list[Text]:
-    rungs = sorted(state.history.rungs.items())
-    if len(rungs) > RUNGS_SHOWN:  # a rule that compares at every epoch
-        rungs = [(key, rung) for key, rung in rungs if rung.stopped or rung.paused][-RUNGS_SHOWN:]
-    if not rungs:
-        return []
-    cells = [
-        f"{key}: {len(rung)} reached, {rung.stopped} stopped" + (f", {rung.paused} paused" if rung.paused else "")
-        for key, rung in rungs
-    ]
-    return [Text("rungs: " + "; ".join(cells), style="dim")]
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _own_rest(trial: TrialState) -> float:
+    """Expected seconds of the epochs that a trial has left, by those that it has trained."""
+    return trial.seconds / max(1, len(trial.pers)) * max(0, trial.config.epochs - trial.epoch)

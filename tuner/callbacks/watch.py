@@ -27,7 +27,8 @@ from results.store.telling import said
 from search_spaces import InputError
 from search_spaces.checkpoints import size_text
 from search_spaces.stopping import rule_text
-from tuner.callbacks.progress import Progress, describe_end, summarise
+from tuner.callbacks.display import summarise
+from tuner.callbacks.progress import Progress, describe_end
 from tuner.study import budgets, checkpoints
 from tuner.study.state import StudyState
 

@@ -12,8 +12,9 @@ from results.store.paths import study_folder
 from results.trials import read_log
 from search_spaces import InputError
 from tuner.commands.options import format_option, observer_options, resource_options, results_option
+from tuner.launch.checks import at_once
 from tuner.launch.search import data_of, resume, run_plan
-from tuner.planned.confirm import check_resumed, fresh_seeds, leaders, make_plan, note_on_heirs
+from tuner.planned.confirm import check_resumed, cost, fresh_seeds, leaders, make_plan, note_on_heirs
 from tuner.study.request import Request
 from tuner.study.settings import StudySettings
 
@@ -55,8 +56,8 @@ def confirm(
 ) -> None:
     """Train the best configurations of STUDY again with new seeds, and rank them by their mean PER.
 
-    No trial is stopped early. The trials are a new study, STUDY-confirm. 'tuner best STUDY' then ranks by the means,
-    with confidence intervals and ties.
+    Its cost is said before it begins. No trial is stopped early. The trials are a new study, STUDY-confirm. 'tuner best
+    STUDY' then ranks by the means, with confidence intervals and ties.
     """
     name = f"{study}-confirm" if name is None else name
     folder = study_folder(results_dir, name)
@@ -86,17 +87,19 @@ def confirm(
     status = run_plan(
         name,
         request,
-        lambda dataset: _on_same_data(plan, dataset, before, data_dir),
+        lambda dataset: _on_same_data(plan, dataset, before, request),
         confirms=study,
         origin_note=f"the {len(chosen)} best of {study} again, {seeds or 5} new seeds each",
     )
     raise click.exceptions.Exit(status)
 
 
-def _on_same_data(plan: list[Any], dataset: Any, before: StudySettings, folder: Path) -> list[Any]:
+def _on_same_data(plan: list[Any], dataset: Any, before: StudySettings, request: Request) -> list[Any]:
+    """The plan, once its cost was said; raises InputError for other data than the study's."""
     if dataset.fingerprint != before.data.fingerprint:
         raise InputError(
-            f"{folder}: {before.study} was trained on other data, so the PERs cannot be compared; "
+            f"{request.data}: {before.study} was trained on other data, so the PERs cannot be compared; "
             "give the same data with --data"
         )
+    click.echo(f"cost: {cost(request.results_dir, before.study, plan, at_once(request))}", err=True)
     return plan

@@ -7,6 +7,7 @@ place in the log. Earlier decisions are kept; later ones are made with the new s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,16 @@ from tuner.study.study import Past, read_past
 SEARCHED = ("config_base", "fixed", "dimensions", "constraints")
 """The fields in which two different spaces differ; name, file and defaults do not count."""
 SHOWN = 6
+
+
+_NO_CHANGE = ("results_dir", "data", "seed", "cpus", "address", "force_unlock", "give_up_after", "stage_data")
+"""Options of a resume that say where it runs, and change no setting of the study."""
+
+
+def asks(request: Request, space: Space | None) -> bool:
+    """Whether a resume asks for another setting than the study has."""
+    options = [option for option in fields(request) if option.name not in _NO_CHANGE]
+    return space is not None or any(getattr(request, option.name) != option.default for option in options)
 
 
 def settle(

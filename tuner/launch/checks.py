@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from search_spaces import InputError, Run, RunConfig, Space
 from search_spaces.parsing.sections import FILE
 from trainable.data.dataset import with_features
 from trainable.data.feasible import check_trainable
+from tuner.study.request import Request
 
 STARTS_FROM_A_STUDY = 3
 """How many of a study's best trials `--start STUDY` begins with."""
@@ -93,6 +95,18 @@ class _Lowest:
 
     def suggest_categorical(self, name: str, choices: Any) -> Any:
         return choices[0]
+
+
+def at_once(request: Request) -> int | None:
+    """How many trials will run at once on this machine, as far as that is known before Ray runs; None on a cluster."""
+    if request.address is not None:
+        return None
+    cpus = request.cpus or len(os.sched_getaffinity(0))
+    fit = int(cpus / (request.cpus_per_trial or 1))
+    share = request.gpus_per_trial
+    if isinstance(share, float | int) and share > 0:
+        fit = min(fit, int(len(list(Path("/dev").glob("nvidia[0-9]*"))) / share))
+    return max(1, min(fit, request.concurrent or fit))
 
 
 def check_writable(results_dir: Path) -> None:

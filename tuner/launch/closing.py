@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from results.best import best
@@ -15,13 +17,13 @@ from search_spaces.checkpoints import size_text
 from tuner.planned.lineage import lineage_table
 from tuner.study import budgets, checkpoints
 from tuner.study.settings import StudySettings
-from tuner.study.study import Study
+from tuner.study.study import Study, read_past
 from tuner.study.trial_state import TrialState
 
 
 def finish(study: Study, reason: str, results_dir: Path) -> int:
     """Print the best configurations, why the search ended and the next commands; returns the exit status."""
-    name = study.settings.study
+    name = study.folder.name
     trials = study.state.trials.values()
     failed = [t for t in trials if t.status == "failed"]
     print()
@@ -35,7 +37,7 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
         print(f"\ncheckpoints: {size_text(used)} in {StudyPaths(study.folder).checkpoints}")
     where = where_option(results_dir)
     if reason == "interrupted":
-        print(f"\nstopped by you; everything reported is kept. Continue with: tuner resume {name}{where}")
+        print(f"\n{go_on(name, results_dir)}")
         return 130
     for line in advice(study, reason, where):
         print(f"\n{line}")
@@ -43,11 +45,68 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
     print(f"\nnext: tuner best {study.settings.confirms or name} {how}{where}")
     if study.settings.space and study.state.leader:
         print(f"      tuner confirm {name} --top 5 --seeds 5{where}   (is the lead real? trains them with new seeds)")
+    print(f"      tuner report {name} --out {name}.html{where}   (one page: the best, curves, what mattered)")
     print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')
     if failed and len(failed) == len(trials):
         print(f"error: every trial failed; error of the first: {failed[0].error}", file=sys.stderr)
         return 1
     return 0
+
+
+def go_on(name: str, results_dir: Path) -> str:
+    """The line that says how a study that was stopped by hand continues."""
+    resume = f"tuner resume {quote(name)}{where_option(results_dir)}"
+    return f"stopped by you; everything reported is kept. Continue with: {resume}"
+
+
+def over(folder: Path, changed: Mapping[str, Any]) -> Study | None:
+    """The study, if a resume with these changes of settings would have nothing to run; None if it would.
+
+    Nothing is written: the study is asked as the resume would find it. One that a driver did not end, because it died,
+    is not over.
+    """
+    past = read_past(folder)
+    if past.state.ended is None or (past.state.ended == "interrupted" and past.state.waiting):
+        return None
+    study = Study(folder, _Unwritten(), [])
+    study.state = past.state
+    ended = past.state.ended
+    resumed = {"event": "study_resumed", "seq": past.seq + 1, "time": time.time(), "elapsed": 0.0, "changed": changed}
+    study.state.apply(resumed)
+    if not study.done:
+        return None
+    study.state.ended = ended
+    return study
+
+
+class _Unwritten:
+    """The log of a study that only answers questions."""
+
+    def append(self, event: str, **_: Any) -> dict[str, Any]:
+        """Nothing may be written."""
+        raise AssertionError(event)
+
+    def slept(self, seconds: float) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def tell_over(study: Study, results_dir: Path) -> int:
+    """Say that there is nothing to continue, and show the result; returns the exit status of `finish`."""
+    name, state = study.folder.name, study.state
+    budget = study.settings.budget.trials
+    of = f" of {budget}" if budget else ""
+    print(
+        f"{name} is finished: {state.ended_trials}{of} trials have ended, and nothing is left to run.", file=sys.stderr
+    )
+    print("Nothing was changed.", file=sys.stderr)
+    reason = study.reached or "budget"
+    status = finish(study, reason, results_dir)
+    if reason not in budgets.REASONS and study.settings.plan is None:
+        print(f"      tuner resume {quote(name)} --trials N{where_option(results_dir)}   (more trials)")
+    return status
 
 
 def advice(study: Any, reason: str, where: str) -> list[str]:
@@ -68,7 +127,7 @@ def advice(study: Any, reason: str, where: str) -> list[str]:
         ),
     }
     what, option = said[reason]
-    name = study.settings.study
+    name = study.folder.name
     waiting, paused = len(state.waiting), len(state.paused)
     kept = f" ({waiting} interrupted trial{'s' if waiting > 1 else ''} will continue)" if waiting else ""
     kept += f" ({paused} paused may continue)" if paused else ""

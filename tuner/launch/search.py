@@ -30,7 +30,7 @@ from tuner.callbacks.progress import Progress
 from tuner.callbacks.sealing import Sealing
 from tuner.launch import changes
 from tuner.launch.checks import check_data, check_writable, first_config, start_points
-from tuner.launch.closing import finish
+from tuner.launch.closing import finish, go_on, over, tell_over
 from tuner.launch.new_study import new_settings, notes_on, planned_settings
 from tuner.simulation.forecast import in_short
 from tuner.study import budgets
@@ -123,7 +123,11 @@ def resume(study_name: str, request: Request, space: Space | None = None) -> int
     """Continue a study from where its log ends, in `space` from now on if given; returns the exit status."""
     folder = find_studies(request.results_dir, [study_name])[0]
     with StudyLock(folder, force=request.force_unlock) as lock:
+        if not changes.asks(request, space) and (study := over(folder, {})) is not None:
+            return tell_over(study, request.results_dir)
         settings, changed, notes, past = changes.settle(folder, request, space)
+        if changed and (study := over(folder, changed)) is not None:
+            return tell_over(study, request.results_dir)
         return _run(folder, request, settings, notes, changed, lock, past)
 
 
@@ -141,10 +145,33 @@ def _run(
     lock: StudyLock | None = None,
     past: Past | None = None,
 ) -> int:
-    """Start Ray, run the study, show its table.
+    """Start Ray, run the study, show its table; returns the exit status.
 
-    For a resumed study, `changed` and the `lock` held are given, and its `past` where the log was read already.
+    For a resumed study, `changed` and the `lock` held are given, and its `past` where the log was read already. Where
+    Ctrl-C ends more than the search (a second one, while Ray is stopped or the tables are written), how to go on is
+    said before it leaves.
     """
+    holder: list[Study] = []
+    try:
+        reason = _session(holder, folder, request, settings, notes, changed, lock, past)
+        return finish(holder[0], reason, request.results_dir)
+    except KeyboardInterrupt:
+        if holder:
+            print(go_on(folder.name, request.results_dir), file=sys.stderr)
+        raise
+
+
+def _session(
+    holder: list[Study],
+    folder: Path,
+    request: Request,
+    settings: StudySettings,
+    notes: list[str],
+    changed: Mapping[str, Any] | None,
+    lock: StudyLock | None,
+    past: Past | None,
+) -> str:
+    """Start Ray and run the study, which is put into `holder` once there is one; returns why it ended."""
     from tuner.backend import ray_backend
 
     check_writable(request.results_dir)
@@ -158,7 +185,6 @@ def _run(
     cores = request.cpus or len(os.sched_getaffinity(0))
     if request.address is None and resources.cpus_per_trial > cores:
         raise InputError(f"--cpus-per-trial {resources.cpus_per_trial:g}: there are {cores} cores; give that or less")
-    holder: list[Study] = []
     with contextlib.ExitStack() as stack:
         print(
             "starting Ray ..." if request.address is None else f"joining Ray at {request.address} ...", file=sys.stderr
@@ -210,7 +236,7 @@ def _run(
             sealed.remove(folder)
         except InputError as error:  # the log is complete, and the tables can be made from it again
             print(f"warning: {error}", file=sys.stderr)
-    return finish(study, reason, request.results_dir)
+    return reason
 
 
 @contextlib.contextmanager

@@ -6,13 +6,15 @@ configuration was chosen is not part of its mean (`results.confirmed` joins the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import mul
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from results.confirmed import confirms
+from results.output import clock
 from results.store.paths import study_folder
 from results.store.tables import load_tables
 from results.trials import read_log
@@ -89,6 +91,32 @@ def make_plan(study: str, chosen: Sequence[tuple[int, dict[str, Any]]], seeds: S
         for seed in seeds
         for number, config in chosen
     ]
+
+
+def cost(results_dir: Path, study: str, plan: Sequence[Mapping[str, Any]], at_once: int | None) -> str:
+    """What a confirmation of `study` costs, in a line: trials, batches, utterances, and the training time.
+
+    The time is that which the epochs of the same configurations took in the study; with `at_once` trials beside each
+    other also the wall time. It is left out where no time was recorded.
+    """
+    trials = load_tables(results_dir, [study], ("trials",))[0]["trials"]
+    rows = trials.select(["trial", "epochs", "train_seconds"]).to_pylist()
+    pace = {f"{study}/{row['trial']}": (row["train_seconds"] or 0) / row["epochs"] for row in rows if row["epochs"]}
+    configs = [(entry["parent"], RunConfig.model_validate(entry["config"])) for entry in plan]
+    batches = [config.training.batches for _, config in configs]
+    per_batch = [config.training.batch_size * config.training.accumulation for _, config in configs]
+    count = len({parent for parent, _ in configs})
+    text = (
+        f"{count} configurations x {len(configs) // count} new seeds = {len(configs)} trials to their end, "
+        f"{sum(batches):,} batches, {sum(map(mul, batches, per_batch)):,} utterances"
+    )
+    seconds = [pace.get(parent, 0.0) * config.epochs for parent, config in configs]
+    if not all(seconds):
+        return text
+    text += f"; about {clock(sum(seconds))} of training, by the times of {study}"
+    if at_once is None or at_once == 1:
+        return text
+    return text + f", {clock(max(sum(seconds) / at_once, *seconds))} with {at_once} at once"
 
 
 def check_resumed(results_dir: Path, name: str, study: str, top: int | None, seeds: int | None) -> None:

@@ -1,6 +1,7 @@
 """`tuner confirm`: the leaders again with fresh seeds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,8 +9,9 @@ import tuner
 from results.confirmed import confirmed
 from results.store.tables import load_tables
 from search_spaces import InputError, load_space
+from tuner.launch.checks import at_once
 from tuner.launch.new_study import new_settings, planned_settings
-from tuner.planned.confirm import check_resumed, fresh_seeds, leaders, make_plan
+from tuner.planned.confirm import check_resumed, cost, fresh_seeds, leaders, make_plan
 from tuner.study.request import Request
 from tuner.study.settings import StudySettings
 from tuner.study.study import Study
@@ -115,6 +117,28 @@ def test_from_python_the_best_is_the_lowest_mean_over_fresh_seeds(toy, searched,
         assert f"a tie with toy/{ranked[1]}: toy/{ranked[0]} " in " ".join(found.notes)
 
 
+def test_the_cost_is_that_of_the_leaders_own_epochs(toy, searched):
+    """Whole trials of nine epochs of one second each, 18 batches of 8: batches, utterances, time, time side by side."""
+    plan = make_plan("toy", leaders(toy.folder, "toy", 3), [1, 2])
+    said = cost(toy.folder, "toy", plan, 4)
+    assert said == (
+        "3 configurations x 2 new seeds = 6 trials to their end, 108 batches, 864 utterances; "
+        "about 0:54 of training, by the times of toy, 0:14 with 4 at once"
+    )
+    assert cost(toy.folder, "toy", plan, 99).endswith(" 0:09 with 99 at once"), "not less than the longest trial"
+    assert cost(toy.folder, "toy", plan, None).endswith("by the times of toy")
+
+
+def test_what_runs_at_once_is_known_before_ray_runs(toy):
+    """Cores by cores of a trial, no more than --concurrent, at least one; of a cluster nothing is known."""
+    request = Request(results_dir=toy.folder, data=toy.folder, cpus=8)
+    assert at_once(request) == 8
+    assert at_once(replace(request, cpus_per_trial=3.0)) == 2
+    assert at_once(replace(request, concurrent=3)) == 3
+    assert at_once(replace(request, cpus_per_trial=16.0)) == 1
+    assert at_once(replace(request, address="auto")) is None
+
+
 def test_what_cannot_be_confirmed_is_one_line(toy, searched, cli, tiny_data):
     """An unknown study, a confirmation, a study without a PER, other data, another top on going on."""
     Study.create(toy.folder / "toy-confirm", StudySettings.read(planned(toy)), []).close()
@@ -157,6 +181,7 @@ def test_leaders_train_again_on_a_local_ray(tmp_path, tiny_data, real_space, tun
     assert done.status == 0, done.err
     assert "first in the search," in done.out
     assert "next: tuner best s --top 5" in done.out
+    assert done.err.index("cost: 2 configurations x 2 new seeds = 4 trials") < done.err.index("starting Ray")
     rows = load_tables(results, ["c"], ("trials",))[0]["trials"].to_pylist()
     assert {row["status"] for row in rows} == {"completed"}
     assert sorted(row["parent"] for row in rows) == ["s/0", "s/0", "s/1", "s/1"]

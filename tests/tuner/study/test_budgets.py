@@ -197,7 +197,7 @@ def test_the_end_says_which_limit_and_what_next(toy):
     step(study, toy, study.ask(), 1, per=0.4)
     (line,) = advice(study, reason_of(study), "")
     assert line.startswith(
-        "the target is reached: PER 0.4000, wanted 0.5. Continue with: tuner resume toy --target-per P"
+        "the target is reached: PER 0.4000, wanted 0.5. Continue with: tuner resume s --target-per P"
     )
     assert "1 interrupted trial will continue" in line
     assert advice(study, "budget", "") == []
@@ -213,7 +213,7 @@ def test_a_budget_under_one_trial_says_what_one_takes(toy):
     )
     step(study, toy, study.ask(), 1, seconds=720.0, gpu_seconds=360.0)
     lines = advice(study, reason_of(study), "")
-    assert lines[0].startswith("0.1 of 0.001 GPU-hours are used. Continue with: tuner resume toy --gpu-hours H")
+    assert lines[0].startswith("0.1 of 0.001 GPU-hours are used. Continue with: tuner resume s --gpu-hours H")
     assert lines[1] == (
         "0.001 GPU-hours are not enough for one trial: trial 0 reached epoch 1 of 9; the whole trial takes about 0.9"
     )
@@ -282,5 +282,5 @@ def test_batches_and_utterances_count_what_was_trained(toy):
     assert study.done
     assert reason_of(study) == "batches"
     assert advice(study, "batches", "")[0].startswith(
-        "17 of 16 batches are trained. Continue with: tuner resume toy --batches N (1 interrupted trial will continue)"
+        "17 of 16 batches are trained. Continue with: tuner resume s --batches N (1 interrupted trial will continue)"
     )
