@@ -1,12 +1,10 @@
 """The 23 recorded runs in the order in which they were made, and how such a run is scaled down.
 
-`shrink` multiplies every length in batches by the scale, so that warm-up, peak, restarts and averaging windows stay at
-the same fraction of the run. Rates, eps, noise, masks and smoothing are not lengths and do not change.
+`shrink` makes the run shorter (`search_spaces.lengths.scale`), so that warm-up, peak, restarts and averaging windows
+stay at the same fraction of it, and narrower:
 
-    batches, horizon, warm-up, period, SWA start and steps    x scale
-    batches per epoch, units per layer (to a multiple of 16, at least 32)    x sqrt(scale)
+    units per layer (to a multiple of 16, at least 32)    x sqrt(scale)
     layers (at least 2, where there were 2)    x scale ** (1/4)
-    EMA decay d    1 - d' = min((1 - d) / scale, 0.5): its window is the same fraction of the run
     batch size    halved until a pass over the training data has `BATCHES_PER_PASS` batches, at least 8 utterances
 """
 
@@ -16,7 +14,7 @@ import math
 from typing import Any
 
 from search_spaces.config import RunConfig, to_dict
-from search_spaces.errors import InputError
+from search_spaces.lengths.scale import check_scale, scaled_run
 
 LINEAGE = (
     "speechBaseline4",
@@ -52,24 +50,9 @@ def shrink(config: RunConfig, scale: float, train_utterances: int | None = None)
     `train_utterances` is the size of the training split; without it the batch size stays. Raises InputError for a
     scale out of range.
     """
-    if not 0 < scale <= 1:
-        raise InputError(f"scale: {scale:g} is not allowed; give a number above 0 and at most 1")
-    sections = to_dict(config)
-    model, schedule, averaging, training = (sections[k] for k in ("model", "schedule", "averaging", "training"))
-    training["batches"] = batches = _times(training["batches"], scale)
-    training["batches_per_epoch"] = _times(training["batches_per_epoch"], math.sqrt(scale))
-    if schedule["horizon"] is not None:
-        schedule["horizon"] = _times(schedule["horizon"], scale)
-    horizon = schedule["horizon"] or batches
-    if "warmup_batches" in schedule:
-        schedule["warmup_batches"] = min(round(schedule["warmup_batches"] * scale), horizon - 1)
-    if "period_batches" in schedule:
-        schedule["period_batches"] = _times(schedule["period_batches"], scale)
-    if averaging["kind"] == "ema":
-        averaging["decay"] = _shorter_window(averaging["decay"], scale)
-    elif averaging["kind"] == "swa":
-        averaging["start_batch"] = min(round(averaging["start_batch"] * scale), batches - 1)
-        averaging["every_batches"] = _times(averaging["every_batches"], scale)
+    check_scale(scale, 1)
+    sections = to_dict(scaled_run(config, scale))
+    model, training = sections["model"], sections["training"]
     if scale < 1:
         model["hidden"] = _narrower(model["hidden"], scale)
         model["layers"] = max(min(model["layers"], 2), round(model["layers"] * scale**0.25))
@@ -78,15 +61,6 @@ def shrink(config: RunConfig, scale: float, train_utterances: int | None = None)
         if sections["data"]["days_per_batch"] is not None:
             sections["data"]["days_per_batch"] = min(sections["data"]["days_per_batch"], training["batch_size"])
     return RunConfig.model_validate(sections)
-
-
-def _times(count: int, factor: float) -> int:
-    return max(1, round(count * factor))
-
-
-def _shorter_window(decay: float, scale: float) -> float:
-    # Rounded: without it, 0.999 would become 0.98000000000000001776.
-    return min(decay, round(1 - min((1 - decay) / scale, 0.5), 12))
 
 
 def _narrower(hidden: int, scale: float) -> int:

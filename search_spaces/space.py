@@ -54,6 +54,8 @@ class Space:
     stopping: Stopping = field(default=DEFAULT_STOPPING)
     budget: Budget = field(default_factory=lambda: Budget(trials=16))
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
+    scale: float = 1.0
+    """How long its runs are, as a multiple of those that its file gives (`search_spaces.lengths`)."""
 
     def suggest(self, trial: TrialLike) -> dict[str, Any]:
         """Parameter name -> sample, for the active dimensions, asked of `trial` in order."""
@@ -176,6 +178,7 @@ class Space:
             "stopping": self.stopping.model_dump(mode="json"),
             "budget": self.budget.model_dump(mode="json"),
             "checkpoints": self.checkpoints.model_dump(mode="json"),
+            **({"scale": self.scale} if self.scale != 1 else {}),
         }
 
     @classmethod
@@ -193,6 +196,7 @@ class Space:
                 stopping=TypeAdapter(Stopping).validate_python(stored["stopping"]),
                 budget=Budget.model_validate(stored["budget"]),
                 checkpoints=Checkpoints.model_validate(stored.get("checkpoints", {})),
+                scale=stored.get("scale", 1.0),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the stored space cannot be read ({error!r}); start a new search from its file") from None

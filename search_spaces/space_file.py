@@ -235,6 +235,13 @@ class _RandomTrial:
         return self.random.choice(list(choices))
 
 
+def check_drawn(space: Space) -> None:
+    """Draw 300 configurations, always the same. Raises InputError where one is neither valid nor ruled out."""
+    found = Findings(space.name)
+    _check_samples(space, found)
+    found.raise_any()
+
+
 def _check_samples(space: Space, found: Findings) -> None:
     """Draw configurations and report, once for each path, those that are not a valid run."""
     random, feasible, seen = Random(0), 0, set()

@@ -12,6 +12,7 @@ import click
 from results.store.paths import RESULTS
 from results.store.remote import working_folder
 from search_spaces import checkpoints
+from search_spaces.lengths.scale import MOST
 from search_spaces.parsing.given import parse_settings
 from search_spaces.stopping import Stopping
 from search_spaces.writing import refuse_existing
@@ -183,6 +184,13 @@ def set_option(function: Any) -> Any:
         metavar="KEY=VALUE",
         help="Change a value by its dotted path, such as schedule.peak_lr=3e-3; can be given several times.",
     )(function)
+
+
+def scale_option(text: str) -> Callable[[Any], Any]:
+    """--scale F, with the help `text`: the same run or space, F times as long."""
+    return click.option(
+        "--scale", type=FiniteRange(min=0, max=MOST, min_open=True), metavar="F", help=f"{text} [default: 1]."
+    )
 
 
 class FiniteRange(click.FloatRange):

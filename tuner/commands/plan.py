@@ -12,11 +12,12 @@ from typing import Any
 import click
 
 from search_spaces import InputError, RunConfig, Space, load_space
+from search_spaces.lengths.scaled_space import scaled_space
 from search_spaces.stopping import Stopping
 from trainable.data.feasible import check_trainable
 from trainable.data.intact import open_intact
 from tuner.backend import packing
-from tuner.commands.options import FiniteRange, budget_options, format_option
+from tuner.commands.options import FiniteRange, budget_options, format_option, scale_option
 from tuner.launch.new_study import chosen, trial_resources
 from tuner.simulation.forecast import forecast
 from tuner.simulation.rule_fit import check_fit
@@ -34,6 +35,7 @@ DRAWN = 128
 Examples:
   tuner plan small --data data/an4
   tuner plan schedule_averaging_augmentation --gpus-per-trial 0.25 --concurrent 8 --seconds-per-batch 0.11
+  tuner plan schedule_averaging_augmentation --scale 0.02 --batches 5000 --seconds-per-batch 0.11
   tuner plan mixed_horizons --stopping "asha at=horizon grace=0.25" --seconds-per-batch 0.05 --hours 2
 """
 )
@@ -46,6 +48,7 @@ Examples:
     type=FiniteRange(min=0, min_open=True),
     help="Seconds per batch of one trial, including evaluations [default: measured with --data, else unknown].",
 )
+@scale_option("Runs F times as long, as of 'tuner search'")
 @click.option("--stopping", metavar="KIND", help="Stopping rule, with settings if needed [default: from the space].")
 @budget_options
 @click.option("--hours", type=FiniteRange(min=0, min_open=True), help="Wall time in hours.")
@@ -61,6 +64,7 @@ def plan(
     space: str,
     data_dir: Path | None,
     seconds_per_batch: float | None,
+    scale: float | None,
     stopping: str | None,
     form: str,
     **given: Any,
@@ -71,7 +75,7 @@ def plan(
     else is trained. Where the trials of a space differ in length, the mean over random configurations is used. The
     ranks of the trials are random: which trials are stopped depends on the searcher, but hardly how many.
     """
-    loaded = load_space(space)
+    loaded = scaled_space(load_space(space), scale or 1)
     request = Request(results_dir=Path(), data=data_dir or Path(), **given)
     resources = trial_resources(request)
     limits = budgets.given(request)
@@ -97,7 +101,7 @@ def plan(
     if form == "table":
         if seconds_per_batch is None:
             click.echo("the time is unknown: give --data FOLDER to measure a batch, or --seconds-per-batch")
-        options = {"stopping": stopping, **limits, **{key: given[key] for key in _RESOURCES}}
+        options = {"scale": scale, "stopping": stopping, **limits, **{key: given[key] for key in _RESOURCES}}
         click.echo(f"\nnext: {_search(space, data_dir, options)}")
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
-from results.store.paths import free_name, study_folder
+from results.store.paths import find_studies, free_name, study_folder
+from results.trials import read_log
 from search_spaces import InputError, Space, load_space
+from search_spaces.lengths.scaled_space import changes, scaled_space
 from tuner.commands.options import (
     budget_options,
     checkpoint_options,
@@ -16,8 +18,10 @@ from tuner.commands.options import (
     observer_options,
     resource_options,
     results_option,
+    scale_option,
 )
 from tuner.commands.sections import Sectioned
+from tuner.launch.checks import study_scale
 from tuner.launch.search import data_of
 from tuner.launch.search import resume as go_on
 from tuner.launch.search import search as begin
@@ -65,6 +69,7 @@ Examples:
   tuner search small --data data/an4 --stopping "asha promote=true at=horizon grace=0.25"
   tuner search small --data data/an4 --searcher "gp startup_trials=20" --warm-start an4 --storage sqlite:///an4.db
   tuner search small --data data/an4 --searcher "grid points=3" --trials 200
+  tuner search schedule_averaging_augmentation --data data/an4 --scale 0.02 --batches 5000
   tuner search small --data data/an4 --objectives val_loss
   tuner search small --data data/an4 --searcher nsga2 --objectives best_per,train_seconds --stopping none
 
@@ -77,6 +82,7 @@ Ctrl-C stops the search and keeps everything; 'tuner resume an4' continues it. F
 @click.option("--study", help="Name of the study [default: the space's name and a number].")
 @click.option("--resume", "resume_", is_flag=True, help="Continue the study if it exists.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
+@scale_option("Search with runs F times as long: every length in batches in proportion, ranges too (docs/spaces.md)")
 @_plan_options
 @click.option(
     "--warm-start",
@@ -96,23 +102,52 @@ Ctrl-C stops the search and keeps everything; 'tuner resume an4' continues it. F
 @checkpoint_options
 @observer_options
 @results_option
-def search(space: str, data_dir: Path, study: str | None, resume_: bool, results_dir: Path, **given: Any) -> None:
+def search(
+    space: str,
+    data_dir: Path,
+    study: str | None,
+    resume_: bool,
+    scale: float | None,
+    results_dir: Path,
+    **given: Any,
+) -> None:
     """Search SPACE, a name from 'tuner spaces' or a space file; this starts a study."""
-    raise click.exceptions.Exit(start(space, data_dir, study, resume_, results_dir, **given)[1])
+    raise click.exceptions.Exit(start(space, data_dir, study, resume_, results_dir, scale, **given)[1])
 
 
 def start(
-    space: str | Space, data_dir: Path, study: str | None, resume_: bool, results_dir: Path, **given: Any
+    space: str | Space,
+    data_dir: Path,
+    study: str | None,
+    resume_: bool,
+    results_dir: Path,
+    scale: float | None = None,
+    **given: Any,
 ) -> tuple[str, int]:
     """Run a new study, or go on with it where `resume_` says so; returns its name and the exit status."""
     loaded = space if isinstance(space, Space) else load_space(space)
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
     if not (resume_ and study_folder(results_dir, name).exists()):
-        return name, begin(loaded, name, request)
+        scaled = scaled_space(loaded, scale or 1)
+        for line in changes(loaded, scaled):
+            click.echo(f"note: {line}", err=True)
+        return name, begin(scaled, name, request)
+    loaded = _as_long(loaded, scale, results_dir, name)
     if given["objectives"] or given["warm_start"]:
         raise InputError("objectives and warm start cannot change on resume; leave --objectives and --warm-start out")
     return name, go_on(name, request, loaded)
+
+
+def _as_long(space: Space, scale: float | None, results_dir: Path, study: str) -> Space:
+    """The space of a study that goes on, scaled. Raises InputError where the study's was and nothing is said now."""
+    begun = study_scale(read_log(find_studies(results_dir, [study])[0])[0])
+    if begun != 1 and scale is None:
+        raise InputError(
+            f"{study}: its space was scaled by --scale {begun:g}; give that again for {space.name}, or --scale 1 if "
+            f"{space.name} is written for such runs"
+        )
+    return scaled_space(space, scale or 1)
 
 
 @click.command(
@@ -125,6 +160,7 @@ Examples:
 )
 @click.argument("study")
 @click.option("--space", help="Search this space from now on: a name or a file [default: unchanged].")
+@scale_option("With --space: its runs F times as long, as of 'tuner search'")
 @_plan_options
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Data folder [default: unchanged].")
 @budget_options
@@ -132,17 +168,30 @@ Examples:
 @checkpoint_options
 @observer_options
 @results_option
-def resume(study: str, space: str | None, data_dir: Path | None, results_dir: Path, **given: Any) -> None:
+def resume(
+    study: str, space: str | None, scale: float | None, data_dir: Path | None, results_dir: Path, **given: Any
+) -> None:
     """Continue STUDY from where its log ends: same trials, same rungs, same searcher.
 
     The space, searcher, stopping rule, budget and resources can change. A change applies from now on; the trials so far
     are kept.
     """
-    raise click.exceptions.Exit(restart(study, space, data_dir, results_dir, **given))
+    raise click.exceptions.Exit(restart(study, space, data_dir, results_dir, scale, **given))
 
 
-def restart(study: str, space: str | Space | None, data_dir: Path | None, results_dir: Path, **given: Any) -> int:
+def restart(
+    study: str,
+    space: str | Space | None,
+    data_dir: Path | None,
+    results_dir: Path,
+    scale: float | None = None,
+    **given: Any,
+) -> int:
     """Go on with a study; returns the exit status."""
     loaded = load_space(space) if isinstance(space, str) else space
+    if loaded is not None:
+        loaded = _as_long(loaded, scale, results_dir, study)
+    elif scale is not None:
+        raise InputError(f"--scale {scale:g}: the runs of a study cannot get another length; give --space with it")
     request = Request(results_dir=results_dir, data=data_dir or data_of(results_dir, study), **given)
     return go_on(study, request, loaded)

@@ -8,10 +8,11 @@ from typing import Any
 import click
 
 from results.trials import load_run_or_trial
+from search_spaces.lengths.scale import scaled_run
 from trainable import train as epochs_of
 from trainable.data.dataset import with_features
 from trainable.data.intact import open_intact
-from tuner.commands.options import data_option, out_option, results_option, set_option
+from tuner.commands.options import data_option, out_option, results_option, scale_option, set_option
 
 COLUMNS = (
     # heading, field of the epoch's row, format
@@ -33,11 +34,13 @@ COLUMNS = (
     epilog="""\b
 Examples:
   tuner train small --data data/an4 --set schedule.peak_lr=3e-3 --out an4.pt
+  tuner train run16_5 --data data/an4 --scale 0.02
   tuner train an4/9 --data data/an4 --set training.seed=1
 """
 )
 @click.argument("run")
 @data_option
+@scale_option("Train a run F times as long: batches, warm-up, periods and averages in proportion (docs/spaces.md)")
 @set_option
 @out_option("Write the best weights to this file.")
 @click.option(
@@ -52,6 +55,7 @@ Examples:
 def train(
     run: str,
     data_dir: Path,
+    scale: float | None,
     overrides: tuple[str, ...],
     out: Path | None,
     best_weights: str,
@@ -63,7 +67,7 @@ def train(
     RUN is a name from 'tuner runs', a run file, or a trial STUDY/TRIAL. A trial gives the same PERs again on the same
     CPU.
     """
-    config = load_run_or_trial(run, results_dir, overrides).config
+    config = scaled_run(load_run_or_trial(run, results_dir, overrides).config, scale or 1)
     import torch
 
     from trainable.checkpoint import for_evaluation, save

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from results.store.paths import StudyPaths, is_name
 from results.store.tables import load_tables
-from results.trials import load_run_or_trial
+from results.trials import load_run_or_trial, parse_name, read_log
 from search_spaces import InputError, Run, RunConfig, Space
+from search_spaces.lengths.scale import scaled_run
 from search_spaces.parsing.sections import FILE
 from trainable.data.dataset import with_features
 from trainable.data.feasible import check_trainable
@@ -37,12 +39,30 @@ def start_points(
             names = [f"{name}/{trial}" for _, trial in ranked[:STARTS_FROM_A_STUDY]]
             if not names:
                 raise InputError(f"--start {name}: no trial of that study has a PER; name a run or another study")
-        found += [(each, _params_of(space, load_run_or_trial(each, results_dir))) for each in names]
+        found += [(each, _params_of(space, _of_same_length(space, each, results_dir))) for each in names]
     unique: list[dict[str, Any]] = []
     for _, (params, _) in found:
         if params not in unique:
             unique.append(params)
     return unique, [f"start point {name}: {note}" for name, (_, notes) in found for note in notes]
+
+
+def _of_same_length(space: Space, name: str, results_dir: Path) -> Run:
+    """A run or a trial, as long as the runs of a scaled space: a run is made as short, a trial may be it already."""
+    run = load_run_or_trial(name, results_dir)
+    if space.scale == 1:
+        return run
+    pair = parse_name(name)
+    begun = study_scale(read_log(results_dir / pair[0])[0]) if pair and pair[0] else 1.0
+    return replace(run, config=scaled_run(run.config, space.scale / begun))
+
+
+def study_scale(settings: Mapping[str, Any]) -> float:
+    """How long the runs of a study are, as a multiple of those of its space file or of the recorded runs."""
+    for scaled in (settings.get("space"), settings.get("lineage")):
+        if scaled and "scale" in scaled:
+            return float(scaled["scale"])
+    return 1.0
 
 
 def _params_of(space: Space, run: Run) -> tuple[dict[str, Any], list[str]]:

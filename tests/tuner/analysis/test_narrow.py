@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 import tuner.analysis.narrow as narrowing
 from search_spaces import InputError, load_space
 from search_spaces.dimensions.dimension import Dimension
+from search_spaces.lengths.scaled_space import scaled_space
+from tests.tuner.conftest import settings_for
+from tuner.study.settings import StudySettings
+from tuner.study.study import Study
 
 
 @pytest.fixture
@@ -62,6 +66,21 @@ def test_the_new_space_lies_inside_the_old_one_around_the_best(study):
     assert all(change.why for change in changes)
     # The best trial is the start point, and lies in the new space as it is.
     assert space.start_params(space.start_points[0])[1] == []
+
+
+def test_a_scaled_study_is_narrowed_to_runs_of_the_same_length(toy):
+    """The file has the scaled numbers, in its base run too, and its start point is the best trial as it was."""
+    half = scaled_space(toy.space, 0.5)
+    study = Study.create(toy.folder / "half", StudySettings.read(settings_for(half)), [])
+    toy.drive(study)
+    study.close()
+    narrowing.write_space(toy.folder, "half", toy.folder / "next.yaml", 0.25)
+    space = load_space(toy.folder / "next.yaml")
+    params, notes = space.start_params(space.start_points[0])
+    assert notes == []
+    assert space.config(params, 0).training.batches == 9
+    found, best = space.config(params, 0).averaging, study.state.leader.config.averaging
+    assert (found.kind, found.decay) == ("ema", pytest.approx(best.decay, rel=1e-9))
 
 
 def test_narrowing_twice_gives_the_same_file(study):

@@ -192,6 +192,14 @@ def test_train_prints_an_epoch_table_and_keeps_the_best(cli, tmp_path, tiny_data
     assert f"best PER {min(pers):.4f}" in done.out
 
 
+def test_train_scales_a_run(cli, tmp_path, tiny_data):
+    """--scale: as many epochs as the square root of the scale leaves, and the last batch is that share of the run."""
+    done = cli("train", "quickstart", "--data", tiny_data, "--scale", 0.05, "--set", "model.hidden=12", cwd=tmp_path)
+    assert done.status == 0, done.err
+    rows = [line.split()[:2] for line in done.out.splitlines() if line.split()[:1] and line.split()[0].isdigit()]
+    assert rows == [["1", "4"], ["2", "8"], ["3", "10"]]
+
+
 def test_data_show_counts_infeasible_labels(cli, tmp_path, tiny_data):
     """`tuner data show` gives the utterances whose labels do not fit a stride; a longer stride has more."""
     found = []

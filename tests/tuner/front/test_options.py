@@ -17,6 +17,7 @@ GIVEN = {
     "study": ("first", ["--study", "first"]),
     "resume": (True, ["--resume"]),
     "seed": (3, ["--seed", "3"]),
+    "scale": (0.02, ["--scale", "0.02"]),
     "searcher": ("gp startup_trials=20", ["--searcher", "gp startup_trials=20"]),
     "stopping": ("none", ["--stopping", "none"]),
     "start": (["small", "an4/3"], ["--start", "small", "--start", "an4/3"]),

@@ -2,8 +2,13 @@
 
 import pytest
 
+from results.trials import read_log
 from search_spaces import InputError
-from tuner.launch.checks import start_points
+from search_spaces.lengths.scaled_space import scaled_space
+from tests.tuner.conftest import settings_for
+from tuner.launch.checks import start_points, study_scale
+from tuner.study.settings import StudySettings
+from tuner.study.study import Study
 
 
 def same(left, right):
@@ -47,3 +52,37 @@ def test_an_unknown_start_is_one_line(toy):
     """A start that is neither run, trial nor study names what is near."""
     with pytest.raises(InputError, match="run16_5"):
         start_points(toy.space, toy.folder, ["run16_55"])
+
+
+def test_a_start_point_is_as_long_as_the_runs_of_a_scaled_space(toy):
+    """A run that `--start` names is scaled with the space; a trial of an unscaled study too, one as short is not."""
+    half = scaled_space(toy.space, 0.5)
+    whole = toy.create("whole", start_points=[])
+    toy.drive(whole)
+    whole.close()
+    short = Study.create(toy.folder / "short", StudySettings.read(settings_for(half, start_points=[])), [])
+    toy.drive(short)
+    short.close()
+    for study, scale in (("whole", 0.5), ("short", 1.0)):
+        trials = {"whole": whole, "short": short}[study].state.trials
+        number = next(n for n, trial in trials.items() if trial.config.averaging.kind == "ema")
+        params = start_points(half, toy.folder, [f"{study}/{number}"])[0][-1]
+        window = 1 / (1 - trials[number].config.averaging.decay)
+        assert 1 / params["1-averaging.decay"] == pytest.approx(max(scale * window, 2))
+    (toy.folder / "ema.yaml").write_text("from: base.yaml\naveraging: {kind: ema, decay: 0.95}\n")
+    params = start_points(half, toy.folder, [str(toy.folder / "ema.yaml")])[0][-1]
+    assert params["1-averaging.decay"] == pytest.approx(0.1)
+
+
+def test_a_study_of_scaled_runs_goes_on_with_the_same_scale(toy, call):
+    """Its scale is in its log; another space for it says at which scale, and a study alone cannot get another one."""
+    half = scaled_space(toy.space, 0.5)
+    study = Study.create(toy.folder / "short", StudySettings.read(settings_for(half)), [])
+    toy.drive(study, 2)
+    study.close()
+    assert study_scale(read_log(toy.folder / "short")[0]) == 0.5
+    resume = ("resume", "short", "--results", toy.folder, "--data", "nowhere")
+    assert "give that again for toy, or --scale 1" in call(*resume, "--space", toy.space.path)[2]
+    assert "cannot get another length" in call(*resume, "--scale", 0.25)[2]
+    status, _, said = call(*resume, "--space", toy.space.path, "--scale", 0.5)
+    assert (status, "nowhere" in said) == (2, True)  # the scale is taken; the data are looked for next

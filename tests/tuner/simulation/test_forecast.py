@@ -175,6 +175,14 @@ def test_the_command_prints_a_table_and_the_next_command(cli, space_file):
     assert "core_hours" not in found[0]
 
 
+def test_a_scaled_space_is_planned_as_it_will_run(cli, space_file):
+    """`--scale`: as many trials of runs as much shorter, and the next command has it."""
+    done = cli("plan", space_file, "--stopping", "none", "--scale", 0.5)
+    assert "100% of the 108 batches that 12 whole runs take" in done.out
+    assert f"next: tuner search {space_file} --data FOLDER --scale 0.5 --stopping none" in done.out
+    assert "is not in the range" in cli("plan", space_file, "--scale", 0).err
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
