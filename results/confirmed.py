@@ -59,7 +59,8 @@ def confirmed(
     again = {other: name for name in searched for other in confirmations(root, name)}
     if not again:
         return None
-    there = [name for name in [*searched, *again] if StudyPaths(root / name).log.exists()]
+    named = dict.fromkeys([*searched, *again, *_parents(root, again)])
+    there = [name for name in named if StudyPaths(root / name).log.exists()]
     tables, problems = load_tables(root, there, ("studies", "trials"))
     varied = varying(tables["trials"])
     chosen = varied if columns is None else choose_columns(columns, tables["trials"].column_names)
@@ -90,6 +91,13 @@ def confirmed(
     answer = _table(shown[:top], tables["trials"].schema, chosen, notes, problems)
     answer.ties = [(row["study"], row["trial"]) for row in seeds.ties(ranked, key)]
     return answer
+
+
+def _parents(root: Path, again: Sequence[str] | dict[str, str]) -> list[str]:
+    """The studies whose trials the confirmations repeat: a campaign confirms the leaders of two searches at once."""
+    there = [name for name in again if StudyPaths(root / name).log.exists()]
+    parents = load_tables(root, there, ("trials",))[0]["trials"]["parent"].unique().to_pylist() if there else []
+    return list(dict.fromkeys(str(parent).rpartition("/")[0] for parent in parents if parent and "/" in str(parent)))
 
 
 def _as_parent(row: Row) -> Row:

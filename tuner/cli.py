@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "plan": ("plan:plan", "Show what a search will cost, before it is run."),
         "search": ("search:search", "Search a space; this starts a study."),
         "resume": ("search:resume", "Continue a study from where its log ends."),
+        "campaign": ("campaign:campaign", "Run a whole campaign: search, confirm, test, report."),
         "train": ("train:train", "Train one configuration, outside any study."),
         "confirm": ("confirm:confirm", "Train the best configurations again with new seeds."),
         "lineage": ("lineage:lineage", "Train the 23 recorded runs again, as one study."),

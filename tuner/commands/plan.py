@@ -89,13 +89,13 @@ def plan(
             "resources": resources,
         }
     )
-    concurrent = given["concurrent"] or _fitting(resources)
+    concurrent = given["concurrent"] or fitting(resources)
     concurrent = min(concurrent, settings.budget.trials or concurrent)
     configs = [loaded.config(loaded.start_params(name)[0], 0) for name in loaded.start_points]
     configs += draws(loaded, DRAWN)
     if data_dir is not None:
-        measured = _measured(loaded, configs[0], data_dir, resources, concurrent)
-        seconds_per_batch = seconds_per_batch or measured
+        found_here = measured(loaded, configs[0], data_dir, resources, concurrent)
+        seconds_per_batch = seconds_per_batch or found_here
     found = forecast(configs, settings, concurrent, seconds_per_batch=seconds_per_batch)
     click.echo(found.render(form), nl=False)
     if form == "table":
@@ -117,7 +117,7 @@ def _search(space: str, data_dir: Path | None, options: dict[str, Any]) -> str:
     return shlex.join(map(str, words))
 
 
-def _fitting(resources: StudyResources) -> int:
+def fitting(resources: StudyResources) -> int:
     """Trials at once on this machine. Raises InputError where a trial needs GPUs that it does not have."""
     fits = int(len(os.sched_getaffinity(0)) / resources.cpus_per_trial)
     if resources.gpus_per_trial:
@@ -130,7 +130,7 @@ def _fitting(resources: StudyResources) -> int:
     return fits
 
 
-def _measured(space: Space, config: RunConfig, data_dir: Path, resources: StudyResources, concurrent: int) -> float:
+def measured(space: Space, config: RunConfig, data_dir: Path, resources: StudyResources, concurrent: int) -> float:
     """Seconds per batch of the space's first configuration, evaluations included, with as many at once as will run.
 
     On a GPU: as many as share one.

@@ -11,6 +11,8 @@ from results.store.paths import find_studies, free_name, study_folder
 from results.trials import read_log
 from search_spaces import InputError, Space, load_space
 from search_spaces.lengths.scaled_space import changes, scaled_space
+from tuner.campaign.record import is_campaign
+from tuner.commands.campaign import go_on as go_on_with
 from tuner.commands.options import (
     budget_options,
     checkpoint_options,
@@ -171,12 +173,21 @@ Examples:
 def resume(
     study: str, space: str | None, scale: float | None, data_dir: Path | None, results_dir: Path, **given: Any
 ) -> None:
-    """Continue STUDY from where its log ends: same trials, same rungs, same searcher.
+    """Continue STUDY, or a campaign, from where its log ends: same trials, same rungs, same searcher.
 
     The space, searcher, stopping rule, budget and resources can change. A change applies from now on; the trials so far
     are kept.
     """
+    if not study_folder(results_dir, study).exists() and is_campaign(results_dir, study):
+        raise click.exceptions.Exit(_campaign(study, data_dir, results_dir, space=space, scale=scale, **given))
     raise click.exceptions.Exit(restart(study, space, data_dir, results_dir, scale, **given))
+
+
+def _campaign(name: str, data_dir: Path | None, results_dir: Path, force_unlock: bool, **given: Any) -> int:
+    """Go on with a campaign. Raises InputError for options, which it has from its beginning."""
+    if wrong := [f"--{key.replace('_', '-')}" for key, value in given.items() if value not in (None, (), False)]:
+        raise InputError(f"{', '.join(wrong)}: {name} is a campaign, which goes on as it was asked for; leave it out")
+    return go_on_with(results_dir, name, data_dir, force_unlock)
 
 
 def restart(

@@ -21,8 +21,11 @@ from tuner.study.study import Study, read_past
 from tuner.study.trial_state import TrialState
 
 
-def finish(study: Study, reason: str, results_dir: Path) -> int:
-    """Print the best configurations, why the search ended and the next commands; returns the exit status."""
+def finish(study: Study, reason: str, results_dir: Path, part_of: str | None = None) -> int:
+    """Print the best configurations, why the search ended and the next commands; returns the exit status.
+
+    `part_of` is the command that goes on where the study is a step of something larger, which says what is next.
+    """
     name = study.folder.name
     trials = study.state.trials.values()
     failed = [t for t in trials if t.status == "failed"]
@@ -37,8 +40,19 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
         print(f"\ncheckpoints: {size_text(used)} in {StudyPaths(study.folder).checkpoints}")
     where = where_option(results_dir)
     if reason == "interrupted":
-        print(f"\n{go_on(name, results_dir)}")
+        print(f"\n{go_on(name, results_dir, part_of)}")
         return 130
+    if part_of is None:
+        _next_steps(study, reason, where)
+    if failed and len(failed) == len(trials):
+        print(f"error: every trial failed; error of the first: {failed[0].error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _next_steps(study: Study, reason: str, where: str) -> None:
+    """Print why a search ended and the next commands; `where` is an option."""
+    name = study.folder.name
     for line in advice(study, reason, where):
         print(f"\n{line}")
     how = "--pareto" if study.settings.costs else "--top 5"
@@ -47,15 +61,11 @@ def finish(study: Study, reason: str, results_dir: Path) -> int:
         print(f"      tuner confirm {name} --top 5 --seeds 5{where}   (is the lead real? trains them with new seeds)")
     print(f"      tuner report {name} --out {name}.html{where}   (one page: the best, curves, what mattered)")
     print(f'      tuner query "select schedule_kind, min(best_per), count(*) from trials group by 1 order by 2"{where}')
-    if failed and len(failed) == len(trials):
-        print(f"error: every trial failed; error of the first: {failed[0].error}", file=sys.stderr)
-        return 1
-    return 0
 
 
-def go_on(name: str, results_dir: Path) -> str:
-    """The line that says how a study that was stopped by hand continues."""
-    resume = f"tuner resume {quote(name)}{where_option(results_dir)}"
+def go_on(name: str, results_dir: Path, part_of: str | None = None) -> str:
+    """The line that says how a study that was stopped by hand continues; `part_of` as of `finish`."""
+    resume = part_of or f"tuner resume {quote(name)}{where_option(results_dir)}"
     return f"stopped by you; everything reported is kept. Continue with: {resume}"
 
 

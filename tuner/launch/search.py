@@ -154,10 +154,10 @@ def _run(
     holder: list[Study] = []
     try:
         reason = _session(holder, folder, request, settings, notes, changed, lock, past)
-        return finish(holder[0], reason, request.results_dir)
+        return finish(holder[0], reason, request.results_dir, request.part_of)
     except KeyboardInterrupt:
         if holder:
-            print(go_on(folder.name, request.results_dir), file=sys.stderr)
+            print(go_on(folder.name, request.results_dir, request.part_of), file=sys.stderr)
         raise
 
 

@@ -50,6 +50,8 @@ class Request:
     notify: tuple[str, ...] = ()
     notify_on: str | None = None
     storage: str | None = None
+    part_of: str | None = None
+    """The command that goes on with what the study is a step of, which says the next steps itself."""
 
 
 RESOURCES = ("cpus_per_trial", "gpus_per_trial", "concurrent", "custom")

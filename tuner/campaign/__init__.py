@@ -1,0 +1,1 @@
+"""A campaign: everything around a search, from the checks to the answer, as steps that can be stopped anywhere."""
