@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from results.output import Sheet, clock, render
 from search_spaces import InputError, RunConfig, Space
+from search_spaces.lengths.scaled_space import changes, scaled_space
 from tuner.campaign.costs import (
     LEAST_SEARCHED,
     LEAST_SEEDS,
@@ -18,14 +20,14 @@ from tuner.campaign.costs import (
     divided,
     least_amount,
 )
-from tuner.campaign.record import STUDIES, Asked
+from tuner.campaign.record import STUDIES, CampaignAsked
 from tuner.simulation.virtual import draws
 
 DRAWN = 64
 """Configurations drawn from a space to see how long its runs are."""
 
 
-def price_of(asked: Asked) -> Price:
+def price_of(asked: CampaignAsked) -> Price:
     """How the campaign pays for runs."""
     return Price(asked.limit, asked.seconds_per_batch, asked.gpus_per_trial, asked.at_once)
 
@@ -47,7 +49,7 @@ def runs_of(space: Space, price: Price) -> list[float]:
     return [price.run(config) for config in configs_of(space)]
 
 
-def amounts_of(asked: Asked) -> dict[str, float]:
+def amounts_of(asked: CampaignAsked) -> dict[str, float]:
     """The amount of each step.
 
     A search may go past its limit by an epoch of each trial at once, so the first keeps that back for the confirmation.
@@ -61,7 +63,7 @@ def amounts_of(asked: Asked) -> dict[str, float]:
     return found
 
 
-def check_amount(asked: Asked) -> None:
+def check_amount(asked: CampaignAsked) -> None:
     """Raises InputError where the budget cannot hold a confirmed answer, with the least that would."""
     least = least_amount(runs_of(Space.from_dict(asked.space), price_of(asked)))
     if asked.amount >= least - 1e-9:
@@ -74,7 +76,26 @@ def check_amount(asked: Asked) -> None:
     )
 
 
-def plan_rows(asked: Asked) -> list[dict[str, Any]]:
+def fitted(asked: CampaignAsked, yes: bool) -> tuple[CampaignAsked, list[str]]:
+    """What was asked for, and notes; with `yes` and too small a budget, the same with runs that are short enough.
+
+    Raises InputError as `check_amount` does where they may not be shorter, or cannot be short enough.
+    """
+    try:
+        check_amount(asked)
+        return asked, []
+    except InputError:
+        if not yes or asked.limit == "trials":
+            raise
+    space, price = Space.from_dict(asked.space), price_of(asked)
+    scale = 0.97 * asked.amount / least_amount(runs_of(space, price))
+    shorter = scaled_space(space, scale)
+    found = replace(asked, space=shorter.as_dict())
+    check_amount(found)
+    return found, [f"all runs are {scale:.2g} times as long, so that the budget holds them", *changes(space, shorter)]
+
+
+def plan_rows(asked: CampaignAsked) -> list[dict[str, Any]]:
     """A row for each step that costs something."""
     space, price = Space.from_dict(asked.space), price_of(asked)
     runs, lengths = runs_of(space, price), sorted(config.training.batches for config in configs_of(space))
@@ -97,7 +118,7 @@ def plan_rows(asked: Asked) -> list[dict[str, Any]]:
     return rows
 
 
-def plan_text(asked: Asked, test: str, form: str = "table") -> str:
+def plan_text(asked: CampaignAsked, test: str, form: str = "table") -> str:
     """The plan as a table; in a terminal and in Markdown with lines on time and the test split."""
     text = render(Sheet.of(plan_rows(asked)), form)
     if form not in ("table", "markdown"):

@@ -28,7 +28,7 @@ STUDIES = {"search": "search", "narrow": "narrowed", "confirm": "confirmed"}
 
 
 @dataclass(frozen=True)
-class Asked:
+class CampaignAsked:
     """What a campaign was asked for; all of it is JSON."""
 
     name: str
@@ -90,7 +90,7 @@ class Campaign:
     """A campaign in a results folder."""
 
     results_dir: Path
-    asked: Asked
+    asked: CampaignAsked
     done: Mapping[str, Any] = field(default_factory=dict)
     """Step -> its facts, of each step that has ended."""
 
@@ -153,8 +153,8 @@ def load(results_dir: Path, name: str) -> Campaign:
     path = paths_of(results_dir, name).record
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        known = Asked.__dataclass_fields__
-        asked = Asked(**{key: value for key, value in state["asked"].items() if key in known})
+        known = CampaignAsked.__dataclass_fields__
+        asked = CampaignAsked(**{key: value for key, value in state["asked"].items() if key in known})
         return Campaign(results_dir, asked, dict(state["done"]))
     except FileNotFoundError:
         hint = nearest_or(name, names(results_dir), "start one with 'tuner campaign SPACE --data FOLDER'")

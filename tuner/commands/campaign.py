@@ -13,17 +13,18 @@ import click
 
 from results.store.paths import check_name, study_folder
 from search_spaces import InputError, Space, load_space
+from search_spaces.lengths.scaled_space import scaled_space
 from trainable.data.checks import ERROR, check_dataset
 from trainable.data.intact import open_intact
 from tuner.campaign import record
 from tuner.campaign.answer import goal
 from tuner.campaign.costs import chosen_limit, parse_shares
-from tuner.campaign.planning import check_amount, plan_text
-from tuner.campaign.record import STUDIES, Asked, Campaign
+from tuner.campaign.planning import fitted, plan_text
+from tuner.campaign.record import STUDIES, CampaignAsked, Campaign
 from tuner.campaign.run import run
 from tuner.campaign.studies import PLACED, SEARCHED
 from tuner.campaign.test_split import outlook
-from tuner.commands.options import FiniteRange, format_option, resource_options, results_option
+from tuner.commands.options import FiniteRange, format_option, resource_options, results_option, scale_option
 from tuner.commands.plan import fitting, measured
 from tuner.commands.sections import Sectioned
 from tuner.launch.checks import check_data, check_writable, first_config, start_points
@@ -71,6 +72,7 @@ Examples:
 @click.argument("space", required=False)
 @click.option("--data", "data_dir", type=click.Path(path_type=Path), help="Packed data folder; required for a new one.")
 @click.option("--name", help="Name of the campaign; its studies are NAME-search and so on [default: the space's name].")
+@scale_option("Runs F times as long, as of 'tuner search'")
 @_budget
 @click.option(
     "--beat",
@@ -89,6 +91,7 @@ Examples:
     "--seconds-per-batch", type=FiniteRange(min=0, min_open=True), help="As of 'tuner plan' [default: measured]."
 )
 @click.option("--plan", "plan_only", is_flag=True, help="Show the plan and its cost; train nothing.")
+@click.option("--yes", is_flag=True, help="Where the budget is too small for whole runs, make all runs shorter.")
 @click.option("--resume", "resumed", metavar="NAME", help="Go on with this campaign.")
 @click.option("--force-unlock", is_flag=True, help="Remove the lock of a process that has died.")
 @resource_options
@@ -98,7 +101,9 @@ def campaign(
     space: str | None,
     data_dir: Path | None,
     name: str | None,
+    scale: float | None,
     plan_only: bool,
+    yes: bool,
     resumed: str | None,
     force_unlock: bool,
     form: str,
@@ -117,7 +122,17 @@ def campaign(
     if space is None or data_dir is None:
         raise click.UsageError("give SPACE and --data, such as: tuner campaign small --data data/small --hours 1")
     raise click.exceptions.Exit(
-        begin(load_space(space), data_dir, name, results_dir, given, plan_only, force_unlock, form)
+        begin(
+            scaled_space(load_space(space), scale or 1),
+            data_dir,
+            name,
+            results_dir,
+            given,
+            plan_only,
+            yes,
+            force_unlock,
+            form,
+        )
     )
 
 
@@ -138,23 +153,25 @@ def begin(
     results_dir: Path,
     given: dict[str, Any],
     plan_only: bool = False,
+    yes: bool = False,
     force_unlock: bool = False,
     form: str = "table",
 ) -> int:
     """Check a new campaign, show its plan, and run it; or go on with it where it was asked for before."""
     name = space.name if name is None else name
     check_name(name)
-    exists = record.is_campaign(results_dir, name)
-    asked = ask(space, data_dir, name, results_dir, given, measure=not exists)
-    if exists and not plan_only:
-        found = record.load(results_dir, name)
-        _refuse_other(found.asked, asked)
-        return run(found, force_unlock)
+    before = record.load(results_dir, name) if record.is_campaign(results_dir, name) and not plan_only else None
+    asked = ask(space, data_dir, name, results_dir, given, before.asked.seconds_per_batch if before else None)
+    asked, notes = fitted(asked, yes)
+    if before is not None:
+        _refuse_other(before.asked, asked)
+        return run(before, force_unlock)
     if taken := [n for n in (f"{name}-{end}" for end in STUDIES.values()) if study_folder(results_dir, n).exists()]:
         raise InputError(f"{results_dir / taken[0]}: the study exists, and is no campaign's; choose another --name")
     dataset = open_intact(data_dir)
     test = outlook(dataset, results_dir) if given["test"] else "not scored: --no-test"
-    check_amount(asked)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
     click.echo(plan_text(asked, test, form), nl=False)
     if plan_only:
         return 0
@@ -164,9 +181,17 @@ def begin(
 
 
 def ask(
-    space: Space, data_dir: Path, name: str, results_dir: Path, given: dict[str, Any], measure: bool = True
-) -> Asked:
-    """What was asked for, checked: the options of the searches, the data, the limit, what to beat."""
+    space: Space,
+    data_dir: Path,
+    name: str,
+    results_dir: Path,
+    given: dict[str, Any],
+    seconds: float | None = None,
+) -> CampaignAsked:
+    """What was asked for, checked: the options of the searches, the data, the limit, what to beat.
+
+    `seconds` a batch takes, where that is known already.
+    """
     limit, amount = chosen_limit(given)
     shares = parse_shares(given["shares"])
     options = {key: given[key] for key in (*PLACED, *SEARCHED) if given.get(key) not in (None, (), False)}
@@ -181,10 +206,10 @@ def ask(
     at_once = given["concurrent"] or (fitting(resources) if given["address"] is None else 0)
     if not at_once:
         raise InputError("--address: give --concurrent with it, the number of trials that the cluster runs at once")
-    seconds = given["seconds_per_batch"]
-    if limit in ("hours", "gpu_hours") and seconds is None and measure:
+    seconds = given["seconds_per_batch"] or seconds
+    if limit in ("hours", "gpu_hours") and seconds is None:
         seconds = measured(space, first_config(space, starts), data_dir, resources, at_once)
-    return Asked(
+    return CampaignAsked(
         name=name,
         space=space.as_dict(),
         data={"path": str(data_dir.resolve()), "name": dataset.name, "fingerprint": dataset.fingerprint},
@@ -206,7 +231,7 @@ def ask(
 _SAME = ("space", "data", "limit", "amount", "shares", "seed", "top", "seeds", "beat", "test", "options")
 
 
-def _refuse_other(before: Asked, now: Asked) -> None:
+def _refuse_other(before: CampaignAsked, now: CampaignAsked) -> None:
     """Raises InputError where a campaign of that name was asked for something else."""
     wrong = [key for key in _SAME if _plain(getattr(before, key), key) != _plain(getattr(now, key), key)]
     if wrong:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from search_spaces import load_space
-from tuner.campaign.record import Asked
+from tuner.campaign.record import CampaignAsked
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def asked(space_file):
 
     def make(**changes):
         data = {"path": "nowhere", "name": "none", "fingerprint": "0"}
-        first = Asked(name="c", space=space.as_dict(), data=data, limit="batches", amount=1e6)
+        first = CampaignAsked(name="c", space=space.as_dict(), data=data, limit="batches", amount=1e6)
         return dataclasses.replace(first, **changes)
 
     return make

@@ -41,6 +41,16 @@ def test_without_labels_the_test_split_is_spoken_of_before_anything_is_spent(cli
     assert "not scored: there is none" in done.out
 
 
+def test_with_consent_runs_are_made_short_enough(cli, tmp_path, tiny_data, real_space):
+    """Half of the least budget: --yes halves the runs, and says so."""
+    arguments = ("campaign", real_space, "--data", tiny_data, "--batches", 90, "--plan", "--results", tmp_path / "r")
+    assert "give --batches 180 or more" in cli(*arguments).err
+    done = cli(*arguments, "--yes", "--format", "json")
+    assert done.status == 0, done.err
+    assert "training.batches 36 -> 17" in done.err
+    assert "of 17 batches" in json.loads(done.out)[0]["what"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
