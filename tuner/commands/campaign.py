@@ -20,7 +20,7 @@ from tuner.campaign import record
 from tuner.campaign.answer import goal
 from tuner.campaign.costs import chosen_limit, parse_shares
 from tuner.campaign.planning import fitted, plan_text
-from tuner.campaign.record import STUDIES, CampaignAsked, Campaign
+from tuner.campaign.record import STUDIES, Campaign, CampaignAsked
 from tuner.campaign.run import run
 from tuner.campaign.studies import PLACED, SEARCHED
 from tuner.campaign.test_split import outlook
