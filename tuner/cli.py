@@ -58,10 +58,15 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "sync": ("sync:sync", "Synchronize a study with its copy in an object store."),
     },
     "Upkeep": {
+        "studies": ("studies:studies", "Show all studies: state, best PER, last sign of life."),
+        "doctor": ("doctor:doctor", "Check what a search needs: torch, card, Ray, disk."),
         "status": ("watch:status", "Show the state of a study: trials, best PER, rungs."),
         "watch": ("watch:watch", "Follow a running study from any shell or machine."),
         "dashboard": ("listeners:dashboard", "Show a study in optuna-dashboard, in a browser."),
         "stop": ("stop:stop", "Stop a running study, or one of its trials."),
+        "set": ("set:set_command", "Change a running search: trials at once."),
+        "note": ("note:note", "Write a note on a study or a trial into its log."),
+        "tag": ("note:tag", "Put tags on a study or a trial, or take them off."),
         "results": ("maintain:results_group", "Check, merge, clean and delete studies; import past runs."),
     },
 }
@@ -93,17 +98,22 @@ class LazyGroup(NearestNames):
 
 @click.group(
     cls=LazyGroup,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="First steps: tuner data synthetic small --out data/small; "
     "tuner search quickstart --data data/small; tuner best",
 )
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="b2t-tuner", prog_name="tuner")
-def tuner(debug: bool) -> None:
+@click.pass_context
+def tuner(context: click.Context, debug: bool) -> None:
     """Search the training settings of a GRU-CTC phoneme decoder, and compare the results.
 
     A study is one search: many trials, of which weak ones are stopped early. Everything is in its folder.
+    Without a command, the studies are shown, and the next step.
     """
+    if context.invoked_subcommand is None:
+        importlib.import_module("tuner.commands.studies").home()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -86,6 +86,15 @@ class Facts:
         return self.ranked[:HIGHLIGHTED]
 
     @property
+    def marks(self) -> list[tuple[str, str]]:
+        """What people say of the study and of its trials (`tuner tag`, `tuner note`): (of what, text) each."""
+        found = [(name, self.about.get(name) or "") for name in ("tags", "notes")]
+        for row in self.trials:
+            said = "; ".join(filter(None, (row.get("tags"), row.get("notes"))))
+            found.append((f"trial {row['trial']}", said))
+        return [(of, said) for of, said in found if said]
+
+    @property
     def space(self) -> Row:
         """The definition of the search space; empty where the runs were given by hand."""
         return dict(json.loads(self.about.get("space_definition") or "null") or {})

@@ -267,6 +267,7 @@ def _searched(facts: Facts) -> str:
         ("early stopping", _options(about.get("stopping"), about.get("stopping_options"))),
         ("objective", about.get("objective")),
         ("note", about.get("origin_note")),
+        *facts.marks,
         ("start points", ", ".join(map(str, space.get("start_points") or []))),
         ("fixed", ", ".join(f"{key} = {value}" for key, value in (space.get("fixed") or {}).items())),
         ("constraints", "; ".join(map(str, space.get("constraints") or []))),

@@ -81,6 +81,8 @@ STUDIES = (
     ),
     Column("origin_note", "string", "", "origin of the study, if it is not a search here"),
     Column("space_definition", "string", "JSON", "the whole search space"),
+    Column("tags", "string", "", "tags that `tuner tag` put on the study, separated by commas; null if none"),
+    Column("notes", "string", "", "notes of `tuner note` on the study, the oldest first; null if none"),
 )
 
 TRIALS = (
@@ -146,6 +148,8 @@ TRIALS = (
     Column("assumed", "string", "", "recorded runs: configuration columns that were not recorded, separated by commas"),
     Column("unknown", "string", "", "imported runs: those of `assumed` that nobody knows, so that they are null"),
     Column("note", "string", "", "notes made by hand"),
+    Column("tags", "string", "", "tags that `tuner tag` put on the trial, separated by commas; null if none"),
+    Column("notes", "string", "", "notes of `tuner note` on the trial, the oldest first; null if none"),
 )
 
 EPOCHS = (

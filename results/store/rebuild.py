@@ -48,6 +48,8 @@ def events_of(tables: Tables, settings: Mapping[str, Any] | None, notes: list[st
         except (InputError, ValueError, LookupError) as error:
             notes.append(f"trial {row['trial']}: its configuration cannot be rebuilt ({str(error).splitlines()[0]})")
     events.sort(key=lambda event: event["time"])
+    now = events[-1]["time"] if events else 0.0
+    events += [mark for row in (*studies[:1], *rows) if (mark := _mark(row, now)) is not None]
     if about.get("ended") is not None:
         events.append({"event": "study_ended", "time": _seconds(about["ended"]), "reason": about["reason"]})
     if about.get("resumed"):
@@ -179,6 +181,13 @@ def _params(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
         return {}
     space = search_spaces.Space.from_dict(settings["space"])
     return space.params_of(search_spaces.RunConfig.model_validate(config))[0]
+
+
+def _mark(row: Mapping[str, Any], now: float) -> Event | None:
+    """The tags and notes of a row of the trials or the studies table; None if it has none."""
+    tags, note = row.get("tags"), row.get("notes")
+    add = tags.split(", ") if tags else []
+    return {"event": "marked", "time": now, "of": row.get("trial"), "note": note, "add": add} if add or note else None
 
 
 def _read(text: str | None) -> Any:

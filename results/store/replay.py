@@ -24,6 +24,8 @@ _CHUNK = 20_000  # epochs held as Python values (about 1 KB each) before they be
 _ENDED = {"interrupted": "interrupted", "failed": "failed"}  # any other reason is a budget that was spent
 _EPOCH_KEYS = tuple({"reported": "time"}.get(column.name, column.name) for column in COLUMNS["epochs"][1:])
 _epoch_values = itemgetter(*_EPOCH_KEYS)
+MARKS = ("tags", "notes")
+"""Columns of the trials and the studies table that people fill (`tuner tag`, `tuner note`), at any time."""
 NAMED = (
     "parameters",
     "from_trial",
@@ -91,6 +93,8 @@ class Replay:
         self._trials: dict[int, _Trial] = {}
         self._epochs: list[tuple[Any, ...]] = []
         self._batches: list[pa.RecordBatch] = []
+        self._tags: dict[int | None, dict[str, None]] = {}
+        self._notes: dict[int | None, list[str]] = {}
         self.last_seq = 0
         self.dropped: list[str] = []
         """Checkpoints that were removed for want of room."""
@@ -101,6 +105,10 @@ class Replay:
         kind = event["event"]
         if kind in ("study_started", "study_resumed"):
             self._feed_study(kind, event)
+        elif kind == "study_changed":
+            self._feed_changed(event)
+        elif kind == "marked":
+            self._feed_mark(event)
         elif kind == "study_ended":
             self._end = event
         elif kind == "checkpoints_dropped":
@@ -160,13 +168,30 @@ class Replay:
         for key, value in changes.items():
             old = self._study.get(key)
             self._study[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        for key, pair in _mapping(event.get("changed")).items():
-            if isinstance(pair, list) and len(pair) == 2:
-                self._study[key] = pair[1]
+        self._feed_changed(event)
         if kind == "study_started":
             self._created = event.get("time")
         else:
             self._resumed += 1
+
+    def _feed_changed(self, event: Mapping[str, Any]) -> None:
+        """Settings that a resume, or `tuner set`, changed: key -> [old, new]."""
+        for key, pair in _mapping(event.get("changed")).items():
+            if isinstance(pair, list) and len(pair) == 2:
+                self._study[key] = pair[1]
+
+    def _feed_mark(self, event: Mapping[str, Any]) -> None:
+        """A note, or tags that come and go, of a person on a trial (`of`), or on the study (null)."""
+        tags = self._tags.setdefault(event.get("of"), {})
+        for tag in event.get("remove") or ():
+            tags.pop(tag, None)
+        tags.update(dict.fromkeys(event.get("add") or ()))
+        if note := event.get("note"):
+            self._notes.setdefault(event.get("of"), []).append(note)
+
+    def _marks(self, of: int | None) -> dict[str, str | None]:
+        """The columns `MARKS` of a trial, or of the study (None)."""
+        return {"tags": ", ".join(self._tags.get(of, ())) or None, "notes": "; ".join(self._notes.get(of, ())) or None}
 
     def _feed_trial(self, trial: _Trial, event: Mapping[str, Any]) -> None:
         if event["event"] == "trial_started":
@@ -282,7 +307,19 @@ class Replay:
             **{name: last.get(name) for name in NAMED},
             "unknown": ", ".join(_hidden(last)) or None,
             "decoder": last.get("decoder", "greedy"),
+            **self._marks(number),
         }
+
+    def marked(self, trials: pa.Table) -> pa.Table:
+        """Rows of trials that were made earlier, with the tags and notes that the events give them by now."""
+        if not (self._tags or self._notes):
+            return trials
+        rows = [self._marks(number) for number in trials["trial"].to_pylist()]
+        for name in MARKS:
+            column = pa.array([row[name] for row in rows], pa.string())
+            trials = trials.drop_columns([name]) if name in trials.column_names else trials
+            trials = trials.append_column(name, column)
+        return trials
 
     def study_table(self, study: str, trials: pa.Table, running: bool) -> pa.Table:
         """The one row of the study that has these trials."""
@@ -329,6 +366,7 @@ class Replay:
             "origin_note": about.get("origin_note"),
             "confirms": about.get("confirms"),
             "space_definition": _json(about.get("space")),
+            **self._marks(None),
         }
         for key in ("searcher", "stopping"):
             row[key] = parts[key].get("kind")

@@ -34,13 +34,13 @@ import pyarrow.parquet as pq
 from results.store.bulk import Replayed, replay_file
 from results.store.made import Damaged, Index, load_index, load_part, lost, newest, open_events, tail_of
 from results.store.paths import StudyPaths
-from results.store.replay import Replay, Tables, scalar
+from results.store.replay import MARKS, Replay, Tables, scalar
 from search_spaces.common import atomic
 
 EVERY = 4 << 20
 """Bytes by which the log grows between two sealings: what a reader may have to parse."""
 _TRIAL = re.compile(rb'"trial":(\d+)')
-_STUDY = (b'{"event":"study_', b'{"event":"checkpoints_dropped"', b'{"event":"stop_requested"')
+_STUDY = (b'{"event":"study_', b'{"event":"checkpoints_dropped"', b'{"event":"stop_requested"', b'{"event":"marked"')
 _FINAL = ("completed", "stopped", "diverged", "failed")
 Line = tuple[int, int, int, int]
 
@@ -187,10 +187,12 @@ def check(folder: Path, whole: Tables, size: int, problems: list[str]) -> None:
 def _same(part: pa.Table, rows: pa.Table) -> bool:
     """Whether rows of trials or epochs say the same, in any order, but for what can change later.
 
-    That is a checkpoint's name, which goes when it is removed, and the type of a configuration's column.
+    That is a checkpoint's name, which goes when it is removed, tags and notes, and the type of a configuration's
+    column.
     """
     keys = [(key, "ascending") for key in ("trial", "epoch") if key in rows.column_names]
-    names = [name for name in rows.column_names if name in part.column_names and name not in ("study", "checkpoint")]
+    later = ("study", "checkpoint", *MARKS)
+    names = [name for name in rows.column_names if name in part.column_names and name not in later]
     names = [name for name in names if part.schema.field(name).type == rows.schema.field(name).type]
     return bool(part.select(names).sort_by(keys).equals(rows.select(names).sort_by(keys)))
 

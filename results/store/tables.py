@@ -240,7 +240,7 @@ def _use_sealed(source: Source, problems: list[str]) -> bool:
     problems += found.replayed.scanner.problems
     replay = found.replayed.replay
     live = replay.tables(source.held, source.study)
-    done = _of_study(sealed.without(found.trials, replay.dropped), source.study)
+    done = _of_study(replay.marked(sealed.without(found.trials, replay.dropped)), source.study)
     trials = stack("trials", [done, live["trials"]])
     trials = trials.take(pc.sort_indices(trials, [("trial", "ascending")]))
     studies = replay.study_table(clean_text(source.study), trials, source.held)

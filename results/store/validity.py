@@ -111,8 +111,10 @@ _SETTINGS: dict[str, Test] = {
 FIELDS: dict[str, dict[str, Test]] = {
     "study_started": _SETTINGS,
     "study_resumed": {"changed": _changes},
+    "study_changed": {"changed": _changes},
     "study_ended": {"reason": _text},
     "stop_requested": {"trial": _count_or_none},
+    "marked": {"of": _count_or_none, "note": _text, "add": _texts, "remove": _texts},
     "checkpoints_dropped": {"files": _texts, "bytes": _amount, "budget": _amount},
     "study_repaired": {},
     "trial_started": {

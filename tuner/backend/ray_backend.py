@@ -12,122 +12,42 @@ import functools
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from search_spaces import InputError
-from trainable.data.intact import DataChanged
-from tuner.backend import cluster
+from tuner.backend import start  # first: what Ray reads when it is imported is set there
 
-# Read by Ray when it is imported or started.
-os.environ.update(
-    {
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "RAY_CHDIR_TO_TRIAL_DIR": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_DEDUP_LOGS": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial without a GPU sees none
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_GLOBAL_CHECKPOINT_S": str(10**9),
-        "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S": "0",
-        **cluster.authentication(),
-    }
-)
+# isort: split
 
-import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from tuner.backend import local, ray_private
+from search_spaces import InputError
+from trainable.data.intact import DataChanged
+from tuner.backend import cluster, ray_private
+from tuner.backend.actor import TrialActor
 from tuner.backend.by_hand import Inbox
-from tuner.backend.private import make_scratch
 from tuner.backend.session import Session
+from tuner.backend.start import Resources, start_ray, stop_ray
 from tuner.backend.worker import Place, Work, train_job
 from tuner.study.faults import Watchdog, fault_of
 from tuner.study.study import Study
 
-
-@dataclass(frozen=True)
-class Resources:
-    """The resources of one trial, and the number of trials at once (None = as many as fit)."""
-
-    cpus_per_trial: float = 1.0
-    gpus_per_trial: float = 0.0
-    concurrent: int | None = None
-    custom: Mapping[str, float] = field(default_factory=dict)
-    """Custom Ray resources, such as {"accelerator_type:H200": 0.001}, which select the machines for trials."""
-
-    def request(self) -> dict[str, float]:
-        """The resources that a trial needs from its node, by Ray's names."""
-        return {"CPU": self.cpus_per_trial, "GPU": self.gpus_per_trial, **self.custom}
+__all__ = ["Resources", "run", "start_ray", "stop_ray"]
 
 
 class SearchStopped(KeyboardInterrupt):
     """Raised inside Tune's loop to leave it at once; nothing is lost, because every decision is in the log."""
 
 
-class TrialActor(tune.Trainable):
-    """A worker process; it serves one attempt after another, so that torch is imported once."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Begin an attempt; an error is reported by its first step."""
-        try:
-            self._rows = config["work"](config["job"], config["place"])
-        except Exception as error:
-            self._rows = _raising(error)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take the next attempt without a new process."""
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """One epoch: its row, or the error that ended the attempt."""
-        try:
-            # As text: Tune keeps a history of every number in a result, tens of kilobytes for each trial.
-            return {"row": json.dumps(next(self._rows))}
-        except StopIteration:
-            return {"error": "the trial had already run to its end"}
-        except DataChanged as error:
-            return {"error": str(error), "data": os.uname().nodename}
-        except InputError as error:
-            return {"error": str(error), "final": True}
-        except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-            if "CUDA" in text or fault_of(text).kind == "memory":
-                raise  # a process with a broken CUDA context, or one that keeps its memory, cannot be reused
-            return {"error": text}
-
-    def cleanup(self) -> None:
-        """Before the process ends: finish pending writes."""
-        if close := getattr(self._rows, "close", None):
-            close()
-
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Does nothing: checkpoints are written by `run_trial`, under the trial's own number."""
-
-    def load_checkpoint(self, checkpoint: Any) -> None:
-        """Does nothing: see `save_checkpoint`."""
-
-
-def _raising(error: Exception) -> Iterator[dict[str, Any]]:
-    raise error
-    yield {}
-
-
 # Tune pickles the searcher and the scheduler; they find through this what cannot be pickled (the log, the state).
 _session: Session | None = None
-_scratch: Path | None = None
-"""What `start_ray` made and `stop_ray` removes."""
 
 
 def _current() -> Session:
@@ -232,34 +152,6 @@ class _Leave(tune.Stopper):
         return False
 
 
-def start_ray(address: str | None, cpus: int | None, resources: Resources, gpus: int | None = None) -> int:
-    """Start a local Ray, or join the cluster at `address`; returns how many trials run at once.
-
-    A local Ray uses `cpus` cores and `gpus` GPUs; None = all of the machine.
-
-    Raises InputError if a trial needs more than there is, or Ray does not come up.
-    """
-    global _scratch
-    _scratch = make_scratch()
-    if not ray.is_initialized():
-        with local.own_sigterm():
-            if address is None:
-                local.start(_scratch, cpus, gpus)
-            else:
-                cluster.join(address)
-    limit = cluster.room(resources.request())
-    return min(limit, resources.concurrent) if resources.concurrent else limit
-
-
-def stop_ray() -> None:
-    """End the local Ray (or leave the cluster) and remove the scratch folder."""
-    global _scratch
-    ray.shutdown()
-    if _scratch is not None:
-        shutil.rmtree(_scratch, ignore_errors=True)
-    _scratch = None
-
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CRASHES = 3
 """How often in a row, without an epoch in between, Tune may raise before the search ends."""
@@ -346,12 +238,15 @@ def run(
     """
     global _session
     interrupted = False
-    inbox = Inbox(study)
+    needs = resources.request()
+    inbox = Inbox(study, concurrent=concurrent, room=lambda: cluster.room(needs))
 
     @_guarded
     def leave() -> bool:
         look()
-        return inbox.look() or interrupted or study.leaves
+        asked = inbox.look()
+        _current().concurrent = inbox.concurrent
+        return asked or interrupted or study.leaves
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal interrupted
@@ -369,11 +264,10 @@ def run(
         study.settings.checkpoints.as_dict(),
         study.settings.data.fingerprint,
     )
-    assert _scratch is not None  # noqa: S101  made by start_ray
-    session = Session(study, work, place, concurrent, leave, watchdog or Watchdog(), _scratch, check_data)
+    session = Session(study, work, place, concurrent, leave, watchdog or Watchdog(), start.scratch(), check_data)
     _session = session
     # Tune's default is to start one worker process after the other, ten seconds each.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(concurrent)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(cluster.room(needs))
     request = {"cpu": resources.cpus_per_trial, "gpu": resources.gpus_per_trial, **resources.custom}
     handlers = {number: signal.signal(number, on_signal) for number in _caught()}
     logging.getLogger("ray").setLevel(logging.CRITICAL)

@@ -62,6 +62,9 @@ class Progress:
             return
         if event["event"] == "checkpoints_dropped":
             self._say(checkpoints.describe(event))
+        elif event["event"] == "study_changed" and "at_once" in event:
+            self.concurrent = event["at_once"]
+            self._say(f"from now on {self.concurrent} at once, asked by {event.get('by')}")
         elif event.get("note") and event["event"] == "epoch":
             self._say(f"trial {event['trial']}: {event['note']}")
         if self._live is not None:

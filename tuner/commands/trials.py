@@ -88,7 +88,7 @@ def _headline(trial: Trial) -> str:
     lines += [", ".join(facts)] if facts else []
     why = "why it ended" if row["status"] == "stopped" else "error"
     lines += [f"{why}: {visible(row['error'])}"] if row["error"] else []
-    lines += [f"{key}: {visible(row[key])}" for key in ("purpose", "note") if row[key]]
+    lines += [f"{key}: {visible(row[key])}" for key in ("purpose", "note", "notes", "tags") if row[key]]
     return "\n".join(lines)
 
 

@@ -172,16 +172,14 @@ def _session(
     past: Past | None,
 ) -> str:
     """Start Ray and run the study, which is put into `holder` once there is one; returns why it ended."""
-    from tuner.backend import ray_backend
+    from tuner.backend import start
 
     check_writable(request.results_dir)
     staging.check(request)
     listening, more = observers.carried(request, None if changed is None else settings.listeners)
     notes = notes + more
     wanted = settings.resources
-    resources = ray_backend.Resources(
-        wanted.cpus_per_trial, wanted.gpus_per_trial, wanted.concurrent, wanted.custom or {}
-    )
+    resources = start.Resources(wanted.cpus_per_trial, wanted.gpus_per_trial, wanted.concurrent, wanted.custom or {})
     cores = request.cpus or len(os.sched_getaffinity(0))
     if request.address is None and resources.cpus_per_trial > cores:
         raise InputError(f"--cpus-per-trial {resources.cpus_per_trial:g}: there are {cores} cores; give that or less")
@@ -189,8 +187,11 @@ def _session(
         print(
             "starting Ray ..." if request.address is None else f"joining Ray at {request.address} ...", file=sys.stderr
         )
-        stack.callback(ray_backend.stop_ray)
-        concurrent = ray_backend.start_ray(request.address, request.cpus, resources)
+        stack.callback(start.stop_ray)
+        coming = start.Starting(request.address, request.cpus)
+        from tuner.backend import ray_backend  # loads Tune, while Ray comes up
+
+        concurrent = coming.wait(resources)
         words = RayWords()
         words.catch()
         ready = staging.prepare(request, settings.data.fingerprint, folder, resources.request())

@@ -153,6 +153,9 @@ class StudyState:
                 trial.status = "interrupted"
                 self._open[trial.number] = trial
 
+    def _study_changed(self, event: Mapping[str, Any]) -> None:
+        self.settings = self.settings.changed({key: new for key, (_, new) in event["changed"].items()})
+
     def _study_ended(self, event: Mapping[str, Any]) -> None:
         self.ended = event["reason"]
 
@@ -342,6 +345,7 @@ def _standing(trial: TrialState) -> tuple[tuple[float, int], int]:
 _HANDLERS: dict[str, Callable[[StudyState, Mapping[str, Any]], None]] = {
     "study_started": StudyState._study_started,
     "study_resumed": StudyState._study_resumed,
+    "study_changed": StudyState._study_changed,
     "study_ended": StudyState._study_ended,
     "stop_requested": StudyState._stop_requested,
     "checkpoints_dropped": StudyState._checkpoints_dropped,

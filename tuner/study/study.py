@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -369,6 +369,16 @@ class Study:
         """
         self._write("stop_requested", trial=number, request=request, by=by)
         self._end_asked()
+
+    def mark(self, of: int | None, note: str | None, add: Sequence[str], remove: Sequence[str], **about: Any) -> None:
+        """Record a note or tags of a person on a trial, or on the study (None); no decision depends on them."""
+        self._write("marked", of=of, note=note, add=list(add), remove=list(remove), **about)
+
+    def run_at_once(self, concurrent: int, at_once: int, **about: Any) -> None:
+        """Record that so many trials run at once from now on: `at_once` of those asked for fit. A resume keeps it."""
+        before = self.settings.resources
+        pair = [before.as_dict(), before.changed({"concurrent": concurrent}).as_dict()]
+        self._write("study_changed", changed={"resources": pair}, at_once=at_once, **about)
 
     def drop_checkpoints(self, files: list[str], left: int, budget: int) -> None:
         """Record that checkpoint files (paths in the folder) are removed to save space, then remove them.

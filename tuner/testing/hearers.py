@@ -68,7 +68,8 @@ def search(folder: Path, hear: Hearer) -> list[dict[str, Any]]:
     """A search with all that can happen in one, heard by `hear`; returns its events.
 
     Trials are completed, stopped, diverged and failed, one is tried again, one is stopped by hand, checkpoints are
-    dropped; the search is interrupted and resumed, and two trials run at a time.
+    dropped, a trial gets a note, more trials run at once; the search is interrupted and resumed, and two trials run at
+    a time.
     """
     heard: list[dict[str, Any]] = []
 
@@ -82,6 +83,8 @@ def search(folder: Path, hear: Hearer) -> list[dict[str, Any]]:
     study.fail(first.trial, first.attempt, "RuntimeError: once")
     drive(study, 2, events=4)
     study.drop_checkpoints([], 0, 10)
+    study.mark(first.trial, "a note", ["tag"], [], by="somebody@here")
+    study.run_at_once(3, 2, by="somebody@here")
     study.interrupt("interrupted")
     study.close()
     study = Study.resume(folder, {"retries": [1, 0]}, [both])

@@ -189,3 +189,78 @@ def test_a_driver_that_does_not_answer_is_said(study, cli):
         said = cli("stop", "s", "--wait", 0, "--results", study.folder.parent)
     assert said.status == 1 and "has not stopped yet" in said.out
     assert len(list((study.folder / "requests").iterdir())) == 1
+
+
+def test_more_and_fewer_at_once_while_it_runs(toy, study, cli):
+    """The driver takes the request: as many as were asked for and fit; the log has it, and a resume keeps it."""
+    study, _ = study
+    inbox = Inbox(study, clock=iter(range(0, 10**9, 10)).__next__, concurrent=2, room=lambda: 5)
+    over = threading.Event()
+
+    def look():
+        while not over.is_set():
+            inbox.look()
+
+    with StudyLock(study.folder):
+        driver = threading.Thread(target=look)
+        driver.start()
+        try:
+            more = cli("set", "s", "concurrent=8", "--results", study.folder.parent)
+            assert inbox.concurrent == 5
+            fewer = cli("set", "s", "concurrent=1", "--results", study.folder.parent)
+            assert inbox.concurrent == 1
+        finally:
+            over.set()
+            driver.join()
+    assert more.out.startswith(
+        "s: 5 trials at once from now on (8 were asked for, and no more fit); see: tuner watch s"
+    )
+    assert fewer.out.startswith("s: 1 trial at once from now on; see")
+    found = [event for event in events(study) if event["event"] == "study_changed"]
+    assert [(event["at_once"], event["changed"]["resources"][1]["concurrent"]) for event in found] == [(5, 8), (1, 1)]
+    assert study.settings.resources.concurrent == 1
+    study.close()
+    again = toy.resume("s")
+    assert again.settings.resources.concurrent == 1
+    again.close()
+
+
+def test_what_cannot_be_set_is_one_line(study, cli):
+    """Nothing runs, another key, no number: exit status 2, one line each, and no request is left."""
+    study, _ = study
+    where = ("--results", study.folder.parent)
+    for change, words in (
+        ("concurrent=8", "no search is running this study, so there is nothing to change"),
+        ("concurent=8", "did you mean concurrent?"),
+        ("concurrent=0", "give a whole number from 1 on"),
+        ("concurrent=two", "give a whole number from 1 on"),
+        ("concurrent", "give a whole number from 1 on"),
+    ):
+        said = cli("set", "s", change, *where)
+        assert said.status == 2 and words in said.err and said.err.count("\n") == 1
+    assert not (study.folder / "requests").exists()
+
+
+def test_a_request_to_an_earlier_search_changes_nothing_of_a_later_one(toy, study):
+    """Left when its driver died: the next driver drops it; and one with impossible values is dropped too."""
+    study, _ = study
+    by_hand.leave(study.folder, {"kind": "set", "concurrent": 8, "seq": last_seq(study)})
+    study.close()
+    again = toy.resume("s")
+    by_hand.leave(study.folder, {"kind": "set", "concurrent": 0, "seq": 10**9})
+    by_hand.leave(study.folder, {"kind": "mark", "of": "x", "note": 3, "add": [], "remove": []})
+    by_hand.leave(study.folder, {"kind": ["set"]})
+    before = events(again)
+    inbox = Inbox(again, concurrent=2, room=lambda: 9)
+    inbox.look()
+    assert inbox.concurrent == 2
+    assert events(again) == before and not list((study.folder / "requests").iterdir())
+    again.close()
+
+
+def test_a_search_that_does_not_answer_is_said(study, cli):
+    """The lock is held and nobody looks: the request stands, and the exit status is 1."""
+    study, _ = study
+    with StudyLock(study.folder):
+        said = cli("set", "s", "concurrent=3", "--wait", 0, "--results", study.folder.parent)
+    assert said.status == 1 and "has not answered yet" in said.out

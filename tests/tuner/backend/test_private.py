@@ -16,11 +16,11 @@ LOCAL = """
 import json, os, stat, sys
 from pathlib import Path
 import psutil
-from tuner.backend import ray_backend
+from tuner.backend import ray_backend, start
 
 os.umask(0)
 ray_backend.start_ray(None, 1, ray_backend.Resources(1, 0, 1))
-scratch = ray_backend._scratch
+scratch = start.scratch()
 found = {str(p): p.lstat() for p in (scratch, *scratch.rglob("*")) if not p.is_symlink()}
 sockets = [p for p, info in found.items() if stat.S_ISSOCK(info.st_mode)]
 wide = [p for p, info in found.items() if info.st_mode & 0o077 and not stat.S_ISREG(info.st_mode)]

@@ -134,12 +134,31 @@ def test_a_population_over_rates_killed_and_resumed_is_the_one_that_was_not(tmp_
     assert not list(study.rglob("last.pt"))
 
 
-def test_ctrl_c_keeps_everything_and_says_how_to_go_on(tmp_path, tiny_data, real_space, tuner, end):
-    """One Ctrl-C: exit 130, the table, running trials interrupted in the tables, the command that goes on."""
-    arguments = ("search", real_space, "--data", tiny_data, "--study", "c", "--concurrent", 2)
-    process = tuner.start(*arguments, cwd=tmp_path)
+def most_at_once(log):
+    """The largest number of attempts that ran at the same time."""
+    running, most = set(), 0
+    for event in read_events(log)[0]:
+        if event["event"] == "trial_started":
+            running.add(event["trial"])
+        elif event["event"] == "trial_ended":
+            running.discard(event["trial"])
+        most = max(most, len(running))
+    return most
+
+
+def test_more_at_once_then_ctrl_c_keeps_everything(tmp_path, tiny_data, real_space, tuner, cli, wait, end):
+    """`tuner set` while one trial runs: Ray starts a second beside it. Then one Ctrl-C: exit 130, the table, running
+    trials interrupted in the tables, the command that goes on.
+    """
+    arguments = ("search", real_space, "--data", tiny_data, "--study", "c", "--concurrent", 1, "--cpus", 2)
+    process = tuner.start(*arguments, "--trials", 60, cwd=tmp_path)
     study = study_folder(tmp_path, "c")
-    tuner.wait_for_epochs(process, study / "events.jsonl", 3)
+    log = study / "events.jsonl"
+    tuner.wait_for_epochs(process, log, 3)
+    assert most_at_once(log) == 1
+    asked = cli("set", "c", "concurrent=2", "--wait", 300, cwd=tmp_path)
+    assert asked.out.startswith("c: 2 trials at once from now on"), asked
+    wait(lambda: most_at_once(log) == 2, lambda: log.stat().st_size)
     process.send_signal(signal.SIGINT)
     done = end(process, tmp_path)
     assert done.status == 130, done.err

@@ -94,7 +94,7 @@ def strict(folder):
     """Knows the kinds of today, and no others."""
     known = {
         *("study_started", "study_resumed", "study_ended", "stop_requested", "checkpoints_dropped"),
-        *("trial_started", "epoch", "trial_ended"),
+        *("trial_started", "epoch", "trial_ended", "marked", "study_changed"),
     }
 
     def hear(event):
