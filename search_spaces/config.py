@@ -19,6 +19,10 @@ Rate = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 """A learning rate."""
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 """A number from 0 to 1, both included."""
+Decay = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
+"""The fraction of an average that is kept at each batch."""
+MOST_DECAYS = 8
+"""Averages that one run may track: each holds a copy of the weights."""
 
 
 DAY_DECAY = "weight decay of the day layers; null = as decay_day_layers says"
@@ -212,13 +216,44 @@ class NoAveraging(Section):
 
 
 class EMAConfig(Section):
-    """Exponential moving average of the weights, updated every batch."""
+    """Exponential moving averages of the weights: one of `decay`, updated every batch, or one of each of `decays`.
+
+    With `decay` the average is what is evaluated. With `decays` each average and the raw weights are evaluated, and the
+    best of them counts; `decay` is then null. Neither given means a `decay` of 0.999.
+    """
 
     kind: Literal["ema"] = "ema"
-    decay: float = Field(0.999, gt=0, lt=1, description="fraction of the average that is kept at each batch")
+    decay: float | None = Field(
+        0.999, gt=0, lt=1, description="fraction of the average that is kept at each batch; null with decays"
+    )
+    decays: tuple[Decay, ...] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST_DECAYS,
+        description="rising decays of averages that are tracked side by side: per is that of the best of them and the "
+        "raw weights; null = decay alone",
+    )
     warmup: bool = Field(
         True, description="use decay min(decay, (1 + batch) / (10 + batch)), so that early weights are forgotten"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_of_the_two(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        several = given.get("decays") is not None
+        if several and given.get("decay") is not None:
+            raise ValueError("decay and decays are both given; leave one of them out")
+        if not several and given.get("decay", 0.999) is None:
+            raise ValueError("decay is null and there are no decays; give one of them")
+        return {**given, "decay": None} if several else given
+
+    @model_validator(mode="after")
+    def _rising(self) -> EMAConfig:
+        if self.decays is not None and list(self.decays) != sorted(set(self.decays)):
+            raise ValueError(f"decays {list(self.decays)} must rise strictly")
+        return self
 
 
 class SWAConfig(Section):
@@ -228,6 +263,9 @@ class SWAConfig(Section):
     start_batch: int = Field(ge=0, description="batch at which averaging starts")
     every_batches: int = Field(1, ge=1, description="batches between two updates of the mean")
     lr: Rate | None = Field(None, description="rate from start_batch on; null = the schedule's")
+    or_raw: bool = Field(
+        False, description="whether per is that of the better of the mean and the raw weights; else of the mean"
+    )
 
 
 class AugmentationConfig(Section):

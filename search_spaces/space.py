@@ -128,6 +128,8 @@ class Space:
             here = value_at(settings, path)
             close = _is_number(here) and _is_number(value) and abs(here - value) <= 1e-9 * abs(value)
             here = tuple(here) if isinstance(here, list) else here
+            if path == "averaging.kind" and value == "none" and value_at(settings, "averaging.decays") not in _NOTHING:
+                continue  # the raw weights compete with the averages
             if path not in moved and path != "training.seed" and here != ABSENT and not close and not same(here, value):
                 differs.append(f"{path} {show(value)} -> {show(here)}")
         return [f"not searched here, so the value of the space is used: {', '.join(differs)}"] if differs else []
@@ -231,6 +233,9 @@ def _json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _json(item) for key, item in value.items()}
     return [_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+_NOTHING = (None, ABSENT)
 
 
 def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:

@@ -5,7 +5,8 @@ config     the configuration, `search_spaces.config.to_dict`
 data       fingerprint, features, classes, days of the data set
 epoch, batch            done so far
 model      weights
-average    None, or {"updates", "model"}: averaged weights
+average    None, or {"updates", "model"}: averaged weights; where the best of several count, {"averages": by name the
+           same, "chosen": the name of the best at the last epoch, or "raw"}
 optimizer, scaler       their states
 report     the last epoch's row
 best       {"per", "epoch"} so far, None before the first finite PER
@@ -134,8 +135,10 @@ def config_of(state: Mapping[str, Any], where: str = "checkpoint") -> RunConfig:
 
 
 def best_weights(state: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The weights that were evaluated: the averaged ones if there are any, else the raw ones."""
+    """The weights that were evaluated: the averaged ones if there are any, else the raw ones; the best of several."""
     average = state["average"]
+    if average is not None and "averages" in average:
+        average = average["averages"].get(average["chosen"])
     weights = average["model"] if average is not None and average["updates"] > 0 else state["model"]
     return dict(weights)
 

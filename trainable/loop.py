@@ -19,20 +19,31 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, get_total_norm
-from torch.optim.swa_utils import AveragedModel
 
 from search_spaces.config import RunConfig, to_dict
 from search_spaces.errors import InputError
 from trainable import checkpoint
 from trainable.augment import corrupt, hide
-from trainable.averaging import average_state, averaged_or_raw, load_average, make_average, update_average
+from trainable.averaging import (
+    RAW,
+    Average,
+    average_state,
+    averages_that_fit,
+    chooses,
+    evaluated_weights,
+    load_averages,
+    same_weights,
+    settle,
+    update_averages,
+)
+from trainable.choosing import Choice, all_are_evaluated, by_name, choose, measured, only, worth_a_pass
 from trainable.compute.engine import Engine
 from trainable.compute.measures import measures_on
 from trainable.compute.precision import choose_device, flatten
 from trainable.data.batches import AUGMENT, STEP, WEIGHTS, Batch, Loader, Prefetch, Sampler, derive_seed
 from trainable.data.dataset import Dataset, with_features
 from trainable.data.feasible import check_trainable
-from trainable.evaluation import Evaluation, ctc_losses, evaluate
+from trainable.evaluation import ctc_losses, evaluate
 from trainable.model import Decoder
 from trainable.optimizers import make_optimizer, set_rates
 from trainable.schedules import lr_at
@@ -44,7 +55,10 @@ LOWEST_SCALE = 1.0
 
 @dataclass(frozen=True)
 class EpochReport:
-    """The results of one epoch; validation numbers are those of the evaluated weights: averaged, if averaging is on."""
+    """The results of one epoch; validation numbers are those of the evaluated weights: averaged, if averaging is on.
+
+    Where the best of several weights counts (`averaging.decays`, `averaging.or_raw`), they are the best ones'.
+    """
 
     epoch: int
     """From 1 on."""
@@ -68,6 +82,12 @@ class EpochReport:
     """Mean over the epoch of the gradient norm before clipping."""
     blank_share: float
     """Fraction of validation frames whose most likely class is the blank; near 1 while the model outputs nothing."""
+    average: str | None
+    """The weights that `per` is of: "raw", "swa", or the decay of an EMA, such as "0.999"; None if diverged."""
+    per_by_decay: list[dict[str, float]] | None
+    """Of each EMA that was evaluated: its `decay` and `per`."""
+    per_halves: float | None
+    """`per`, had each half of the validation utterances been decoded by the weights that the other half chooses."""
     infeasible: int
     """Training utterances left out because CTC cannot align their labels."""
     seconds: float
@@ -83,8 +103,8 @@ class EpochReport:
     checkpoint: Callable[[], dict[str, Any]] = dataclasses.field(repr=False, compare=False, kw_only=True)
     """The whole state after this epoch (`trainable.checkpoint`). Valid until the generator is advanced."""
 
-    def row(self) -> dict[str, int | float]:
-        """The numbers, by name."""
+    def row(self) -> dict[str, Any]:
+        """The numbers, by name, and which weights they are of."""
         left_out = ("diverged", "notes", "checkpoint")
         return {
             field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in left_out
@@ -101,7 +121,7 @@ class _Run:
     model: Decoder
     engine: Engine
     optimizer: torch.optim.Optimizer
-    average: AveragedModel | None
+    averages: list[Average]
     scaler: torch.amp.GradScaler
     sampler: Sampler
     train_loader: Loader
@@ -110,7 +130,9 @@ class _Run:
     """Used where the training split does not fit on the GPU."""
     epoch: int = 0
     batch: int = 0
-    best: dict[str, float] | None = None
+    best: dict[str, Any] | None = None
+    chosen: str | None = None
+    """The weights that counted at the last epoch, where the best of several are chosen."""
 
 
 def train(config: RunConfig, dataset: Dataset, resume_from: Mapping[str, Any] | None = None) -> Iterator[EpochReport]:
@@ -142,20 +164,23 @@ def _start(
     flatten(model)
     sampler, train_loader = Sampler(dataset.train, config), Loader(dataset.train, device)
     streamed = device.type == "cuda" and not train_loader.resident
-    return _Run(
+    averages, notes = averages_that_fit(model, config.averaging, device)
+    run = _Run(
         config=config,
         dataset=dataset,
         device=device,
         model=model,
         engine=Engine(config, model, device, sampler),
         optimizer=make_optimizer(model, config),
-        average=make_average(model, config.averaging),
+        averages=averages,
         scaler=torch.amp.GradScaler(device.type, enabled=config.training.precision == "fp16"),
         sampler=sampler,
         train_loader=train_loader,
         val_loader=Loader(dataset.val, device),
         prefetch=Prefetch(sampler, train_loader) if streamed else None,
     )
+    run.engine.notes += notes
+    return run
 
 
 def _epochs(run: _Run) -> Iterator[EpochReport]:
@@ -187,22 +212,18 @@ def _train_epoch(run: _Run) -> EpochReport:
     train_loss = float(torch.stack(losses).mean())
     trained = time.perf_counter()
     run.epoch += 1
-    averaged, raw = _validate(run) if finite else (None, None)
-    if averaged is not None and (run.best is None or averaged.per < run.best["per"]):
-        run.best = {"per": averaged.per, "epoch": run.epoch}
+    choice = _validate(run) if finite else None
+    if choice is not None and (run.best is None or choice.best.per < run.best["per"]):
+        run.best = {"per": choice.best.per, "epoch": run.epoch}
     nan = math.nan
     row: dict[str, Any] = {
         "epoch": run.epoch,
         "batch": run.batch,
-        "per": averaged.per if averaged else nan,
-        "per_raw": raw.per if raw else nan,
-        "per_utterance_mean": averaged.per_utterance_mean if averaged else nan,
-        "val_loss": averaged.loss if averaged else nan,
+        **measured(run.averages, choice),
         "train_loss": train_loss,
         "lr": lr_at(run.config, run.batch - 1),
         "schedule_fraction": run.batch / run.config.horizon,
         "grad_norm": _mean_of_finite(norms) if finite else nan,
-        "blank_share": averaged.blank_share if averaged else nan,
         "infeasible": run.sampler.infeasible,
         "seconds": time.perf_counter() - began,
         "samples_per_second": utterances / (trained - began),
@@ -237,7 +258,7 @@ def _step(run: _Run, batch: int) -> tuple[Tensor, Tensor, int]:
         norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
     run.scaler.step(run.optimizer)
     run.scaler.update()
-    update_average(run.average, run.model, run.config.averaging, batch)
+    update_averages(run.averages, run.model, batch)
     return loss, norm, utterances
 
 
@@ -264,15 +285,23 @@ def _mean_of_finite(norms: list[Tensor]) -> float:
     return float(stacked[stacked.isfinite()].mean())
 
 
-def _validate(run: _Run) -> tuple[Evaluation, Evaluation]:
-    """The validation split by the evaluated weights and by the raw ones; one pass where they are the same."""
-
-    def evaluated(model: Decoder) -> Evaluation:
-        weights, engine = run.engine.weights_for_evaluation(model), run.engine
-        return evaluate(weights, run.val_loader, run.config.training.ctc_reduction, engine.autocast)
-
-    raw, average = evaluated(run.model), averaged_or_raw(run.average, run.model)
-    return (raw if average is run.model else evaluated(average)), raw
+def _validate(run: _Run) -> Choice:
+    """The validation split by the weights that matter at this epoch, each in one pass; which of them count."""
+    engine, config = run.engine, run.config
+    settle(run.averages, run.model)
+    same = same_weights(run.averages)
+    several = chooses(config.averaging)
+    names = list(same)
+    if several and not all_are_evaluated(config, run.dataset, run.epoch, 1 + len(names)):
+        names = worth_a_pass(names, run.chosen)
+    found = {}
+    for name in (RAW, *names):
+        weights = engine.weights_for_evaluation(evaluated_weights(run.averages, run.model, name))
+        found[name] = evaluate(weights, run.val_loader, config.training.ctc_reduction, engine.autocast)
+    found = by_name(found, same)
+    choice = choose(found, run.dataset.val.label_lengths) if several else only(found, ([RAW, *names])[-1])
+    run.chosen = choice.name if several else None
+    return choice
 
 
 def _state(run: _Run, row: dict[str, Any]) -> dict[str, Any]:
@@ -286,7 +315,7 @@ def _state(run: _Run, row: dict[str, Any]) -> dict[str, Any]:
         "epoch": run.epoch,
         "batch": run.batch,
         "model": run.model.state_dict(),
-        "average": average_state(run.average),
+        "average": average_state(run.averages, run.chosen),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
         "report": row,
@@ -317,6 +346,7 @@ def _resume(run: _Run, state: Mapping[str, Any]) -> None:
         "data.features": (old.data.features, new.data.features),
         "the day layers' own rate, eps or weight decay": (old.days_apart, new.days_apart),
         "averaging.kind": (old.averaging.kind, new.averaging.kind),
+        "averaging.decays": (getattr(old.averaging, "decays", None), getattr(new.averaging, "decays", None)),
         "training.precision": (old.training.precision, training.precision),
     }
     problems += [f"{name} was {a}, is {b}" for name, (a, b) in pairs.items() if a != b]
@@ -329,7 +359,12 @@ def _resume(run: _Run, state: Mapping[str, Any]) -> None:
             f"checkpoint: cannot be resumed: {'; '.join(problems)}; start from epoch 1, or give its own configuration"
         )
     checkpoint.load_weights(run.model, state["model"])
-    load_average(run.average, state["average"])
+    held = state["average"] or {}
+    if getattr(new.averaging, "decays", None) is not None:
+        tracked = list(held.get("averages", ()))  # elsewhere there may have been less room for them, or more
+        run.averages = averages_that_fit(run.model, new.averaging, run.device, tracked)[0]
+    load_averages(run.averages, held)
+    run.chosen = held.get("chosen")
     # The optimizer would otherwise share the checkpoint's tensors and change them. Its settings are those of the
     # configuration, which may differ from the checkpoint's.
     settings = [{k: v for k, v in group.items() if k != "params"} for group in run.optimizer.param_groups]

@@ -124,6 +124,9 @@ def _parse(lines: list[bytes], first: int, proven: bool) -> tuple[list[dict[str,
             return None
         if any((pc.min(table[name]).as_py() or 0) < 0 for name in _AMOUNTS):
             return None
+        pairs = pc.list_flatten(table["per_by_decay"])
+        if any((pc.min(pc.struct_field(pairs, name)).as_py() or 0) < 0 for name in ("decay", "per")):
+            return None
         if not set(pc.unique(table["decision"]).to_pylist()) <= {"continue", "stop", "pause", None}:
             return None
     seqs = {event["seq"] for event in events}.union(table["seq"].to_pylist() if table is not None else ())

@@ -25,6 +25,9 @@ class Column(NamedTuple):
     meaning: str
 
 
+BY_DECAY = "list<struct<decay: double, per: double>>"
+"""The one type of a column that is a list."""
+
 _STUDY = Column("study", "string", "", "name of the study: its folder's name")
 _TRIAL = Column("trial", "int32", "", "number of the trial within its study, from 0")
 
@@ -103,6 +106,12 @@ TRIALS = (
     ),
     Column("best_per", "float64", "PER", "lowest per over its epochs, from the checkpoint that is kept"),
     Column("best_epoch", "int32", "", "the epoch of best_per, from 1; the first on ties"),
+    Column(
+        "best_average",
+        "string",
+        "",
+        "the weights that best_per is of: raw, swa, or an EMA's decay, such as 0.999; null in older studies",
+    ),
     Column("last_per", "float64", "PER", "per of its last epoch"),
     Column("epochs", "int32", "epochs", "epochs reported"),
     Column("batches", "int64", "batches", "optimizer steps done at its last epoch"),
@@ -160,6 +169,15 @@ EPOCHS = (
     Column("batch", "int64", "batches", "optimizer steps done"),
     Column("per", "float64", "PER", "greedy phoneme error rate of the evaluated weights: all edits / all phonemes"),
     Column("per_raw", "float64", "PER", "the same for the raw weights, before averaging"),
+    Column("average", "string", "", "the weights that per is of: raw, swa, or an EMA's decay, such as 0.999"),
+    Column("per_by_decay", BY_DECAY, "PER", "per of each EMA that was evaluated, and its decay; null without one"),
+    Column(
+        "per_halves",
+        "float64",
+        "PER",
+        "per, had each half of the utterances been decoded by the weights that the other half chooses; null where "
+        "there is no choice",
+    ),
     Column("per_utterance_mean", "float64", "PER", "mean over utterances of each one's PER, evaluated weights"),
     Column("val_loss", "float64", "CTC loss", "validation loss; null if not finite"),
     Column("train_loss", "float64", "CTC loss", "mean training loss over the epoch; null if not finite"),

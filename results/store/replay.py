@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from results.store.columns import COLUMNS, SCHEMA_VERSION, TABLES
+from results.store.columns import BY_DECAY, COLUMNS, SCHEMA_VERSION, TABLES
 
 Tables = dict[str, pa.Table]
 _CHUNK = 20_000  # epochs held as Python values (about 1 KB each) before they become Arrow columns (about 200 bytes)
@@ -57,6 +57,8 @@ def build(events: Iterable[Mapping[str, Any]], running: bool, study: str | None 
 
 def arrow_type(name: str) -> pa.DataType:
     """The Arrow type of a `Column.type`."""
+    if name == BY_DECAY:
+        return pa.list_(pa.struct([("decay", pa.float64()), ("per", pa.float64())]))
     return pa.timestamp("us") if name == "timestamp" else pa.type_for_alias(name)
 
 
@@ -381,7 +383,10 @@ def first_minimum(values: list[float | None]) -> int | None:
 
 
 def _summaries(epochs: pa.Table) -> dict[int, dict[str, Any]]:
-    """Per trial: best_per, best_epoch, last_per, epochs, batches, host, from rows ordered by trial and epoch."""
+    """Per trial: best_per, best_epoch, best_average, last_per, epochs, batches, host.
+
+    From rows ordered by trial and epoch.
+    """
     last = pc.ScalarAggregateOptions(skip_nulls=False)
     wanted = [
         ("per", "min"),
@@ -393,9 +398,12 @@ def _summaries(epochs: pa.Table) -> dict[int, dict[str, Any]]:
     ]
     sums = epochs.group_by("trial", use_threads=False).aggregate(wanted)
     lowest = sums["per_min"].take(pc.index_in(epochs["trial"], sums["trial"].combine_chunks()))
-    at_best = epochs.select(["trial", "epoch"]).filter(pc.equal(epochs["per"], lowest))
-    firsts = at_best.group_by("trial", use_threads=False).aggregate([("epoch", "first")])
-    best_epochs = dict(zip(firsts["trial"].to_pylist(), firsts["epoch_first"].to_pylist(), strict=True))
+    at_best = epochs.select(["trial", "epoch", "average"]).filter(pc.equal(epochs["per"], lowest))
+    firsts = at_best.group_by("trial", use_threads=False).aggregate([("epoch", "first"), ("average", "first", last)])
+    named = firsts.select(["trial", "epoch_first", "average_first"]).rename_columns(
+        ["trial", "best_epoch", "best_average"]
+    )
+    best = {row["trial"]: row for row in named.to_pylist()}
     names = {
         "per_min": "best_per",
         "epoch_count": "epochs",
@@ -405,7 +413,7 @@ def _summaries(epochs: pa.Table) -> dict[int, dict[str, Any]]:
         "probe_batches_sum": "probe_batches",
     }
     rows = sums.select(["trial", *names]).rename_columns(["trial", *names.values()]).to_pylist()
-    return {row["trial"]: {**row, "best_epoch": best_epochs.get(row["trial"])} for row in rows}
+    return {row["trial"]: {**row, **best.get(row["trial"], {})} for row in rows}
 
 
 def flat_config(config: Any) -> dict[str, Any]:

@@ -79,7 +79,7 @@ _NOTHING = ("continue", None, None, None, None)
 _WHOLE = {int}
 STATUSES = ("completed", "stopped", "diverged", "failed", "interrupted", "paused")
 _AMOUNTS = (
-    "per", "per_raw", "per_utterance_mean", "probe_per", "val_loss", "train_loss", "probe_val_loss", "lr",
+    "per", "per_raw", "per_halves", "per_utterance_mean", "probe_per", "val_loss", "train_loss", "probe_val_loss", "lr",
     "schedule_fraction", "grad_norm", "blank_share", "seconds", "samples_per_second", "peak_memory_mb",
     "checkpoint_seconds", "cpu_seconds", "gpu_seconds",
 )  # fmt: skip
@@ -89,6 +89,14 @@ _plain_amounts = itemgetter(
     "time", "elapsed", "batch", "per", "per_raw", "per_utterance_mean", "val_loss", "train_loss", "lr", "grad_norm",
     "seconds",
 )  # fmt: skip
+
+
+def _by_decay(value: Any) -> bool:
+    """[{"decay": from 0 to 1, "per": an amount}, ...], or null."""
+    return value is None or (
+        isinstance(value, list)
+        and all(isinstance(each, dict) and _amount(each.get("decay")) and _amount(each.get("per")) for each in value)
+    )
 
 
 def _objective(value: Any) -> bool:
@@ -140,6 +148,8 @@ FIELDS: dict[str, dict[str, Test]] = {
         "passed": _flag,
         "reason": _text,
         "note": _text,
+        "average": _text,
+        "per_by_decay": _by_decay,
         **dict.fromkeys(EPOCH_AMOUNTS, _amount),
     },
     "trial_ended": {
@@ -183,7 +193,8 @@ def _is_plain_epoch(event: Mapping[str, Any]) -> bool:
     try:
         values, counts = _plain_amounts(event), _plain_counts(event)
         sound = min(values) >= 0 and max(values) < _MOST and min(counts) >= 0 and max(counts) < 2**31
-        return sound and set(map(type, counts)) == _WHOLE and _plain_words(event) == _NOTHING
+        plain = set(map(type, counts)) == _WHOLE and _plain_words(event) == _NOTHING
+        return sound and plain and _by_decay(event.get("per_by_decay"))
     except (KeyError, TypeError):  # one is not there, or is no number
         return False
 

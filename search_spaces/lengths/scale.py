@@ -49,7 +49,10 @@ def factor(path: str, scale: float) -> float:
 def scaled_value(path: str, value: Any, scale: float) -> Any:
     """The value at a path of the scaled run; a list is scaled one by one, null and what is no length stay."""
     if isinstance(value, list | tuple):
-        return type(value)(scaled_value(path, each, scale) for each in value)
+        items = [scaled_value(path, each, scale) for each in value]
+        if path == "averaging.decays" and not any(isinstance(each, list | tuple) for each in items):
+            items = list(dict.fromkeys(items))  # in a short run several become 1 - LARGEST
+        return type(value)(items)
     if scale == 1 or isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if path in DECAYS:

@@ -17,6 +17,9 @@ from search_spaces.parsing.fields import Problem, default_kind, kinds, plain, pr
 
 Settings = dict[str, dict[str, Any]]
 
+INSTEAD = {"averaging": {"decay": "decays", "decays": "decay"}}
+"""By section, keys of which a run has one or the other: giving the first replaces the second."""
+
 ABSENT = "absent"
 """Marks the value of a path that does not exist in a configuration."""
 
@@ -38,11 +41,13 @@ def merge(base: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:
     """`base` with `changes` on top; neither is modified.
 
     Where `changes` gives a section another kind, the keys of `base` which that kind lacks are dropped and the shared
-    ones (such as schedule.peak_lr) stay.
+    ones (such as schedule.peak_lr) stay. A key that stands for another one (`INSTEAD`) takes its place.
     """
     merged = {section: dict(values) for section, values in base.items()}
     for section, values in changes.items():
         old = merged.get(section, {})
+        gone = {other for key, other in INSTEAD.get(section, {}).items() if values.get(key) is not None}
+        old = {key: value for key, value in old.items() if key not in gone}
         kind = values.get("kind")
         if isinstance(kind, str) and kind != kind_of(base, section):
             model = kinds(section).get(kind)
@@ -71,6 +76,8 @@ def value_at(settings: Settings, path: str) -> Any:
     values = settings.get(section, {})
     if key in values:
         return values[key]
+    if values.get(INSTEAD.get(section, {}).get(key, "")) is not None:
+        return None
     info = model.model_fields[key]
     return ABSENT if info.is_required() else info.get_default()
 

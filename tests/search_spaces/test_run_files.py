@@ -107,6 +107,14 @@ recorded: {per: -1}
          "a.yaml: schedule.milestones[1]: 2 is not allowed; give a list, each item a number from 0 to 1"),
         ("schedule: {kind: multistep, peak_lr: 1, milestones: [0.5, 0.2]}\n",
          "a.yaml: schedule: milestones [0.5, 0.2] must rise strictly"),
+        (ROOT + "averaging: {kind: ema, decay: 0.9, decays: [0.9]}\n",
+         "a.yaml: averaging: decay and decays are both given; leave one of them out"),
+        (ROOT + "averaging: {kind: ema, decay: null}\n",
+         "a.yaml: averaging: decay is null and there are no decays; give one of them"),
+        (ROOT + "averaging: {kind: ema, decays: [0.9, 0.5]}\n",
+         "a.yaml: averaging: decays [0.9, 0.5] must rise strictly"),
+        (ROOT + "averaging: {kind: ema, decays: [0.9, 1]}\n", "a.yaml: averaging.decays[1]: 1 is not allowed; give a "),
+        (ROOT + "averaging: {kind: ema, decays: []}\n", "a.yaml: averaging.decays: [] is not allowed; give a list"),
     ],
 )  # fmt: skip
 def test_one_wrong_thing(tmp_path: Path, text: str, line: str) -> None:

@@ -81,9 +81,31 @@ def test_the_shipped_spaces() -> None:
         "schedule.kind",
         "schedule.peak_lr",
         "optimizer.eps",
-        "averaging.decay",
         "augmentation.time_masks",
     } <= searched
+
+
+def test_shipped_searches_track_averages_and_do_not_draw_them() -> None:
+    """No default search draws the kind or the decay; several decays and the raw weights compete in each trial."""
+    for name in ("quickstart", "small", "schedule_averaging_augmentation"):
+        space = SPACES[name]
+        assert not {"averaging.kind", "averaging.decay"} & {dimension.path for dimension in space.dimensions}
+        averaging = space.config(space.suggest(Fixed()), 0).averaging
+        assert averaging.kind == "ema" and len(averaging.decays or ()) >= 4
+        for point in space.start_points:
+            assert not any("averaging.kind none" in note for note in space.start_params(point)[1])
+
+
+def test_a_decay_in_a_space_replaces_the_decays_of_its_base(tmp_path: Path) -> None:
+    """Over a base that tracks several averages, a decay can still be searched, and is then the only one."""
+    base = tmp_path / "several.yaml"
+    base.write_text("from: quickstart\naveraging: {kind: ema, decays: [0.8, 0.9]}\n")
+    file = tmp_path / "s.yaml"
+    file.write_text("base: several.yaml\ndimensions:\n  averaging.decay: {choice: [0.97, 0.99]}\n")
+    space = load_space(file)
+    averaging = space.config({"averaging.decay": 0.97}, 0).averaging
+    assert (averaging.decay, averaging.decays) == (0.97, None)
+    assert space.config_base["averaging"]["decays"] == [0.8, 0.9]
 
 
 def test_everything_that_published_recipes_set_has_a_place_in_a_space() -> None:
@@ -274,12 +296,16 @@ def test_start_points_outside_the_space_move_and_are_noted(tmp_path: Path) -> No
 
 
 def test_a_start_point_comes_back_as_it_was() -> None:
-    """A run inside the space, expressed in it and made a configuration again, is the same run."""
+    """A run inside the space, expressed in it and made a configuration again, is the same run, with its averages."""
     space = SPACES["small"]
     params, notes = space.start_params(
         "small schedule.kind=warmup_cosine schedule.warmup_batches=20 schedule.start_lr=0"
     )
-    expected = load_run("small", ["schedule.kind=warmup_cosine", "schedule.warmup_batches=20", "schedule.start_lr=0"])
+    expected = load_run(
+        "small",
+        ["schedule.kind=warmup_cosine", "schedule.warmup_batches=20", "schedule.start_lr=0", "averaging.kind=ema",
+         "averaging.decays=[0.9, 0.95, 0.97, 0.99]"],
+    )  # fmt: skip
     assert notes == []
     assert {
         k: pytest.approx(v) if isinstance(v, float) else v for k, v in flatten(space.config(params, 0)).items()

@@ -38,11 +38,19 @@ AVERAGES = {
     "none": {"kind": "none"},
     "ema": {"kind": "ema", "decay": 0.9},
     "swa": {"kind": "swa", "start_batch": 5, "every_batches": 2, "lr": 1e-3},
+    "emas": {"kind": "ema", "decays": [0.5, 0.9, 0.999], "warmup": False},
+    "emas that warm up": {"kind": "ema", "decays": [0.2, 0.5, 0.9, 0.99]},
+    "swa or raw": {"kind": "swa", "start_batch": 5, "every_batches": 2, "or_raw": True},
 }
 
 
 def untimed(report: EpochReport) -> dict[str, Any]:
     return {key: value for key, value in report.row().items() if key not in CLOCKS}
+
+
+def numbers(report: EpochReport) -> list[Any]:
+    """The values of a report's row that are measurements."""
+    return [value for key, value in report.row().items() if key not in ("average", "per_by_decay", "per_halves")]
 
 
 def tensors(state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -149,7 +157,8 @@ def test_a_report_says_what_happened(tiny: Dataset, config: Make) -> None:
     for report in reports:
         row = report.row()
         assert not report.diverged and "checkpoint" not in row and "diverged" not in row
-        assert all(isinstance(value, int | float) and math.isfinite(value) for value in row.values())
+        assert all(isinstance(value, int | float) and math.isfinite(value) for value in numbers(report))
+        assert (report.average, report.per_by_decay, report.per_halves) == ("raw", None, None)
         assert report.seconds > 0 and report.samples_per_second > 0 and report.peak_memory_mb > 1
         assert report.per == report.per_raw
 
@@ -321,7 +330,7 @@ def test_half_precision_skips_overflows_instead_of_diverging(
     monkeypatch.setattr(loop, "ctc_losses", poisoned)
     reports = list(train(config(training={"precision": "fp16"}), tiny))
     assert len(reports) == 3 and not any(report.diverged for report in reports)
-    assert all(math.isfinite(value) for report in reports for value in report.row().values())
+    assert all(math.isfinite(value) for report in reports for value in numbers(report))
     assert reports[-1].checkpoint()["scaler"]["scale"] < 65536.0
 
 

@@ -21,6 +21,7 @@ NAMES = {
     "torch._cudnn_rnn_flatten_weight": "to put the weights of a bf16 GRU into one block of memory",
     "torch._foreach_zero_": "to begin a step with gradients of 0, all at once",
     "torch._foreach_copy_": "to round all weights into the shadow's at once",
+    "torch._foreach_lerp_": "to move all weights of an average towards the model's at once",
     "torch._foreach_add_": "to add up gradients in fp32, all at once",
 }
 """Where a name is (`mkldnn` is `torch.ops.mkldnn`) -> what it is used for."""
@@ -73,3 +74,8 @@ def copy_all(into: Sequence[Tensor], source: Sequence[Tensor]) -> None:
 def add_all(to: Sequence[Tensor], parts: Sequence[Tensor]) -> None:
     """Add each tensor of `parts` to its place."""
     torch._foreach_add_(list(to), list(parts))
+
+
+def move_all(tensors: Sequence[Tensor], towards: Sequence[Tensor], share: float) -> None:
+    """Move each tensor this share of the way towards the one in its place."""
+    torch._foreach_lerp_(list(tensors), list(towards), share)

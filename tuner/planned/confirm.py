@@ -19,6 +19,7 @@ from results.store.paths import study_folder
 from results.store.tables import load_tables
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, flatten, to_dict
+from search_spaces.config import EMAConfig, NoAveraging, SWAConfig
 from tuner.study.settings import StudySettings
 
 
@@ -37,7 +38,8 @@ def fresh_seeds(study_seed: int, count: int, seed: int) -> list[int]:
 def leaders(results_dir: Path, study: str, top: int) -> list[tuple[int, dict[str, Any]]]:
     """The `top` configurations of a study by best_per: (trial number, configuration), best first.
 
-    A configuration that ran with several seeds counts once. Recorded results and failed trials are left out. Raises
+    A configuration that ran with several seeds counts once. Recorded results and failed trials are left out. Of several
+    averages the one that was the best is given, so that nothing is chosen again on the validation split. Raises
     InputError where the study has none, or is a confirmation itself.
     """
     tables, _ = load_tables(results_dir, [study], ("trials",))
@@ -48,9 +50,11 @@ def leaders(results_dir: Path, study: str, top: int) -> list[tuple[int, dict[str
         )
     _, events = read_log(folder)
     configs = {event["trial"]: event["config"] for event in events if event["event"] == "trial_started"}
+    rows = tables["trials"].select(["trial", "best_per", "best_average", "status", "origin"]).to_pylist()
+    averages = {row["trial"]: row["best_average"] for row in rows}
     ranked = sorted(
         (row["best_per"], row["trial"])
-        for row in tables["trials"].select(["trial", "best_per", "status", "origin"]).to_pylist()
+        for row in rows
         if row["best_per"] is not None
         and row["status"] not in ("failed", "diverged")
         and row["origin"] != "recorded"
@@ -60,10 +64,31 @@ def leaders(results_dir: Path, study: str, top: int) -> list[tuple[int, dict[str
     for _, number in ranked:
         config = RunConfig.model_validate(configs[number])
         key = repr({path: value for path, value in flatten(config).items() if path != "training.seed"})
-        found.setdefault(key, (number, to_dict(config)))
+        found.setdefault(key, (number, to_dict(as_chosen(config, averages[number]))))
     if not found:
         raise InputError(f"{study}: no trial that was trained here has a PER; search first, or continue the search")
     return list(found.values())[:top]
+
+
+def as_chosen(config: RunConfig, average: str | None) -> RunConfig:
+    """`config` with only the weights called `average` ("raw", "swa", or a decay), where it lets several compete.
+
+    SWA with a rate of its own stays as it is where the raw weights were better: its rate is part of the training.
+    """
+    averaging = config.averaging
+    given: EMAConfig | SWAConfig | NoAveraging = NoAveraging()
+    if average is None or isinstance(averaging, NoAveraging):
+        return config
+    if isinstance(averaging, EMAConfig):
+        if averaging.decays is None:
+            return config
+        if average != "raw":
+            given = EMAConfig(decay=float(average), warmup=averaging.warmup)
+    elif not averaging.or_raw or (average == "raw" and averaging.lr is not None):
+        return config
+    elif average != "raw":
+        given = averaging.model_copy(update={"or_raw": False})
+    return config.model_copy(update={"averaging": given})
 
 
 def note_on_heirs(results_dir: Path, study: str, chosen: Sequence[tuple[int, Any]]) -> str | None:

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results.query import query
 from results.store import bulk
 from results.store.columns import COLUMNS, TABLES
 from results.store.events import EventLog, scan_events
@@ -27,6 +28,14 @@ from results.store.tables import compact, load_tables, open_sources
 from search_spaces.errors import InputError
 
 PER = st.one_of(st.none(), st.sampled_from([0.25, 0.5]), st.floats(0, 2))
+BY_DECAY = st.one_of(
+    st.none(),
+    st.lists(
+        st.fixed_dictionaries({"decay": st.floats(0, 1), "per": st.one_of(st.none(), st.floats(0, 2))}), max_size=3
+    ),
+)
+AVERAGED = {"average": st.sampled_from([None, "raw", "0.999"]), "per_by_decay": BY_DECAY, "per_halves": PER}
+"""What an epoch may have since runs track several averages."""
 CONFIG_VALUES = {
     "a_int": st.integers(-5, 5),
     "a_num": st.one_of(st.integers(0, 3), st.floats(0, 1)),
@@ -58,6 +67,7 @@ def logs(draw: st.DrawFn) -> list[dict[str, Any]]:
             events.append(
                 {"event": "epoch", "trial": trial, "attempt": attempts[trial], "epoch": epoch, "per": draw(PER)}
                 | {"batch": 10 * epoch, "seconds": seconds}
+                | {name: draw(values) for name, values in AVERAGED.items() if draw(st.booleans())}
             )
         else:
             status = draw(st.sampled_from(["completed", "stopped", "diverged", "failed", "interrupted"]))
@@ -495,3 +505,45 @@ def test_numbers_of_trials_and_epochs_fit_their_column() -> None:
         False,
         False,
     ]
+
+
+def test_a_best_per_says_which_weights_it_is_of(studies: Any, tmp_path: Path) -> None:
+    """best_average is that of the first epoch of best_per; SQL reads each decay's PER; an older log has neither."""
+    rows = [
+        {"average": "raw", "per_by_decay": None, "per_halves": None},
+        {
+            "average": "0.99",
+            "per_by_decay": [{"decay": 0.9, "per": 0.4}, {"decay": 0.99, "per": 0.3}],
+            "per_halves": 0.31,
+        },
+        {"average": "0.9", "per_by_decay": [{"decay": 0.9, "per": 0.3}], "per_halves": 0.3},
+    ]
+    events = studies.trial(0, [0.5, 0.3, 0.3])
+    averaged = iter(rows)
+    events = [{**event, **next(averaged)} if event["event"] == "epoch" else event for event in events]
+    log = [studies.started(), *events, *studies.trial(1, [0.4])]
+    folder = studies.write_log(tmp_path / "several", log)
+    seen = []
+    for current in (False, True):
+        if current:
+            compact(folder)
+        tables = load_tables(tmp_path)[0]
+        assert tables["trials"]["best_average"].to_pylist() == ["0.99", None]
+        assert tables["epochs"]["per_by_decay"].to_pylist() == [row["per_by_decay"] for row in rows] + [None]
+        sql = "select epoch, d.decay, d.per from epochs, unnest(per_by_decay) as u(d) order by d.per, epoch, d.decay"
+        seen.append(query(tmp_path, sql).to_pylist())
+    assert seen[0] == seen[1] and [row["per"] for row in seen[0]] == [0.3, 0.3, 0.4]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["0.3", {"decay": 0.9}, [0.3], [{"decay": 0.9, "per": -1}], [{"decay": "x", "per": 1}]]
+)
+def test_a_damaged_list_of_decays_is_left_out(studies: Any, tmp_path: Path, wrong: Any) -> None:
+    """An epoch whose averages cannot be is told and left out; the others stay."""
+    events = studies.trial(0, [0.5, 0.3])
+    epochs = [event for event in events if event["event"] == "epoch"]
+    epochs[0]["per_by_decay"] = wrong
+    folder = studies.write_log(tmp_path / "wrong", [studies.started(), *events])
+    tables, problems = load_tables(tmp_path)
+    assert folder.name == "wrong" and tables["epochs"]["epoch"].to_pylist() == [2]
+    assert any("per_by_decay" in problem for problem in problems)

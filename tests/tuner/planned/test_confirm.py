@@ -8,10 +8,10 @@ import pytest
 import tuner
 from results.confirmed import confirmed
 from results.store.tables import load_tables
-from search_spaces import InputError, load_space
+from search_spaces import InputError, load_space, to_dict
 from tuner.launch.checks import at_once
 from tuner.launch.new_study import new_settings, planned_settings
-from tuner.planned.confirm import check_resumed, cost, fresh_seeds, leaders, make_plan
+from tuner.planned.confirm import as_chosen, check_resumed, cost, fresh_seeds, leaders, make_plan
 from tuner.study.request import Request
 from tuner.study.settings import StudySettings
 from tuner.study.study import Study
@@ -34,6 +34,48 @@ def test_leaders_are_the_best_trials_once_each(toy, searched):
     ranked = sorted((t["best_per"], t["trial"]) for t in trials if t["status"] in ("completed", "stopped"))
     assert [number for number, _ in found] == [number for _, number in ranked[:4]]
     assert len(leaders(toy.folder, "toy", 99)) == len(ranked)
+
+
+def test_the_chosen_average_is_taken_as_given(toy):
+    """Of several averages only the best is trained with again, of a raw best none; one average stays as it is."""
+    base = toy.space.config({"schedule.kind": "constant", "schedule.peak_lr": 0.01, "averaging.kind": "none"}, 0)
+
+    def given(averaging, average):
+        config = type(base).model_validate({**to_dict(base), "averaging": averaging})
+        chosen = as_chosen(config, average)
+        assert chosen.model_copy(update={"averaging": config.averaging}) == config
+        return chosen.averaging.model_dump(exclude_defaults=True)
+
+    several = {"kind": "ema", "decays": [0.9, 0.99], "warmup": False}
+    assert given(several, "0.99") == {"decay": 0.99, "warmup": False}
+    assert given(several, "raw") == {}
+    assert given(several, None) == {"decay": None, "decays": (0.9, 0.99), "warmup": False}
+    assert given({"kind": "ema", "decay": 0.9}, "0.9") == {"decay": 0.9}
+    swa = {"kind": "swa", "start_batch": 1}
+    assert given({**swa, "or_raw": True}, "swa") == {"start_batch": 1} == given(swa, "swa")
+    assert given({**swa, "or_raw": True}, "raw") == {}
+    assert given({**swa, "or_raw": True, "lr": 0.1}, "raw") == {"start_batch": 1, "or_raw": True, "lr": 0.1}
+
+
+def test_leaders_have_the_average_that_was_best(toy):
+    """The plan of a confirmation has, of each trial's averages, the one of its best epoch."""
+    space = replace(toy.space, dimensions=tuple(d for d in toy.space.dimensions if not d.path.startswith("averaging")))
+    space = replace(space, fixed={**space.fixed, "averaging.kind": "ema", "averaging.decays": [0.9, 0.99]})
+    study = toy.create("several", space=space.as_dict())
+    names = {}
+    while (job := study.ask()) is not None:
+        names[job.trial] = ("raw", "0.9", "0.99")[job.trial % 3]
+        for epoch in range(1, job.config.epochs + 1):
+            row = toy.curve(job.config, epoch) | {"average": names[job.trial] if epoch > 1 else "raw"}
+            if study.report(job.trial, job.attempt, row) != "continue":
+                break
+    study.close()
+    found = leaders(toy.folder, "several", 99)
+    assert len(found) > 3
+    for number, config in found:
+        row = next(r for r in load_tables(toy.folder, ["several"])[0]["trials"].to_pylist() if r["trial"] == number)
+        assert config["averaging"].get("decay") == (None if row["best_average"] == "raw" else float(names[number]))
+        assert config["averaging"].get("decays") is None
 
 
 def test_fresh_seeds_are_nobodys(searched):
