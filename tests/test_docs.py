@@ -240,7 +240,11 @@ def test_the_space_of_the_page_loads(tmp_path: Path) -> None:
     for block in blocks:
         (tmp_path / "shown.yaml").write_text(block if "base:" in block else f"base: small\n{block}", encoding="utf-8")
         found.append({dimension.kind for dimension in load_space(tmp_path / "shown.yaml").dimensions})
-    assert found == [{"choice", "log_uniform", "uniform", "value"}, {"int", "normal", "log_normal", "log_uniform"}]
+    assert found == [
+        {"choice", "log_uniform", "uniform", "value"},
+        {"int", "normal", "log_normal", "log_uniform"},
+        {"choice", "log_uniform"},
+    ]
 
 
 def test_pictures_are_small() -> None:

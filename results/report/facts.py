@@ -49,6 +49,19 @@ class Extras:
     rerun: str = ""
 
 
+@dataclass(frozen=True)
+class Averaged:
+    """What the averages of a trial were worth at the last epoch at which all of them were evaluated."""
+
+    trial: int
+    raw: float
+    """PER of the raw weights."""
+    by_decay: dict[float, float]
+    """Decay -> PER of that average."""
+    luck: float | None
+    """How much lower the best of them is for having been chosen on the split; None where that is not known."""
+
+
 @dataclass
 class Facts:
     """One study: its row of `studies`, its rows of `trials`, a curve per trial that reported, and the rungs."""
@@ -63,6 +76,8 @@ class Facts:
     """What the trials are ranked by."""
     scores: dict[int, float | None] = field(default_factory=dict)
     """Trial -> its objective, where that is not `best_per`."""
+    averaged: list[Averaged] = field(default_factory=list)
+    """The trials that tracked averages."""
 
     @property
     def measure(self) -> str:
@@ -142,6 +157,7 @@ def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
     for study in dict.fromkeys(studies):
         facts = Facts(study, rows[study], trials[study], *_curves(tables["epochs"], study), problems=problems)
         facts.objective = own_objective([rows[study]])
+        facts.averaged = _averaged(tables["epochs"], study)
         if facts.objective != "best_per":
             values = objective_values(tables["epochs"], facts.objective)
             facts.scores = {row["trial"]: values.get((study, row["trial"])) for row in trials[study]}
@@ -205,6 +221,25 @@ def _curves(epochs: Any, study: str) -> tuple[dict[int, ReportCurve], list[int]]
     names, first = np.unique(trial, return_index=True)
     parts = [np.split(value, first[1:]) for value in values]
     return {int(name): ReportCurve(*group) for name, *group in zip(names, *parts, strict=True)}, rungs
+
+
+def _averaged(epochs: Any, study: str) -> list[Averaged]:
+    import pyarrow.compute as pc
+
+    several = pc.and_(pc.equal(epochs["study"], study), pc.is_valid(epochs["per_by_decay"]))
+    names = ["trial", "epoch", "per", "per_raw", "per_halves", "per_by_decay"]
+    last: dict[int, Row] = {}
+    for row in epochs.filter(several).select(names).to_pylist():
+        known = {each["decay"]: each["per"] for each in row["per_by_decay"] if None not in each.values()}
+        row["known"], before = known, last.get(row["trial"])
+        if known and row["per_raw"] is not None:
+            full = before is None or (len(known), row["epoch"]) >= (len(before["known"]), before["epoch"])
+            last[row["trial"]] = row if full else last[row["trial"]]
+    found = []
+    for trial, row in sorted(last.items()):
+        luck = None if row["per_halves"] is None else row["per_halves"] - row["per"]
+        found.append(Averaged(trial, row["per_raw"], row["known"], luck))
+    return found
 
 
 def _floats(column: Any) -> np.ndarray:

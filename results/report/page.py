@@ -12,7 +12,7 @@ from typing import Any
 
 from results.best import Best
 from results.output import format_value, visible
-from results.report import plots, searched
+from results.report import averaged, plots, searched
 from results.report.facts import Extras, Facts, Row, spent
 from results.report.plots import Panel
 
@@ -122,6 +122,7 @@ def _sections(page: ReportPage, facts: Facts, extra: Extras, now: float) -> list
         ("Best configuration as a run file", _best_config(facts, extra, f"yaml-{len(page.sections)}")),
         ("Learning curves", nothing + page.panels(curves)),
         ("What mattered", note + page.panels(what)),
+        ("Averages of the weights", _averages(page, facts)),
         (f"Settings against {facts.measure.removeprefix('best ')}", _slices(page, facts)),
         ("Schedules and workers", page.panels([plots.rates(facts, extra), plots.timeline(facts, now)])),
         ("Failures", _failures(facts)),
@@ -233,6 +234,15 @@ def _slices(page: ReportPage, facts: Facts) -> str:
     if drawn < total:
         words += f" {drawn} of {total} trials are drawn: the best 200 and others evenly by rank."
     return f'<p class="soft">{words}</p>{page.panels(panels, small=True)}'
+
+
+def _averages(page: ReportPage, facts: Facts) -> str:
+    rows = averaged.table(facts)
+    luck = averaged.luck(facts)
+    about = "At the last epoch at which all of a trial's averages were evaluated; differences are within trials, with "
+    about += "standard errors."
+    note = f'<p class="soft">{text(about)}</p>' + (f"<p>{text(luck)}</p>" if luck else "")
+    return page.panels([averaged.panel(facts)]) + note + _rows(averaged.HEADERS, rows) if rows else ""
 
 
 def _failures(facts: Facts) -> str:

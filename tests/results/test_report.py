@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from results.best import best
-from results.report import Extras, load, render, started_with, write
+from results.report import Extras, averaged, load, render, started_with, write
 from results.report.facts import Facts, ReportCurve, spent, thinned
 from results.report.plots import best_over_hours, best_over_trials, learning_curves, log_ticks, timeline
 from results.report.searched import parallel, settings, slices
@@ -65,6 +65,34 @@ def test_a_page_of_an_empty_study_says_so(report: Any) -> None:
     page = report(a=[])
     assert "no trials yet" in page and "none started" in page
     assert "<figure" not in page
+
+
+def averaged_trial(studies: Any, number: int, **by_epoch: Any) -> list[dict[str, Any]]:
+    """A trial of two epochs; the first evaluates all of its averages, the second one of them."""
+    full = {"per": 0.30, "per_raw": 0.34, "per_halves": 0.31, "average": "0.99", "per_by_decay": [
+        {"decay": 0.9, "per": 0.32}, {"decay": 0.99, "per": 0.30}]}  # fmt: skip
+    part = {"per": 0.28, "per_raw": 0.28, "per_halves": 0.28, "average": "raw", "per_by_decay": [
+        {"decay": 0.99, "per": 0.29}]}  # fmt: skip
+    rows = iter([full | by_epoch.get("full", {}), part])
+    events = studies.trial(number, [0.3, 0.28])
+    return [event | next(rows) if event["event"] == "epoch" else event for event in events]
+
+
+def test_averages_are_compared_within_trials(report: Any, studies: Any, tmp_path: Path) -> None:
+    """Each decay against the raw weights and the decay before it, at an epoch with all of them, and the luck."""
+    other = {"per_raw": 0.30, "per_halves": 0.33, "per_by_decay": [
+        {"decay": 0.9, "per": 0.32}, {"decay": 0.99, "per": 0.34}]}  # fmt: skip
+    page = report(a=[*averaged_trial(studies, 0), *averaged_trial(studies, 1, full=other), *studies.trial(2, [0.5])])
+    [one] = load(tmp_path, ["a"])
+    assert [trial.trial for trial in one.averaged] == [0, 1]
+    assert averaged.table(one) == [
+        ["raw", "2", "1", "", ""],
+        ["0.9", "2", "0", "0.0000 \u00b1 0.0200", ""],
+        ["0.99", "2", "1", "0.0000 \u00b1 0.0400", "0.0000 \u00b1 0.0200"],
+    ]
+    assert [trial.luck for trial in one.averaged] == pytest.approx([0.01, 0.03])
+    assert "higher by 0.0200 on average over 2 trials" in page and "PER by decay, within trials" in page
+    assert "Averages of the weights" not in report(b=[*studies.trial(0, [0.5])])
 
 
 def test_a_page_of_failures_lists_them_and_draws_no_curve(report: Any, studies: Any) -> None:

@@ -235,3 +235,11 @@ def test_nested_settings_come_back():
     """`flatten` and `nested` are inverse, lists included, which scaling rests on."""
     for config in RUNS.values():
         assert RunConfig.model_validate(nested(flatten(config))) == config
+
+
+def test_decays_that_become_the_same_are_one() -> None:
+    """In a run so short that several would forget half at each batch, one of them is left: decays rise strictly."""
+    config = RunConfig.model_validate(
+        {"schedule": {"kind": "constant", "peak_lr": 0.1}, "averaging": {"kind": "ema", "decays": [0.9, 0.95, 0.999]}}
+    )
+    assert scaled_run(config, 0.02).averaging.decays == (0.5, 0.95)
