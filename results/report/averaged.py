@@ -9,8 +9,9 @@ from statistics import mean, stdev
 from typing import Any
 
 from results.output import format_value
+from results.report.axes import numbers
 from results.report.facts import Averaged, Facts
-from results.report.plots import Panel, numbers
+from results.report.plots import Panel
 
 HEADERS = ("weights", "trials", "best in", "PER - that of the raw weights", "PER - that of the decay above")
 

@@ -39,7 +39,9 @@ class Extras:
 
     `importance` has the rows of `tuner importance`; where it is empty, `importance_note` says why. `rates` has the
     learning rates of a trial as (batch, rate) at enough points to draw them. `best_yaml` is the best trial's
-    configuration as a run file, `rerun` the command that trains it again.
+    configuration as a run file, `rerun` the command that trains it again. `errors` says what the best checkpoint gets
+    wrong: `about` (a sentence), `per`, `phonemes` (phoneme, said, substituted, deleted, inserted, wrong, heard: the
+    phoneme that it is read as most often) and `days` (day, per, utterances); where it is empty, `errors_note` says why.
     """
 
     importance: list[Row] = field(default_factory=list)
@@ -47,6 +49,8 @@ class Extras:
     rates: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
     best_yaml: str = ""
     rerun: str = ""
+    errors: Row = field(default_factory=dict)
+    errors_note: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ class Facts:
     """Trial -> its objective, where that is not `best_per`."""
     averaged: list[Averaged] = field(default_factory=list)
     """The trials that tracked averages."""
+    cards: list[str] = field(default_factory=list)
+    """The names of the cards that trained."""
+    confirmed: int | None = None
+    """The trial that comes first by its mean over new seeds; None where none was trained with any."""
 
     @property
     def measure(self) -> str:
@@ -94,6 +102,12 @@ class Facts:
         """The trials whose objective is known, the best first."""
         rows = [(score, row["trial"], row) for row in self.trials if (score := self.score(row)) is not None]
         return [row for _, _, row in sorted(rows, key=lambda each: each[:2])]
+
+    @property
+    def first(self) -> Row | None:
+        """The trial that the study ends with: the first by new seeds, else the best; None where none has a value."""
+        ranked = self.ranked
+        return next((row for row in ranked if row["trial"] == self.confirmed), ranked[0] if ranked else None)
 
     @property
     def leaders(self) -> list[Row]:
@@ -128,16 +142,16 @@ class Facts:
 
 @dataclass(frozen=True)
 class SpentBudget:
-    """Epochs trained, and those not trained because trials were stopped early, with the device hours of both.
+    """Epochs trained, and those not trained because trials were stopped early, with the device seconds of both.
 
-    The hours saved are those of the remaining epochs of each stopped trial, at the mean time of its epochs so far.
+    The seconds saved are those of the remaining epochs of each stopped trial, at the mean time of its epochs so far.
     `planned` is the number of epochs of all trials, had none been stopped.
     """
 
     epochs: int
     saved: int
-    hours: float
-    hours_saved: float
+    seconds: float
+    seconds_saved: float
 
     @property
     def planned(self) -> int:
@@ -156,6 +170,7 @@ def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
     found = []
     for study in dict.fromkeys(studies):
         facts = Facts(study, rows[study], trials[study], *_curves(tables["epochs"], study), problems=problems)
+        facts.cards = _cards(tables["epochs"], study)
         facts.objective = own_objective([rows[study]])
         facts.averaged = _averaged(tables["epochs"], study)
         if facts.objective != "best_per":
@@ -163,6 +178,12 @@ def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
             facts.scores = {row["trial"]: values.get((study, row["trial"])) for row in trials[study]}
         found.append(facts)
     return found
+
+
+def _cards(epochs: Any, study: str) -> list[str]:
+    import pyarrow.compute as pc
+
+    return sorted(filter(None, pc.unique(epochs.filter(pc.equal(epochs["study"], study))["card"]).to_pylist()))
 
 
 def spent(facts: Facts) -> SpentBudget:
@@ -174,8 +195,8 @@ def spent(facts: Facts) -> SpentBudget:
         if row["status"] == "stopped" and planned and done:
             saved += max(0, planned - done)
             seconds_saved += max(0, planned - done) * (row[kind] or 0.0) / done
-    hours = sum(row[kind] or 0.0 for row in facts.trials) / 3600
-    return SpentBudget(sum(row["epochs"] or 0 for row in facts.trials), saved, hours, seconds_saved / 3600)
+    seconds = sum(row[kind] or 0.0 for row in facts.trials)
+    return SpentBudget(sum(row["epochs"] or 0 for row in facts.trials), saved, seconds, seconds_saved)
 
 
 def planned_epochs(row: Mapping[str, Any]) -> int | None:

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import pkgutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from results.best import Best
-from results.output import format_value, visible
-from results.report import averaged, plots, searched
-from results.report.facts import Extras, Facts, Row, spent
+from results.report import about, answers, averaged, head, plots, runs, searched
+from results.report.facts import Extras, Facts
 from results.report.plots import Panel
+from results.report.tables import list_of, rows_table, sortable, text
 
 # The page may load nothing from elsewhere; Plotly's WebGL plots compile their shaders with eval.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; connect-src 'self'"
 )
-_FAILED = ("failed", "diverged", "interrupted")
-_MOST_FAILURES = 200
 
 
 class ReportPage:
@@ -45,10 +42,10 @@ class ReportPage:
 
     def _panel(self, panel: Panel) -> str:
         number = len(self.figures)
-        self.figures.append(
-            {"data": panel.data, "layout": panel.layout, "height": panel.height, "log": panel.log, "logged": False}
-        )
-        button = f'<button data-log="{number}" aria-pressed="false">log scale</button>' if panel.log else ""
+        names = ("data", "layout", "height", "log", "logged", "view", "study")
+        self.figures.append({name: getattr(panel, name) for name in names})
+        pressed = str(panel.logged).lower()
+        button = f'<button data-log="{number}" aria-pressed="{pressed}">log scale</button>' if panel.log else ""
         about = f"<p>{text(panel.about)}</p>" if panel.about else ""
         least = f"min-width:{panel.least}px;" if panel.least else ""
         words = text(f"{panel.title}. {panel.about} The tables have the numbers.")
@@ -76,8 +73,9 @@ class ReportPage:
             '<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="icon" href="data:,">'
             f"<style>{_file('page.css')}</style></head>\n<body{watched}>"
             f'<a class="skip" href="#main">Skip to the content</a><header><h1>{text(title)}</h1>{lead}</header>'
-            f'<nav aria-label="Sections"{" class=long" * (len(self.sections) > 12)}><ul>{links}</ul></nav>'
+            f'<nav aria-label="Sections"><ul>{links}</ul></nav>'
             f'<main id="main">{body}</main>\n'
+            '<div id="chosen" role="status" hidden><span></span><button>show all alike</button></div>\n'
             f'<script type="application/json" id="figures">{figures}</script>\n'
             f"<script>{_plotly()}</script>\n<script>{_file('page.js')}</script></body></html>\n"
         )
@@ -89,137 +87,66 @@ def render(studies: Sequence[Facts], table: Best, extras: Mapping[str, Extras], 
     `table` is the best-config table over all of them; `extras` are the parts that need torch or Optuna. `state`
     identifies the data that the page was made from: the page reloads itself when its server has another state.
     """
-    page, now = ReportPage(), datetime.now(UTC)
-    names = [facts.study for facts in studies]
-    several = len(studies) > 1
-    page.add("Best configurations", _table(table), _notes(table))
+    page, now = ReportPage(), datetime.now(UTC).timestamp()
+    if len(studies) == 1:
+        _one(page, studies[0], table, extras.get(studies[0].study, Extras()), now)
+        lead = head.cards(studies[0])
+    else:
+        lead = _several(page, studies, table, extras, now)
+    page.add("Problems met in the files", list_of(list(dict.fromkeys(p for facts in studies for p in facts.problems))))
+    lead += f'<p class="soft">Made {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M} UTC. Lower PER is better; PER is '
+    lead += "the corpus PER on validation data. Click a trial in a plot or a row of the table to see it in all plots. "
+    lead += "Every number is in the tables: tuner query --schema.</p>"
+    return page.html(f"Search report: {', '.join(facts.study for facts in studies)}", lead, state)
+
+
+def _one(page: ReportPage, facts: Facts, table: Best, extra: Extras, now: float) -> None:
+    """The sections of a page about one study, the answer first."""
+    progress = page.panels([plots.best_over_trials([facts]), plots.best_over_hours([facts])])
+    page.add("The answer", head.answer(facts, extra, table, "yaml-0"), progress)
+    page.add("Best configurations", sortable(table), page.panels([answers.seeds(table)]))
+    for title, body in _sections(page, facts, extra, now):
+        page.add(title, body)
+
+
+def _several(page: ReportPage, studies: Sequence[Facts], table: Best, extras: Mapping[str, Extras], now: float) -> str:
+    """A chapter for each of several studies; returns the table of them, which links to the chapters."""
+    page.add("Best configurations", list_of(table.notes), sortable(table), page.panels([answers.seeds(table)]))
     page.add("Progress", page.panels([plots.best_over_trials(studies), plots.best_over_hours(studies)]))
-    for facts in studies:
-        before = f"{facts.study}: " if several else ""
+    links = {}
+    for number, facts in enumerate(studies):
         extra = extras.get(facts.study, Extras())
-        for title, body in _sections(page, facts, extra, now.timestamp()):
-            page.add(before + title, body)
-    problems = list(dict.fromkeys(problem for facts in studies for problem in facts.problems))
-    page.add("Problems met in the files", _list(problems))
-    lead = "".join(_cards(facts, several) for facts in studies)
-    lead += f'<p class="soft">Made {now:%Y-%m-%d %H:%M} UTC. Lower PER is better; PER is the corpus PER on validation '
-    lead += "data. Every number is in the tables: tuner query --schema.</p>"
-    return page.html(f"Search report: {', '.join(names)}", lead, state)
-
-
-def text(value: Any) -> str:
-    """Text for HTML, attributes included; control characters are written out."""
-    return html.escape(visible(str(value)))
+        links[facts.study] = f"s{len(page.sections)}"
+        parts = [head.cards(facts), head.answer(facts, extra, None, f"yaml-{number}")]
+        parts += [f"<h3>{text(title)}</h3>{body}" for title, body in _sections(page, facts, extra, now) if body]
+        page.add(facts.study, *parts)
+    return head.studies(studies, links)
 
 
 def _sections(page: ReportPage, facts: Facts, extra: Extras, now: float) -> list[tuple[str, str]]:
     """(title, HTML) of the sections about one study."""
-    curves = [plots.learning_curves(facts, raw) for raw in (False, True)] if facts.curves else []
+    kinds = (False, True) if plots.averaged(facts) else (False,)
+    curves = [plots.learning_curves(facts, raw) for raw in kinds] if facts.curves else []
+    if len(curves) == 1:
+        curves[0].wide = True
     nothing = "" if facts.curves or not facts.trials else "<p>No epochs were recorded, so there are no curves.</p>"
-    what = [plots.importance(facts, extra), searched.parallel(facts)]
-    note = f"<p>{text(extra.importance_note)}</p>" if extra.importance_note else ""
+    what = [answers.importance(facts, extra), searched.parallel(facts)]
+    wrong = page.panels([answers.phonemes(extra.errors), answers.days(extra.errors)]) if extra.errors else ""
     return [
-        ("Best configuration as a run file", _best_config(facts, extra, f"yaml-{len(page.sections)}")),
         ("Learning curves", nothing + page.panels(curves)),
-        ("What mattered", note + page.panels(what)),
+        ("What mattered", _soft(extra.importance_note) + page.panels(what)),
         ("Averages of the weights", _averages(page, facts)),
         (f"Settings against {facts.measure.removeprefix('best ')}", _slices(page, facts)),
-        ("Schedules and workers", page.panels([plots.rates(facts, extra), plots.timeline(facts, now)])),
-        ("Failures", _failures(facts)),
-        ("What was searched", _searched(facts)),
-        ("Provenance", _provenance(facts)),
+        ("Errors of the best", wrong or _soft(extra.errors_note)),
+        ("Schedules and workers", page.panels([runs.rates(facts, extra), runs.timeline(facts, now)])),
+        ("Failures", about.failures(facts)),
+        ("What was searched", about.searched(facts)),
+        ("Provenance", about.provenance(facts)),
     ]
 
 
-def _cards(facts: Facts, several: bool) -> str:
-    used, device = spent(facts), facts.device[0]
-    counts = facts.counts()
-    best = facts.ranked[:1]
-    words = ", ".join(f"{count} {status}" for status, count in counts.items())
-    cards = [
-        _best_card(facts, best[0]) if best else ("Best PER", "none yet", "no trial has reported a PER"),
-        ("Trials", str(len(facts.trials)), words or "none started"),
-        ("Epochs trained", f"{used.epochs:,}", _saved_epochs(used.saved, used.planned)),
-        (f"{device}-hours used", _hours(used.hours), _saved_hours(used.hours_saved)),
-        ("Study", str(facts.about["status"]), f"of {facts.about.get('budget_trials') or 'any number of'} trials"),
-    ]
-    body = "".join(
-        f"<div><dt>{text(name)}</dt><dd>{text(value)}<small>{text(small)}</small></dd></div>"
-        for name, value, small in cards
-    )
-    title = f"<h2>{text(facts.study)}</h2>" if several else ""
-    return f'{title}<dl class="cards">{body}</dl>'
-
-
-def _best_card(facts: Facts, row: Row) -> tuple[str, str, str]:
-    if facts.objective == "best_per":
-        return "Best PER", f"{row['best_per']:.4f}", _where(row)
-    per = "" if row["best_per"] is None else f", best PER {row['best_per']:.4f}"
-    return facts.measure.capitalize(), f"{facts.score(row):.4g}", f"trial {row['trial']}{per}"
-
-
-def _where(row: Row) -> str:
-    return f"trial {row['trial']}" + (f", epoch {row['best_epoch']}" if row["best_epoch"] else "")
-
-
-def _saved_epochs(saved: int, planned: int) -> str:
-    return f"of {planned:,} planned: {saved / planned:.0%} saved by stopping early" if saved else "nothing was stopped"
-
-
-def _saved_hours(hours: float) -> str:
-    return f"about {_hours(hours)} saved by stopping early" if hours else "nothing was stopped"
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
-
-
-def _table(table: Best) -> str:
-    """The best-config table, which can be sorted by every column."""
-    shown = table.sheet.without(table.hide)
-    if not shown.rows:
-        return ""
-    numeric = [shown.is_number(index) for index in range(len(shown.names))]
-    head = "".join(
-        f'<th scope="col"{" class=n" * right}{" aria-sort=ascending" * (name == "rank")}>'
-        f"<button>{text(table.headers.get(name, name))}</button></th>"
-        for name, right in zip(shown.names, numeric, strict=True)
-    )
-    body = "".join(
-        "<tr>" + "".join(_cell(*part) for part in zip(row, shown.names, numeric, strict=True)) + "</tr>"
-        for row in shown.rows
-    )
-    caption = "Best configurations, lowest PER first. Click a column name to sort."
-    return (
-        f'<p class="soft">{caption} {len(shown.rows)} rows.</p><div class="tall" tabindex="0" role="region" '
-        f'aria-label="{caption}"><table class="sortable"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        "</div>"
-    )
-
-
-def _cell(value: Any, name: str, right: bool) -> str:
-    known = right and value is not None and math.isfinite(value)
-    attributes = f' class=n data-v="{float(value):.10g}"' if known else ""
-    return f"<td{attributes}>{text(format_value(value, name))}</td>"
-
-
-def _notes(table: Best) -> str:
-    return _list(table.notes)
-
-
-def _list(lines: Sequence[str]) -> str:
-    return f'<ul class="notes">{"".join(f"<li>{text(line)}</li>" for line in lines)}</ul>' if lines else ""
-
-
-def _best_config(facts: Facts, extra: Extras, key: str) -> str:
-    if not extra.best_yaml:
-        return ""
-    rerun = f"<p>Run it again: <code>{text(extra.rerun)}</code></p>" if extra.rerun else ""
-    return (
-        f"<p>Trial {facts.ranked[0]['trial']}, to be saved as best.yaml. "
-        f'<button class="copy" data-copy="{key}">Copy</button></p>'
-        f'{rerun}<pre id="{key}" tabindex="0">{html.escape(extra.best_yaml)}</pre>'
-    )
+def _soft(note: str) -> str:
+    return f"<p>{text(note)}</p>" if note else ""
 
 
 def _slices(page: ReportPage, facts: Facts) -> str:
@@ -239,111 +166,10 @@ def _slices(page: ReportPage, facts: Facts) -> str:
 def _averages(page: ReportPage, facts: Facts) -> str:
     rows = averaged.table(facts)
     luck = averaged.luck(facts)
-    about = "At the last epoch at which all of a trial's averages were evaluated; differences are within trials, with "
-    about += "standard errors."
-    note = f'<p class="soft">{text(about)}</p>' + (f"<p>{text(luck)}</p>" if luck else "")
-    return page.panels([averaged.panel(facts)]) + note + _rows(averaged.HEADERS, rows) if rows else ""
-
-
-def _failures(facts: Facts) -> str:
-    rows = [row for row in facts.trials if row["status"] in _FAILED]
-    if not rows:
-        return f"<p>{'None.' if facts.trials else ''}</p>" if facts.trials else ""
-    shown = rows[:_MOST_FAILURES]
-    names = ("trial", "status", "epochs", "attempts", "host", "error")
-    more = f"<p>The first {len(shown)} of {len(rows)}.</p>" if len(shown) < len(rows) else ""
-    return more + _rows(names, [[format_value(row[name], name) for name in names] for row in shown])
-
-
-def _rows(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
-    body = "".join("<tr>" + "".join(f"<td>{text(value)}</td>" for value in row) + "</tr>" for row in rows)
-    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _searched(facts: Facts) -> str:
-    space, about = facts.space, facts.about
-    data = f"{about.get('data_name') or 'unknown'} ({about.get('data_path') or 'place unknown'})"
-    lines = [
-        (
-            "space",
-            f"{space['name']}: {space.get('purpose') or ''}"
-            if space.get("name")
-            else "none: the runs were given by hand",
-        ),
-        ("base run", space.get("base")),
-        ("data", data),
-        ("searcher", _options(about.get("searcher"), about.get("searcher_options"))),
-        ("early stopping", _options(about.get("stopping"), about.get("stopping_options"))),
-        ("objective", about.get("objective")),
-        ("note", about.get("origin_note")),
-        *facts.marks,
-        ("start points", ", ".join(map(str, space.get("start_points") or []))),
-        ("fixed", ", ".join(f"{key} = {value}" for key, value in (space.get("fixed") or {}).items())),
-        ("constraints", "; ".join(map(str, space.get("constraints") or []))),
-    ]
-    dimensions = [d for d in space.get("dimensions", []) if isinstance(d, dict) and "path" in d]
-    table = _rows(("setting", "kind", "values", "relative to", "only if"), [_dimension(d) for d in dimensions])
-    return f"{_pairs(lines)}{table if dimensions else ''}"
-
-
-def _dimension(dimension: Row) -> list[str]:
-    choices = dimension.get("choices") or []
-    values = ", ".join("none" if c is None else format_value(c) for c in choices)
-    if not choices:
-        values = f"{format_value(dimension.get('low'))} to {format_value(dimension.get('high'))}"
-        if dimension.get("mean") is not None:
-            values = f"{format_value(dimension['mean'])} \u00b1 {format_value(dimension.get('sd'))}, within {values}"
-        if dimension.get("q") is not None:
-            values += f", steps of {format_value(dimension['q'])}"
-    if dimension.get("complement"):
-        values = f"1 - ({values})"
-    for other in dimension.get("alternative") or ():
-        values += f", or {'none' if other is None else format_value(other)}"
-    when = {path: ", ".join(map(str, allowed)) for path, allowed in (dimension.get("when") or {}).items()}
-    conditions = " and ".join(f"{path} = {allowed}" for path, allowed in when.items())
-    return [str(dimension["path"]), str(dimension.get("kind")), values, str(dimension.get("of") or ""), conditions]
-
-
-def _provenance(facts: Facts) -> str:
-    about = facts.about
-    git = about.get("code_git")
-    state = " with uncommitted changes" if about.get("code_dirty") else ""
-    packages = json.loads(about.get("packages") or "null") or {}
-    return _pairs(
-        [
-            ("program", about.get("code_version")),
-            ("git commit", f"{git}{state}" if git else "unknown"),
-            ("packages", ", ".join(f"{name} {version}" for name, version in packages.items())),
-            ("data fingerprint", about.get("data_fingerprint")),
-            ("driven from", about.get("host")),
-            ("workers", ", ".join(sorted({str(row["host"]) for row in facts.trials if row["host"]}))),
-            ("resources of a trial", _resources(about)),
-            ("seed", about.get("seed")),
-            ("started, ended (UTC)", f"{format_value(about.get('created'))}, {format_value(about.get('ended'))}"),
-            ("resumed", about.get("resumed")),
-        ]
-    )
-
-
-def _resources(about: Row) -> str:
-    cpus, gpus = about.get("cpus_per_trial"), about.get("gpus_per_trial")
-    return f"{format_value(cpus)} CPUs, {format_value(gpus)} GPUs" if cpus is not None or gpus is not None else ""
-
-
-def _pairs(lines: Sequence[tuple[str, Any]]) -> str:
-    body = "".join(
-        f'<tr><th scope="row">{text(name)}</th><td>{text(value)}</td></tr>'
-        for name, value in lines
-        if value not in (None, "", ", ")
-    )
-    return f'<div class="scroll"><table><tbody>{body}</tbody></table></div>'
-
-
-def _options(kind: Any, options: Any) -> str:
-    values = {key: value for key, value in (json.loads(options or "null") or {}).items() if key != "kind"}
-    said = ", ".join(f"{key} {'any' if value is None else value}" for key, value in values.items())
-    return f"{kind}{f' ({said})' if said else ''}" if kind else ""
+    said = "At the last epoch at which all of a trial's averages were evaluated; differences are within trials, with "
+    said += "standard errors."
+    note = f'<p class="soft">{text(said)}</p>' + _soft(luck)
+    return page.panels([averaged.panel(facts)]) + note + rows_table(averaged.HEADERS, rows) if rows else ""
 
 
 def _file(name: str) -> str:

@@ -11,13 +11,15 @@ import numpy as np
 
 from results.best import short_headers
 from results.output import format_value
+from results.report.axes import is_wide, log_ticks, numbers, plain_ticks, span
 from results.report.facts import Facts, Row, planned_epochs, thinned
-from results.report.plots import Panel, ended, literal, log_ticks, numbers
+from results.report.plots import Panel, ended, literal
 from results.store.columns import COLUMNS
 
 _FIXED = frozenset(column.name for column in COLUMNS["trials"])
 _MOST = 24  # settings shown; more cannot be read
 _INACTIVE = "not set"
+_LONGEST = 32  # letters of a value beside an axis
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,10 @@ class Setting:
 
 
 def settings(facts: Facts) -> list[Setting]:
-    """The settings that the space samples, in its order; without a space, every configuration column that varies."""
+    """The settings that the space samples, in its order; without a space, every configuration column that varies.
+
+    One that has the same value wherever it is set says nothing, and is left out.
+    """
     ranges: dict[str, str] = {}
     others: dict[str, list[Any]] = {}
     for dimension in facts.space.get("dimensions", []):
@@ -46,7 +51,7 @@ def settings(facts: Facts) -> list[Setting]:
     known = rows[0].keys() if rows else ()
     found: list[Setting] = []
     columns = [name for name in ranges or known if name in known and name not in _FIXED]
-    varied = [name for name in columns if len({repr(row[name]) for row in rows}) > 1][:_MOST]
+    varied = [n for n in columns if len({repr(row[n]) for row in rows if row[n] is not None}) > 1][:_MOST]
     headers = short_headers(varied)
     for name in varied:
         values = [row[name] for row in rows if row[name] is not None]
@@ -61,47 +66,64 @@ def settings(facts: Facts) -> list[Setting]:
 
 
 def slices(facts: Facts) -> list[Panel]:
-    """Best PER against each setting. Colour is the fraction of the planned epochs that were trained."""
+    """Best PER against each setting, all with one vertical axis; a line at the best.
+
+    Colour is the fraction of the planned epochs that were trained. Trials without the setting have a lane of their own.
+    """
     rows = thinned(facts.ranked, 200, 400)
     if len(rows) < 2:
         return []
     trained = numbers((_trained(row) for row in rows), 3)
     pers = [facts.score(row) or 0.0 for row in rows]
-    low, high = min(pers), max(pers)
-    axis: dict[str, Any] = {}
-    if low > 0 and high > 4 * low:
-        places = log_ticks(low, high)
-        axis = {"type": "log", "tickvals": places, "ticktext": [f"{place:g}" for place in places]}
+    axis = _common_axis(pers)
     panels = []
     for setting in settings(facts):
-        values = [row[setting.column] for row in rows]
-        x, across = _axis(setting, values)
-        kept = [index for index, value in enumerate(x) if value is not None]
-        if len(kept) < 2:
-            continue
-        open_ones = [rows[i]["status"] == "stopped" for i in kept]
-        marker: dict[str, Any] = {
-            "size": 7 if len(rows) < 100 else 5,
-            "color": [trained[i] for i in kept],
-            "colorscale": "@scale",
-            "cmin": 0,
-            "cmax": 1,
-            "symbol": ["circle-open" if is_open else "circle" for is_open in open_ones],
-            "line": {"width": [1.5 if is_open else 0 for is_open in open_ones]},
-        }
-        text = [_point(rows[i], setting, pers[i]) for i in kept]
-        y = numbers(pers[i] for i in kept)
-        data: dict[str, Any] = {
-            "type": "scatter",
-            "mode": "markers",
-            "x": [x[i] for i in kept],
-            "y": y,
-            "marker": marker,
-        }
-        data |= {"text": text, "hoverinfo": "text", "showlegend": False}
+        x, across = _axis(setting, [row[setting.column] for row in rows])
+        dots = _dots(facts, setting, rows, x, pers, trained)
+        known = [value for value in x if value is not None]
+        ends = across.get("range") or [min(known), max(known)]
+        if across.get("type") == "log" and "range" in across:
+            ends = [10**end for end in ends]
+        best = {"type": "scatter", "mode": "lines", "x": ends, "y": [min(pers)] * 2, "showlegend": False}
+        best |= {"line": {"color": "@muted", "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
         layout = {"xaxis": across, "yaxis": axis, "margin": {"t": 8, "r": 10, "b": 30, "l": 40}}
-        panels.append(Panel(setting.header, [data], layout, height=220))
+        panels.append(Panel(setting.header, [best, dots], layout, height=220, study=facts.study))
     return panels
+
+
+def _common_axis(pers: Sequence[float]) -> dict[str, Any]:
+    """The vertical axis that all small panels have."""
+    low, high = span(pers) or [0.0, 1.0]
+    if not is_wide(pers):
+        return {"range": [low, high]}
+    places = log_ticks(min(pers), max(pers))
+    ends = [math.log10(low), math.log10(high)]
+    return {"type": "log", "range": ends, "tickvals": places, "ticktext": [f"{place:g}" for place in places]}
+
+
+def _dots(
+    facts: Facts,
+    setting: Setting,
+    rows: Sequence[Row],
+    x: Sequence[float | None],
+    pers: Sequence[float],
+    trained: Sequence[float | None],
+) -> dict[str, Any]:
+    """A dot for each trial."""
+    open_ones = [row["status"] == "stopped" for row in rows]
+    marker: dict[str, Any] = {
+        "size": 7 if len(rows) < 100 else 5,
+        "color": list(trained),
+        "colorscale": "@scale",
+        "cmin": 0,
+        "cmax": 1,
+        "symbol": ["circle-open" if is_open else "circle" for is_open in open_ones],
+        "line": {"width": [1.5 if is_open else 0 for is_open in open_ones]},
+    }
+    dots: dict[str, Any] = {"type": "scatter", "mode": "markers", "x": list(x), "y": numbers(pers), "marker": marker}
+    text = [_point(row, setting, per) for row, per in zip(rows, pers, strict=True)]
+    customdata = [row["trial"] for row in rows]
+    return dots | {"text": text, "hoverinfo": "text", "showlegend": False, "customdata": customdata}
 
 
 def parallel(facts: Facts) -> Panel | None:
@@ -127,9 +149,13 @@ def parallel(facts: Facts) -> Panel | None:
     about = "Drag along an axis to keep only the lines that pass there; strong colours are low PERs."
     if len(rows) < len(ranked):
         about += f" {len(rows)} of {len(ranked)} trials are drawn: the best 200 and others evenly by rank."
-    layout = {"margin": {"t": 90, "b": 25, "l": 50, "r": 40}}
-    least = 74 * (len(dimensions) + 1)
-    return Panel("All settings side by side", [data], layout, about, height=430, wide=True, least=least)
+    # Plotly writes an axis' values to its left and lets them be cut at the edge.
+    widths = [7 * max(len(word) for word in dimension["ticktext"]) for dimension in dimensions]
+    layout = {"margin": {"t": 100, "b": 25, "l": 15 + widths[0], "r": 70}}
+    least = 85 + widths[0] + max(74, 20 + max(widths)) * len(dimensions)
+    title, study = "All settings side by side", facts.study
+    data |= {"meta": {"trials": [row["trial"] for row in rows]}}
+    return Panel(title, [data], layout, about, height=430, wide=True, least=least, study=study)
 
 
 def _trained(row: Row) -> float:
@@ -144,21 +170,42 @@ def _point(row: Row, setting: Setting, score: float) -> str:
 
 
 def _axis(setting: Setting, values: Sequence[Any]) -> tuple[list[float | None], dict[str, Any]]:
-    """Positions on the horizontal axis, and the axis. Each choice gets a column, in which trials are side by side."""
-    if setting.numeric:
-        axis: dict[str, Any] = {"type": "log" if setting.log else "linear", "nticks": 6, "exponentformat": "e"}
-        known = [value for value in values if value]
-        if setting.log and known:
-            places = log_ticks(min(known), max(known))
-            words = [format_value(place, "lr") for place in places]
-            if setting.apart is not None:  # to the left of all others
-                left = min(known) / 3
-                values = [left if value == setting.apart else value for value in values]
-                places, words = [left, *places], [format_value(setting.apart), *words]
-            axis |= {"tickvals": places, "ticktext": words}
-        return numbers(values), axis
-    names = _names(values)
-    order = {name: index for index, name in enumerate(dict.fromkeys(sorted(names)))}
+    """Positions on the horizontal axis, and the axis.
+
+    Each choice gets a column, in which trials are side by side. A number that is not set, or has no place on a
+    logarithmic axis, gets a lane to the left of all others.
+    """
+    if not setting.numeric:
+        return _columns(_names(values))
+    scaled = [math.log10(v) if setting.log and v and v > 0 else v for v in values]
+    known = [s for s, v in zip(scaled, values, strict=True) if v is not None and v != setting.apart]
+    low, high = min(known), max(known)
+    gap = 0.14 * ((high - low) or abs(high) or 1.0)
+    if setting.log:
+        places = log_ticks(10**low, 10**high)
+        ticks = [(math.log10(p), format_value(p, "lr")) for p in places if low - 1e-9 <= math.log10(p) <= high + 1e-9]
+    else:
+        ticks = [(p, f"{p:g}") for p in plain_ticks(low, high)]
+    lanes: dict[Any, float] = {}
+    for special in dict.fromkeys((setting.apart, None)):
+        if special in values:
+            lanes[special] = low - gap * (1 + len(lanes))
+            ticks.insert(0, (lanes[special], _INACTIVE if special is None else format_value(special)))
+    x = [lanes.get(v, s) for s, v in zip(scaled, values, strict=True)]
+    left = min([low, *lanes.values()])
+    axis: dict[str, Any] = {
+        "type": "log" if setting.log else "linear",
+        "range": numbers([left - gap / 2, high + gap / 2]),
+        "tickvals": numbers(10**place if setting.log else place for place, _ in ticks),
+        "ticktext": [word for _, word in ticks],
+        "tickangle": 0,
+    }
+    return numbers(10**place if setting.log else place for place in x), axis
+
+
+def _columns(names: Sequence[str]) -> tuple[list[float | None], dict[str, Any]]:
+    """A column for each name, "not set" first."""
+    order = {name: index for index, name in enumerate(sorted(set(names), key=lambda name: (name != _INACTIVE, name)))}
     jitter = np.linspace(-0.25, 0.25, 13)
     x = [float(order[name] + jitter[(index * 5) % 13]) for index, name in enumerate(names)]
     ticks = {"tickvals": list(order.values()), "ticktext": [_broken(name) for name in order]}
@@ -179,7 +226,7 @@ def _dimension(setting: Setting, values: Sequence[Any]) -> dict[str, Any]:
         order = {name: index for index, name in enumerate(sorted(set(names)))}
         ticks = {
             "tickvals": list(order.values()),
-            "ticktext": [name if len(name) < 12 else f"{name[:10]}\u2026" for name in order],
+            "ticktext": [name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}\u2026" for name in order],
         }
         return {"label": label, "values": [order[name] for name in names], **ticks}
     beside = [v is not None and v == setting.apart for v in values]

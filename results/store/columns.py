@@ -199,6 +199,7 @@ EPOCHS = (
     Column("decision", "string", "", "continue, stop or pause"),
     Column("reason", "string", "", "why it did not pass the rung or was stopped; null otherwise"),
     Column("host", "string", "", "machine of the attempt"),
+    Column("card", "string", "", "the card that the attempt trained on; null on a CPU and in older studies"),
     Column("reported", "timestamp", "UTC", "when the epoch was reported"),
 )
 

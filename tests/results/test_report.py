@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from results.best import best
 from results.report import Extras, averaged, load, render, started_with, write
+from results.report.answers import days, importance, phonemes
+from results.report.axes import duration, log_ticks, plain_ticks, unit_of, whole_axis
 from results.report.facts import Facts, ReportCurve, spent, thinned
-from results.report.plots import best_over_hours, best_over_trials, learning_curves, log_ticks, timeline
+from results.report.plots import best_over_hours, best_over_trials, learning_curves
+from results.report.runs import timeline
 from results.report.searched import parallel, settings, slices
 from search_spaces.errors import InputError
 
@@ -43,6 +46,7 @@ def facts(count: int, epochs: int = 3, hosts: int = 1) -> Facts:
         rows.append({"trial": n, "status": "completed", "best_per": float(per[-1]), "epochs": epochs})
         rows[-1] |= {"schedule_peak_lr": 10 ** (-4 + 2 * n / count), "model_dropout": 0.1, "host": f"h{n % hosts}"}
         rows[-1] |= {"started": None, "ended": None, "best_epoch": epochs, "gpu_seconds": 30.0 * epochs}
+        rows[-1] |= {"origin": "searched"}
     return Facts("s", about, rows, curves, [1])
 
 
@@ -56,8 +60,8 @@ def test_epochs_and_hours_saved_are_those_the_stopped_trials_had_before_them(stu
     [one] = load(tmp_path, ["a"])
     used = spent(one)
     assert (used.epochs, used.saved, used.planned) == (5, 2, 7)
-    assert used.hours == pytest.approx((2 + 4 + 2) / 3600)
-    assert used.hours_saved == pytest.approx(8 / 3600)
+    assert used.seconds == pytest.approx(2 + 4 + 2)
+    assert used.seconds_saved == pytest.approx(8)
 
 
 def test_a_page_of_an_empty_study_says_so(report: Any) -> None:
@@ -108,7 +112,8 @@ def test_a_page_of_failures_lists_them_and_draws_no_curve(report: Any, studies: 
 def test_a_page_of_one_trial_has_its_curve(report: Any, studies: Any) -> None:
     """One trial has no importance and no slices, and everything else."""
     page = report(a=studies.trial(0, [0.9, 0.4]))
-    assert "Learning curves, raw weights" in page and "0.4000" in page
+    assert ">Learning curves<" in page and "0.4000" in page
+    assert "raw weights" not in page  # nobody averages
     assert "All settings side by side" not in page
 
 
@@ -124,12 +129,142 @@ def test_recorded_runs_without_epochs_have_a_table_and_no_curves(report: Any, st
     assert "Settings against PER" in page and "0.2146" in page
 
 
-def test_two_studies_share_the_table_and_have_chapters(report: Any, studies: Any) -> None:
-    """Each study's sections carry its name; the progress plots have a line for each."""
+def test_two_studies_share_the_table_and_have_a_row_and_a_chapter_each(report: Any, studies: Any) -> None:
+    """The table of studies links to their chapters, and the page's own links are one for each, not one a section."""
     page = report(a=studies.trial(0, [0.9, 0.4]), b=studies.trial(0, [0.8, 0.3]))
-    assert "<h2 id=" in page and "a: Learning curves" in page and "b: Learning curves" in page
+    nav = re.search(r"<nav.*?</nav>", page, re.DOTALL).group()
+    assert re.findall(r">([^<]+)</a>", nav) == ["Best configurations", "Progress", "a", "b"]
+    links = re.findall(r'<td><a href="#(s\d+)">(\w)</a>', page)
+    assert [name for _, name in links] == ["a", "b"]
+    for place, name in links:
+        assert f'<section id="{place}"' in page and f">{name}</h2>" in page.split(f'id="{place}"')[1]
     figures = json.loads(re.search(r'id="figures">(.*?)</script>', page).group(1))
     assert [trace["name"] for trace in figures[0]["data"]] == ["a", "b"]
+
+
+def test_the_answer_comes_first(report: Any, studies: Any) -> None:
+    """The best configuration in a line, what is known of its lead, and the run file, folded."""
+    events = studies.trial(0, [0.9, 0.4], config=studies.config(schedule_peak_lr=0.02))
+    events += studies.trial(1, [0.9, 0.3], config=studies.config(schedule_peak_lr=0.01))
+    page = report({"a": Extras(best_yaml="purpose: x\n")}, a=events)
+    body = page[page.index('<main id="main">') :]
+    answer = body[: body.index("<h2", body.index("<h2") + 1)]
+    assert "Trial 1: PER 0.3000 at epoch 2" in answer and "peak_lr 1e-2" in answer
+    assert "<details><summary>The whole configuration" in answer
+    assert "/1" in answer  # the note on ties names it
+
+
+def test_the_start_point_is_a_line_to_beat() -> None:
+    """What the search set out from stands in the plot of the best so far."""
+    one = facts(10)
+    one.trials[4]["origin"] = "start_point"
+    (line,) = [trace for trace in best_over_trials([one]).data if trace["name"].startswith("start point")]
+    assert set(line["y"]) == {one.trials[4]["best_per"]}
+
+
+def test_curves_are_clipped_to_the_leaders() -> None:
+    """One trial that ends at a PER of 9 does not flatten the others, and the axis is logarithmic where PERs differ."""
+    one = facts(30)
+    one.curves[29].per[:] = 9.0
+    panel = learning_curves(one, raw=False)
+    assert panel.view is not None and panel.view[0] < one.curves[0].per.min() and panel.view[1] < 1.1
+    assert not panel.logged
+    one.curves[0].per[-1] = 0.05
+    assert learning_curves(one, raw=False).logged
+
+
+def test_small_panels_have_one_axis_and_a_line_at_the_best() -> None:
+    """A dot at a height means the same PER in every panel."""
+    panels = slices(facts(30))
+    assert len({json.dumps(panel.layout["yaxis"]) for panel in panels}) == 1
+    assert all(set(panel.data[0]["y"]) == {facts(30).trials[0]["best_per"]} for panel in panels)
+
+
+def test_what_is_not_set_has_a_lane_of_its_own() -> None:
+    """Left of every value, named, and every trial is drawn."""
+    one = facts(10)
+    for row in one.trials[:5]:
+        row["schedule_peak_lr"] = None
+    (panel,) = slices(one)
+    axis, x = panel.layout["xaxis"], panel.data[1]["x"]
+    ticks = dict(zip(axis["ticktext"], axis["tickvals"], strict=True))
+    assert len(x) == 10 and x[:5] == [ticks["not set"]] * 5 and min(x[5:]) > ticks["not set"]
+
+
+def test_a_setting_with_one_value_is_left_out() -> None:
+    """Where a setting is either one value or not set, it says nothing."""
+    one = facts(10)
+    for row in one.trials:
+        row["model_dropout"] = 0.1 if row["trial"] % 2 else None
+    assert [setting.header for setting in settings(one)] == ["peak_lr"]
+
+
+def test_a_click_can_find_a_trial_in_every_plot() -> None:
+    """Points and lines of trials carry their trial's number, one for each point."""
+    one = facts(30)
+    for panel in (best_over_trials([one]), learning_curves(one, raw=False), *slices(one)):
+        assert panel.study == "s"
+        named = [trace for trace in panel.data if "customdata" in trace]
+        assert named and all(len(trace["customdata"]) == len(trace["x"]) for trace in named)
+    lines = parallel(one)
+    assert lines is not None and lines.data[0]["meta"]["trials"] == list(range(30))
+
+
+def test_labels_of_parallel_coordinates_have_room() -> None:
+    """The longest name at the first axis is whole, and lies within the margin."""
+    one = facts(10)
+    for row in one.trials:
+        row["schedule_kind"] = ("warmup_cosine", "linear")[row["trial"] % 2]
+        row["schedule_peak_lr"] = row["model_dropout"] = 0.1
+    panel = parallel(one)
+    assert panel is not None
+    assert panel.data[0]["dimensions"][0]["ticktext"] == ["linear", "warmup_cosine"]
+    assert panel.layout["margin"]["l"] > 6 * len("warmup_cosine")
+
+
+def test_importance_names_stand_above_the_bars() -> None:
+    """So a phone's width is the bars'."""
+    rows = [{"path": "schedule.peak_lr", "ped_anova": 0.6, "fanova": 0.5, "chance": 0.2, "active": "a = b"}]
+    panel = importance(facts(3), Extras(importance=rows))
+    assert panel is not None
+    assert panel.layout["annotations"][0]["text"] == "<b>peak_lr</b> <i>if a = b</i>"
+    assert panel.layout["yaxis"]["showticklabels"] is False
+
+
+def test_errors_of_the_best_by_phoneme_and_day() -> None:
+    """The most wrong first; a single day is no comparison."""
+    base = {"substituted": 1, "deleted": 0, "inserted": 0, "wrong": 1, "said": 4, "heard": "T"}
+    rows = [{"phoneme": "AA", **base}, {"phoneme": "D", **base, "substituted": 3, "wrong": 3}]
+    found = {"about": "x.", "per": 0.3, "phonemes": rows, "days": [{"day": "d1", "per": 0.3, "utterances": 2}]}
+    panel = phonemes(found)
+    assert panel is not None and panel.data[0]["x"] == ["D", "AA"]
+    assert "75.0% of 4 said" in panel.data[0]["text"][0] and "read as T" in panel.data[0]["text"][0]
+    assert days(found) is None
+    assert days({**found, "days": found["days"] * 2}) is not None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.5, "0.5 s"), (76, "1 min 16 s"), (3600, "1 h"), (12_030, "3 h 20 min"), (188_000, "2 d 4 h"), (59.7, "1 min")],
+)
+def test_time_is_said_as_a_person_says_it(seconds: float, said: str) -> None:
+    """In the two largest units."""
+    assert duration(seconds) == said
+
+
+@given(most=st.integers(1, 5000))
+def test_trials_and_epochs_have_whole_ticks(most: int) -> None:
+    """No tick between two trials, and not more than ten of them."""
+    axis = whole_axis("trials", most)
+    assert axis["dtick"] == int(axis["dtick"]) >= 1 and most / axis["dtick"] <= 10
+
+
+@given(low=st.floats(-1e3, 1e3), width=st.floats(1e-3, 1e3))
+def test_plain_ticks_are_few_and_inside(low: float, width: float) -> None:
+    """At most six, in order, none outside."""
+    ticks = plain_ticks(low, low + width)
+    assert ticks == sorted(ticks) and len(ticks) <= 6
+    assert all(low - 1e-3 * abs(low) - 1e-6 <= tick <= low + width + 1e-3 * abs(low) + 1e-6 for tick in ticks)
 
 
 def test_the_page_fetches_nothing(report: Any, studies: Any) -> None:
@@ -163,10 +298,13 @@ def test_two_thousand_trials_are_thinned_and_the_page_says_so() -> None:
         f"trial {n}" for n in range(7)
     ]
     dots = best_over_trials([big])
-    assert sum(len(trace["x"]) for trace in dots.data[:-1]) <= 1001 and "of 2000 trials are drawn" in dots.about
+    assert (
+        sum(len(trace["x"]) for trace in dots.data if trace["mode"] == "markers") <= 1001
+        and "of 2000 trials are drawn" in dots.about
+    )
     lines = parallel(big)
     assert lines is not None and "400 of 2000" in lines.about
-    assert all(len(panel.data[0]["x"]) == 600 for panel in slices(big))
+    assert all(len(panel.data[1]["x"]) == 600 for panel in slices(big))
     assert len(json.dumps([curves.data, dots.data, lines.data])) < 1_000_000
 
 
@@ -179,11 +317,12 @@ def test_the_band_holds_every_trial() -> None:
     assert high["y"] == pytest.approx(pers.max(axis=0), rel=1e-4)
 
 
-def test_time_is_summed_over_trials_in_gpu_hours() -> None:
+def test_time_is_summed_over_trials_as_time_of_cards() -> None:
     """Ten trials of three minutes on half a card are a quarter of an hour of GPU."""
     panel = best_over_hours([facts(10)])
-    assert panel.layout["xaxis"]["title"]["text"] == "GPU-hours of all trials"
-    assert panel.data[0]["x"][-1] == pytest.approx(10 * 3 * 60 * 0.5 / 3600)
+    assert panel.layout["xaxis"]["title"]["text"] == "GPU-minutes of all trials"
+    assert panel.data[0]["x"][-1] == pytest.approx(10 * 3 * 60 * 0.5 / 60)
+    assert unit_of(7200.0) == ("hours", 3600.0) and unit_of(90.0)[0] == "seconds"
     assert panel.data[0]["y"][-1] == pytest.approx(0.3)
 
 

@@ -164,8 +164,7 @@ def test_the_page_draws_every_plot_and_says_nothing_in_the_console(page: Any, st
     assert titles == [
         "Best so far, by trials",
         "Best so far, by training time",
-        "Learning curves, evaluated (averaged) weights",
-        "Learning curves, raw weights",
+        "Learning curves",
         "Importance of settings",
         "All settings side by side",
         "peak_lr",
@@ -196,12 +195,42 @@ def test_a_click_on_a_column_sorts_the_table_and_a_second_click_turns_it(page: A
 def test_the_log_button_changes_the_axis_and_keys_reach_it(page: Any, studies: Any) -> None:
     """The button is a real one: reachable by Tab, worked by Enter, and its state is announced."""
     window = page("a", trials(studies))
+    kind = "return document.querySelector('.js-plotly-plot')._fullLayout.yaxis.type"
+    assert window.run(kind) == "log"  # PERs of 0.1 to 0.99
+    assert window.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "true"
     window.run("document.querySelector('[data-log]').focus()")
     key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
     window.command("Input.dispatchKeyEvent", type="keyDown", **key)
     window.command("Input.dispatchKeyEvent", type="keyUp", **key)
-    window.wait("return document.querySelector('.js-plotly-plot')._fullLayout.yaxis.type === 'log'")
-    assert window.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "true"
+    window.wait(f"{kind} === 'linear'")
+    assert window.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "false"
+
+
+def test_a_trial_that_is_clicked_lights_up_in_every_plot(page: Any, studies: Any) -> None:
+    """From the table and from a plot; a second click, or Escape, shows all alike again."""
+    window = page("a", trials(studies), whole=True)
+    lit = (
+        "return [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.data.some(t => "
+        "(t.line && t.line.width === 4) || "
+        "(t.type === 'parcoords' && t.line.color.every(c => c === 0 || c === 1)))).map(p => p"
+        ".closest('figure').querySelector('h3').textContent)"
+    )
+    everywhere = ["Best so far, by trials", "Learning curves", "All settings side by side", "peak_lr", "Workers"]
+    assert window.run(lit) == []
+    window.click("tr[data-trial='2'] td")
+    window.wait(f"{lit}.length === {len(everywhere)}")
+    assert window.run(lit) == everywhere
+    assert "trial 2 of a" in window.run("return document.getElementById('chosen').innerText")
+    assert window.run("return [...document.querySelectorAll('tr.lit')].map(r => r.dataset.trial)") == ["2"]
+    window.click("#chosen button")
+    window.wait("return document.getElementById('chosen').hidden")
+    window.run(
+        "const p = document.querySelector('.js-plotly-plot');"
+        "p.emit('plotly_click', {points: [{customdata: 3, data: {}}]})"
+    )
+    assert "trial 3 of a" in window.wait("return document.getElementById('chosen').innerText")
+    window.run("dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
+    window.wait("return document.getElementById('chosen').hidden")
 
 
 def test_the_dark_theme_changes_the_page_and_the_plots(page: Any, studies: Any) -> None:
@@ -220,6 +249,7 @@ def test_copy_gives_the_run_file(page: Any, studies: Any) -> None:
     yaml = "purpose: 'a \"quoted\" <best> & more'\nmodel:\n  hidden: 8\n"
     window = page("a", trials(studies), Extras(best_yaml=yaml))
     window.run("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    window.click("summary")
     window.click("[data-copy]")
     assert window.wait("return window.copied") == yaml
 

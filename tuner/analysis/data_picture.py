@@ -10,9 +10,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from search_spaces import InputError
 from search_spaces.common import atomic
+from search_spaces.parsing.feature_choice import ARRAYS, COLUMNS, SUBSETS
 from trainable.data.dataset import Dataset, Split
 
 ENDINGS = ("png", "svg", "pdf")
@@ -97,6 +99,8 @@ def _draw_session(axes: Axes, dataset: Dataset, session: str, chosen: int) -> No
     every = f", every {step}th drawn" if step > 1 else ""
     axes.set_title(f"{dataset.name}, session {session}: {len(rows)} utterances{every}", loc="left", fontsize=11, pad=25)
     axes.set(xlabel="utterance of the session", ylabel="feature")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _name_arrays(axes, len(means))
 
 
 def _draw_utterance(axes: Axes, dataset: Dataset, split: Split, row: int) -> None:
@@ -122,6 +126,7 @@ def _draw_utterance(axes: Axes, dataset: Dataset, split: Split, row: int) -> Non
     spread = "phonemes spread evenly (their times are not known), | = SIL" if names else "no labels"
     axes.set_xlabel(f"time (s); {spread}", labelpad=18 + 11 * (len(names) > 30) if names else 4)
     axes.set_ylabel("feature")
+    _name_arrays(axes, len(features))
     text = split.text[row] if len(split.text[row]) <= 90 else split.text[row][:87] + "..."
     name = next(name for name, part in dataset.splits.items() if part is split)
     axes.set_title(f"utterance {split.utterance[row]} ({name}): {text}", loc="left", fontsize=11)
@@ -144,6 +149,21 @@ def _heat(axes: Axes, values: np.ndarray, across: tuple[float, float], what: str
     figure = axes.get_figure()
     assert figure is not None  # noqa: S101 (axes are made by a figure)
     figure.colorbar(image, ax=axes, label=what, pad=0.01, fraction=0.03, extend="both")
+
+
+def _name_arrays(axes: Axes, count: int) -> None:
+    """At the 512 features of a '25 recording, the array and kind of each 64 instead of their numbers."""
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if count != COLUMNS:
+        return
+    spans = [
+        (f"{name} {kind}", span) for name in ARRAYS for kind, span in zip(("tx", "power"), SUBSETS[name], strict=True)
+    ]
+    axes.set_yticks([*(span.start for _, span in spans), COLUMNS], labels=[""] * (len(spans) + 1))
+    middles = [(span.start + span.stop) / 2 for _, span in spans]
+    axes.set_yticks(middles, labels=[name for name, _ in spans], minor=True, fontsize=7.5)
+    axes.tick_params(axis="y", which="minor", length=0)
+    axes.set_ylabel("")
 
 
 def _draw_lengths(axes: Axes, dataset: Dataset, session: str, what: str, scale: float, label: str) -> None:
@@ -170,11 +190,13 @@ def _draw_lengths(axes: Axes, dataset: Dataset, session: str, what: str, scale: 
     here = here[here > 0]
     axes.plot(here, np.full(len(here), -0.03), "|", color="black", alpha=0.5, markersize=6, label="this session")
     axes.set(xlabel=label, ylabel="share of the split")
+    if what != "bins":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     top = axes.get_ylim()[1]
-    axes.set_ylim(-0.06 * top, 1.25 * top)  # room for the legend
+    axes.set_ylim(-0.06 * top, 1.45 * top)  # room for the legend above the bars
     axes.lines[0].set_ydata(np.full(len(here), 0.5 * axes.get_ylim()[0]))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8.5)
+    axes.legend(frameon=False, fontsize=8.5, loc="upper center", ncols=2)
 
 
 def _ending(out: Path) -> str:

@@ -36,15 +36,17 @@ def check_out(out: Path) -> str:
     return ending
 
 
-def plot_schedules(configs: Mapping[str, RunConfig], out: Path) -> int:
+def plot_schedules(
+    configs: Mapping[str, RunConfig], out: Path, pers: Mapping[str, float] | None = None, linear: bool = False
+) -> int:
     """Draw the rate of every batch of the named runs into `out` (.png, .svg or .html); returns the number of lines.
 
-    Runs with the same rates share a line. Rates of 0 (where a warm-up begins) have no place on the logarithmic axis
-    and are left out.
+    Runs with the same rates share a line; `pers`, where known, are written beside their names. The axis of the rates
+    is logarithmic, so that rates of 0 (where a warm-up begins) have no place and are left out, or `linear`.
     """
     check_out(out)
-    lines = _lines(configs)
-    _save(_draw(lines), out, "Learning rates")
+    lines = _lines({name + _per(pers, name): config for name, config in configs.items()})
+    _save(_draw(lines, linear), out, "Learning rates")
     return len(lines)
 
 
@@ -87,6 +89,11 @@ def _save(figure: Figure, out: Path, title: str) -> None:
     atomic.write(out, content, advice="choose another --out")
 
 
+def _per(pers: Mapping[str, float] | None, name: str) -> str:
+    value = (pers or {}).get(name)
+    return "" if value is None else f" (PER {value:.4f})"
+
+
 def _lines(configs: Mapping[str, RunConfig]) -> list[tuple[str, np.ndarray]]:
     """(label, float64 [batches]) of each different curve, the runs that share one named together."""
     groups: list[tuple[list[str], np.ndarray]] = []
@@ -101,23 +108,23 @@ def _lines(configs: Mapping[str, RunConfig]) -> list[tuple[str, np.ndarray]]:
     return [(" = ".join(names), curve) for names, curve in groups]
 
 
-def _draw(lines: Sequence[tuple[str, np.ndarray]]) -> Figure:
+def _draw(lines: Sequence[tuple[str, np.ndarray]], linear: bool = False) -> Figure:
     figure = Figure(figsize=(13, 8))
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.07, 0.08, 0.91, 0.86))
     axes.set(title="Learning rate of every batch", xlabel="batch (optimizer step)", ylabel="learning rate")
-    axes.set_yscale("log")
+    axes.set_yscale("linear" if linear else "log")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, which="major", color="#e6e6e6", linewidth=0.7)
     longest = max(len(curve) for _, curve in lines)
     for i, (_, curve) in enumerate(lines):
         at = np.unique(np.linspace(0, len(curve) - 1, min(len(curve), POINTS)).astype(int))
-        rates = np.where(curve[at] > 0, curve[at], np.nan)
+        rates = curve[at] if linear else np.where(curve[at] > 0, curve[at], np.nan)
         axes.plot(at, rates, color=COLOURS[i % len(COLOURS)], linestyle=_dash(i), linewidth=1.6)
-    axes.set_xlim(0, longest * 1.22)
+    axes.set_xlim(0, longest * 1.3)
     low = min(curve[curve > 0].min() for _, curve in lines)
     high = max(curve.max() for _, curve in lines)
-    axes.set_ylim(low / 2, high * 2)
+    axes.set_ylim(*((0, high * 1.05) if linear else (low / 2, high * 2)))
     canvas.draw()
     _label(figure, axes, lines)
     return figure

@@ -13,41 +13,59 @@ from typing import Any
 
 import yaml
 
-from results.best import best
+from results.best import Best, best
+from results.confirmed import confirmed
 from results.local_web import REFUSAL, is_local
 from results.report import Extras, Facts, load, render, started_with
 from results.store.paths import StudyPaths, find_studies
 from search_spaces import InputError, RunConfig, to_dict
 from trainable.schedules import lr_at
+from tuner.analysis.errors import best_errors
 from tuner.analysis.importance import importance
 
 _ROWS = 100  # of the best-config table
 _PLACES = 250  # batches at which a learning rate is drawn
 
 
-def make_page(results_dir: Path, studies: Sequence[str], state: str | None = None) -> str:
-    """The report on `studies` as HTML. Raises `InputError` for an unknown study."""
+def make_page(results_dir: Path, studies: Sequence[str], state: str | None = None, errors: bool | None = False) -> str:
+    """The report on `studies` as HTML. Raises `InputError` for an unknown study.
+
+    `errors`: whether the best checkpoint is decoded to say which errors it makes; None where that takes seconds.
+    """
     facts = load(results_dir, studies)
-    table = best(results_dir, studies, top=_ROWS)
-    return render(facts, table, {one.study: extras(results_dir, one) for one in facts}, state)
+    again = confirmed(results_dir, studies, _ROWS)
+    for one in facts:
+        one.confirmed = _first_confirmed(again, one.study)
+    table = again or best(results_dir, studies, top=_ROWS)
+    return render(facts, table, {one.study: extras(results_dir, one, errors) for one in facts}, state)
 
 
-def extras(results_dir: Path, facts: Facts) -> Extras:
-    """Importance, learning rates and the best configuration of a study, where they exist."""
+def _first_confirmed(table: Best | None, study: str) -> int | None:
+    """The trial of a study that comes first by new seeds."""
+    rows = [] if table is None else [dict(zip(table.sheet.names, row, strict=True)) for row in table.sheet.rows]
+    return next((row["trial"] for row in rows if row["study"] == study and row["seeds"]), None)
+
+
+def extras(results_dir: Path, facts: Facts, errors: bool | None = False) -> Extras:
+    """Importance, learning rates, the best configuration of a study and the errors it makes, where they exist."""
     extra = Extras()
+    if errors is not False:
+        extra.errors, extra.errors_note = best_errors(results_dir, facts, errors is True)
     try:
         extra.importance = importance(results_dir, facts.study)
         if not any(row["ped_anova"] is not None for row in extra.importance):
             extra.importance_note = "There are too few trials to measure importance."
     except InputError as error:
         extra.importance_note = "; ".join(error.problems)
-    started = started_with(results_dir, facts.study, [row["trial"] for row in facts.leaders])
+    first = facts.first
+    wanted = [row["trial"] for row in (*facts.leaders, *([first] if first else []))]
+    started = started_with(results_dir, facts.study, wanted)
     for number, event in started.items():
         config = _config(event)
         if config is not None:
             extra.rates[number] = _rates(config)
-            if facts.leaders[0]["trial"] == number:
-                extra.best_yaml = _run_file(facts, config)
+            if first is not None and first["trial"] == number:
+                extra.best_yaml = _run_file(facts, first, config)
                 extra.rerun = "" if event.get("origin") == "recorded" else _again(facts)
     return extra
 
@@ -73,7 +91,9 @@ class _Made:
     rests_until: float = 0.0
 
 
-def make_server(results_dir: Path, studies: Sequence[str], port: int) -> ThreadingHTTPServer:
+def make_server(
+    results_dir: Path, studies: Sequence[str], port: int, errors: bool | None = False
+) -> ThreadingHTTPServer:
     """A server, only on this machine, that makes the page again when a log has changed since the last request.
 
     Raises `InputError` if the port is taken, and for an unknown study.
@@ -90,7 +110,7 @@ def make_server(results_dir: Path, studies: Sequence[str], port: int) -> Threadi
         with lock:
             wanted, begun = state(), time.monotonic()
             if wanted != made.state:
-                made.page, made.state = make_page(results_dir, studies, wanted), wanted
+                made.page, made.state = make_page(results_dir, studies, wanted, errors), wanted
                 made.rests_until = time.monotonic() + 3 * (time.monotonic() - begun)
             return made.page
 
@@ -145,8 +165,7 @@ def _rates(config: RunConfig) -> list[tuple[int, float]]:
     return [(int(batch), lr_at(config, int(batch))) for batch in batches]
 
 
-def _run_file(facts: Facts, config: RunConfig) -> str:
-    row = facts.leaders[0]
+def _run_file(facts: Facts, row: Mapping[str, Any], config: RunConfig) -> str:
     what = "PER" if facts.objective == "best_per" else facts.measure
     purpose = {"purpose": f"the best of study {facts.study}: trial {row['trial']}, {what} {facts.score(row):.4f}"}
     text: str = yaml.safe_dump({**purpose, **to_dict(config)}, sort_keys=False, allow_unicode=True, width=100)

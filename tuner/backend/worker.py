@@ -89,11 +89,11 @@ def run_trial(
     again. If the checkpoint is newer than the log, its own epoch is yielded again first: the driver died between the
     two. In a row, `cpu_seconds` and `gpu_seconds` are those of this attempt so far, `checkpoint_seconds`
     those for which training waited for this epoch's checkpoint, `note` names problems with checkpoints and how a card
-    computes, and `host` and `pid` name the process. After the epochs in `probes`, (epoch, batches), a cooldown probe
-    of so many batches is made; the row holds what it came to, and its time is in `seconds`. The first `inherited`
-    epochs were another trial's, from whose state in `folder` this one goes on: the best of them is not its own.
-    `check` is called before the first epoch, and after each before anything is kept of it: it raises where that must
-    not be.
+    computes, `host` and `pid` name the process, and `card` its card. After the epochs in `probes`, (epoch, batches), a
+    cooldown probe of so many batches is made; the row holds what it came to, and its time is in `seconds`. The first
+    `inherited` epochs were another trial's, from whose state in `folder` this one goes on: the best of them is not its
+    own. `check` is called before the first epoch, and after each before anything is kept of it: it raises where that
+    must not be.
     """
     from trainable.keeping import Keeper
     from trainable.loop import train
@@ -115,6 +115,7 @@ def run_trial(
             "note": note,
             "host": os.uname().nodename,
             "pid": os.getpid(),
+            **_card(config, gpus),
         }
 
     def probed(row: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,3 +147,12 @@ def _probe(config: Any, dataset: Any, state: Mapping[str, Any], batches: int, se
         "probe_batches": batches,
         "seconds": seconds + time.monotonic() - before,
     }
+
+
+def _card(config: Any, gpus: float) -> dict[str, str]:
+    """The name of the card that a trial has; nothing on a CPU."""
+    import torch
+
+    if not gpus or config.training.device == "cpu" or not torch.cuda.is_available():
+        return {}
+    return {"card": torch.cuda.get_device_name()}

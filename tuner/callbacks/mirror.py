@@ -63,10 +63,9 @@ class OptunaMirror:
         self.study = optuna.create_study(
             storage=storage, study_name=settings.study, directions=["minimize"] * len(names), load_if_exists=True
         )
-        if len(names) > 1:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # so marked since 2023
-                self.study.set_metric_names(names)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # so marked since 2023
+            self.study.set_metric_names(names)
         known = {trial.user_attrs.get("trial"): trial for trial in self.study.get_trials(deepcopy=False)}
         if self.study.user_attrs.get("begun", None if known else self._identity) != self._identity:
             raise InputError(f"there is another study named {settings.study} in it; choose another place")

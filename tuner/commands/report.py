@@ -27,20 +27,29 @@ Examples:
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8777, show_default=True, help="Port; 0 for any free one."
 )
+@click.option(
+    "--errors/--no-errors",
+    default=None,
+    help="Decode the validation split with the best checkpoint, to show its errors by phoneme and by day. "
+    "[default: where the checkpoint is small, so that it takes seconds]",
+)
 @results_option
-def report(studies: tuple[str, ...], out: Path | None, serve: bool, port: int, results_dir: Path) -> None:
+def report(
+    studies: tuple[str, ...], out: Path | None, serve: bool, port: int, errors: bool | None, results_dir: Path
+) -> None:
     """Write one HTML page about STUDIES; it opens offline, in any browser.
 
-    It shows the best configurations, progress, learning curves with rungs and stops, the importance of settings, the
-    schedules, the workers, failures, the search space and the software versions.
+    It shows the answer first: the best configuration, how sure that is, and the best PER so far. Then learning curves
+    with rungs and stops, the importance of settings, the errors of the best by phoneme and day, the schedules, the
+    workers, failures, the search space and the software versions.
     """
     names = list(dict.fromkeys(studies))
     if serve:
-        with make_server(results_dir, names, port) as server:
+        with make_server(results_dir, names, port, errors) as server:
             click.echo(f"http://127.0.0.1:{server.server_port}/ shows {', '.join(names)}; press Ctrl-C to end")
             server.serve_forever()
         return
     if out is None:
         refuse_taken(out := Path("report.html"))
-    size = write(out, make_page(results_dir, names))
+    size = write(out, make_page(results_dir, names, errors=errors))
     click.echo(f"wrote {out} ({size / 1e6:.1f} MB); open it in a browser")

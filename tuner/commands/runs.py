@@ -155,10 +155,16 @@ def diff_runs(a: str, b: str, form: str) -> None:
 )
 @click.argument("names", nargs=-1)
 @out_option("File to write: .png, .svg or .html.", default=Path("schedules.png"))
-def plot(names: tuple[str, ...], out: Path) -> None:
-    """Plot the learning rates of runs NAMES over the batches (default: all recorded runs)."""
-    configs = {name: load_run(name).config for name in names or LINEAGE}
-    lines = plot_schedules(configs, out)
+@click.option("--linear", is_flag=True, help="A linear axis of rates [default: a logarithmic one].")
+def plot(names: tuple[str, ...], out: Path, linear: bool) -> None:
+    """Plot the learning rates of runs NAMES over the batches (default: all recorded runs).
+
+    The PER that was recorded of a run stands beside its name.
+    """
+    found = {name: load_run(name) for name in names or LINEAGE}
+    configs = {name: run.config for name, run in found.items()}
+    pers = {name: float(run.recorded["per"]) for name, run in found.items() if run.recorded.get("per") is not None}
+    lines = plot_schedules(configs, out, pers, linear)
     same = f" ({len(configs)} runs, some with the same rates)" if lines < len(configs) else ""
     click.echo(f"wrote {out}: {lines} learning rates{same}; open it in a browser or picture viewer")
 

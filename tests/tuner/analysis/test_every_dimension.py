@@ -115,7 +115,7 @@ def test_the_report_draws_0_on_a_logarithmic_axis(odd):
     panel = next(p for p in slices(facts) if noise.header in p.title)
     axis = panel.layout["xaxis"]
     assert axis["type"] == "log" and axis["ticktext"][0] == "0"
-    assert min(panel.data[0]["x"]) == pytest.approx(axis["tickvals"][0])
+    assert min(panel.data[1]["x"]) == pytest.approx(axis["tickvals"][0])
     drawn = next(d for d in parallel(facts).data[0]["dimensions"] if d["label"].startswith(noise.header))
     assert drawn["ticktext"][0] == "0"
     assert min(drawn["values"]) == drawn["tickvals"][0] < min(drawn["tickvals"][1:])

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from results.report import load
 from results.store.tables import load_tables
 from results.trials import find_trial
 from search_spaces import load_run, load_space
@@ -23,6 +24,7 @@ from trainable.data.dataset import open_dataset
 from trainable.decoding import greedy
 from trainable.model import Decoder
 from trainable.scoring import load_trained, score
+from tuner.analysis.errors import best_errors
 from tuner.launch.new_study import new_settings
 from tuner.study.request import Request
 from tuner.study.study import Study
@@ -357,3 +359,13 @@ def test_no_text_of_an_exported_csv_is_a_formula(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["text"] for row in rows] == [safe_text(text or "") for text in texts]
     assert {row["n"] for row in rows} == {"-1.5"}
+
+
+def test_the_report_decodes_the_best_checkpoint(copy):
+    """Its errors are those of the PER that the study reports; without the checkpoint a line says why there are none."""
+    [facts] = load(copy, ["real"])
+    found, why = best_errors(copy, facts, asked=False)
+    assert why == "" and found["per"] == pytest.approx(facts.first["best_per"])
+    assert sum(day["utterances"] for day in found["days"]) == int(found["about"].split()[-3])
+    (copy / "real" / facts.first["checkpoint"]).unlink()
+    assert best_errors(copy, facts, asked=True)[1].endswith("its checkpoint or the data set is not here any more.")
