@@ -13,6 +13,7 @@ import numpy as np
 from results.report import Facts
 from results.store.paths import find_studies
 from search_spaces import InputError
+from trainable.data.intact import open_intact
 
 QUICK_BYTES = 30_000_000
 """Checkpoints up to this size are decoded without being asked: a validation split then takes seconds on a CPU."""
@@ -43,7 +44,6 @@ def best_errors(results_dir: Path, facts: Facts, asked: bool) -> tuple[dict[str,
 @lru_cache(maxsize=8)
 def _decoded(path: Path, _changed: int, data: Path, fingerprint: str) -> dict[str, Any]:
     """The errors of a checkpoint; a served page asks again and again for the same."""
-    from trainable.data.intact import open_intact
     from trainable.scoring import decode, fit_split, load_trained
 
     trained, dataset = load_trained(path), open_intact(data)
