@@ -48,7 +48,6 @@ TESTS = {
     "results/store/events.py": ["results/store/test_events.py"],
     "results/store/lock.py": ["results/store/test_lock.py"],
     "results/store/replay.py": ["results/store/test_tables.py"],
-    "tuner/study/rules/extrapolation.py": ["tuner/study/test_extrapolation.py"],
     "tuner/study/rules/rungs.py": ["tuner/study/test_stopping.py", "tuner/study/test_pausing.py"],
     "tuner/study/rules/stopping.py": ["tuner/study/test_stopping.py", "tuner/study/test_pausing.py"],
     "tuner/study/faults.py": ["tuner/study/test_faults.py", "tuner/study/test_patience.py"],

@@ -29,7 +29,7 @@ _OTHERS = {
     "samples_per_second": "grows as it gets better, and an objective is minimised; give seconds",
     "lr": "is set by the schedule and no result; give per, val_loss or another measure",
     "schedule_fraction": "is set by the schedule and no result; give per, val_loss or another measure",
-    "probe_batches": "is set by the stopping rule and no result; give probe_per",
+    "probe_batches": "is what a cooldown probe cost and no result; give per, val_loss or another measure",
 }
 
 

@@ -24,7 +24,7 @@ from search_spaces.parsing.constraints import parse_constraint
 from search_spaces.parsing.sections import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
 from search_spaces.plan import Budget, Cost
 from search_spaces.searchers import Searcher, TPESearcher
-from search_spaces.stopping import DEFAULT_STOPPING, Stopping
+from search_spaces.stopping import DEFAULT_STOPPING, Stopping, todays
 from search_spaces.wording import show
 
 Draw = Callable[[Dimension, Settings], Any]
@@ -195,7 +195,7 @@ class Space:
                 objective=stored["objective"],
                 costs=tuple(stored.get("costs", ())),
                 searcher=TypeAdapter(Searcher).validate_python(stored["searcher"]),
-                stopping=TypeAdapter(Stopping).validate_python(stored["stopping"]),
+                stopping=TypeAdapter(Stopping).validate_python(todays(stored["stopping"])),
                 budget=Budget.model_validate(stored["budget"]),
                 checkpoints=Checkpoints.model_validate(stored.get("checkpoints", {})),
                 scale=stored.get("scale", 1.0),

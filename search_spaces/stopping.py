@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from search_spaces.measures import problem_of
 from search_spaces.wording import not_allowed, show
@@ -18,9 +27,40 @@ FIRST_RUNGS = {"horizon": 0.25, "area": 0.1}
 under the learning rate, where they predict more."""
 
 
+RETIRED = {"extrapolation": "stopped winners that start slowly, and was the slowest rule"}
+"""Kinds of rules that earlier versions had, and why no longer (docs/early-stopping.md)."""
+PROBES = ("probe", "probe_per", "probe_val_loss")
+"""Metrics of cooldown probes, which earlier versions made."""
+
+
+def retirement(rule: Mapping[str, Any]) -> str | None:
+    """Why a rule as given or stored is no longer there, and what to give; None for any other."""
+    advice = f'give "{rule_text(DEFAULT_STOPPING.model_dump())}", or none'
+    if (kind := rule.get("kind")) in RETIRED:
+        return f"{kind} is retired, it {RETIRED[kind]} (docs/early-stopping.md); {advice}"
+    if rule.get("metric") in PROBES:
+        return f"metric={rule['metric']} is retired, probes cost what they saved (docs/early-stopping.md); {advice}"
+    return None
+
+
+def todays(rule: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored rule in the terms of this version: a retired rule compares nothing, or the PER in place of probes.
+
+    Enough to read what it decided; it must not decide (`retirement`).
+    """
+    if rule["kind"] in RETIRED:
+        return {"kind": "none"}
+    kept = {key: value for key, value in rule.items() if key != "probe_share"}
+    return {**kept, "metric": "per"} if kept.get("metric") in PROBES else kept
+
+
+def _refuse_retired(given: Any) -> Any:
+    if isinstance(given, Mapping) and (why := retirement(given)):
+        raise ValueError(why)
+    return given
+
+
 def _measure(name: str) -> str:
-    if name == "probe":
-        raise ValueError(not_allowed(name, "per, per_raw or another measure of an epoch: this rule makes no probes"))
     if reason := problem_of(name):
         raise ValueError(reason)
     return name
@@ -31,8 +71,7 @@ def _measure_or(*more: str) -> Callable[[str], str]:
 
 
 Measure = Annotated[str, AfterValidator(_measure)]
-Metric = Annotated[str, AfterValidator(_measure_or("probe"))]
-HalvingMetric = Annotated[str, AfterValidator(_measure_or("probe", "either"))]
+HalvingMetric = Annotated[str, AfterValidator(_measure_or("either"))]
 _MEASURED = "per (of averaged weights), per_raw or another measure of an epoch [default: the objective's]"
 Among = Literal["all", "horizon", "annealed"]
 
@@ -96,14 +135,11 @@ class HalvingRule(ComparingRule):
 
     metric: HalvingMetric = Field(
         "per",
-        description=f"what is compared: {_MEASURED}; probe: the PER after a cooldown; val_loss among trials with the "
+        description=f"what is compared: {_MEASURED}; val_loss among trials with the "
         "same training.ctc_reduction; or either: a trial passes if it does by per or by val_loss",
     )
     reduction: int | float = Field(3, description="the best 1 / reduction continue; the next rung is at this multiple")
     max_rungs: int | None = Field(None, ge=1, description="largest number of rungs; null = as many as fit in the run")
-    probe_share: float = Field(
-        0.25, gt=0, le=1, description="metric probe: length of a probe, as a share of the batches done before it"
-    )
 
     @field_validator("reduction")
     @classmethod
@@ -120,10 +156,11 @@ class ASHAStopping(HalvingRule):
     promote: bool = Field(
         False, description="pause trials instead of stopping them; a paused trial continues if it qualifies later"
     )
-    drain: bool = Field(
+    drain: bool | Annotated[float, Field(gt=0, le=1)] = Field(
         False,
         description="with promote: when nothing new is left to start, the paused trials continue too, best first, one "
-        "at a time, until a limit ends the search",
+        "at a time: true = all of them; a number = until this share of the batches of whole runs is trained, then the "
+        "rest is stopped",
     )
     finish: float = Field(
         0.25,
@@ -173,29 +210,8 @@ class OneEpochStopping(Rule):
     """After one epoch only the best `keep` trials continue, to their end (Egele et al. 2023, arXiv 2307.15422)."""
 
     kind: Literal["one_epoch"] = "one_epoch"
-    metric: Metric = Field("per", description=f"what is compared: {_MEASURED}, or probe: the PER after a cooldown")
+    metric: Measure = Field("per", description=f"what is compared: {_MEASURED}")
     keep: int = Field(3, ge=1, description="number of trials that continue")
-    probe_share: float = Field(
-        0.25, gt=0, le=1, description="metric probe: length of a probe, as a share of the batches done before it"
-    )
-
-
-class ExtrapolationStopping(Rule):
-    """Stops a trial that is unlikely to end among the best, by a learning-curve model that knows the schedule."""
-
-    kind: Literal["extrapolation"] = "extrapolation"
-    top: int = Field(1, ge=1, description="a trial must have a chance to end among this many best of the study")
-    chance: float = Field(0.02, gt=0, lt=0.5, description="a trial is stopped if that chance is lower than this")
-    min_curves: int = Field(5, ge=2, description="no trial is stopped before this many trials have run to their end")
-    grace: int = Field(1, ge=1, description="no trial is stopped before this epoch")
-    grace_fraction: float = Field(
-        0.25,
-        ge=0,
-        lt=1,
-        description="no trial is stopped before this fraction of its own horizon: a slow start misleads the model",
-    )
-    every: int = Field(1, ge=1, description="epochs between two decisions on a trial")
-    protect: int = Field(1, ge=0, description="this many of the study's best trials so far are never stopped")
 
 
 class PBTStopping(Rule):
@@ -226,14 +242,9 @@ class NoStopping(Rule):
 
 
 Stopping = Annotated[
-    ASHAStopping
-    | HyperbandStopping
-    | MedianStopping
-    | OneEpochStopping
-    | ExtrapolationStopping
-    | PBTStopping
-    | NoStopping,
+    ASHAStopping | HyperbandStopping | MedianStopping | OneEpochStopping | PBTStopping | NoStopping,
     Field(discriminator="kind"),
+    BeforeValidator(_refuse_retired),
 ]
 DEFAULT_STOPPING: Stopping = ASHAStopping(at="horizon", grace=0.25, reduction=1.5)
 """The default rule: the cheapest of those that hardly ever stop the best of the recorded runs

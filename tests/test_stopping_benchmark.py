@@ -88,14 +88,14 @@ def bank(path: Path, runs: int = 12) -> None:
 
 
 def test_the_shipped_banks_hold_whole_runs_of_horizons_that_differ_eightfold():
-    """At least 150 runs in all, none stopped, with schedules, probes and configurations."""
+    """At least 150 runs in all, none stopped, with rates and configurations."""
     banks = [read_curves(path, ROOT) for path in shipped() if path.stem in CHOSEN_ON]
     assert sum(len(found.whole().runs) for found in banks) >= 150
     for found in banks:
         assert found.stopped == 0
         horizons = {run.horizon for run in found.runs}
         assert max(horizons) == 8 * min(horizons)
-        assert found.has("probe_per") and all(run.params for run in found.runs)
+        assert found.has("lr") and all(run.own_config and run.params for run in found.runs)
 
 
 def test_the_comparison_prints_a_table_for_each_bank_and_part(tmp_path, end):

@@ -96,8 +96,7 @@ def lr_curve(config: RunConfig) -> np.ndarray:
 def day_lr_at(config: RunConfig, batch: int) -> float:
     """The learning rate of the day layers at batch `batch`."""
     schedule, averaging = config.schedule, config.averaging
-    # A probe of a finished schedule has the peak 0.
-    ratio = schedule.day_peak_lr / schedule.peak_lr if schedule.day_peak_lr and schedule.peak_lr else 1.0
+    ratio = schedule.day_peak_lr / schedule.peak_lr if schedule.day_peak_lr else 1.0
     if isinstance(averaging, SWAConfig) and averaging.lr is not None and batch >= averaging.start_batch:
         return ratio * averaging.lr
     changed: dict[str, float] = {"peak_lr": schedule.day_peak_lr or schedule.peak_lr}

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from results.store.paths import StudyPaths
-from trainable.cooldown import cooldown
 from trainable.data.intact import WatchedData
 
 
@@ -49,7 +48,6 @@ def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
         epochs_logged=job.epochs_logged,
         gpus=place.gpus,
         checkpoints=kept,
-        probes=job.probes,
         inherited=job.inherited,
         check=data.check,
     )
@@ -79,7 +77,6 @@ def run_trial(
     epochs_logged: int = 0,
     gpus: float = 0.0,
     checkpoints: Mapping[str, Any] | None = None,
-    probes: Collection[tuple[int, int]] = (),
     inherited: int = 0,
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[dict[str, Any]]:
@@ -89,11 +86,9 @@ def run_trial(
     again. If the checkpoint is newer than the log, its own epoch is yielded again first: the driver died between the
     two. In a row, `cpu_seconds` and `gpu_seconds` are those of this attempt so far, `checkpoint_seconds`
     those for which training waited for this epoch's checkpoint, `note` names problems with checkpoints and how a card
-    computes, `host` and `pid` name the process, and `card` its card. After the epochs in `probes`, (epoch, batches), a
-    cooldown probe of so many batches is made; the row holds what it came to, and its time is in `seconds`. The first
-    `inherited` epochs were another trial's, from whose state in `folder` this one goes on: the best of them is not its
-    own. `check` is called before the first epoch, and after each before anything is kept of it: it raises where that
-    must not be.
+    computes, `host` and `pid` name the process, and `card` its card. The first `inherited` epochs were another trial's,
+    from whose state in `folder` this one goes on: the best of them is not its own. `check` is called before the first
+    epoch, and after each before anything is kept of it: it raises where that must not be.
     """
     from trainable.keeping import Keeper
     from trainable.loop import train
@@ -118,12 +113,8 @@ def run_trial(
             **_card(config, gpus),
         }
 
-    def probed(row: dict[str, Any], whole: Mapping[str, Any]) -> dict[str, Any]:
-        batches = dict(probes).get(row["epoch"])
-        return row if batches is None else {**row, **_probe(config, dataset, whole, batches, row["seconds"])}
-
     if state is not None and state["epoch"] > epochs_logged:
-        yield {**probed(state["report"], state), "diverged": False, **spent()}
+        yield {**state["report"], "diverged": False, **spent()}
     try:
         for report in train(config, dataset, resume_from=state):
             check()
@@ -131,22 +122,9 @@ def run_trial(
             before = time.monotonic()
             keeper.keep(report)
             stalled = time.monotonic() - before
-            row = report.row() if report.diverged else probed(report.row(), report.checkpoint())
-            yield {**row, "diverged": report.diverged, **spent(stalled)}
+            yield {**report.row(), "diverged": report.diverged, **spent(stalled)}
     finally:
         keeper.flush()
-
-
-def _probe(config: Any, dataset: Any, state: Mapping[str, Any], batches: int, seconds: float) -> dict[str, Any]:
-    """The fields that a cooldown probe adds to the row of an epoch that took `seconds`."""
-    before = time.monotonic()
-    report = cooldown(config, dataset, state, batches)
-    return {
-        "probe_per": report.per,
-        "probe_val_loss": report.val_loss,
-        "probe_batches": batches,
-        "seconds": seconds + time.monotonic() - before,
-    }
 
 
 def _card(config: Any, gpus: float) -> dict[str, str]:

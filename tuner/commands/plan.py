@@ -13,7 +13,9 @@ import click
 
 from search_spaces import InputError, RunConfig, Space, load_space
 from search_spaces.lengths.scaled_space import scaled_space
+from search_spaces.model_size import state_bytes
 from search_spaces.stopping import Stopping
+from trainable.data.dataset import open_dataset
 from trainable.data.feasible import check_trainable
 from trainable.data.intact import open_intact
 from tuner.backend import packing
@@ -93,10 +95,14 @@ def plan(
     concurrent = min(concurrent, settings.budget.trials or concurrent)
     configs = [loaded.config(loaded.start_params(name)[0], 0) for name in loaded.start_points]
     configs += draws(loaded, DRAWN)
+    state = None
     if data_dir is not None:
         found_here = measured(loaded, configs[0], data_dir, resources, concurrent)
         seconds_per_batch = seconds_per_batch or found_here
-    found = forecast(configs, settings, concurrent, seconds_per_batch=seconds_per_batch)
+        data = open_dataset(data_dir)
+        sizes = [state_bytes(config, data.n_features, data.n_classes, len(data.days)) for config in configs]
+        state = sum(sizes) / len(sizes)
+    found = forecast(configs, settings, concurrent, seconds_per_batch=seconds_per_batch, state=state)
     click.echo(found.render(form), nl=False)
     if form == "table":
         if seconds_per_batch is None:

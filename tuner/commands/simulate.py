@@ -16,7 +16,7 @@ from results.terminal_plot import Line, plot
 from search_spaces import InputError, load_space
 from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import Searcher
-from search_spaces.stopping import rule_text
+from search_spaces.stopping import retirement, rule_text
 from tuner.analysis.pictures import check_out, plot_regret
 from tuner.commands.options import curves_options, format_option, out_option, parse_rule, results_option
 from tuner.simulation.curves import Bank, check_rule, read_curves, rule_note
@@ -32,11 +32,8 @@ DEFAULT_RULES = (
     "hyperband",
     "median",
     "one_epoch",
-    "extrapolation",
 )
 """The rules that are tried when none is named, as far as the curves allow."""
-MOST_EXTRAPOLATED = 300
-"""With more runs, fitting curves takes minutes; then `extrapolation` is tried only if it is named."""
 NONE = "none"
 _MARKS = "o+x*#@%&=~"
 
@@ -77,8 +74,7 @@ def simulate(source: str, form: str, out: Path | None, **given: Any) -> None:
 
     The curves are those of a STUDY, or of a .csv or .parquet FILE (docs/curves.md). Time is virtual, and nothing is
     trained; the decisions are made by the same code as in a real search. Every rule sees the same random orders of the
-    same runs. "none" trains all runs in full; the other rules are compared with it. The cost is counted in batches,
-    including those of probes.
+    same runs. "none" trains all runs in full; the other rules are compared with it. The cost is counted in batches.
     """
     if out is not None:
         check_out(out)
@@ -143,17 +139,13 @@ def chosen_rules(bank: Bank, given: Sequence[str], option: str) -> Iterator[tupl
     if given:
         return
     seen: list[Mapping[str, Any]] = []
-    if bank.stopping is not None and bank.stopping["kind"] != NONE:
+    if bank.stopping is not None and (why := retirement(bank.stopping)):
+        click.echo(f"note: left out: the study's own rule: {why}", err=True)
+    elif bank.stopping is not None and bank.stopping["kind"] != NONE:
         seen.append(bank.stopping)
         yield rule_text(bank.stopping), dict(bank.stopping)
     for text in DEFAULT_RULES:
         rule = parse_rule(text, option)
-        if rule["kind"] == "extrapolation" and len(bank.runs) > MOST_EXTRAPOLATED:
-            click.echo(
-                f'note: left out: extrapolation is slow with {len(bank.runs)} runs; --{option} "{text}" tries it',
-                err=True,
-            )
-            continue
         try:
             check_rule(bank, rule)
         except InputError as error:

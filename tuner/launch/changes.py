@@ -11,8 +11,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter
-
 from results.store.made import refuse_short
 from results.trials import read_log
 from search_spaces import InputError, RunConfig, Space
@@ -20,7 +18,7 @@ from search_spaces.dimensions.grid import grid_points
 from search_spaces.measures import is_per
 from search_spaces.parsing.given import given_keys
 from search_spaces.searchers import Searcher
-from search_spaces.stopping import Stopping, rule_text
+from search_spaces.stopping import Stopping, retirement, rule_text
 from trainable.data.dataset import open_dataset
 from trainable.data.intact import check_intact
 from tuner.callbacks import observers
@@ -90,11 +88,13 @@ def settle(
     if str(request.data.resolve()) != old.data.path:
         new["data"] = {**old.data.as_dict(), "path": str(request.data.resolve())}
     notes: list[str] = []
+    if request.stopping is None and (why := retirement(old.stopping.as_dict())):
+        raise InputError(f"{folder.name}: its stopping rule {why} (--stopping); what it decided stays as it is")
     if old.space is not None:
         kinds: dict[str, Any] = {"searcher": Searcher, "stopping": Stopping}
         for key, kind in kinds.items():
             if (asked := getattr(request, key)) is not None:
-                new[key] = chosen(key, kind, TypeAdapter(kind).validate_python(getattr(old, key).as_dict()), asked)
+                new[key] = chosen(key, kind, None, asked)
         if request.stopping is not None:
             new["stopping"] = objectives.compared(new["stopping"], given_keys(request.stopping), old.objective)
         now = space or Space.from_dict(old.space)

@@ -8,7 +8,6 @@ from typing import Any
 
 from search_spaces import InputError, Space
 from search_spaces.dimensions.grid import grid_points
-from search_spaces.measures import is_per
 from search_spaces.parsing.given import given_keys, parse_settings
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
@@ -143,8 +142,6 @@ def notes_on(settings: StudySettings) -> list[str]:
         points, trials = len(grid_points(space, settings.searcher.as_dict()["points"])), settings.budget.trials
         short = trials is not None and trials < points
         found.append(f"the grid has {points} points" + (f"; --trials {points} tries all" if short else ""))
-    if settings.stopping.kind == "extrapolation" and not is_per(settings.objective):
-        found.append(f"stopping extrapolation predicts the PER, and the objective is {settings.objective}")
     if settings.costs and settings.stopping.kind != "none":
         found.append(
             f"stopping {settings.stopping.kind} compares one measure, and with several objectives the searcher "

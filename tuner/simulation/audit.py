@@ -43,9 +43,9 @@ class RuleReplay:
     """Run -> (the batch at which it would have been stopped, why)."""
     runs: int
     spent: int
-    """Batches that would have been trained, including those of probes."""
+    """Batches that would have been trained."""
     saved: float
-    """Fraction of the recorded batches that would have been saved; negative where probes cost more than they save."""
+    """Fraction of the recorded batches that would have been saved."""
     best_per: float
     """The lowest PER that would have been found."""
     unknown: int
@@ -80,7 +80,6 @@ class _Replay:
         self.reached: dict[int, Row] = {}
         self.reasons: dict[int, str] = {}
         self.best = math.inf
-        self.probed = 0
 
     def run(self) -> RuleReplay:
         for index, epoch in self.bank.arrival:
@@ -110,7 +109,6 @@ class _Replay:
         while index in self.active and waiting:
             row, job = waiting.pop(0), self.active[index]
             self.reached[index] = row
-            self.probed += self.table.probe(job, row)
             if row["per"] is not None:
                 self.best = min(self.best, row["per"])
             if self.study.report(job.trial, job.attempt, row) != "continue":
@@ -126,7 +124,7 @@ class _Replay:
         winner = min((run for run in runs if run.complete), key=lambda run: run.best_per)
         ended = {i: row for i, row in self.reached.items() if i not in self.active}
         cut = {i: row for i, row in ended.items() if row["epoch"] < len(runs[i].rows) or not runs[i].complete}
-        spent = self.probed + sum(row["batch"] for row in self.reached.values())
+        spent = sum(row["batch"] for row in self.reached.values())
         return RuleReplay(
             winner=winner.label,
             winner_per=winner.best_per,

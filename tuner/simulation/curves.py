@@ -23,7 +23,7 @@ from search_spaces.config import to_dict
 from search_spaces.measures import MEASURES
 from search_spaces.stopping import FIRST_RUNGS, ComparingRule
 from search_spaces.wording import reason_of
-from tuner.study.rules.rungs import Grid, grid_under, places, probe_epochs, read_rule
+from tuner.study.rules.rungs import Grid, grid_under, places, read_rule
 from tuner.study.settings import StudySettings
 
 Row = dict[str, Any]
@@ -32,7 +32,6 @@ LEAST_RUNS = 5
 """Least number of curves to judge a rule."""
 NUMBERS = (
     *("batch", "epoch", "per", "per_raw", "val_loss", "train_loss", "lr", "schedule_fraction", "horizon", "seconds"),
-    *("probe_per", "probe_val_loss", "probe_batches"),
 )
 _REQUIRED = ("trial", "batch", "per")
 _KEPT = tuple(name for name in NUMBERS if name not in ("horizon", "epoch"))
@@ -167,17 +166,15 @@ def check_rule(bank: Bank, rule: Mapping[str, Any]) -> None:
             "at=epochs among=all, or at=area"
         )
     steps = sorted({run.step for run in bank.runs if run.batches > run.step})
-    if len(steps) > 1 and not by_share and rule["kind"] not in ("none", "extrapolation"):
+    if len(steps) > 1 and not by_share and rule["kind"] != "none":
         raise InputError(
             f"{where}: compares at epochs, which have {steps[0]} batches in one run and {steps[-1]} in another; "
             f"give --every {math.lcm(*steps)} for a common grid, or choose a rule with at=horizon or at=area"
         )
     _check_rungs(bank, rule, where)
     metric = {"either": "val_loss"}.get(rule.get("metric") or "per", rule.get("metric") or "per")
-    if metric not in ("per", "probe") and not bank.has(metric):
+    if metric != "per" and not bank.has(metric):
         raise InputError(f"{where}: compares {metric}, which was not recorded; add the column, or choose metric=per")
-    if rule.get("metric") == "probe":
-        _check_probes(bank, rule, where)
 
 
 def _check_rungs(bank: Bank, rule: Mapping[str, Any], where: str) -> None:
@@ -208,25 +205,6 @@ def rule_note(bank: Bank, rule: Mapping[str, Any]) -> str | None:
         f"{bank.name}: {without} of {len(bank.runs)} runs have no learning rates, so their rungs are at shares of "
         "their batches; add a column lr"
     )
-
-
-def _check_probes(bank: Bank, rule: Mapping[str, Any], where: str) -> None:
-    """Raise InputError unless every probe that the rule asks for was recorded, at the length it asks for."""
-    for number, run in enumerate(bank.runs):
-        for epoch, batches in probe_epochs(rule, run.config, number):
-            row = run.rows[epoch - 1] if epoch <= len(run.rows) else None
-            if row is None or row["diverged"]:
-                break
-            if row["probe_batches"] is None:
-                raise InputError(
-                    f"{where}: needs a probe of trial {run.label} at batch {row['batch']}, where none was recorded; "
-                    "choose rungs where there are probes, or metric=per"
-                )
-            if row["probe_batches"] != batches:
-                raise InputError(
-                    f"{where}: needs a probe of {batches} batches at batch {row['batch']}, but one of "
-                    f"{row['probe_batches']:.0f} was recorded; choose another probe_share"
-                )
 
 
 def _enough(name: str, runs: int, which: str = "") -> None:
@@ -315,11 +293,9 @@ def _typed(where: str, raw: Mapping[str, Any]) -> Row:
     label = "" if raw["trial"] is None else str(raw["trial"]).strip()
     if not label:
         raise InputError(f"{where}: trial is empty; give each run a number or a name")
-    for name in ("seconds", "lr", "probe_batches"):
+    for name in ("seconds", "lr"):
         if _given(raw.get(name)) and not (math.isnan(float(raw[name])) or 0 <= float(raw[name]) < math.inf):
             raise InputError(f"{where}: {name}: {raw[name]!r} is not allowed; give 0 or more, or leave it empty")
-    if row.get("probe_per") is not None and row.get("probe_batches") is None:
-        raise InputError(f"{where}: has a probe_per and no probe_batches; give the batches that the probe cost")
     for name in ("batch", "horizon"):
         value = row.get(name)
         if (name == "batch" and value is None) or (value is not None and (value < 0 or value != int(value))):

@@ -17,6 +17,7 @@ import numpy as np
 
 from results.output import Sheet, clock, render
 from search_spaces import InputError, RunConfig, Space
+from search_spaces.checkpoints import size_text
 from tuner.simulation.virtual import END, ENDLESS, Virtual, draws, virtual_search
 from tuner.study import budgets
 from tuner.study.settings import StudyBudget, StudyChoice, StudySettings
@@ -63,8 +64,11 @@ def forecast(
     *,
     seconds_per_batch: float | None = None,
     repeats: int = REPEATS,
+    state: float | None = None,
 ) -> Forecast:
     """The cost of a search with trials from `configs`; `settings` as for `virtual_search`.
+
+    `state` are the bytes of a trial's state, where they are known.
 
     Raises InputError for a budget that is too small for one trial, and for a budget of time alone where the seconds per
     batch are unknown.
@@ -106,7 +110,7 @@ def forecast(
             row[name] = row["batches"] * per_batch * held / 3600
     shown = [{**{k: _shown(v) for k, v in row.items()}, "batches": round(row["batches"])} for row in rows]
     found.sheet = Sheet.of(shown)
-    found.notes = _notes(found, most, budget, concurrent, known)
+    found.notes = [*_notes(found, most, budget, concurrent, known), *_room(most, state)]
     return found
 
 
@@ -155,6 +159,15 @@ def _notes(
     if unknown:
         notes.append(f"it may end earlier: {' or '.join(unknown)} cannot be predicted")
     return notes
+
+
+def _room(searches: Sequence[Virtual], state: float | None) -> list[str]:
+    """What the states of paused trials take; nothing where none is paused."""
+    most = max(search.paused for search in searches)
+    if not most:
+        return []
+    room = f", about {size_text(round(most * state))}" if state is not None else ""
+    return [f"up to {most} trials are paused at once; their states are on the disk{room} (max_paused bounds them)"]
 
 
 def _check_fits(configs: Sequence[RunConfig], settings: StudySettings, seconds: float | None) -> None:

@@ -74,7 +74,6 @@ def summary(name: str, bank: Bank, searches: Sequence[Search], base: Sequence[Se
     row["winner_stopped"] = float(np.mean([search.winner_stopped for search in searches]))
     row["winner_stopped_low"], row["winner_stopped_high"] = wilson(row["winner_stopped"], len(searches))
     row |= _mean("spent", np.array([search.spent for search in searches]) / full)
-    row["probes"] = float(np.mean([search.probe_batches / search.spent for search in searches]))
     return row
 
 

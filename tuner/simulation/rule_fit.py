@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,13 +9,11 @@ from search_spaces import InputError, RunConfig, Space
 from search_spaces.stopping import FIRST_RUNGS, ComparingRule, HyperbandStopping, OneEpochStopping, PBTStopping, Rule
 from tuner.simulation.virtual import draws
 from tuner.study.rules.population import check as check_population
-from tuner.study.rules.rungs import Grid, grid_under, places, probe_epochs, read_rule
+from tuner.study.rules.rungs import Grid, grid_under, places, read_rule
 from tuner.study.settings import StudyBudget
 
 DRAWS = 48
 """Configurations of the space that are looked at."""
-LEAST_BATCHES = 4
-"""A probe before this batch would be of one batch: it says nothing."""
 
 
 def check_fit(rule: Mapping[str, Any], space: Space, budget: StudyBudget, where: str) -> None:
@@ -32,7 +29,6 @@ def check_fit(rule: Mapping[str, Any], space: Space, budget: StudyBudget, where:
     if isinstance(model, ComparingRule | OneEpochStopping):
         configs = draws(space, DRAWS)
         _check_rungs(model, configs, space.name, where)
-        _check_probes(model, configs, where)
 
 
 def _check_count(rule: OneEpochStopping, budget: StudyBudget, where: str) -> None:
@@ -77,17 +73,3 @@ def _check_rungs(rule: Rule, configs: Sequence[RunConfig], space: str, where: st
                 f"{rule.brackets - len(empty)} and one without; give {max(2, rule.brackets - len(empty) + 1)} or less, "
                 "or a smaller grace or reduction"
             )
-
-
-def _check_probes(rule: Rule, configs: Sequence[RunConfig], where: str) -> None:
-    for config in configs:
-        per_epoch = config.training.batches_per_epoch
-        for epoch, _ in probe_epochs(rule, config)[:1]:
-            batch = min(epoch * per_epoch, config.training.batches)
-            if batch < LEAST_BATCHES:
-                more = f"a grace of {math.ceil(LEAST_BATCHES / per_epoch)} epochs or more, or "
-                raise InputError(
-                    f"{where}: metric: probe is not allowed with a rung after {batch} batches: a probe there is too "
-                    f"short; give {more if isinstance(rule, ComparingRule) and rule.at == 'epochs' else ''}"
-                    "a larger training.batches_per_epoch"
-                )

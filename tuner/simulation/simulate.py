@@ -10,8 +10,7 @@ the bank (`TablePoints`), and the searcher is told that run's parameters and val
 so the bank's best PER is the same target for all. Near the table's end there is little left to choose from, so a
 searcher shows its merit in the first half.
 
-What is counted: batches of every epoch run, and of every cooldown probe that was asked for. A trial that was paused
-and goes on costs its new batches only.
+What is counted: batches of every epoch run. A trial that was paused and goes on costs its new batches only.
 """
 
 from __future__ import annotations
@@ -83,8 +82,7 @@ class Search:
     seed: int
     trace: Trace
     spent: int
-    """Batches in all, probes included."""
-    probe_batches: int
+    """Batches in all."""
     winner: str
     """The run with the lowest best PER of those that were started, by its whole curve."""
     winner_stopped: bool
@@ -204,16 +202,6 @@ class TableTrials:
         """The run that a trial is."""
         return self.bank.runs[self.run_of[trial]]
 
-    def probe(self, job: Job, row: Row) -> int:
-        """Batches of the cooldown probe that the job asks for after this epoch, else 0."""
-        wanted = dict(job.probes).get(row["epoch"])
-        if wanted is not None and row["probe_batches"] is None:
-            raise InputError(
-                f"{self.bank.name}: trial {self.run(job.trial).label}: a probe is asked for at batch {row['batch']}, "
-                "where none was recorded; choose rungs where there are probes, or metric=per"
-            )
-        return 0 if wanted is None else int(row["probe_batches"])
-
 
 class _Loop:
     """Virtual workers around one study."""
@@ -224,7 +212,7 @@ class _Loop:
         self.order = itertools.count()
         self.reached: dict[int, int] = {}
         self.trace: list[tuple[float, ...]] = []
-        self.spent = self.probed = self.stopped = 0
+        self.spent = self.stopped = 0
         self.best = float("inf")
 
     def run(self, workers: int, seed: int) -> Search:
@@ -247,10 +235,7 @@ class _Loop:
 
     def _begin_epoch(self, job: Job) -> None:
         row, batches = self._next(job)
-        probe = self.table.probe(job, row)
-        duration: float = batches + probe
-        if self.timed:
-            duration = row["seconds"] * (1 + probe / batches)
+        duration: float = row["seconds"] if self.timed else batches
         heapq.heappush(self.queue, (self.log.now + duration, next(self.order), job))
 
     def _next(self, job: Job) -> tuple[Row, int]:
@@ -262,11 +247,9 @@ class _Loop:
     def _report(self, job: Job) -> bool:
         """Whether the attempt goes on after its next epoch."""
         row, batches = self._next(job)
-        probe = self.table.probe(job, row)
         run = self.table.run(job.trial)
         self.reached[job.trial] = row["epoch"]
-        self.spent += batches + probe
-        self.probed += probe
+        self.spent += batches
         if row["per"] is not None:
             self.best = min(self.best, row["per"])
         verdict = None
@@ -274,8 +257,7 @@ class _Loop:
             last = row["epoch"] == len(run.rows)
             stop = self.foreign(job.trial, row, last) and not last
             verdict = Decision(stop=stop, reason="stopped by a rule from elsewhere" if stop else None)
-        told = row if probe else {key: value for key, value in row.items() if not key.startswith("probe_")}
-        goes_on = self.study.report(job.trial, job.attempt, told, verdict) == "continue"
+        goes_on = self.study.report(job.trial, job.attempt, row, verdict) == "continue"
         if not goes_on and row["epoch"] < len(run.rows):
             self.stopped += 1
         self.trace.append((self.spent, self.log.now, self.best, len(self.reached), self.stopped))
@@ -290,7 +272,6 @@ class _Loop:
             seed=seed,
             trace=Trace(*np.array(self.trace, dtype=np.float64).T),
             spent=self.spent,
-            probe_batches=self.probed,
             winner=runs[winners[0]].label,
             winner_stopped=cut.issuperset(winners),
             stopped={runs[number].label: self.reached[number] for number in sorted(cut)},

@@ -16,7 +16,6 @@ import numpy as np
 
 from search_spaces import InputError, RunConfig, Space
 from search_spaces.config import to_dict
-from search_spaces.stopping import ExtrapolationStopping
 from tuner.simulation.simulate import NOWHERE, MemoryLog
 from tuner.study.budgets import COSTS
 from tuner.study.compact import KeptConfig
@@ -41,7 +40,7 @@ class Virtual:
     """Trials that came to each place; brackets of one place are taken together."""
     went_on: dict[RungKey, int] = field(default_factory=dict)
     batches_to: dict[RungKey, int] = field(default_factory=dict)
-    """Batches between the places before and this one, cooldown probes included."""
+    """Batches between the places before and this one."""
     trials: int = 0
     ended: int = 0
     """Those that ran to their end."""
@@ -49,6 +48,8 @@ class Virtual:
     """All that were run."""
     full: int = 0
     """Those that all trials started would have had without a stop."""
+    paused: int = 0
+    """The most that were paused at once."""
     seconds: float = 0.0
     """From the first to the last epoch; in batches where no seconds are known."""
     reason: str = "budget"
@@ -185,8 +186,7 @@ class _Loop:
         epoch = done + 1
         while not self.every and epoch < grid.epochs and self._key(job.trial, epoch) is None:
             epoch += 1
-        probe = dict(job.probes).get(epoch, 0)
-        batches = grid.batch(epoch) - (grid.batch(done) if done else 0) + probe
+        batches = grid.batch(epoch) - (grid.batch(done) if done else 0)
         held += batches * self.seconds
         end = self.log.now + batches * self.seconds
         heapq.heappush(self.queue, (end, next(self.order), job, epoch, held, batches))
@@ -195,13 +195,9 @@ class _Loop:
         """Stop where the rule's guards allow it: it looks there, enough trials have come, and this is no leader."""
         history, rank = self.study.state.history, self.ranks[trial]
         rule, key = history.rule, self._key(trial, epoch)
-        looks, enough = key is not None, True
-        if isinstance(rule, ExtrapolationStopping):
-            looks = epoch >= rule.grace and (epoch - rule.grace) % rule.every == 0
-            enough = self.found.ended >= rule.min_curves
-        elif key is not None:
-            enough = 1 + self.found.came.get(key, 0) >= getattr(rule, "min_curves", 1)
-        stop = looks and enough and not history.protected(trial, (rank, rank))
+        looks = key is not None
+        enough = key is not None and 1 + self.found.came.get(key, 0) >= getattr(rule, "min_curves", 1)
+        stop = enough and not history.protected(trial, (rank, rank))
         return Decision(stop=stop, rung=epoch if looks else None, passed=not stop)
 
     def _report(self, job: Job, epoch: int, held: float, batches: int) -> bool:
@@ -210,8 +206,6 @@ class _Loop:
         key, last = self._key(job.trial, epoch), epoch == grid.epochs
         row = {"epoch": epoch, "batch": grid.batch(epoch), "per": rank, "per_raw": rank, "val_loss": rank, "lr": 0.0}
         row |= {"seconds": batches * self.seconds, "gpu_seconds": held * self.share, "cpu_seconds": 0.0}
-        if epoch in dict(job.probes):
-            row |= {"probe_per": rank, "probe_val_loss": rank, "probe_batches": dict(job.probes)[epoch]}
         verdict = self._strictest(job.trial, epoch) if self.stop_first else None
         found.batches += batches
         spent = self.since.pop(job.trial, 0) + batches
@@ -224,4 +218,6 @@ class _Loop:
             found.came[key] = found.came.get(key, 0) + 1
             found.ended += last
             self.at[job.trial] = key
-        return self.study.report(job.trial, job.attempt, row, verdict) == "continue"
+        goes_on = self.study.report(job.trial, job.attempt, row, verdict) == "continue"
+        found.paused = max(found.paused, len(self.study.state.history.paused))
+        return goes_on

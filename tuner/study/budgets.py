@@ -47,9 +47,11 @@ class Spent:
     gpu_seconds: float = 0.0
     """Over all attempts of all trials."""
     batches: int = 0
-    """Optimizer steps of all attempts, repeated epochs and cooldown probes included."""
+    """Optimizer steps of all attempts, repeated epochs included, and the cooldown probes of earlier versions."""
     utterances: int = 0
     """Utterances in the micro-batches of these steps."""
+    whole: int = 0
+    """Batches of whole runs of all trials that have started."""
     best_per: float = math.inf
     measure: str = "per"
     """The column of an epoch that the objective is made of."""
@@ -75,6 +77,7 @@ class Spent:
         begins = (event.get("from_epoch") or 0) * training.get("batches_per_epoch", 0)
         size = training.get("batch_size", 0) * training.get("accumulation", 1)
         self._steps[trial] = (min(begins, training.get("batches", 0)), size)
+        self.whole += training.get("batches", 0) if event.get("attempt", 1) == 1 else 0
 
     def _train(self, trial: int, event: Mapping[str, Any]) -> None:
         before, size = self._steps.get(trial, (0, 0))
@@ -135,6 +138,11 @@ def share_left(budget: StudyBudget, spent: Spent, seconds_left: float) -> float:
     if budget.utterances:
         shares.append(1 - spent.utterances / budget.utterances)
     return min(shares)
+
+
+def thaws(drain: bool | float, spent: Spent) -> bool:
+    """Whether paused trials may continue under a rule with this `drain` (`ASHAStopping`) when nothing new is left."""
+    return drain is True or spent.batches < drain * spent.whole
 
 
 def then(budget: StudyBudget, reason: str) -> str:

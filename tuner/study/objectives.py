@@ -18,6 +18,7 @@ from search_spaces import InputError, RunConfig, Space
 from search_spaces.measures import is_per, measure_of
 from search_spaces.model_size import parameters
 from search_spaces.plan import COSTS, split_objectives
+from search_spaces.stopping import PROBES
 from tuner.study.settings import StudyData, StudySettings
 from tuner.study.trial_state import TrialState
 
@@ -87,11 +88,8 @@ def check_rule(settings: StudySettings) -> None:
     """Raises InputError for a stopping rule that cannot be used with the objectives in `settings`."""
     rule, metric = settings.stopping.kind, settings.stopping.as_dict().get("metric")
     measures = {measure_of(settings.objective), *([metric] if metric else [])}
-    if metric != "probe" and (probed := sorted(measures & {"probe_per", "probe_val_loss"})):
-        raise InputError(
-            f"{probed[0]}: is null in every epoch without cooldown probes, which only a rule with metric=probe makes; "
-            "give --stopping 'asha metric=probe', or another measure"
-        )
+    if probed := sorted(measures & set(PROBES)):
+        raise InputError(f"{probed[0]}: cooldown probes are no longer made; give per, val_loss or another measure")
     if rule == "pbt" and settings.costs:
         raise InputError(
             "stopping pbt: can have only one objective, because a trial that continues another has only a part of the "

@@ -20,7 +20,7 @@ from results.store.telling import meet
 from search_spaces import InputError, RunConfig
 from search_spaces.stopping import ASHAStopping
 from tuner.study import budgets, checkpoints, faults, heirs
-from tuner.study.rules.stopping import Decision, Point, decide, hopeless, probe_epochs, promotable
+from tuner.study.rules.stopping import Decision, Point, decide, hopeless, promotable
 from tuner.study.settings import StudySettings
 from tuner.study.sources import OwnTrials, TrialSource
 from tuner.study.state import StudyState
@@ -36,8 +36,6 @@ class Job:
     config: RunConfig
     epochs_logged: int
     """Epochs already in the log. A newer checkpoint reports its epoch again before training continues."""
-    probes: tuple[tuple[int, int], ...] = ()
-    """(epoch, batches) of the cooldown probes that the stopping rule needs."""
     rungs: tuple[int, ...] = ()
     """Epochs at which the rule may end it."""
     pauses: bool = False
@@ -216,8 +214,10 @@ class Study:
         """The paused trial that continues next; None if there is none, or a limit is reached."""
         if not self.state.history.paused or self.reached:
             return None
-        left = self.trials_left
-        thaw = not (left or self.state.waiting) and (not self.state.running or self._hurries)
+        left, finishing = self.trials_left, self._finishing
+        drain = finishing or getattr(self.state.history.rule, "drain", False)  # a limit of cost is used up
+        idle = not (left or self.state.waiting) and (not self.state.running or self._hurries)
+        thaw = idle and budgets.thaws(drain, self.state.spent)
         return promotable(self.state.history, self.state.outstanding(left), thaw=thaw)
 
     @property
@@ -279,8 +279,7 @@ class Study:
         self._write("trial_started", trial=number, attempt=attempt, from_epoch=begins, **fields)
         config, rule = self.state.trials[number].config, self.state.history.rule
         rungs, pauses = checkpoints.rungs_of(rule, config, number)
-        probes, inherited = probe_epochs(rule, config, number), self.state.trials[number].inherited
-        return Job(number, attempt, config, epochs, probes, rungs, pauses, inherited)
+        return Job(number, attempt, config, epochs, rungs, pauses, self.state.trials[number].inherited)
 
     def report(self, number: int, attempt: int, row: Mapping[str, Any], verdict: Decision | None = None) -> str:
         """Record an epoch and decide: "continue" or "stop". The decision is in the log when this returns.

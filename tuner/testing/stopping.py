@@ -114,8 +114,8 @@ class _Race:
 
 
 def _point(epoch: int, per: float) -> Point:
-    """An epoch of a made-up trial: loss and raw PER go with the PER; a probe of four batches was made."""
-    return Point(epoch, 2 * epoch, per, 3 * per, per, 1e-3, per, 3 * per, 4)
+    """An epoch of a made-up trial: loss and raw PER go with the PER."""
+    return Point(epoch, 2 * epoch, per, 3 * per, per, 1e-3)
 
 
 def _races(subject: RuleUnderTest, check: Callable[[Pers], None]) -> None:

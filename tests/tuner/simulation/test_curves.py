@@ -81,12 +81,10 @@ def test_a_run_that_ends_before_its_horizon_was_stopped_unless_the_file_says_not
         (lambda t: [r | {"batch": 10.5} if r is t[0] else r for r in t], r"line 2: batch: '10.5' is not allowed"),
         (lambda t: [r | {"seconds": -1} for r in t], r"line 2: seconds: '-1' is not allowed; give 0 or more"),
         (lambda t: [r | {"lr": "inf"} for r in t], r"line 2: lr: 'inf' is not allowed; give 0 or more"),
-        (lambda t: [r | {"probe_batches": -3} for r in t], r"line 2: probe_batches: '-3' is not allowed"),
         (lambda t: [r | {"trial": ""} if r is t[0] else r for r in t], r"line 2: trial is empty"),
         (lambda t: [r | {"params": "rate 3"} for r in t], r"line 2: params: is not a JSON object"),
         (lambda t: [r | {"config": '{"lr": 1}'} for r in t], r"line 2: config: is not a configuration of this program"),
         (lambda t: [r | {"stopped": "perhaps"} for r in t], r"line 2: stopped: 'perhaps' is not allowed; give true or"),
-        (lambda t: [r | {"probe_per": 0.3} for r in t], r"line 2: has a probe_per and no probe_batches"),
         (lambda t: [r | {"per": ""} for r in t], r"no run reached its end with a PER"),
         (lambda t: [r | {"batch": 15} if r is t[0] else r for r in t], r"trial 0: is evaluated at batch 15 first and"),
     ],
@@ -99,12 +97,10 @@ def test_a_run_that_ends_before_its_horizon_was_stopped_unless_the_file_says_not
         "fraction",
         "seconds",
         "rate",
-        "cost",
         "name",
         "params",
         "config",
         "flag",
-        "probe",
         "none",
         "grid",
     ],
@@ -151,7 +147,6 @@ def test_runs_on_different_grids_can_be_brought_on_one(banks: Any, tmp_path: Pat
         ({**ASHA, "at": "horizon", "grace": 0.25}, "needs the horizon, which is not known; add a column"),
         ({**ASHA, "among": "horizon"}, "needs the horizon, which"),
         ({**ASHA, "metric": "per_raw"}, "compares per_raw, which was not recorded; add the column, or"),
-        ({**ASHA, "metric": "probe"}, "needs a probe of trial 0 at batch 10, where none was recorded"),
         ({**ASHA, "metric": "either"}, "compares val_loss, which was not recorded; add the column, or"),
         ({**ASHA, "grace": 8}, "grace: 8 epochs is at or after the end of every run; the longest has 8 epochs"),
         ({"kind": "pbt"}, "changes settings during a run"),
@@ -165,16 +160,6 @@ def test_a_rule_that_the_curves_do_not_fit_is_refused(banks: Any, tmp_path: Path
     check_rule(bank, ASHA)
     with pytest.raises(InputError, match=said):
         check_rule(bank, rule)
-
-
-def test_probes_must_be_as_long_as_the_rule_asks(banks: Any, tmp_path: Path) -> None:
-    """A probe of another length would cost and say something else; the line names the setting to change."""
-    table = [row | {"probe_per": row["per"] - 0.1, "probe_batches": row["batch"] // 2} for row in banks.rows()]
-    bank = read_curves(banks.write(tmp_path / "c.csv", table), tmp_path)
-    rule = {**ASHA, "metric": "probe", "at": "horizon", "grace": 0.25, "probe_share": 0.5}
-    check_rule(bank, rule)
-    with pytest.raises(InputError, match="needs a probe of 3 batches at batch 10, but one of 5 was recorded"):
-        check_rule(bank, {**rule, "probe_share": 0.25})
 
 
 def test_recorded_rates_are_the_schedule_where_every_row_has_one(banks: Any, tmp_path: Path) -> None:

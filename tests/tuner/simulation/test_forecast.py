@@ -111,7 +111,6 @@ def test_rungs_at_fractions_of_the_horizon_have_one_row(toy):
         ({"kind": "median"}, 4, 1),  # until five have come to an epoch
         ({"kind": "median", "min_curves": 1}, 0, 1),
         ({"kind": "median", "min_curves": 1, "grace": 3}, 0, 3),
-        ({"kind": "extrapolation", "min_curves": 4, "grace": 2, "protect": 0}, 4, 2),  # until four have ended
     ],
 )
 def test_a_rule_that_needs_curves_gets_bounds(toy, rule, spared, first):
@@ -120,6 +119,21 @@ def test_a_rule_that_needs_curves_gets_bounds(toy, rule, spared, first):
     assert found.batches == (spared * 18 + (10 - spared) * 2 * first, 10 * 18)
     assert found.ended == (spared, 10)
     assert any("these are bounds" in note for note in found.notes)
+
+
+def test_the_room_of_paused_trials_is_told_and_bounded(toy):
+    """At most as many as `max_paused` and the one that takes its place; in bytes where those of a state are known."""
+    rule = {"kind": "asha", "promote": True, "drain": True}
+
+    def room(state=None, **more):
+        notes = forecast([config(toy)], plan({**rule, **more}, 12), 2, state=state).notes
+        return next((note for note in notes if "paused at once" in note), None)
+
+    most = int(room().split()[2])
+    assert 2 < most < 12 and "about" not in room()
+    assert f"up to {most} trials are paused at once; their states are on the disk, about {most}" in room(1e6)
+    assert "up to 3 trials" in room(max_paused=3)
+    assert room(promote=False, drain=False) is None
 
 
 def test_a_budget_of_gpu_hours_says_how_many_trials_it_holds(toy):

@@ -1,4 +1,4 @@
-"""What a rule needs beside its decisions: that it fits the space, probes in the worker, its words for users."""
+"""What a rule needs beside its decisions: that it fits the space, its words for users."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import json
 
 import pytest
 
-from search_spaces import InputError, load_run
+from search_spaces import InputError
 from search_spaces.parsing.given import parse_settings
 from search_spaces.stopping import STOPPING_KINDS, Stopping, rule_text
 from tuner.simulation.rule_fit import check_fit
-from tuner.study.rules.rungs import probe_epochs
 from tuner.study.settings import StudyBudget
 
 BUDGET = StudyBudget(trials=12)
@@ -26,8 +25,6 @@ BUDGET = StudyBudget(trials=12)
         ("median grace=12", "grace: 12 is not allowed; the longest runs of toy have 9 epochs"),
         ("hyperband brackets=6", "brackets: 6 is not allowed; the runs of toy have rungs for 2 and one without; "),
         ("one_epoch keep=12", "keep: 12 is not allowed with 12 trials, none would be stopped; give less than 12"),
-        ("asha metric=probe", "metric: probe is not allowed with a rung after 2 batches: a probe there is too short; "
-         "give a grace of 2 epochs or more"),
     ],
 )  # fmt: skip
 def test_a_rule_that_does_not_fit_the_space_is_one_line(toy, text, message):
@@ -63,7 +60,9 @@ def test_one_epoch_needs_to_know_how_many_trials_there_will_be(toy):
         ),
         ("asha reduction=1", "reduction: 1 is not allowed; give a number of 1.1 or more"),
         ("hyperband promote=true", "promote: unknown key (value true); "),
-        ("median metric=probe", "metric: probe is not allowed; give per, per_raw or another measure"),
+        ("asha promote=true drain=1.5", "drain: 1.5 is not allowed"),
+        ("asha metric=probe", "metric=probe is retired, probes cost what they saved"),
+        ("extrapolation top=2", "extrapolation is retired, it stopped winners that start slowly"),
     ],
 )
 def test_settings_that_a_rule_does_not_take_are_one_line(text, message):
@@ -74,7 +73,15 @@ def test_settings_that_a_rule_does_not_take_are_one_line(text, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["none", "asha promote=true", "asha at=horizon grace=0.5 among=annealed", "hyperband", "median at=horizon"]
+    "text",
+    [
+        "none",
+        "asha promote=true",
+        "asha promote=true drain=0.5",
+        "asha at=horizon grace=0.5 among=annealed",
+        "hyperband",
+        "median at=horizon",
+    ],
 )
 def test_a_rule_s_words_give_the_rule_again(text):
     """What is announced, and shown by status, can be given to --stopping."""
@@ -93,69 +100,3 @@ def test_the_rules_and_their_settings_are_listed(cli):
     wrong = cli("spaces", "rules", "ahsa")
     assert wrong.status == 2
     assert "ahsa: there is no such stopping rule; did you mean asha? give asha, hyperband" in wrong.err
-
-
-@pytest.fixture(scope="module")
-def rows(real_space, tiny_data, tmp_path_factory):
-    """`rows(probes, logged)`: what a worker reports of a run of three epochs of 4 batches."""
-    from trainable.data.dataset import open_dataset
-    from tuner.backend.worker import run_trial
-
-    config = load_run(real_space.parent / "real.yaml", ["training.batches=12"]).config
-    dataset = open_dataset(tiny_data)
-    folder = tmp_path_factory.mktemp("trial")
-
-    def run(name, probes=(), logged=0, epochs=3):
-        attempt = run_trial(config, dataset, folder / name, epochs_logged=logged, probes=probes)
-        return [next(attempt) for _ in range(epochs)]
-
-    return run
-
-
-def test_a_worker_makes_the_probes_it_is_asked_for_and_the_run_goes_on_untouched(rows):
-    """The row of that epoch has the probe's PER, loss and batches, and its time; nothing else changes."""
-    plain, probed = rows("plain"), rows("probed", probes=((2, 3),))
-    keys = ("epoch", "batch", "per", "val_loss", "train_loss", "lr")
-    assert [[row[key] for key in keys] for row in plain] == [[row[key] for key in keys] for row in probed]
-    assert [row.get("probe_batches") for row in probed] == [None, 3, None]
-    assert probed[1]["probe_per"] >= 0
-    assert probed[1]["probe_val_loss"] > 0
-
-
-def test_an_epoch_reported_again_after_a_crash_has_the_same_probe(rows):
-    """The driver died between checkpoint and log: the epoch comes again with its probe, to the bit."""
-    first = rows("again", probes=((2, 3),), epochs=2)[1]
-    again = rows("again", probes=((2, 3),), logged=1, epochs=1)[0]
-    assert again["epoch"] == 2
-    assert (again["probe_per"], again["probe_val_loss"]) == (first["probe_per"], first["probe_val_loss"])
-
-
-def test_probes_are_at_the_rule_s_rungs_and_a_share_of_the_batches_before(real_space):
-    """A probe at each rung, of a quarter of what was trained, if the rule compares probes."""
-    config = load_run(real_space.parent / "real.yaml").config
-    rule = {"kind": "asha", "metric": "probe", "grace": 2, "reduction": 2}
-    assert probe_epochs(rule, config) == ((2, 2), (4, 4), (8, 8))
-    assert probe_epochs({**rule, "probe_share": 0.5}, config)[0] == (2, 4)
-    assert probe_epochs({**rule, "metric": "per"}, config) == ()
-
-
-def test_probes_are_counted_in_the_tables(toy):
-    """A trial's batches are its own; those of its probes stand beside them; the rung holds the probe's PER."""
-    from results.store import replay
-    from results.store.events import read_events
-
-    study = toy.create("s", stopping={"kind": "asha", "metric": "probe", "grace": 2}, searcher={"kind": "random"})
-    job = study.ask()
-    assert job.probes == ((2, 1), (6, 3))
-    for epoch in range(1, 10):
-        row = toy.curve(job.config, epoch)
-        if batches := dict(job.probes).get(epoch):
-            row |= {"probe_per": 0.5, "probe_val_loss": 1.0, "probe_batches": batches}
-        study.report(job.trial, job.attempt, row)
-    rung = next(iter(study.state.history.rungs.values()))
-    assert rung.values == {0: (0.5, 1.0)}
-    tables = replay.build(read_events(toy.folder / "s" / "events.jsonl")[0], running=False)
-    (trial,) = tables["trials"].to_pylist()
-    assert (trial["batches"], trial["probe_batches"]) == (18, 4)
-    assert tables["epochs"]["probe_per"].to_pylist() == [None, 0.5, None, None, None, 0.5, None, None, None]
-    assert tables["epochs"]["passed"].to_pylist()[1] is True

@@ -11,7 +11,6 @@ import pytest
 from search_spaces import InputError
 from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import Searcher
-from search_spaces.stopping import Stopping
 from tuner.simulation.curves import Bank, read_curves
 from tuner.simulation.simulate import TablePoints, repeats, simulate
 
@@ -109,28 +108,6 @@ def test_a_paused_trial_goes_on_where_it_was(bank: Bank) -> None:
         kept.append(len(stop.stopped) - len(promote.stopped))
         assert promote.best_per <= stop.best_per
     assert sum(kept) > 0
-
-
-def test_probes_are_paid_where_the_rule_asks_for_them(banks: Any, tmp_path: Path) -> None:
-    """A rule that compares probes sees theirs and pays for them; another neither sees nor pays."""
-    table = []
-    for row in banks.rows():
-        length = round(row["batch"] / 4)
-        better = 0.5 if row["trial"] == 3 else 0.0
-        table.append(row | {"probe_per": row["per"] - better, "probe_batches": max(1, length)})
-    table = [row | {"seconds": 1.0} for row in table]
-    bank = read_curves(banks.write(tmp_path / "c.csv", table), tmp_path)
-    rule = parse_settings("asha metric=probe grace=2 reduction=2 max_rungs=1", Stopping, "stopping")
-    for seed in range(5):
-        search = simulate(bank, rule, workers=1, seed=seed)
-        assert search.probe_batches == 8 * 5  # at batch 20 of every run
-        batches = sum(bank.runs[int(label)].rows[epoch - 1]["batch"] for label, epoch in search.stopped.items())
-        whole = sum(run.batches for run in bank.runs if run.label not in search.stopped)
-        assert search.spent == batches + whole + search.probe_batches
-        assert "3" not in search.stopped
-        epochs = batches + whole
-        assert search.trace.time[-1] == pytest.approx(epochs / 10 + 8 * 5 / 10)
-    assert simulate(bank, {**rule, "metric": "per"}, seed=1).probe_batches == 0
 
 
 def test_a_rule_from_elsewhere_decides_in_place_of_the_study_s(bank: Bank) -> None:

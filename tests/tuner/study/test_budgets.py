@@ -263,7 +263,9 @@ def test_the_tables_have_the_limits(toy):
 
 
 def test_batches_and_utterances_count_what_was_trained(toy):
-    """Repeated epochs of a second attempt count again, a probe counts too, and an attempt begins where it says."""
+    """Repeated epochs of a second attempt count again, the probe of an older log counts too, and an attempt begins
+    where it says.
+    """
     study = toy.create("s", budget=budget(batches=16), stopping=NO_STOPPING, retries=1)
     job = study.ask()
     step(study, toy, job, 1)

@@ -146,8 +146,8 @@ def test_a_measure_that_nobody_has_is_one_line(studied, cli):
     assert "there is no column 'val_los'" in cli("best", "v", "--by", "val_los", "--results", toy.folder).err
     bank = read_curves("v", toy.folder)
     check_rule(bank, RULE)
-    with pytest.raises(InputError, match="compares probe_per, which was not recorded"):
-        check_rule(bank, {**RULE, "metric": "probe_per"})
+    with pytest.raises(InputError, match="compares per_utterance_mean, which was not recorded"):
+        check_rule(bank, {**RULE, "metric": "per_utterance_mean"})
 
 
 def test_the_report_the_importance_and_a_warm_start_go_by_it(studied):
@@ -193,10 +193,10 @@ def test_an_objective_that_cannot_be_is_one_line(toy, given, line):
     assert line in str(error.value)
 
 
-def test_a_measure_of_probes_needs_probes(toy, space_file):
-    """It would be null in every epoch: known before anything is spent."""
+def test_a_measure_of_probes_is_refused(toy, space_file):
+    """It would be null in every epoch, since none are made: known before anything is spent."""
     settings = toy.create("p", **{**VAL_LOSS, "objective": "best_probe_per"}).settings
-    with pytest.raises(InputError, match="probe_per: is null in every epoch without cooldown probes"):
+    with pytest.raises(InputError, match="probe_per: cooldown probes are no longer made; give per"):
         objectives.check_rule(settings)
     space_file.write_text(SPACE.replace("objective: best_per", "objective: val_loss"))
     assert load_space(space_file).objective == "best_val_loss"

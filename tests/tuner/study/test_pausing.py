@@ -224,6 +224,27 @@ def test_a_drain_stops_nobody_and_runs_the_paused_one_at_a_time_best_first(toy):
     assert study.done
 
 
+def test_a_drain_with_a_share_ends_there_and_stops_the_rest(toy):
+    """No paused trial is thawed once that share of the batches of whole runs is trained; what passes by rank goes on,
+    and those that still wait are stopped. With a limit of cost its rest is used up instead.
+    """
+    spent = {}
+    for drain in (False, 0.5, 0.7, 1.0):
+        rule = {**DRAIN, "metric": "per", "reduction": 6, "drain": drain}
+        study = create(toy, f"s{drain}", rule)
+        toy.drive(study)
+        whole = study.state.spent.whole
+        assert whole == sum(t.config.training.batches for t in study.state.trials.values())
+        spent[drain] = study.state.spent.batches / whole
+        assert study.done and not study.state.paused
+        assert {t.status for t in study.state.trials.values()} <= {"completed", "stopped", "diverged"}
+    assert spent[False] < 0.5 <= spent[0.5] < 0.7 <= spent[0.7] < spent[1.0]
+    batches = round(0.9 * whole)
+    limited = create(toy, "limited", rule | {"drain": 0.5, "finish": 0.5}, budget={"trials": 12, "batches": batches})
+    toy.drive(limited)
+    assert limited.state.spent.batches >= batches
+
+
 def test_the_best_of_the_paused_thaws_first(toy):
     """Of the trials that wait at one rung, the one with the lowest PER passes first as the reduction is relaxed."""
     study = create(toy, "s", {**DRAIN, "metric": "per", "reduction": 6})

@@ -18,7 +18,6 @@ from tuner.study.rules.stopping import (
     RungKey,
     decide,
     places,
-    probe_epochs,
     promotable,
     read_rule,
     value_of,
@@ -163,7 +162,7 @@ RULES = [
     {"kind": "asha", "at": "horizon", "grace": 0.1, "reduction": 2, "among": "horizon"},
     {"kind": "asha", "among": "annealed", "reduction": 1.5, "patience": 2},
     {"kind": "asha", "promote": True, "protect": 2, "metric": "per_raw"},
-    {"kind": "asha", "metric": "probe", "min_curves": 4},
+    {"kind": "asha", "min_curves": 4},
     {"kind": "median", "at": "horizon", "among": "horizon", "min_curves": 2},
 ]
 names = pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule_text(read_rule(rule).model_dump()))
@@ -180,7 +179,7 @@ def drawn(rule, curves):
     for epoch in (1, 2, 3):
         for trial in sorted(open_trials):
             per = curves[trial][1][epoch - 1]
-            decision = report(made, trial, point(epoch, per, probe_per=per, probe_batches=1))
+            decision = report(made, trial, point(epoch, per))
             told.append((trial, epoch, decision))
             if decision.stop or decision.pause:
                 open_trials.remove(trial)
@@ -193,7 +192,7 @@ def test_a_better_value_is_never_stopped_where_a_worse_one_goes_on(rule, curves,
     """Of two values that a trial might come with, the lower one has at least as good a fate."""
     made, _ = drawn(rule, curves)
     begin(made, 1000, 8)
-    low, high = (decide(made, 1000, point(1, per, probe_per=per, probe_batches=1)) for per in (min(last), max(last)))
+    low, high = (decide(made, 1000, point(1, per)) for per in (min(last), max(last)))
     assert not (low.stop or low.pause) or high.stop or high.pause
 
 
@@ -361,16 +360,6 @@ def test_a_rung_keeps_its_standings_as_if_counted_anew():
         assert (held.better[row], held.others[row]) == (pytest.approx(better), pytest.approx(sum(weights.values())))
 
 
-def test_a_probe_that_was_not_made_is_not_compared_and_one_that_diverged_is_the_worst():
-    """metric probe: a row without a probe passes by; a probe that is not a number ranks last."""
-    made = History({"kind": "asha", "metric": "probe"})
-    begin(made, 0)
-    report(made, 0, point(1, 0.9, probe_per=0.5, probe_batches=3))
-    assert newcomer(made, point(1, 0.1)).rung is None
-    assert newcomer(made, point(1, 0.1, probe_per=None, probe_batches=3)).stop
-    assert not newcomer(made, point(1, 0.9, probe_per=0.4, probe_batches=3)).stop
-
-
 def test_a_rule_in_words_names_what_is_not_its_default():
     """The words are what --stopping takes."""
     assert rule_text(read_rule({"kind": "asha"}).model_dump()) == "asha"
@@ -421,12 +410,3 @@ def test_an_epoch_beyond_the_run_is_one_more_than_it_has():
     """The first epoch at or after a batch: inside, at an end, after the last."""
     grid = Grid(100, 40, 100)
     assert [grid.epoch_at(batch) for batch in (1, 40, 40.5, 80, 100, 101)] == [1, 1, 2, 2, 3, 4]
-
-
-def test_probes_are_at_the_rungs_of_the_trials_own_bracket():
-    """In Hyperband's second bracket a trial is first compared, and so first probed, later than in the first."""
-    raw = {"schedule": {"kind": "constant", "peak_lr": 0.01}, "training": {"batches": 270, "batches_per_epoch": 10}}
-    config, rule = RunConfig.model_validate(raw), {"kind": "hyperband", "metric": "probe"}
-    brackets = {bracket_of(read_rule(rule), trial): trial for trial in range(20)}
-    first = {bracket: probe_epochs(rule, config, trial)[0][0] for bracket, trial in brackets.items()}
-    assert first == {0: 1, 1: 3, 2: 9}

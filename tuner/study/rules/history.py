@@ -1,7 +1,7 @@
 """What a stopping rule can see: the trials' curves and their values at each rung.
 
 A `History` is filled by the same `record` call whether an epoch has just been reported or is replayed from the log, so
-a resumed search compares with exactly the same values as before. It is small: a curve has ten numbers per epoch
+a resumed search compares with exactly the same values as before. It is small: a curve has seven numbers per epoch
 without Python objects, a rung one row per trial.
 """
 
@@ -46,10 +46,6 @@ class Point(NamedTuple):
     val_loss: float | None = None
     per_raw: float | None = None
     lr: float | None = None
-    probe_per: float | None = None
-    probe_val_loss: float | None = None
-    probe_batches: int | None = None
-    """Batches of the cooldown probe after this epoch; None where there was none."""
     measure: float | None = None
     """The column that the rule compares, where it is none of these fields."""
 
@@ -59,14 +55,12 @@ class Point(NamedTuple):
         fields = {name: row.get(name) for name in cls._fields if name != "measure"}
         return cls(**fields, measure=None if metric in OWN else row.get(metric))  # type: ignore[arg-type]
 
-    def value(self, metric: str) -> Value | None:
-        """What a rung holds by `metric`; None where no probe was made.
+    def value(self, metric: str) -> Value:
+        """What a rung holds by `metric`.
 
         For the metrics val_loss and either of rules that halve it is that of per: the losses are in rungs of their own
         (`History.losses`). Other rules compare `loss`.
         """
-        if metric == "probe":
-            return None if self.probe_batches is None else value_of(self.probe_per, self.probe_val_loss)
         if metric == "loss":
             return self.loss
         return value_of(getattr(self, OWN[metric]) if metric in OWN else self.measure, self.val_loss)
@@ -78,8 +72,8 @@ class Point(NamedTuple):
 
 
 OWN = {
-    **dict.fromkeys(("per", "val_loss", "either", "probe", "loss"), "per"),
-    **{name: name for name in ("per_raw", "probe_per", "probe_val_loss")},
+    **dict.fromkeys(("per", "val_loss", "either", "loss"), "per"),
+    "per_raw": "per_raw",
 }
 """What every point has of what a rule can compare: metric -> its field."""
 
@@ -100,7 +94,7 @@ class Curve:
     epoch: int = 0
     """The last epoch recorded; 0 before the first."""
     best: Value = WORST
-    """The lowest value so far, by the rule's metric (`per` where that is a probe's)."""
+    """The lowest value so far, by the rule's metric."""
     fails: int = 0
     """Rungs failed in a row."""
     ended: bool = False
@@ -182,7 +176,7 @@ class Curve:
         return ((pers + value[0]) / (n + 1), (losses + value[1]) / (n + 1))
 
     def table(self) -> np.ndarray:
-        """Every epoch so far: float64 [epochs, 10] with the fields of `Point` as columns; None is not a number."""
+        """Every epoch so far: float64 [epochs, 7] with the fields of `Point` as columns; None is not a number."""
         return np.array(self._points).reshape(-1, len(Point._fields))
 
     @property
@@ -195,7 +189,7 @@ class Curve:
 
     def add(self, point: Point, metric: str) -> None:
         """Take in the next epoch."""
-        value = point.value("per" if metric == "probe" else metric) or WORST
+        value = point.value(metric)
         self.best = min(self.best, value)
         n, pers, losses = self._sums
         self._sums = (n + 1, pers + value[0], losses + value[1])
@@ -217,8 +211,6 @@ class History:
         """Trials that are paused at a rung."""
         self.losses: dict[tuple[RungKey, Hashable], Rung] = {}
         """With the metrics val_loss and either: (rung, `Curve.like`) -> the validation losses there."""
-        self.memo: dict[Hashable, Any] = {}
-        """A cache for a rule's calculations on the curves; it does not change decisions."""
         metric: str = getattr(self.rule, "metric", "per")
         self.metric = "loss" if metric == "val_loss" and not isinstance(self.rule, HalvingRule) else metric
         """What the rule compares, as `Point.value` takes it."""
@@ -236,8 +228,8 @@ class History:
         """The rung that `epoch` is for a trial; None if it is none."""
         return rung_key(self.rule, self.curves[trial].grid, trial, epoch)
 
-    def value(self, point: Point) -> Value | None:
-        """The value of an epoch that the rule compares; None where it needs a probe that was not made."""
+    def value(self, point: Point) -> Value:
+        """The value of an epoch that the rule compares."""
         return point.value(self.metric)
 
     def rung(self, key: RungKey) -> Rung:
@@ -297,7 +289,7 @@ class History:
         if point.epoch <= curve.epoch:
             return
         key, value = self.key(trial, point.epoch) if compared else None, point.value(self.metric)
-        if key is not None and value is not None:
+        if key is not None:
             if self.rule.compares_averages:
                 value = curve.average(value)
             rung = self.add_rung(key)

@@ -13,15 +13,14 @@ from pydantic import TypeAdapter
 from search_spaces.config import RunConfig
 from search_spaces.stopping import (
     ComparingRule,
-    ExtrapolationStopping,
     HalvingRule,
     HyperbandStopping,
     OneEpochStopping,
     PBTStopping,
     Rule,
     Stopping,
+    todays,
 )
-from trainable.cooldown import probe_batches
 from tuner.study.rules.rates import Rates, planned_rates
 
 Value = tuple[float, float]
@@ -242,11 +241,14 @@ def passing(others: Any, reduction: float) -> Any:
 
 
 def read_rule(rule: Rule | Mapping[str, Any]) -> Rule:
-    """A rule as its model; a key that an older log does not have gets the value that was used then."""
+    """A rule as its model; a key that an older log does not have gets the value that was used then.
+
+    One that was retired since can only be read (`search_spaces.stopping.todays`).
+    """
     if isinstance(rule, Rule):
         return rule
     before = {"rates": False} if rule["kind"] == "pbt" else {}
-    found: Rule = TypeAdapter(Stopping).validate_python({**before, **rule})
+    found: Rule = TypeAdapter(Stopping).validate_python({**before, **todays(rule)})
     return found
 
 
@@ -279,9 +281,6 @@ def places(rule: Rule, grid: Grid, bracket: int = 0) -> dict[int, RungKey]:
     """
     if isinstance(rule, OneEpochStopping):
         return {1: RungKey(1)} if grid.epochs > 1 else {}
-    if isinstance(rule, ExtrapolationStopping):
-        first = max(rule.grace, grid.epoch_at(rule.grace_fraction * grid.horizon))
-        return {epoch: RungKey(epoch) for epoch in range(first, grid.epochs, rule.every)}
     if isinstance(rule, PBTStopping):
         return {epoch: RungKey(epoch) for epoch in range(rule.interval, grid.epochs, rule.interval)}
     if not isinstance(rule, ComparingRule):
@@ -353,17 +352,3 @@ def _levels(rule: ComparingRule, grid: Grid, bracket: int) -> list[float]:
 def rung_key(rule: Rule, grid: Grid, trial: int, epoch: int) -> RungKey | None:
     """The rung that `epoch` is for a trial; None if it is none."""
     return places(rule, grid, bracket_under(rule, trial)).get(epoch)
-
-
-def probe_epochs(rule: Rule | Mapping[str, Any], config: RunConfig, trial: int = 0) -> tuple[tuple[int, int], ...]:
-    """(epoch, batches) of the cooldown probes that a rule needs from a trial: one at each of its rungs.
-
-    Empty unless the rule's metric is `probe`.
-    """
-    rule = read_rule(rule)
-    if getattr(rule, "metric", None) != "probe":
-        return ()
-    bracket = bracket_under(rule, trial)
-    grid = grid_under(rule, config, bracket)
-    share: float = getattr(rule, "probe_share", 0.25)
-    return tuple((epoch, probe_batches(grid.batch(epoch), share)) for epoch in sorted(places(rule, grid, bracket)))

@@ -24,10 +24,6 @@ rule has no state of its own. What each kind compares, and with what result:
 `one_epoch`  The baseline of Egele et al. (2023, arXiv 2307.15422): every trial is paused after its first epoch and the
              best `keep` of the whole study go on to their end. It needs to know how many trials there will be. A
              trial goes on as soon as it is certain: `better ones + trials that have not come yet < keep`.
-`extrapolation`  A learning-curve model that is given the schedule (`tuner/study/rules/extrapolation.py`) says where
-             each running trial ends, and how sure that is. Stopped if the chance of ending among the best `top` of the
-             study (what the ended ones have reached, what is predicted for the running ones) is below `chance`. Nobody
-             is stopped before `min_curves` trials have come to their end, nor who is among the best `protect` so far.
 `pbt`        Population Based Training (Jaderberg et al. 2017), see `tuner/study/rules/population.py`. A trial is
              paused at each multiple of `interval`, so that the population advances together; where one of the worst is
              to go on, a new trial goes on from one of the best in its place.
@@ -55,11 +51,10 @@ from dataclasses import dataclass
 from search_spaces.stopping import (
     ASHAStopping,
     ComparingRule,
-    ExtrapolationStopping,
     OneEpochStopping,
     PBTStopping,
 )
-from tuner.study.rules import extrapolation, population
+from tuner.study.rules import population
 from tuner.study.rules.history import Curve, History, Point
 from tuner.study.rules.rungs import (
     BY_LOSS,
@@ -69,7 +64,6 @@ from tuner.study.rules.rungs import (
     Value,
     passing,
     places,
-    probe_epochs,
     read_rule,
     value_of,
 )
@@ -89,7 +83,6 @@ __all__ = [
     "decide",
     "hopeless",
     "places",
-    "probe_epochs",
     "promotable",
     "read_rule",
     "value_of",
@@ -121,7 +114,7 @@ def decide(history: History, trial: int, point: Point) -> Decision:
 def _halving(history: History, curve: Curve, point: Point) -> Decision:
     rule, key = history.rule, history.key(curve.trial, point.epoch)
     value = history.value(point)
-    if key is None or value is None:
+    if key is None:
         return Decision()
     rungs = [(history.rung(key), value, "")]
     if rule.metric in BY_LOSS:  # type: ignore[attr-defined]
@@ -140,7 +133,7 @@ def _halving(history: History, curve: Curve, point: Point) -> Decision:
 def _median(history: History, curve: Curve, point: Point) -> Decision:
     key = history.key(curve.trial, point.epoch)
     value = history.value(point)
-    if key is None or value is None:
+    if key is None:
         return Decision()
     best = min(curve.best, value)
     better, others = history.rung(key).standing(best, history.position(curve, point))
@@ -152,7 +145,7 @@ def _guarded(history: History, curve: Curve, point: Point, *, failed: bool, othe
     """The decision at a rung after the guards."""
     rule = history.rule
     assert isinstance(rule, ComparingRule)  # noqa: S101  only such rules get here
-    best = min(curve.best, point.value("per" if history.metric == "probe" else history.metric) or curve.best)
+    best = min(curve.best, history.value(point))
     if not failed or 1 + others < rule.min_curves or history.protected(curve.trial, best):
         return Decision(rung=point.epoch, passed=True)
     fails = curve.fails + 1
@@ -165,26 +158,11 @@ def _guarded(history: History, curve: Curve, point: Point, *, failed: bool, othe
 def _one_epoch(history: History, curve: Curve, point: Point) -> Decision:
     rule = history.rule
     key = history.key(curve.trial, point.epoch)
-    if not isinstance(rule, OneEpochStopping) or key is None or history.value(point) is None:
+    if not isinstance(rule, OneEpochStopping) or key is None:
         return Decision()
     return Decision(
         pause=True, rung=point.epoch, passed=False, reason=f"paused until the best {rule.keep} of all are known"
     )
-
-
-def _extrapolation(history: History, curve: Curve, point: Point) -> Decision:
-    rule = history.rule
-    assert isinstance(rule, ExtrapolationStopping)  # noqa: S101  the table below says so
-    if history.key(curve.trial, point.epoch) is None:
-        return Decision()
-    finished = sum(other.ended and other.epoch >= other.epochs for other in history.curves.values())
-    best = min(curve.best, point.value("per") or curve.best)
-    if finished < rule.min_curves or history.protected(curve.trial, best):
-        return Decision(rung=point.epoch, passed=True)
-    outlook = extrapolation.outlook(history, curve, point, rule.top)
-    if outlook is None or outlook.chance >= rule.chance:
-        return Decision(rung=point.epoch, passed=True)
-    return Decision(stop=True, rung=point.epoch, passed=False, reason=str(outlook))
 
 
 def _pbt(history: History, curve: Curve, point: Point) -> Decision:
@@ -202,7 +180,6 @@ RULES: dict[str, Callable[[History, Curve, Point], Decision]] = {
     "hyperband": _halving,
     "median": _median,
     "one_epoch": _one_epoch,
-    "extrapolation": _extrapolation,
     "pbt": _pbt,
     "none": _none,
 }
