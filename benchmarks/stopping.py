@@ -16,6 +16,9 @@ over repeats. *time*: the same in virtual time, in which idle workers count. *by
 half of the batches of all full runs. *lost*: repeats in which the best drawn run did not come to its end. *missed*:
 that never saw that PER. *regret*: best PER at the end over the best drawn run's, less 1. *spent*: batches over all the
 batches of the drawn runs. Means over banks have intervals of a bootstrap over banks and repeats.
+
+With `--json` every figure is kept there, and what is there already is not run again: a comparison can be widened by
+rules or banks, and drawn again.
 """
 
 from __future__ import annotations
@@ -110,8 +113,8 @@ def compare(name: str, outcomes: list[dict[str, Any]], full: list[dict[str, Any]
         "time": times[0] / times[1],
         **{key: float(np.mean([o[key] for o in outcomes])) for key in ("by_half", "lost", "regret", "share")},
         "missed": float(np.mean([math.isinf(o["hit"]) for o in outcomes])),
-        "curve": np.mean([o["curve"] for o in outcomes], axis=0).tolist(),
-        "ratios": ratio[1:],
+        "curve": np.mean([o["curve"] for o in outcomes], axis=0).round(5).tolist(),
+        "ratios": ratio[1:].round(4).tolist(),
     }
 
 
@@ -120,9 +123,13 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
     return float(np.quantile(draws, 0.025, method="lower")), float(np.quantile(draws, 0.975, method="higher"))
 
 
-def judge(bank: Bank, rules: Sequence[str], count: int, workers: int, trials: int | None) -> list[dict[str, Any]]:
-    """A row for each rule, those of other libraries and the oracles included; full runs come first."""
+def judge(
+    bank: Bank, rules: Sequence[str], count: int, workers: int, trials: int | None, known: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """A row for each rule, those of other libraries and the oracles included; full runs come first.
 
+    `known` are the rows of this comparison that need not be run again; new ones are put there.
+    """
     makers = {**rivals(bank), **oracles(bank)}
 
     def run(name: str) -> list[dict[str, Any]]:
@@ -134,8 +141,12 @@ def judge(bank: Bank, rules: Sequence[str], count: int, workers: int, trials: in
         print(f"{bank.name}: {name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
         return found
 
-    full = run("none")
-    return [compare("none", full, full), *(compare(name, run(name), full) for name in rules if name != "none")]
+    names = ["none", *(name for name in rules if name != "none")]
+    full = run("none") if set(names) - set(known) else []
+    for name in names:
+        if name not in known:
+            known[name] = compare(name, full if name == "none" else run(name), full)
+    return [known[name] for name in names]
 
 
 def means(banks: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -148,7 +159,8 @@ def means(banks: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
         low, high = interval(ratios[picked, np.arange(DRAWS)[:, None]].mean(axis=1))
         keys = ("cost", "time", "by_half", "lost", "missed", "regret", "share")
         mean = {key: float(np.mean([row[key] for row in rows])) for key in keys}
-        found.append({"rule": rows[0]["rule"], **mean, "cost_low": low, "cost_high": high})
+        curve = np.mean([row["curve"] for row in rows], axis=0)
+        found.append({"rule": rows[0]["rule"], **mean, "cost_low": low, "cost_high": high, "curve": curve})
     return found
 
 
@@ -170,15 +182,15 @@ def sheet(rows: list[dict[str, Any]]) -> Sheet:
 
 
 def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Mean regret against the share of batches spent, a panel for each bank and part."""
+    """Mean regret against the share of batches spent, a panel for each title."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams.update({"svg.hashsalt": "stopping", "svg.fonttype": "none"})  # the same figures give the same file
     import matplotlib.pyplot as plt
 
-    lines = math.ceil(len(found) / 3)
-    figure, panels = plt.subplots(lines, 3, figsize=(12, 3 * lines), squeeze=False, sharex=True, sharey=True)
+    lines = math.ceil(len(found) / 2)
+    figure, panels = plt.subplots(lines, 2, figsize=(10, 3.4 * lines), squeeze=False, sharex=True, sharey=True)
     for panel, (title, rows) in zip(panels.flat, found.items(), strict=False):
         for row in rows:
             ours = row["rule"].startswith("asha at=")
@@ -218,25 +230,27 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write every figure here")
     parser.add_argument("--plot", type=Path, help="also draw regret against batches (SVG; needs matplotlib)")
     arguments = parser.parse_args()
+    saved = json.loads(arguments.json.read_text()) if arguments.json and arguments.json.exists() else {}
     found: dict[str, list[dict[str, Any]]] = {}
+    drawn: dict[str, list[dict[str, Any]]] = {}
     banks = [read_curves(path, Path("results") / "studies").whole() for path in arguments.banks or shipped()]
     for part in arguments.parts:
         rows: dict[str, list[dict[str, Any]]] = {}
         for bank in banks:
             trials, name = None if part == "whole" else len(bank.runs) // 2, Path(bank.name).stem
             title = f"{name}, {part}: {trials or len(bank.runs)} of {len(bank.runs)} runs"
-            found[title] = rows[name] = judge(bank, arguments.rules, arguments.repeats, arguments.workers, trials)
+            known = saved.setdefault(f"{title}, {arguments.repeats} repeats, {arguments.workers} workers", {})
+            found[title] = rows[name] = judge(
+                bank, arguments.rules, arguments.repeats, arguments.workers, trials, known
+            )
             print(f"\n## {title}\n\n{render(sheet(found[title]), arguments.format)}", flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(saved) + "\n")
         for title, group in groups(list(rows)).items():
-            mean = means([rows[name] for name in group])
+            mean = drawn[f"mean of {title}, {part}"] = means([rows[name] for name in group])
             print(f"\n## mean of {title}, {part}\n\n{render(sheet(mean), arguments.format)}", flush=True)
-    if arguments.json:
-        kept = {
-            title: [{k: v for k, v in row.items() if k != "ratios"} for row in rows] for title, rows in found.items()
-        }
-        arguments.json.write_text(json.dumps(kept, indent=1) + "\n")
     if arguments.plot:
-        plot(found, arguments.plot)
+        plot(drawn or found, arguments.plot)
 
 
 def shipped() -> list[Path]:
