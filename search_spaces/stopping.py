@@ -81,6 +81,8 @@ class Rule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    right_for: ClassVar[str] = ""
+    """The case in which it is the right choice."""
     compares_averages: ClassVar[bool] = False
     """Whether a rung holds the mean of a trial's values so far, instead of its value at the rung."""
 
@@ -152,6 +154,10 @@ class HalvingRule(ComparingRule):
 class ASHAStopping(HalvingRule):
     """Asynchronous successive halving (Li et al. 2020): stops trials, or pauses and promotes them."""
 
+    right_for: ClassVar[str] = (
+        "almost every search: at=area metric=either reduction=4 promote=true drain=0.5 is the default; "
+        "at=horizon reduction=1.5 where no state of a paused trial can be kept"
+    )
     kind: Literal["asha"] = "asha"
     promote: bool = Field(
         False, description="pause trials instead of stopping them; a paused trial continues if it qualifies later"
@@ -193,6 +199,7 @@ class HyperbandStopping(HalvingRule):
 class MedianStopping(ComparingRule):
     """Stops a trial whose best PER is above the median of the others' running means (Golovin et al. 2017)."""
 
+    right_for: ClassVar[str] = "runs of one length and schedule whose best learns fast from the start"
     compares_averages: ClassVar[bool] = True
     kind: Literal["median"] = "median"
     metric: Measure = Field("per", description=f"what is compared: {_MEASURED}")
@@ -217,6 +224,7 @@ class OneEpochStopping(Rule):
 class PBTStopping(Rule):
     """Population Based Training (Jaderberg et al. 2017): the worst become changed copies of the best."""
 
+    right_for: ClassVar[str] = "settings that are to change during a run"
     kind: Literal["pbt"] = "pbt"
     population: int = Field(8, ge=2, description="number of trials in the population, proposed by the searcher")
     interval: int = Field(2, ge=1, description="epochs between two comparisons")
@@ -238,6 +246,7 @@ class PBTStopping(Rule):
 class NoStopping(Rule):
     """Every trial runs to its end."""
 
+    right_for: ClassVar[str] = "recording whole runs to judge rules on, several objectives, or a handful of trials"
     kind: Literal["none"] = "none"
 
 
