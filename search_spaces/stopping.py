@@ -27,7 +27,11 @@ FIRST_RUNGS = {"horizon": 0.25, "area": 0.1}
 under the learning rate, where they predict more."""
 
 
-RETIRED = {"extrapolation": "stopped winners that start slowly, and was the slowest rule"}
+RETIRED = {
+    "extrapolation": "stopped winners that start slowly, and was the slowest rule",
+    "hyperband": "cost more than asha and lost more winners on every bank",
+    "one_epoch": "found nothing near the best on any bank",
+}
 """Kinds of rules that earlier versions had, and why no longer (docs/early-stopping.md)."""
 PROBES = ("probe", "probe_per", "probe_val_loss")
 """Metrics of cooldown probes, which earlier versions made."""
@@ -132,9 +136,13 @@ class ComparingRule(Rule):
         return int(grace) if at == "epochs" else grace
 
 
-class HalvingRule(ComparingRule):
-    """The settings of rules that keep the best 1 / `reduction` of the trials at each rung."""
+class ASHAStopping(ComparingRule):
+    """Asynchronous successive halving (Li et al. 2020): stops trials, or pauses and promotes them."""
 
+    right_for: ClassVar[str] = (
+        "almost every search: at=area metric=either reduction=4 promote=true drain=0.5 is the default; "
+        "at=horizon reduction=1.5 where no state of a paused trial can be kept"
+    )
     metric: HalvingMetric = Field(
         "per",
         description=f"what is compared: {_MEASURED}; val_loss among trials with the "
@@ -142,22 +150,6 @@ class HalvingRule(ComparingRule):
     )
     reduction: int | float = Field(3, description="the best 1 / reduction continue; the next rung is at this multiple")
     max_rungs: int | None = Field(None, ge=1, description="largest number of rungs; null = as many as fit in the run")
-
-    @field_validator("reduction")
-    @classmethod
-    def _reduces(cls, reduction: int | float) -> int | float:
-        if reduction < 1.1:
-            raise ValueError(not_allowed(reduction, "a number of 1.1 or more, such as 3"))
-        return reduction
-
-
-class ASHAStopping(HalvingRule):
-    """Asynchronous successive halving (Li et al. 2020): stops trials, or pauses and promotes them."""
-
-    right_for: ClassVar[str] = (
-        "almost every search: at=area metric=either reduction=4 promote=true drain=0.5 is the default; "
-        "at=horizon reduction=1.5 where no state of a paused trial can be kept"
-    )
     kind: Literal["asha"] = "asha"
     promote: bool = Field(
         False, description="pause trials instead of stopping them; a paused trial continues if it qualifies later"
@@ -179,21 +171,19 @@ class ASHAStopping(HalvingRule):
         None, ge=1, description="with promote: most trials that are paused at once; the worst beyond it is stopped"
     )
 
+    @field_validator("reduction")
+    @classmethod
+    def _reduces(cls, reduction: int | float) -> int | float:
+        if reduction < 1.1:
+            raise ValueError(not_allowed(reduction, "a number of 1.1 or more, such as 3"))
+        return reduction
+
     @model_validator(mode="after")
     def _pauses(self) -> ASHAStopping:
         if not self.promote and (self.drain or self.max_paused):
             name = "drain" if self.drain else "max_paused"
             raise ValueError(f"{name} needs trials that are paused; give promote: true too")
         return self
-
-
-class HyperbandStopping(HalvingRule):
-    """Asynchronous Hyperband (Li et al. 2018): several ASHA brackets, with first rungs at different epochs."""
-
-    kind: Literal["hyperband"] = "hyperband"
-    brackets: int = Field(
-        3, ge=2, le=10, description="number of brackets; the first rung of bracket k is at grace x reduction^k"
-    )
 
 
 class MedianStopping(ComparingRule):
@@ -211,14 +201,6 @@ class MedianStopping(ComparingRule):
         gt=0,
         description="interval between comparisons: epochs, or a fraction of the horizon; null = 1 epoch, or 0.05",
     )
-
-
-class OneEpochStopping(Rule):
-    """After one epoch only the best `keep` trials continue, to their end (Egele et al. 2023, arXiv 2307.15422)."""
-
-    kind: Literal["one_epoch"] = "one_epoch"
-    metric: Measure = Field("per", description=f"what is compared: {_MEASURED}")
-    keep: int = Field(3, ge=1, description="number of trials that continue")
 
 
 class PBTStopping(Rule):
@@ -251,7 +233,7 @@ class NoStopping(Rule):
 
 
 Stopping = Annotated[
-    ASHAStopping | HyperbandStopping | MedianStopping | OneEpochStopping | PBTStopping | NoStopping,
+    ASHAStopping | MedianStopping | PBTStopping | NoStopping,
     Field(discriminator="kind"),
     BeforeValidator(_refuse_retired),
 ]

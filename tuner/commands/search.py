@@ -42,7 +42,7 @@ def _plan_options(function: Any) -> Any:
         click.option(
             "--stopping",
             metavar="KIND",
-            help="Stopping rule: asha, hyperband, median, one_epoch, pbt or none, with settings if "
+            help="Stopping rule: asha, median, pbt or none, with settings if "
             "needed: 'asha at=horizon grace=0.25' (see 'tuner spaces rules') [default: from the space; on resume: "
             "unchanged].",
         ),

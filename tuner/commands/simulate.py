@@ -29,9 +29,7 @@ DEFAULT_RULES = (
     "asha promote=true",
     "asha at=horizon",
     "asha at=horizon among=horizon",
-    "hyperband",
     "median",
-    "one_epoch",
 )
 """The rules that are tried when none is named, as far as the curves allow."""
 NONE = "none"

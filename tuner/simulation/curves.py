@@ -185,7 +185,7 @@ def _check_rungs(bank: Bank, rule: Mapping[str, Any], where: str) -> None:
     longest = max(len(run.rows) for run in bank.runs)
     for run in bank.runs:
         known = run.own_config or run.rates is not None
-        grid = grid_under(model, run.config, 0) if known else Grid.of(run.config)
+        grid = grid_under(model, run.config) if known else Grid.of(run.config)
         if places(model, grid):
             return
     unit = "epochs" if model.at == "epochs" else f"of the {model.at}"

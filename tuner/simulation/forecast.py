@@ -22,7 +22,7 @@ from tuner.simulation.virtual import END, ENDLESS, Virtual, draws, virtual_searc
 from tuner.study import budgets
 from tuner.study.settings import StudyBudget, StudyChoice, StudySettings
 
-RANKED = ("asha", "hyperband", "one_epoch", "pbt", "none")
+RANKED = ("asha", "pbt", "none")
 """The rules that decide by ranks alone."""
 REPEATS = 20
 

@@ -37,7 +37,7 @@ class Virtual:
     """One search in virtual time."""
 
     came: dict[RungKey, int] = field(default_factory=dict)
-    """Trials that came to each place; brackets of one place are taken together."""
+    """Trials that came to each place."""
     went_on: dict[RungKey, int] = field(default_factory=dict)
     batches_to: dict[RungKey, int] = field(default_factory=dict)
     """Batches between the places before and this one."""
@@ -175,8 +175,7 @@ class _Loop:
         return found
 
     def _key(self, trial: int, epoch: int) -> RungKey | None:
-        key = self.study.state.history.key(trial, epoch)
-        return None if key is None else key._replace(bracket=0)
+        return self.study.state.history.key(trial, epoch)
 
     def _begin(self, job: Job, done: int, held: float) -> None:
         """Queue the next epoch that matters; `held` is the time for which this attempt has held its card."""

@@ -12,9 +12,9 @@ from typing import Any
 from results.store.paths import StudyPaths
 from search_spaces import RunConfig
 from search_spaces.checkpoints import Checkpoints, size_text
-from search_spaces.stopping import OneEpochStopping, PBTStopping, Rule
+from search_spaces.stopping import PBTStopping, Rule
 from tuner.study.request import Request
-from tuner.study.rules.rungs import bracket_under, grid_under, places
+from tuner.study.rules.rungs import grid_under, places
 
 
 def asked(request: Request) -> dict[str, Any]:
@@ -35,10 +35,8 @@ def chosen(default: Mapping[str, Any] | Checkpoints, request: Request) -> dict[s
 
 def rungs_of(rule: Rule, config: RunConfig, trial: int) -> tuple[tuple[int, ...], bool]:
     """For a `study.Job`: the epochs at which the rule may end a trial, and whether it may pause it there."""
-    bracket = bracket_under(rule, trial)
-    grid = grid_under(rule, config, bracket)
-    pauses = isinstance(rule, OneEpochStopping | PBTStopping) or bool(getattr(rule, "promote", False))
-    return tuple(sorted(places(rule, grid, bracket))), pauses
+    pauses = isinstance(rule, PBTStopping) or bool(getattr(rule, "promote", False))
+    return tuple(sorted(places(rule, grid_under(rule, config)))), pauses
 
 
 def saved_epoch(study: Path | None, trial: int, logged: int) -> int:

@@ -266,7 +266,9 @@ class StudyState:
         ended = {number for number, trial in self.trials.items() if trial.final}
         leader = min((self.trials[n] for n in ended if self.trials[n].best), key=_standing, default=None)
         return {
-            "rungs": [[*key, sum(n in ended for n in at.rows), at.stopped] for key, at in self.history.rungs.items()],
+            "rungs": [
+                [*key, 0, sum(n in ended for n in at.rows), at.stopped] for key, at in self.history.rungs.items()
+            ],
             "driver_seconds": self.driver_seconds,
             "session": [self._session_start, self._session_end],
             "epochs": self.epochs,
@@ -292,8 +294,8 @@ class StudyState:
             trial = self.trials[number]
             trial.params, trial.kept = params, KeptConfig(RunConfig.model_validate(config))
             self._lead(trial, worse=False)
-        for at, unit, bracket, reached, stopped in known["rungs"]:
-            rung = self.history.add_rung(RungKey(at, unit, bracket))
+        for at, unit, _, reached, stopped in known["rungs"]:  # the third is from when there were brackets
+            rung = self.history.add_rung(RungKey(at, unit))
             rung.earlier, rung.stopped = reached, stopped
         self.trials = dict(sorted(self.trials.items()))
         self._session_start, self._session_end = known["session"]

@@ -188,8 +188,7 @@ def acts_only_at_its_places(subject: RuleUnderTest) -> None:
         for step in race.run():
             assert step.point is not None  # noqa: S101  for mypy: `run` yields epochs
             epoch, grid = step.point.epoch, race.history.curves[step.trial].grid
-            brackets = range(getattr(subject.rule, "brackets", 1))
-            named = {each for bracket in brackets for each in places(subject.rule, grid, bracket)}
+            named = set(places(subject.rule, grid))
             hold(all(1 <= each < grid.epochs for each in named), f"places {sorted(named)} of {grid.epochs} epochs")
             acts = step.decision.stop or step.decision.pause or step.decision.rung is not None
             hold(not acts or epoch in named, f"acts at epoch {epoch}, its places are {sorted(named)}")

@@ -23,8 +23,6 @@ BUDGET = StudyBudget(trials=12)
         ("asha at=horizon grace=0.95", "grace: 0.95 of the horizon is not allowed; no run of toy is evaluated between "
          "there and its end; give less (such as 0.125), or a smaller training.batches_per_epoch"),
         ("median grace=12", "grace: 12 is not allowed; the longest runs of toy have 9 epochs"),
-        ("hyperband brackets=6", "brackets: 6 is not allowed; the runs of toy have rungs for 2 and one without; "),
-        ("one_epoch keep=12", "keep: 12 is not allowed with 12 trials, none would be stopped; give less than 12"),
     ],
 )  # fmt: skip
 def test_a_rule_that_does_not_fit_the_space_is_one_line(toy, text, message):
@@ -41,12 +39,6 @@ def test_each_rule_by_its_name_alone_fits_an_ordinary_space(toy, kind):
     check_fit(parse_settings(kind, Stopping, "stopping"), toy.space, BUDGET, "--stopping")
 
 
-def test_one_epoch_needs_to_know_how_many_trials_there_will_be(toy):
-    """The best k of all cannot be told while the number of trials is open."""
-    with pytest.raises(InputError, match="the budget has no number of trials; give --trials"):
-        check_fit({"kind": "one_epoch"}, toy.space, StudyBudget(trials=None, hours=1.0), "--stopping")
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -59,9 +51,10 @@ def test_one_epoch_needs_to_know_how_many_trials_there_will_be(toy):
             "grace: 0.5 is not allowed; give a whole number of 1 or more, or at: horizon or at: area",
         ),
         ("asha reduction=1", "reduction: 1 is not allowed; give a number of 1.1 or more"),
-        ("hyperband promote=true", "promote: unknown key (value true); "),
+        ("median promote=true", "promote: unknown key (value true); "),
         ("asha promote=true drain=1.5", "drain: 1.5 is not allowed"),
         ("asha metric=probe", "metric=probe is retired, probes cost what they saved"),
+        ("hyperband", "hyperband is retired, it cost more than asha"),
         ("extrapolation top=2", "extrapolation is retired, it stopped winners that start slowly"),
     ],
 )
@@ -79,7 +72,6 @@ def test_settings_that_a_rule_does_not_take_are_one_line(text, message):
         "asha promote=true",
         "asha promote=true drain=0.5",
         "asha at=horizon grace=0.5 among=annealed",
-        "hyperband",
         "median at=horizon",
     ],
 )
@@ -99,4 +91,4 @@ def test_the_rules_and_their_settings_are_listed(cli):
     assert "next: tuner search" in cli("spaces", "rules", "none").out
     wrong = cli("spaces", "rules", "ahsa")
     assert wrong.status == 2
-    assert "ahsa: there is no such stopping rule; did you mean asha? give asha, hyperband" in wrong.err
+    assert "ahsa: there is no such stopping rule; did you mean asha? give asha, median" in wrong.err

@@ -17,14 +17,11 @@ from tuner.study.state import StudyState
 
 PROMOTE = {"kind": "asha", "grace": 1, "reduction": 2, "promote": True}
 DRAIN = {**PROMOTE, "drain": True, "at": "area", "grace": 0.2, "metric": "either"}
-ONE_EPOCH = {"kind": "one_epoch", "keep": 2}
 RULES = [
     PROMOTE,
     {**PROMOTE, "at": "horizon", "grace": 0.2, "reduction": 2, "among": "annealed", "protect": 1},
-    ONE_EPOCH,
     DRAIN,
     {**DRAIN, "metric": "val_loss", "max_paused": 2},
-    {"kind": "hyperband", "brackets": 2},
     {"kind": "median", "min_curves": 2},
     {"kind": "asha", "patience": 2, "min_curves": 3, "metric": "per_raw"},
 ]
@@ -130,16 +127,6 @@ def test_what_still_waits_at_the_end_of_the_budget_is_stopped(toy):
 def ends(toy, number):
     """The ends of a trial's attempts."""
     return [e for e in events_of(toy, "s") if e["event"] == "trial_ended" and e["trial"] == number]
-
-
-def test_one_epoch_runs_exactly_the_best_of_all_to_the_end(toy):
-    """keep 2 of twelve: the two lowest PERs at epoch 1 are completed, whatever the order in which trials came."""
-    for workers in (1, 4):
-        study = create(toy, f"s{workers}", ONE_EPOCH)
-        toy.drive(study, workers=workers)
-        first = sorted((t.pers[1], n) for n, t in study.state.trials.items())
-        went_on = sorted(n for n, t in study.state.trials.items() if t.epoch > 1)
-        assert went_on == sorted(n for _, n in first[:2])
 
 
 def test_paused_trials_stay_when_the_time_is_up(toy):

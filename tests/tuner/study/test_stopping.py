@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from search_spaces.config import RunConfig
 from search_spaces.stopping import STOPPING_KINDS, rule_text
-from tuner.study.rules.rungs import bracket_of
 from tuner.study.rules.stopping import (
     Curve,
     Grid,
@@ -26,9 +25,9 @@ from tuner.study.rules.stopping import (
 ASHA = {"kind": "asha", "grace": 1, "reduction": 3, "max_rungs": None}
 
 
-def epochs_of(rule, epochs, bracket=0):
+def epochs_of(rule, epochs):
     """The rungs of a trial of `epochs` epochs of 10 batches."""
-    return sorted(places(read_rule(rule), Grid(10 * epochs, 10, 10 * epochs), bracket))
+    return sorted(places(read_rule(rule), Grid(10 * epochs, 10, 10 * epochs)))
 
 
 def point(epoch, per, val_loss=1.0, **more):
@@ -72,7 +71,6 @@ def test_rungs_are_powers_of_the_reduction_before_the_last_epoch():
     assert epochs_of({**ASHA, "max_rungs": 2}, 27) == [1, 3]
     assert epochs_of({**ASHA, "reduction": 1.5, "grace": 4}, 14) == [4, 6, 9]
     assert epochs_of({"kind": "none"}, 27) == []
-    assert epochs_of({"kind": "hyperband"}, 27, bracket=1) == [3, 9]
 
 
 @pytest.mark.parametrize("epochs", [1])
@@ -287,16 +285,6 @@ def test_a_curve_without_a_configuration_goes_by_its_rates_or_its_horizon():
     assert (plain.grid.epoch_at(15), plain.grid.epoch_at(20), plain.grid.epoch_at(41)) == (2, 2, 4)
 
 
-def test_brackets_share_the_trials_as_hyperband_does():
-    """With three brackets and reduction 3, 9, 5 and 3 of 17 trials; consecutive ones are spread over them."""
-    rule = read_rule({"kind": "hyperband"})
-    counts = [0, 0, 0]
-    for trial in range(170):
-        counts[bracket_of(rule, trial)] += 1
-    assert counts == pytest.approx([90, 50, 30], abs=2)
-    assert len({bracket_of(rule, trial) for trial in range(5)}) == 3
-
-
 def test_the_median_rule_compares_the_best_with_running_averages():
     """A trial is stopped when its best is worse than the median of the others' averages up to that epoch."""
     made = history({"kind": "median", "min_curves": 4}, [[0.6, 0.4], [0.6, 0.5], [0.9, 0.9]])
@@ -330,23 +318,6 @@ def test_a_paused_trial_is_promoted_when_enough_others_are_worse():
     assert promotable(made, 0) is None
 
 
-def test_one_epoch_lets_the_best_of_all_go_on_once_they_are_certain():
-    """keep 2 of five: nobody while three are missing, the leader when one is, both at the end; ties by number."""
-    rule = {"kind": "one_epoch", "keep": 2}
-    made = history(rule, [[0.3], [0.2]])
-    assert promotable(made, outstanding=3) is None
-    begin(made, 2)
-    begin(made, 3)
-    report(made, 2, point(1, 0.3))
-    assert report(made, 3, point(1, 0.5)).pause
-    assert promotable(made, outstanding=1) == 1
-    made.unpause(1)
-    assert promotable(made, outstanding=1) is None
-    assert promotable(made, outstanding=0) == 0
-    made.unpause(0)
-    assert promotable(made, outstanding=0) is None
-
-
 def test_a_rung_keeps_its_standings_as_if_counted_anew():
     """The weights that a rung keeps up to date are those that a count over all its rows would give."""
     rung = Rung(0.5)
@@ -367,43 +338,6 @@ def test_a_rule_in_words_names_what_is_not_its_default():
     rule = read_rule({"kind": "asha", "promote": True, "at": "horizon", "grace": 0.5})
     assert rule_text(rule.model_dump()) == "asha at=horizon grace=0.5 promote=true"
     assert rule_text(read_rule({"kind": "median", "at": "horizon"}).model_dump()) == "median at=horizon"
-
-
-def test_a_trial_keeps_its_bracket():
-    """A log of an earlier version is compared in the brackets in which it was decided: these numbers stay."""
-    rule = read_rule({"kind": "hyperband"})
-    assert [bracket_of(rule, trial) for trial in range(20)] == [
-        0,
-        1,
-        0,
-        2,
-        0,
-        0,
-        1,
-        0,
-        2,
-        1,
-        0,
-        1,
-        0,
-        0,
-        1,
-        0,
-        2,
-        0,
-        0,
-        1,
-    ]
-    assert [bracket_of(read_rule({"kind": "hyperband", "brackets": 2}), n) for n in range(8)] == [
-        0,
-        1,
-        0,
-        1,
-        0,
-        0,
-        1,
-        0,
-    ]
 
 
 def test_an_epoch_beyond_the_run_is_one_more_than_it_has():

@@ -19,9 +19,7 @@ SETTINGS = (
     "asha at=horizon grace=0.25 reduction=1.5 patience=2 min_curves=3 protect=1",
     "asha among=annealed",
     "asha at=area metric=either reduction=4 promote=true drain=0.5",
-    "hyperband brackets=2",
     "median min_curves=2 among=horizon",
-    "one_epoch keep=2",
     "pbt population=3 interval=2",
     "none",
 )
@@ -140,7 +138,7 @@ def test_a_broken_rule_is_told_what_it_breaks(rule, clause, words, monkeypatch):
 def test_whom_a_rule_lets_go_on_is_checked(named, clause, words, monkeypatch):
     """A running trial cannot be promoted; trials that stay paused to the end are the study's to stop."""
     monkeypatch.setattr(stopping, "promotable", named)
-    found = {each.name: each for each in stopping.contract(rules.read_rule({"kind": "one_epoch"}))}[clause]
+    found = {each.name: each for each in stopping.contract(rules.read_rule({"kind": "asha", "promote": True}))}[clause]
     if words is None:
         found()
         return

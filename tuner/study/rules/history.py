@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from search_spaces.config import RunConfig
-from search_spaces.stopping import HalvingRule, Rule
+from search_spaces.stopping import ASHAStopping, Rule
 from tuner.study.compact import KeptConfig
 from tuner.study.rules.rates import Rates, planned_rates, recorded_rates
 from tuner.study.rules.rungs import (
@@ -27,7 +27,6 @@ from tuner.study.rules.rungs import (
     RungKey,
     Value,
     bandwidth,
-    bracket_under,
     by_area,
     marked,
     read_rule,
@@ -212,7 +211,7 @@ class History:
         self.losses: dict[tuple[RungKey, Hashable], Rung] = {}
         """With the metrics val_loss and either: (rung, `Curve.like`) -> the validation losses there."""
         metric: str = getattr(self.rule, "metric", "per")
-        self.metric = "loss" if metric == "val_loss" and not isinstance(self.rule, HalvingRule) else metric
+        self.metric = "loss" if metric == "val_loss" and not isinstance(self.rule, ASHAStopping) else metric
         """What the rule compares, as `Point.value` takes it."""
         self._among: str = getattr(self.rule, "among", "all")
         self._protect: int = getattr(self.rule, "protect", 0)
@@ -220,13 +219,13 @@ class History:
     def begin(self, curve: Curve) -> None:
         """A trial is about to start."""
         if by_area(self.rule):
-            curve.grid = marked(curve.grid, self.rule, bracket_under(self.rule, curve.trial), curve.rates())
+            curve.grid = marked(curve.grid, self.rule, curve.rates())
             curve._rates = None  # 16 KB that can be made again
         self.curves[curve.trial] = curve
 
     def key(self, trial: int, epoch: int) -> RungKey | None:
         """The rung that `epoch` is for a trial; None if it is none."""
-        return rung_key(self.rule, self.curves[trial].grid, trial, epoch)
+        return rung_key(self.rule, self.curves[trial].grid, epoch)
 
     def value(self, point: Point) -> Value:
         """The value of an epoch that the rule compares."""

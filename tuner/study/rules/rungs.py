@@ -12,10 +12,8 @@ from pydantic import TypeAdapter
 
 from search_spaces.config import RunConfig
 from search_spaces.stopping import (
+    ASHAStopping,
     ComparingRule,
-    HalvingRule,
-    HyperbandStopping,
-    OneEpochStopping,
     PBTStopping,
     Rule,
     Stopping,
@@ -34,7 +32,6 @@ BANDWIDTHS = {"all": None, "horizon": 0.5, "annealed": 0.15}
 twice this distance a trial has the weight 0.14, at three times 0.01."""
 BY_LOSS = ("val_loss", "either")
 """The metrics that look at the validation loss."""
-GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def value_of(per: float | None, val_loss: float | None) -> Value:
@@ -85,21 +82,19 @@ class Grid(NamedTuple):
 
 
 class RungKey(NamedTuple):
-    """A place where trials are compared: an epoch, or whole percents of the horizon or the area, within a bracket."""
+    """A place where trials are compared: an epoch, or whole percents of the horizon or the area."""
 
     at: int
     unit: str = "epoch"
-    bracket: int = 0
 
     @property
     def name(self) -> str:
-        """A short name for programs: `3`, `25%`, `3/1` in bracket 1."""
-        return f"{self.at}" + ("" if self.unit == "epoch" else "%") + (f"/{self.bracket}" if self.bracket else "")
+        """A short name for programs: `3`, `25%`."""
+        return f"{self.at}" + ("" if self.unit == "epoch" else "%")
 
     def __str__(self) -> str:
         whole = {"percent": "horizon", "area": "area"}.get(self.unit)
-        place = f"{self.at} % of the {whole}" if whole else f"epoch {self.at}"
-        return place + (f", bracket {self.bracket}" if self.bracket else "")
+        return f"{self.at} % of the {whole}" if whole else f"epoch {self.at}"
 
 
 class _Columns(NamedTuple):
@@ -257,41 +252,23 @@ def bandwidth(rule: Rule) -> float | None:
     return BANDWIDTHS[rule.among] if isinstance(rule, ComparingRule) else None
 
 
-def bracket_of(rule: HyperbandStopping, trial: int) -> int:
-    """The bracket of a trial, from 0 (the earliest first rung): by its number alone.
-
-    Bracket b of B gets a share in proportion to Hyperband's ceil(B / (s + 1) reduction^s) configurations with
-    s = B - 1 - b (Li et al. 2018), spread evenly over the trials by multiples of the golden ratio.
-    """
-    s = range(rule.brackets - 1, -1, -1)
-    sizes = [math.ceil(rule.brackets / (each + 1) * rule.reduction**each) for each in s]
-    u, passed = trial * GOLDEN % 1.0 * sum(sizes), 0
-    for bracket, size in enumerate(sizes):
-        passed += size
-        if u < passed:
-            return bracket
-    return len(sizes) - 1
-
-
 @functools.lru_cache(maxsize=4096)
-def places(rule: Rule, grid: Grid, bracket: int = 0) -> dict[int, RungKey]:
-    """Epoch -> rung, for a trial in `bracket`: the epochs at which it is compared, all before its last one.
+def places(rule: Rule, grid: Grid) -> dict[int, RungKey]:
+    """Epoch -> rung: the epochs at which a trial is compared, all before its last one.
 
     Where several fractions of the horizon fall on one epoch, it is the rung of the highest.
     """
-    if isinstance(rule, OneEpochStopping):
-        return {1: RungKey(1)} if grid.epochs > 1 else {}
     if isinstance(rule, PBTStopping):
         return {epoch: RungKey(epoch) for epoch in range(rule.interval, grid.epochs, rule.interval)}
     if not isinstance(rule, ComparingRule):
         return {}
     found: dict[int, RungKey] = {}
-    for place, at in enumerate(_levels(rule, grid, bracket)):
+    for place, at in enumerate(_levels(rule, grid)):
         if rule.at == "epochs":
-            key = RungKey(round(at), "epoch", bracket)
+            key = RungKey(round(at))
             epoch = key.at
         else:
-            key = RungKey(_percent(at), "percent" if rule.at == "horizon" else "area", bracket)
+            key = RungKey(_percent(at), "percent" if rule.at == "horizon" else "area")
             epoch = grid.epoch_at(_batch(rule, grid, place, key.at / 100))
         if epoch < grid.epochs:
             found[epoch] = key
@@ -314,41 +291,36 @@ def by_area(rule: Rule) -> bool:
     return isinstance(rule, ComparingRule) and rule.at == "area"
 
 
-def marked(grid: Grid, rule: Rule, bracket: int, rates: Rates | None) -> Grid:
+def marked(grid: Grid, rule: Rule, rates: Rates | None) -> Grid:
     """The grid with the batches at which the rungs of a rule with `at: area` are; any other rule leaves it as it is.
 
     They are at shares of the area under the trial's own learning rate, over its whole run.
     """
     if not isinstance(rule, ComparingRule) or not by_area(rule) or rates is None:
         return grid
-    levels = _levels(rule, grid, bracket)
+    levels = _levels(rule, grid)
     return grid._replace(marks=tuple(rates.batch_at(_percent(level) / 100) for level in levels))
 
 
-def bracket_under(rule: Rule, trial: int) -> int:
-    """The bracket of a trial; 0 under a rule without brackets."""
-    return bracket_of(rule, trial) if isinstance(rule, HyperbandStopping) else 0
-
-
-def grid_under(rule: Rule, config: RunConfig, bracket: int) -> Grid:
+def grid_under(rule: Rule, config: RunConfig) -> Grid:
     """The grid of a run as a rule sees it."""
-    return marked(Grid.of(config), rule, bracket, planned_rates(config) if by_area(rule) else None)
+    return marked(Grid.of(config), rule, planned_rates(config) if by_area(rule) else None)
 
 
-def _levels(rule: ComparingRule, grid: Grid, bracket: int) -> list[float]:
+def _levels(rule: ComparingRule, grid: Grid) -> list[float]:
     """The rungs in the rule's own unit, rising: grace x reduction^k of a halving rule, else grace + interval x k."""
     end = grid.epochs if rule.at == "epochs" else 1.0
     levels: list[float] = []
     most, at = None, float(rule.grace)
-    if isinstance(rule, HalvingRule):
-        most, at = rule.max_rungs, at * rule.reduction**bracket
+    if isinstance(rule, ASHAStopping):
+        most = rule.max_rungs
     step = getattr(rule, "interval", None) or (1 if rule.at == "epochs" else 0.05)
     while at < end - 1e-9 and (most is None or len(levels) < most):
         levels.append(at)
-        at = at * rule.reduction if isinstance(rule, HalvingRule) else at + step
+        at = at * rule.reduction if isinstance(rule, ASHAStopping) else at + step
     return levels
 
 
-def rung_key(rule: Rule, grid: Grid, trial: int, epoch: int) -> RungKey | None:
-    """The rung that `epoch` is for a trial; None if it is none."""
-    return places(rule, grid, bracket_under(rule, trial)).get(epoch)
+def rung_key(rule: Rule, grid: Grid, epoch: int) -> RungKey | None:
+    """The rung that `epoch` is for a trial with this grid; None if it is none."""
+    return places(rule, grid).get(epoch)

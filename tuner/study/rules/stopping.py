@@ -16,14 +16,9 @@ rule has no state of its own. What each kind compares, and with what result:
              floor(n / reduction), or none is better. One that does not pass is stopped; with `promote: true` it is
              paused, and goes on (the highest rung first, then the best value) as soon as it passes among those that
              have come since. At the end of the budget all that pass have continued; the rest is stopped.
-`hyperband`  Hyperband (Li et al. 2018) as brackets of ASHA: bracket k has its first rung at grace x reduction^k, a
-             trial belongs to one by its number (`bracket_of`) and is compared within it.
 `median`     Vizier's rule (Golovin et al. 2017): stopped if its lowest value so far is worse than the median of the
              others' running averages there, that is if more than half of their weight is better. All that have come
              count, not only those that ran to their end.
-`one_epoch`  The baseline of Egele et al. (2023, arXiv 2307.15422): every trial is paused after its first epoch and the
-             best `keep` of the whole study go on to their end. It needs to know how many trials there will be. A
-             trial goes on as soon as it is certain: `better ones + trials that have not come yet < keep`.
 `pbt`        Population Based Training (Jaderberg et al. 2017), see `tuner/study/rules/population.py`. A trial is
              paused at each multiple of `interval`, so that the population advances together; where one of the worst is
              to go on, a new trial goes on from one of the best in its place.
@@ -51,7 +46,6 @@ from dataclasses import dataclass
 from search_spaces.stopping import (
     ASHAStopping,
     ComparingRule,
-    OneEpochStopping,
     PBTStopping,
 )
 from tuner.study.rules import population
@@ -155,16 +149,6 @@ def _guarded(history: History, curve: Curve, point: Point, *, failed: bool, othe
     return Decision(stop=not pause, pause=pause, rung=point.epoch, passed=False, reason=text)
 
 
-def _one_epoch(history: History, curve: Curve, point: Point) -> Decision:
-    rule = history.rule
-    key = history.key(curve.trial, point.epoch)
-    if not isinstance(rule, OneEpochStopping) or key is None:
-        return Decision()
-    return Decision(
-        pause=True, rung=point.epoch, passed=False, reason=f"paused until the best {rule.keep} of all are known"
-    )
-
-
 def _pbt(history: History, curve: Curve, point: Point) -> Decision:
     if history.key(curve.trial, point.epoch) is None:
         return Decision()
@@ -177,9 +161,7 @@ def _none(history: History, curve: Curve, point: Point) -> Decision:
 
 RULES: dict[str, Callable[[History, Curve, Point], Decision]] = {
     "asha": _halving,
-    "hyperband": _halving,
     "median": _median,
-    "one_epoch": _one_epoch,
     "pbt": _pbt,
     "none": _none,
 }
@@ -196,11 +178,6 @@ def promotable(history: History, outstanding: int, *, thaw: bool = False) -> int
     rule = history.rule
     if not history.paused:
         return None
-    if isinstance(rule, OneEpochStopping):
-        rung = history.rung(RungKey(1))
-        ranked = sorted(rung.values.items(), key=lambda item: (item[1], item[0]))
-        sure = [trial for trial, _ in ranked[: max(0, rule.keep - outstanding)]]
-        return next((trial for trial in sure if trial in history.paused), None)
     if isinstance(rule, PBTStopping):
         return population.next_member(history)
     assert isinstance(rule, ASHAStopping)  # noqa: S101  no other rule pauses
