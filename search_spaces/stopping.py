@@ -29,7 +29,7 @@ under the learning rate, where they predict more."""
 
 RETIRED = {
     "extrapolation": "stopped winners that start slowly, and was the slowest rule",
-    "hyperband": "cost more than asha and lost more winners on every bank",
+    "hyperband": "cost more than the default and lost more winners on every bank",
     "one_epoch": "found nothing near the best on any bank",
 }
 """Kinds of rules that earlier versions had, and why no longer (docs/early-stopping.md)."""
@@ -56,6 +56,10 @@ def todays(rule: Mapping[str, Any]) -> dict[str, Any]:
         return {"kind": "none"}
     kept = {key: value for key, value in rule.items() if key != "probe_share"}
     return {**kept, "metric": "per"} if kept.get("metric") in PROBES else kept
+
+
+def _as_share(given: Any) -> Any:
+    return float(given) if isinstance(given, bool) else given
 
 
 def _refuse_retired(given: Any) -> Any:
@@ -154,11 +158,13 @@ class ASHAStopping(ComparingRule):
     promote: bool = Field(
         False, description="pause trials instead of stopping them; a paused trial continues if it qualifies later"
     )
-    drain: bool | Annotated[float, Field(gt=0, le=1)] = Field(
-        False,
+    drain: Annotated[float, BeforeValidator(_as_share)] = Field(
+        0.0,
+        ge=0,
+        le=1,
         description="with promote: when nothing new is left to start, the paused trials continue too, best first, one "
-        "at a time: true = all of them; a number = until this share of the batches of whole runs is trained, then the "
-        "rest is stopped",
+        "at a time, until this share of the batches of whole runs is trained; then the rest is stopped. 1 (or true) = "
+        "all of them continue, 0 (or false) = none",
     )
     finish: float = Field(
         0.25,

@@ -140,9 +140,9 @@ def share_left(budget: StudyBudget, spent: Spent, seconds_left: float) -> float:
     return min(shares)
 
 
-def thaws(drain: bool | float, spent: Spent) -> bool:
+def thaws(drain: float, spent: Spent) -> bool:
     """Whether paused trials may continue under a rule with this `drain` (`ASHAStopping`) when nothing new is left."""
-    return drain is True or spent.batches < drain * spent.whole
+    return drain >= 1 or spent.batches < drain * spent.whole
 
 
 def then(budget: StudyBudget, reason: str) -> str:

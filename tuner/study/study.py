@@ -215,7 +215,7 @@ class Study:
         if not self.state.history.paused or self.reached:
             return None
         left, finishing = self.trials_left, self._finishing
-        drain = finishing or getattr(self.state.history.rule, "drain", False)  # a limit of cost is used up
+        drain = 1.0 if finishing else getattr(self.state.history.rule, "drain", 0.0)  # a limit of cost is used up
         idle = not (left or self.state.waiting) and (not self.state.running or self._hurries)
         thaw = idle and budgets.thaws(drain, self.state.spent)
         return promotable(self.state.history, self.state.outstanding(left), thaw=thaw)

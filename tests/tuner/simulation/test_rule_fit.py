@@ -54,7 +54,7 @@ def test_each_rule_by_its_name_alone_fits_an_ordinary_space(toy, kind):
         ("median promote=true", "promote: unknown key (value true); "),
         ("asha promote=true drain=1.5", "drain: 1.5 is not allowed"),
         ("asha metric=probe", "metric=probe is retired, probes cost what they saved"),
-        ("hyperband", "hyperband is retired, it cost more than asha"),
+        ("hyperband", "hyperband is retired, it cost more than the default"),
         ("extrapolation top=2", "extrapolation is retired, it stopped winners that start slowly"),
     ],
 )
