@@ -91,11 +91,11 @@ def show_space(name: str, form: str) -> None:
 def show_rules(kind: str | None, form: str) -> None:
     """List the early-stopping rules, or the settings of one KIND."""
     if kind is None:
-        rows = [
+        kinds = [
             {"rule": name, "what it does": (rule.__doc__ or "").splitlines()[0], "right for": rule.right_for}
             for name, rule in STOPPING_KINDS.items()
         ]
-        click.echo(_rows(rows, form))
+        click.echo(_rows(kinds, form))
         if form == "table":
             click.echo('\nnext: tuner spaces rules asha; tuner search SPACE --stopping "asha at=horizon grace=0.25"')
         return
