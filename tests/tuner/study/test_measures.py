@@ -146,8 +146,8 @@ def test_a_measure_that_nobody_has_is_one_line(studied, cli):
     assert "there is no column 'val_los'" in cli("best", "v", "--by", "val_los", "--results", toy.folder).err
     bank = read_curves("v", toy.folder)
     check_rule(bank, RULE)
-    with pytest.raises(InputError, match="compares per_utterance_mean, which was not recorded"):
-        check_rule(bank, {**RULE, "metric": "per_utterance_mean"})
+    with pytest.raises(InputError, match="compares probe_per, which was not recorded"):
+        check_rule(bank, {**RULE, "metric": "probe_per"})
 
 
 def test_the_report_the_importance_and_a_warm_start_go_by_it(studied):
