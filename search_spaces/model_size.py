@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from search_spaces.config import RunConfig
+from search_spaces.config import EMAConfig, RunConfig
 from search_spaces.parsing.feature_choice import number_of_features
 
 
 def state_bytes(config: RunConfig, features: int, classes: int, days: int) -> int:
     """About the bytes of a run's state: float32 weights, the moments of the optimizer, and the averaged weights."""
     moments = 1 if config.optimizer.kind == "sgd" else 2
-    averages = 0 if config.averaging.kind == "none" else len(getattr(config.averaging, "decays", None) or (None,))
+    averaging = config.averaging
+    decays = averaging.decays if isinstance(averaging, EMAConfig) else None
+    averages = len(decays) if decays else int(averaging.kind != "none")
     return 4 * (1 + moments + averages) * parameters(config, features, classes, days)
 
 
