@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,10 +15,27 @@ class _Searcher(BaseModel):
 
 
 class TPESearcher(_Searcher):
-    """Tree-structured Parzen estimator (Bergstra et al. 2011), over groups of dimensions that occur together."""
+    """Tree-structured Parzen estimator (Bergstra et al. 2011): proposes what the best trials have."""
 
     kind: Literal["tpe"] = "tpe"
     startup_trials: int = Field(10, ge=0, description=_STARTUP)
+    startup: Literal["spread", "random"] = Field(
+        "spread", description="how those are drawn: as points spread evenly over the ranges, or independently"
+    )
+    multivariate: bool = Field(
+        True, description="one model of the dimensions that all trials have, instead of one for each dimension"
+    )
+    group: bool = Field(
+        False, description="with multivariate: also a model for each group of dimensions that occur together"
+    )
+    constant_liar: bool = Field(
+        True, description="trials that have not come to a rung count as bad ones, so that workers keep apart"
+    )
+    order: Literal["rungs", "ends"] = Field(
+        "rungs",
+        description="what the best trials are: by all rungs, so that stopped, paused and running trials are compared "
+        "with the others at the last rung they reached; or ends: completed trials before all others, as Optuna does",
+    )
 
 
 class RandomSearcher(_Searcher):
@@ -80,3 +98,16 @@ Searcher = Annotated[
     Field(discriminator="kind"),
 ]
 SEARCHERS = ("tpe", "gp", "cmaes", "qmc", "random", "nsga2", "grid")
+_BEFORE: dict[str, dict[str, Any]] = {
+    "tpe": {"startup": "random", "multivariate": True, "group": True, "constant_liar": True, "order": "ends"}
+}
+"""By kind, what was in force before a setting existed, where that is not its default."""
+
+
+def stored(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a searcher in a log: those that an older log does not have are as they were then.
+
+    >>> stored({"kind": "tpe", "startup_trials": 4})["group"]
+    True
+    """
+    return {**_BEFORE.get(settings["kind"], {}), **settings}

@@ -20,9 +20,11 @@ from search_spaces.stopping import retirement, rule_text
 from tuner.analysis.pictures import check_out, plot_regret
 from tuner.commands.options import curves_options, format_option, out_option, parse_rule, results_option
 from tuner.simulation.curves import Bank, check_rule, read_curves, rule_note
+from tuner.simulation.points import TablePoints
 from tuner.simulation.regret import regret_curve, summary
-from tuner.simulation.simulate import TABLE, Search, TablePoints
+from tuner.simulation.simulate import TABLE, Search
 from tuner.simulation.simulate import repeats as search
+from tuner.simulation.surrogate import Surrogate
 
 DEFAULT_RULES = (
     "asha",
@@ -42,6 +44,7 @@ Examples:
   tuner simulate an4
   tuner simulate curves.parquet --stopping "asha at=horizon grace=0.25" --stopping median --workers 8
   tuner simulate an4 --searcher tpe --repeats 10 --plot regret.png
+  tuner simulate an4 --searcher "tpe group=true" --surrogate --trials 24 --stopping asha
 """
 )
 @click.argument("source", metavar="STUDY|FILE")
@@ -59,6 +62,11 @@ Examples:
     show_default=True,
     metavar="SEARCHER",
     help="How recorded runs are chosen: random, or by a searcher; its proposal is replaced by the nearest unused run.",
+)
+@click.option(
+    "--surrogate",
+    is_flag=True,
+    help="Let the searcher have the points that it proposes: their curves come from a model of the recorded runs.",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=8, show_default=True, help="Trials at once.")
 @click.option("--repeats", type=click.IntRange(min=2), default=50, show_default=True, help="Searches for each rule.")
@@ -96,6 +104,7 @@ def _run(
     source: str,
     rules: Sequence[str],
     searcher: str,
+    surrogate: bool,
     workers: int,
     repeats: int,
     trials: int | None,
@@ -106,12 +115,17 @@ def _run(
     """The bank, a summary for each rule, and (rule, its searches, the full runs) for the curves."""
     chooses = parse_settings(searcher, Searcher, "searcher")
     bank = read_curves(source, results_dir, space=load_space(space) if space else None, every=every)
-    if chooses["kind"] != "random":
+    if surrogate or chooses["kind"] != "random":
         TablePoints(bank)  # says what is missing before anything is run
     named = list(chosen_rules(bank, rules, "stopping"))
     for note in (*bank.notes, *(f"{note}; they are left out here" for note in stopped_note(bank))):
         click.echo(f"note: {note}", err=True)
     bank = bank.whole()
+    model = Surrogate(bank) if surrogate else None
+    if model is not None:
+        click.echo(
+            f"note: the surrogate ranks runs that it has not seen with a correlation of {model.score:.2f}", err=True
+        )
     plans = [(NONE, TABLE, {"kind": NONE})]
     if chooses["kind"] != "random":
         plans = [("none, at random", TABLE, {"kind": NONE}), (NONE, chooses, {"kind": NONE})]
@@ -119,7 +133,7 @@ def _run(
     rows: list[dict[str, Any]] = []
     curves: list[tuple[str, list[Search], list[Search]]] = []
     for number, (name, who, rule) in enumerate(plans, 1):
-        running = search(bank, rule, repeats, searcher=who, workers=workers, trials=trials)
+        running = search(bank, rule, repeats, searcher=who, workers=workers, trials=trials, surrogate=model)
         found = list(_counted(running, repeats, f"{number} of {len(plans)}: {name}"))
         curves.append((name, found, curves[0][1] if curves else found))
         rows.append(summary(name, bank, found, curves[0][1]))

@@ -8,7 +8,7 @@ Two ways to draw trials. In *table* mode the bank's runs are taken without repla
 repeat's seed: random search over a finite table. With a searcher, each proposal becomes the *nearest unused run* of
 the bank (`TablePoints`), and the searcher is told that run's parameters and values: every curve is a recorded one,
 so the bank's best PER is the same target for all. Near the table's end there is little left to choose from, so a
-searcher shows its merit in the first half.
+searcher shows its merit in the first half. With a *surrogate* (`surrogate.py`) it has the point that it proposes.
 
 What is counted: batches of every epoch run. A trial that was paused and goes on costs its new batches only.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,10 +24,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from results.statistics import setting_apart
-from search_spaces import InputError, RunConfig, Space
+from search_spaces import RunConfig
 from search_spaces.config import to_dict
 from tuner.simulation.curves import Bank, RecordedRun, Row, check_rule
+from tuner.simulation.points import TablePoints
+from tuner.simulation.surrogate import Surrogate, SurrogateTrials
 from tuner.study.compact import KeptConfig
 from tuner.study.rules.stopping import Curve, Decision
 from tuner.study.settings import StudySettings
@@ -136,10 +136,14 @@ def repeats(
     workers: int = 8,
     trials: int | None = None,
     foreign: Callable[[int], Foreign] | None = None,
+    surrogate: Surrogate | None = None,
 ) -> Iterator[Search]:
-    """`count` searches with seeds 0, 1, ...; `foreign` makes a fresh rule for each seed."""
+    """`count` searches with seeds 0, 1, ...; `foreign` makes a fresh rule for each seed.
+
+    With a `surrogate` of the bank the searcher has the point that it proposes, and not the nearest recorded run.
+    """
     check_rule(bank, rule)
-    table = _Table(bank, searcher)
+    table = _Table(bank, searcher, surrogate)
     for seed in range(count):
         yield table.search(rule, workers, trials, seed, foreign(seed) if foreign else None)
 
@@ -147,9 +151,10 @@ def repeats(
 class _Table:
     """A bank made ready: what each run is to a study, worked out once for all repeats."""
 
-    def __init__(self, bank: Bank, searcher: Mapping[str, Any]) -> None:
+    def __init__(self, bank: Bank, searcher: Mapping[str, Any], surrogate: Surrogate | None = None) -> None:
         self.bank = bank
         self.searcher = searcher
+        self.surrogate = surrogate
         self.timed = all(row["seconds"] is not None for run in bank.runs for row in run.rows)
         self.entries = [plan_entry(run) for run in bank.runs]
         self.points = None if searcher["kind"] == "random" else TablePoints(bank)
@@ -157,10 +162,16 @@ class _Table:
     def search(
         self, rule: Mapping[str, Any], workers: int, trials: int | None, seed: int, foreign: Foreign | None
     ) -> Search:
-        count = min(trials or len(self.bank.runs), len(self.bank.runs))
+        count = trials or len(self.bank.runs)
+        if self.surrogate is None:
+            count = min(count, len(self.bank.runs))
         log = MemoryLog()
-        settings = study_settings(rule, count, seed, self.searcher, self.bank.space if self.points else None)
-        if self.points is None:
+        searched = self.surrogate is not None or self.points is not None
+        settings = study_settings(rule, count, seed, self.searcher, self.bank.space if searched else None)
+        table: TableTrials | SurrogateTrials
+        if self.surrogate is not None:
+            table = SurrogateTrials(self.surrogate)
+        elif self.points is None:
             order = random_order(self.bank, seed)
             table = TableTrials(self.bank, self.entries, lambda state, used, number: order[number])
         else:
@@ -206,7 +217,14 @@ class TableTrials:
 class _Loop:
     """Virtual workers around one study."""
 
-    def __init__(self, timed: bool, table: TableTrials, study: Study, log: MemoryLog, foreign: Foreign | None) -> None:
+    def __init__(
+        self,
+        timed: bool,
+        table: TableTrials | SurrogateTrials,
+        study: Study,
+        log: MemoryLog,
+        foreign: Foreign | None,
+    ) -> None:
         self.timed, self.table, self.study, self.log, self.foreign = timed, table, study, log, foreign
         self.queue: list[tuple[float, int, Job]] = []
         self.order = itertools.count()
@@ -303,61 +321,3 @@ def study_settings(
             "budget": {"trials": trials},
         }
     )
-
-
-class TablePoints:
-    """The bank's parameters as points between which a distance is known.
-
-    A dimension counts 1 where only one of two has it or where categories differ, else the difference as a share of
-    its range (of the logarithm's where it is searched on a log scale).
-    """
-
-    def __init__(self, bank: Bank) -> None:
-        if bank.space is None or any(run.params is None for run in bank.runs):
-            raise InputError(
-                f"{bank.name}: a searcher needs the params of each run and the space they belong to; give a study that "
-                "was searched, or --space with a params column, or leave --searcher out"
-            )
-        self.space = Space.from_dict(bank.space)
-        self.params = [dict(run.params or {}) for run in bank.runs]
-        self.dimensions = [dimension for dimension in self.space.dimensions if dimension.sampled]
-        names = {dimension.name for dimension in self.dimensions}
-        for run in bank.runs:
-            unknown = sorted(set(run.params or {}) - names)
-            if unknown:
-                raise InputError(
-                    f"{bank.name}: trial {run.label}: params: {unknown[0]} is no dimension of {self.space.name}; "
-                    "give the space that these runs were drawn from"
-                )
-        self.numbers = [self._coordinates(params) for params in self.params]
-
-    def draw(self, state: StudyState, used: Collection[int], number: int) -> int:
-        """The run that a study's proposal for trial `number` becomes: the nearest that it has not had."""
-        searcher = state.searcher
-        assert searcher is not None  # noqa: S101  a study with a space has one
-        wanted = searcher.propose(number)
-        searcher.withdraw(number)
-        return self.nearest(wanted, set(used))
-
-    def nearest(self, params: Mapping[str, Any], used: set[int]) -> int:
-        """The index of the nearest run that is not used; the first of equally near ones."""
-        point = self._coordinates(params)
-        left = [index for index in range(len(self.numbers)) if index not in used]
-        return min(left, key=lambda index: sum(map(setting_apart, point, self.numbers[index])))
-
-    def _coordinates(self, params: Mapping[str, Any]) -> list[Any]:
-        """Each dimension's value: a share of its range, a category in a tuple, None where it is not active."""
-        found: list[Any] = []
-        for dimension in self.dimensions:
-            value: Any = params.get(dimension.name)
-            if dimension.name not in params:
-                found.append(None)
-            elif dimension.kind == "choice" or dimension.is_alternative(value):
-                found.append((value,))
-            elif not dimension.native:
-                found.append(dimension.to_unit(value))
-            else:
-                ends = (dimension.low or 0.0, dimension.high or 0.0, float(value))
-                low, high, at = map(math.log, ends) if dimension.kind.startswith("log_") else ends
-                found.append((at - low) / (high - low) if high > low else 0.0)
-        return found

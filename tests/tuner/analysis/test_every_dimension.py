@@ -19,7 +19,7 @@ from tuner.analysis.importance import importance
 from tuner.analysis.partial import partial
 from tuner.callbacks.mirror import OptunaMirror
 from tuner.simulation.curves import read_curves
-from tuner.simulation.simulate import TablePoints
+from tuner.simulation.points import TablePoints
 from tuner.study.heirs import _changed
 from tuner.study.searchers.warm_start import gather
 from tuner.study.settings import StudySettings

@@ -12,7 +12,8 @@ from search_spaces import InputError
 from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import Searcher
 from tuner.simulation.curves import Bank, read_curves
-from tuner.simulation.simulate import TablePoints, repeats, simulate
+from tuner.simulation.points import TablePoints
+from tuner.simulation.simulate import repeats, simulate
 
 NONE = {"kind": "none"}
 ASHA = {"kind": "asha", "grace": 1, "reduction": 2, "max_rungs": None}

@@ -58,6 +58,7 @@ def objects():
     study, trial = drawn(optuna.samplers.RandomSampler(seed=0))
     return {
         "FrozenTrial": study.get_trials()[0],
+        "Study": study,
         "Trial": trial,
         "Trial(study, id)": reports(),
         "relative_params": all(notes(drawn(sampler)[1]) for sampler in samplers()),

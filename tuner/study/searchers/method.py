@@ -19,6 +19,8 @@ from search_spaces import Dimension, Space
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 S = TypeVar("S")
+MAX_DRAWS = 200
+"""How often a proposal that breaks a declared constraint is drawn again."""
 
 
 def distribution(dimension: Dimension) -> BaseDistribution:

@@ -7,12 +7,13 @@ tests/tuner/study/test_optuna_private.py looks for each and fails with that line
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import NSGAIISampler
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 NAMES = {
     "FrozenTrial._trial_id": "to write the value of a rung, and to update a trial of a --storage",
@@ -23,6 +24,7 @@ NAMES = {
     "Trial.storage.set_trial_param": "to let a drawn trial have the value that a replay gives it",
     "Trial(study, id)": "to report the rungs of a trial that runs in another process",
     "relative_params": "to find the notes that TPE and GP make on a draw: they may name inactive dimensions",
+    "Study._get_trials": "to let TPE see the trials in an order of ours",
     "NSGAIISampler._get_generation_key": "to give the trials of a warm start the first generation",
 }
 """Where a name is -> what it is used for."""
@@ -59,3 +61,21 @@ def set_param(trial: Trial, name: str, value: Any, kind: BaseDistribution) -> No
 def first_generation(sampler: NSGAIISampler) -> dict[str, int]:
     """The attributes of a trial that belongs to the first generation of a genetic search."""
     return {sampler._get_generation_key(): 0}
+
+
+class SeenStudy:
+    """A study for a sampler, in which other trials are seen than those that are stored: `trials`, which are not copied.
+
+    A trial that has been drawn since is not among them.
+    """
+
+    def __init__(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> None:
+        self._study, self._seen = study, trials
+
+    def _get_trials(
+        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._seen if states is None or trial.state in states]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)

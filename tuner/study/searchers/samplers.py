@@ -4,7 +4,7 @@ Every proposal uses a new Optuna sampler, seeded by (search seed, trial number, 
 proposals is a function of the reported trials, in the order in which they ended, so a replayed study has the same
 state:
 
-- `tpe`, `random`: nothing.
+- `tpe`, `random`: nothing; what `tpe` is told of stopped, paused and running trials is in `tpe.py`.
 - `gp`: nothing; each proposal fits a model to a copy of the trials in which a stopped or diverged trial has the worst
   value of those that ended (Optuna's own leaves such trials out, and proposes points near them again). At most `most`
   trials: the cost grows with their cube.
@@ -16,9 +16,9 @@ state:
 - `grid`: nothing; the points that no trial has, in an order by the seed (`grid.py`).
 - `nsga2`: the generation of each trial and the parents of each generation, as Optuna's attributes.
 
-Dimensions with a condition cannot be in a model of all trials. `tpe` has a model for each group of dimensions
-that occur together; `nsga2` takes their values from a parent that has them; `gp` and `cmaes` draw them one by one by
-TPE, `cmaes` the choices too.
+Dimensions with a condition cannot be in a model of all trials. `tpe` draws them one by one, or with `group` has a model
+for each group of dimensions that occur together; `nsga2` takes their values from a parent that has them; `gp` and
+`cmaes` draw them one by one by TPE, `cmaes` the choices too.
 
 Seconds of one core for a proposal in the shipped space of 25 dimensions, 100 / 1,000 trials reported: `random`, `qmc`
 0.002 / 0.002, `nsga2` 0.002 / 0.003, `cmaes` 0.02 / 0.06 (the choices by TPE), `tpe` 0.02 / 0.10, `gp` 0.5 / 0.9.
@@ -27,7 +27,6 @@ Seconds of one core for a proposal in the shipped space of 25 dimensions, 100 / 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,20 +37,12 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search_spaces import Dimension, Space
-from search_spaces.searchers import (
-    CMAESSearcher,
-    GPSearcher,
-    NSGA2Searcher,
-    QMCSearcher,
-    RandomSearcher,
-    TPESearcher,
-)
+from search_spaces.searchers import CMAESSearcher, GPSearcher, NSGA2Searcher, RandomSearcher
 from tuner.study.searchers import optuna_private
 from tuner.study.searchers.grid import GridSearch
 from tuner.study.searchers.method import GivenSamples, Method, coded_at, distribution, unit_of
-
-MAX_DRAWS = 200
-"""How often a proposal that breaks a declared constraint is drawn again."""
+from tuner.study.searchers.qmc import QMC
+from tuner.study.searchers.tpe import ONE_BY_ONE, TPE, tpe_sampler
 
 
 def free_numbers(dimensions: Sequence[Dimension]) -> list[Dimension]:
@@ -85,71 +76,6 @@ class Random(Method[RandomSearcher]):
         return optuna.samplers.RandomSampler(seed=seed)
 
 
-class TPE(Method[TPESearcher]):
-    """Parzen estimators over groups of dimensions that occur together."""
-
-    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
-        """Optuna's own."""
-        return _tpe(self.settings.startup_trials, seed)
-
-
-def _tpe(startup: int, seed: int, *, joint: bool = True) -> BaseSampler:
-    with warnings.catch_warnings():
-        # `group` has been marked experimental since 2020; conditional spaces need it.
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(
-            n_startup_trials=startup, multivariate=joint, group=joint, constant_liar=True, seed=seed
-        )
-
-
-class QMC(Method[QMCSearcher]):
-    """Points of a scrambled Sobol sequence with a coordinate for every dimension, active or not."""
-
-    def __init__(self, space: Space, settings: QMCSearcher, seed: int) -> None:
-        from scipy.stats.qmc import Sobol
-
-        super().__init__(space, settings, seed)
-        self._dimensions = [dimension for dimension in space.dimensions if dimension.sampled]
-        self._engine = Sobol(len(self._dimensions), scramble=True, seed=seed)
-        self._block: list[Any] = []
-        self._kept: list[dict[str, Any]] = []
-
-    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
-        """The point of trial `number`."""
-        tried = 0
-        while len(self._kept) <= number and tried < MAX_DRAWS:
-            point, tried = self._next(), tried + 1
-            if not self.space.violations(self.space.suggest(_Point(point))):
-                self._kept.append(point)
-                tried = 0
-        given = self._kept[number] if number < len(self._kept) else point
-        return GivenSamples(given, optuna.samplers.RandomSampler(seed=seed))
-
-    def _next(self) -> dict[str, Any]:
-        if not self._block:
-            self._block = list(self._engine.random(64))
-        point = self._block.pop(0)
-        return {d.name: coded_at(d, float(u)) for d, u in zip(self._dimensions, point, strict=True)}
-
-
-class _Point:
-    """Answers `Space.suggest` with the samples of a point."""
-
-    def __init__(self, point: Mapping[str, Any]) -> None:
-        self._point = point
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        return float(self._point[name])
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int:
-        return int(self._point[name])
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return self._point[name]
-
-
 class CMAES(Method[CMAESSearcher]):
     """CMA-ES over the unconditional ranges, from the best of the first results; the rest by TPE, one by one."""
 
@@ -161,7 +87,7 @@ class CMAES(Method[CMAESSearcher]):
 
     def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
         """A draw from the distribution that the results so far give."""
-        other = _tpe(self.settings.startup_trials, seed, joint=False)
+        other = tpe_sampler(ONE_BY_ONE, self.settings.startup_trials, seed)
         self._advance(ended)
         if self._optimizer is None:
             return other if not self._dimensions else GivenSamples({}, other)
@@ -272,7 +198,7 @@ class _GP(optuna.samplers.GPSampler):
     """Optuna's GP over given dimensions; its default are those that all trials so far have in common."""
 
     def __init__(self, free: dict[str, BaseDistribution], startup: int, seed: int) -> None:
-        other = _tpe(startup, seed, joint=False)
+        other = tpe_sampler(ONE_BY_ONE, startup, seed)
         super().__init__(
             seed=seed, independent_sampler=other, n_startup_trials=startup, warn_independent_sampling=False
         )

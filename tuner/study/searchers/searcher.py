@@ -4,11 +4,12 @@
 by (search seed, trial number, draw), so the log is the searcher's only state: a replayed study proposes the same
 trials. The kinds are in `tuner/study/searchers/samplers.py`.
 
-What is reported to Optuna: a trial that ran to its end is COMPLETE with its objectives; a stopped one is PRUNED with
-the value of each rung that it reached; a diverged one ranks below everything (FAIL, and its point again as PRUNED
-without a value, which TPE sorts last); a trial that failed for another reason is FAIL, which does not affect the
-sampler. Optuna has no pruning with several objectives: there a stopped trial is FAIL too. (It was stopped because of
-its PER, and may still be the cheapest.)
+What is reported to Optuna: a running or paused trial is RUNNING with the value of each rung that it reached, which
+`tpe` counts; one that ran to its end is COMPLETE with its objectives; a stopped one is PRUNED with the value of each
+rung that it reached; a diverged one ranks below everything (FAIL, and its point again as PRUNED without a value, which
+TPE sorts last); a trial that failed for another reason is FAIL, which does not affect the sampler. Optuna has no
+pruning with several objectives: there a stopped trial is FAIL too. (It was stopped because of its PER, and may still be
+the cheapest.)
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from pydantic import TypeAdapter
 from search_spaces import InputError, Space
 from search_spaces.searchers import Searcher
 from tuner.study.searchers import optuna_private
-from tuner.study.searchers.method import Method, optuna_params
-from tuner.study.searchers.samplers import MAX_DRAWS, METHODS
+from tuner.study.searchers.method import MAX_DRAWS, Method, optuna_params
+from tuner.study.searchers.samplers import METHODS
 from tuner.study.searchers.warm_start import ENOUGH
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from search_spaces import RunConfig, Space
+from search_spaces.searchers import stored
 from tuner.study import objectives
 from tuner.study.searchers.searcher import OptunaSearcher
 from tuner.study.searchers.warm_start import discounted
@@ -53,5 +54,5 @@ def make_searcher(
     """The searcher of the settings, with the trials so far reported, and the trials that are left out."""
     earlier = discounted(settings.warm_start, space)
     count = len(objectives.names(settings))
-    searcher = OptunaSearcher(space, settings.searcher.as_dict(), settings.seed, count, earlier)
+    searcher = OptunaSearcher(space, stored(settings.searcher.as_dict()), settings.seed, count, earlier)
     return searcher, retell(searcher, space, trials, settings)
