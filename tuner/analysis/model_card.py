@@ -35,7 +35,8 @@ def decoder_facts(
         "stride": config.model.stride,
         "smoothing_sd": config.augmentation.smoothing_sd,
         "bidirectional": config.model.bidirectional,
-        "averaging": config.averaging.kind,
+        "averaging": "none" if state["report"].get("average") == "raw" else config.averaging.kind,
+        "average": state["report"].get("average"),
         "largest_logit_difference": difference,
         "result": {
             "per": state["report"].get("per"),
@@ -69,7 +70,8 @@ def model_card(trial: Trial, facts: Mapping[str, Any]) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in (provenance["packages"] or {}).items())
     phonemes = f" ({result['phonemes']} phonemes)" if result["phonemes"] else ""
     direction = "bidirectional" if model.bidirectional else "unidirectional"
-    weights = {"none": "the weights as trained", "ema": "an exponential moving average of the weights"}.get(
+    decay = f" (decay {facts['average']})" if facts.get("average") else ""
+    weights = {"none": "the weights as trained", "ema": f"an exponential moving average of the weights{decay}"}.get(
         facts["averaging"], "an average of the weights"
     )
     return f"""# Phoneme decoder {_code(trial.name)}

@@ -80,7 +80,7 @@ def _headline(trial: Trial) -> str:
     if row["best_per"] is not None:
         at = f" at epoch {row['best_epoch']}" if row["best_epoch"] else ""
         last = f", last PER {row['last_per']:.4f}" if row["last_per"] is not None else ""
-        lines.append(f"best PER {row['best_per']:.4f}{at}{last}")
+        lines.append(f"best PER {row['best_per']:.4f}{at}{_weights(trial)}{last}")
     spent = {"CPU": row["cpu_seconds"], "GPU": row["gpu_seconds"]}
     facts = [f"{format_value(seconds)} {unit} seconds" for unit, seconds in spent.items() if seconds]
     facts += [f"{row['attempts']} attempts"] if (row["attempts"] or 1) > 1 else []
@@ -92,9 +92,20 @@ def _headline(trial: Trial) -> str:
     return "\n".join(lines)
 
 
+def _weights(trial: Trial) -> str:
+    """Which weights the best PER is of, where they are not all the same."""
+    name = trial.row["best_average"]
+    if name is None or trial.config.averaging.kind == "none":
+        return ""
+    return {"raw": ", of the raw weights", "swa": ", of the mean of the weights"}.get(name, f", of the EMA of {name}")
+
+
 def _curve(trial: Trial) -> str:
-    averaged = trial.config.averaging.kind != "none"
-    lines = [Line("PER of the averaged weights" if averaged else "PER", _points(trial, "per"), "●")]
+    averaging = trial.config.averaging
+    averaged = averaging.kind != "none"
+    several = getattr(averaging, "decays", None) or getattr(averaging, "or_raw", False)
+    name = "PER of the best weights" if several else "PER of the averaged weights" if averaged else "PER"
+    lines = [Line(name, _points(trial, "per"), "●")]
     if averaged:
         lines.append(Line("of the raw weights", _points(trial, "per_raw"), "○", joined=False))
     rungs = [row["rung"] for row in trial.epochs if row["rung"] is not None]

@@ -216,7 +216,7 @@ def test_a_range_that_rounding_closes_is_a_constant_and_told(tmp_path):
 @given(st.integers(0, 10**6), st.floats(0.01, 20))
 def test_an_average_keeps_its_order_and_its_window(seed, scale):
     """A draw from a scaled range of 1 - decay is the draw from the whole range, with the window in proportion."""
-    space = SHIPPED["schedule_averaging_augmentation"]
+    space = SHIPPED["mixed_horizons"]
     dimension = next(d for d in space.dimensions if d.path == "averaging.decay")
     scaled = scaled_dimension(dimension, scale)
     assume(scaled.sampled)

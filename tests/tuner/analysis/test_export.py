@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -18,6 +19,7 @@ from results.report import load
 from results.store.tables import load_tables
 from results.trials import find_trial
 from search_spaces import load_run, load_space
+from search_spaces.config import EMAConfig
 from trainable import checkpoint, train
 from trainable import decoder_file as exporting
 from trainable.data.dataset import open_dataset
@@ -25,6 +27,7 @@ from trainable.decoding import greedy
 from trainable.model import Decoder
 from trainable.scoring import load_trained, score
 from tuner.analysis.errors import best_errors
+from tuner.analysis.model_card import decoder_facts, model_card
 from tuner.launch.new_study import new_settings
 from tuner.study.request import Request
 from tuner.study.study import Study
@@ -369,3 +372,18 @@ def test_the_report_decodes_the_best_checkpoint(copy):
     assert sum(day["utterances"] for day in found["days"]) == int(found["about"].split()[-3])
     (copy / "real" / facts.first["checkpoint"]).unlink()
     assert best_errors(copy, facts, asked=True)[1].endswith("its checkpoint or the data set is not here any more.")
+
+
+def test_a_card_names_the_weights_that_were_the_best(trained):
+    """Of several averages the card names the decay of the one that is exported, or says that none is."""
+    trial = find_trial(trained, "real", "0")
+    state = checkpoint.load(trained / "real" / "checkpoints" / "0" / "best.pt")
+    several = trial.config.model_copy(update={"averaging": EMAConfig(decays=(0.9, 0.99))})
+    said = {}
+    for name in ("raw", "0.99"):
+        report = {**state["report"], "average": name}
+        facts = decoder_facts(replace(trial, config=several), {**state, "report": report}, {}, 0.0)
+        said[name] = (facts["averaging"], facts["average"], model_card(trial, facts))
+    assert said["raw"][:2] == ("none", "raw") and "| weights | the weights as trained, epoch" in said["raw"][2]
+    assert said["0.99"][:2] == ("ema", "0.99")
+    assert "| weights | an exponential moving average of the weights (decay 0.99), epoch" in said["0.99"][2]

@@ -65,7 +65,9 @@ def test_columns_are_those_named(cli, studies):
     """--columns shows these configuration columns, patterns included, and no others."""
     found = rows(cli("best", "one", "--results", studies, "--format", "json", "--columns", "averaging_*, model_hidden"))
     names = [name for name in found[0] if name.split("_")[0] in ("averaging", "schedule", "model")]
-    assert set(names) == {"averaging_kind", "averaging_decay", "averaging_warmup", "model_hidden"}
+    assert set(names) == {
+        "averaging_kind", "averaging_decay", "averaging_decays", "averaging_warmup", "model_hidden",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

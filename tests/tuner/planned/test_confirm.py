@@ -15,6 +15,7 @@ from tuner.planned.confirm import as_chosen, check_resumed, cost, fresh_seeds, l
 from tuner.study.request import Request
 from tuner.study.settings import StudySettings
 from tuner.study.study import Study
+from tuner.testing.toy import settings_for
 
 
 @pytest.fixture
@@ -57,11 +58,11 @@ def test_the_chosen_average_is_taken_as_given(toy):
     assert given({**swa, "or_raw": True, "lr": 0.1}, "raw") == {"start_batch": 1, "or_raw": True, "lr": 0.1}
 
 
-def test_leaders_have_the_average_that_was_best(toy):
-    """The plan of a confirmation has, of each trial's averages, the one of its best epoch."""
+def test_leaders_have_the_average_that_was_best(toy, cli):
+    """The plan of a confirmation has, of each trial's averages, the one of its best epoch; `tuner show` names it."""
     space = replace(toy.space, dimensions=tuple(d for d in toy.space.dimensions if not d.path.startswith("averaging")))
     space = replace(space, fixed={**space.fixed, "averaging.kind": "ema", "averaging.decays": [0.9, 0.99]})
-    study = toy.create("several", space=space.as_dict())
+    study = Study.create(toy.folder / "several", StudySettings.read(settings_for(space)), [])
     names = {}
     while (job := study.ask()) is not None:
         names[job.trial] = ("raw", "0.9", "0.99")[job.trial % 3]
@@ -76,6 +77,11 @@ def test_leaders_have_the_average_that_was_best(toy):
         row = next(r for r in load_tables(toy.folder, ["several"])[0]["trials"].to_pylist() if r["trial"] == number)
         assert config["averaging"].get("decay") == (None if row["best_average"] == "raw" else float(names[number]))
         assert config["averaging"].get("decays") is None
+    said = {name: ", of the raw weights" if name == "raw" else f", of the EMA of {name}" for name in names.values()}
+    number = found[0][0]
+    name = found[0][1]["averaging"].get("decay")
+    shown = cli("show", "several", number, "--results", toy.folder).out
+    assert said["raw" if name is None else str(name)] in shown and "PER of the best weights" in shown
 
 
 def test_fresh_seeds_are_nobodys(searched):
