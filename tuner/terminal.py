@@ -47,4 +47,5 @@ def leave_on_sigterm() -> None:
 def leaves_now() -> None:
     """The exit status is decided; from here on, a signal ends the process without cleaning up."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: os._exit(130))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: os._exit(130))

@@ -77,6 +77,20 @@ def test_sigterm_once_and_twice_is_130(times, tmp_path):
     assert done.returncode == 130 and done.stderr == "stopped\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_leaves_is_130(number):
+    """A further Ctrl-C, or SIGTERM, after everything was said: no traceback, and the status of the first."""
+    leaves = f"import os, time; from tuner import terminal; terminal.leaves_now(); os.kill(os.getpid(), {int(number)})"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{leaves}; time.sleep(60)"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 def test_a_server_that_is_told_to_end_leaves_with_130(toy):
     """A command without handlers of its own."""
     toy.create("s").close()

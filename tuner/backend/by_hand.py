@@ -209,7 +209,14 @@ def mark(
     wanted = {"of": of, "note": note, "add": list(add), "remove": list(remove)}
     if is_held(folder):
         path = leave(folder, {"kind": "mark", **wanted})
-        return "marked" if _answered(path, folder, seconds, sleep) else "asked"
+        if _answered(path, folder, seconds, sleep):
+            return "marked"
+        if is_held(folder):
+            return "asked"
+        try:
+            path.unlink()  # whoever held it has gone, and did not answer
+        except FileNotFoundError:
+            return "marked"
     refuse_links_out(folder)
     with StudyLock(folder):
         refuse_short(folder)

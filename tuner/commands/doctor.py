@@ -320,10 +320,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _lines(checks: Sequence[Check]) -> Iterator[str]:
-    """The checks as aligned lines; what to do stands below."""
+    """The checks as aligned lines, what to do below; without a terminal, click leaves the colours out."""
     width = max(len(check.name) for check in checks)
+    colours = {} if "NO_COLOR" in os.environ else {OK: "green", WARNING: "yellow", PROBLEM: "red"}
     for check in checks:
-        yield f"{check.state:<8}{check.name:<{width}}  {check.found}"
+        state = click.style(f"{check.state:<8}", fg=colours.get(check.state))
+        yield f"{state}{check.name:<{width}}  {check.found}"
         if check.todo:
             yield f"{'':<{8 + width}}  -> {check.todo}"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 import click
 
-from results.best import best
 from results.confirmed import confirmed
 from results.output import Sheet, clock, format_value, render
 from results.store.lock import holder_of
@@ -67,15 +67,18 @@ def overview(results_dir: Path) -> list[Row]:
     counts_of = zip(*(trials[name].to_pylist() for name in trials.column_names), strict=True)
     for study, status in counts_of:
         counts[study][status] += 1
+    abouts = tables["studies"].to_pylist()
+    again = {about["confirms"] for about in abouts if about["confirms"]}
+    best_of = partial(_best, again=again, results_dir=results_dir)
     rows = [
-        _row(about, folders[about["study"]], counts[about["study"]], results_dir)
-        for about in tables["studies"].to_pylist()
+        {**_row(about, folders[about["study"]], counts[about["study"]]), **best_of(about)}
+        for about in abouts
         if about["study"] in folders
     ]
     return sorted(rows, key=lambda row: (row["state"] != "running", -row["last_sign"], row["study"]))
 
 
-def _row(about: Mapping[str, Any], folder: Path, counts: Counter[str], results_dir: Path) -> Row:
+def _row(about: Mapping[str, Any], folder: Path, counts: Counter[str]) -> Row:
     driver = holder_of(folder)
     return {
         "study": about["study"],
@@ -83,7 +86,6 @@ def _row(about: Mapping[str, Any], folder: Path, counts: Counter[str], results_d
         "reason": about["reason"],
         "host": driver.host if driver else about["host"],
         "data": about["data_name"],
-        **_best(about, results_dir),
         "trials": about["trials"],
         "budget_trials": about["budget_trials"],
         **{status: counts[status] for status in STATES},
@@ -110,20 +112,21 @@ def _state(about: Mapping[str, Any], *, running: bool) -> str:
     return "limit" if about["reason"] in REASONS else "finished"
 
 
-def _best(about: Mapping[str, Any], results_dir: Path) -> Row:
-    """The first row of `tuner best STUDY`: its PER (the mean, where it has several seeds) and the 95 % interval."""
-    found = (confirmed(results_dir, [about["study"]], 1) if not about["confirms"] else None) or best(
-        results_dir, [about["study"]], top=1, by="best_per"
-    )
-    first: Row = dict(zip(found.sheet.names, found.sheet.rows[0], strict=True)) if found.sheet.rows else {}
-    mean = first.get("mean")
-    return {
-        "best_per": first.get("best_per") if mean is None else mean,
-        "best_low": first.get("low"),
-        "best_high": first.get("high"),
-        "best_seeds": first.get("seeds"),
-        "best_trial": first.get("trial"),
-    }
+def _best(about: Mapping[str, Any], again: Collection[str], results_dir: Path) -> Row:
+    """The best PER, its trial and its number of seeds; of studies in `again` the mean over new seeds, with interval."""
+    first: Row = {}
+    if about["study"] in again and (found := confirmed(results_dir, [about["study"]], 1)) is not None:
+        first = dict(zip(found.sheet.names, found.sheet.rows[0], strict=True))
+    if first.get("mean") is None:
+        return {
+            "best_per": about["best_per"],
+            "best_low": None,
+            "best_high": None,
+            "best_seeds": None if about["best_per"] is None else 1,
+            "best_trial": about["best_trial"],
+        }
+    names = {"mean": "best_per", "low": "best_low", "high": "best_high", "seeds": "best_seeds", "trial": "best_trial"}
+    return {column: first[name] for name, column in names.items()}
 
 
 def _last_sign(folder: Path) -> float:
@@ -185,7 +188,7 @@ def next_step(row: Row, results_dir: Path) -> str:
     steps = [lines[row["state"]]] if row["state"] in lines else []
     if row["best_per"] is not None:
         steps.append(f"tuner best {name}{where}")
-    if row["state"] == "finished" and row["space"] and not row["confirms"] and row["best_seeds"] in (None, 0, 1):
+    if row["state"] == "finished" and row["space"] and not row["confirms"] and row["best_seeds"] == 1:
         steps.append(f"tuner confirm {name}{where}   (is the lead real? trains the best again with new seeds)")
     if row["best_per"] is not None:
         steps.append(f"tuner report {name} --out {name}.html{where}")

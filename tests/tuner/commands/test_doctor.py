@@ -42,6 +42,15 @@ def test_a_problem_is_exit_status_1(cli, tmp_path, monkeypatch):
     assert said.out.rstrip().endswith("to solve before a search can run")
 
 
+def test_the_states_have_colours_where_they_are_wanted(monkeypatch):
+    """Green, yellow, red; none with NO_COLOR. (click leaves them out where the output is no terminal.)"""
+    checks = [doctor.Check(state, state, "") for state in ("ok", "warning", "problem")]
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert [line[:5] for line in doctor._lines(checks)] == ["\x1b[32m", "\x1b[33m", "\x1b[31m"]
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in "".join(doctor._lines(checks))
+
+
 @pytest.mark.parametrize(
     ("version", "state"), [((3, 10, 1), "problem"), ((3, 11, 0), "ok"), ((3, 13, 9), "ok"), ((3, 14, 0), "warning")]
 )

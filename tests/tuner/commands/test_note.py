@@ -109,6 +109,15 @@ def test_a_driver_that_does_not_look_keeps_the_request(toy, cli):
     assert marks(toy.folder)[1] == "later"
 
 
+def test_a_lock_that_is_no_drivers_is_waited_for(done):
+    """Whoever holds the study for a moment (`results clean`) answers no request: it is then written here."""
+    lock = StudyLock(done / "s")
+    lock.acquire()
+    assert by_hand.mark(done / "s", 2, add=["x"], seconds=60, sleep=lambda _: lock.release()) == "marked"
+    assert not list((done / "s" / "requests").iterdir())
+    assert marks(done, 2)[0] == "x"
+
+
 def test_what_cannot_be_marked_is_one_line(done, cli):
     """An unknown study or trial, an empty or endless note, a name that is no tag: exit status 2, nothing written."""
     before = (done / "s" / "events.jsonl").read_bytes()
