@@ -23,7 +23,7 @@ LIMITS = ("hours", "gpu_hours", "batches", "utterances", "trials")
 """What a campaign can be limited by: the options of a search of these names."""
 SHARES = {"search": 0.6, "narrow": 0.2, "confirm": 0.2}
 """The default shares of the budget."""
-STUDIES = {"search": "search", "narrow": "narrowed", "confirm": "confirmed"}
+STUDIES = {"search": "search", "longer": "longer", "narrow": "narrowed", "confirm": "confirmed"}
 """Step -> what its study's name ends with."""
 
 
@@ -46,6 +46,10 @@ class CampaignAsked:
     """Most configurations to confirm."""
     seeds: int = 5
     """Most fresh seeds for each."""
+    lengths: str = "whole"
+    """"auto": where the searches could pay few whole runs, runs are shorter (`tuner.campaign.ladder`); "whole": not."""
+    shorter: bool = False
+    """Whether whole runs may be made shorter where the budget is too small for them."""
     beat: str | None = None
     test: bool = True
     """Whether the test split is scored at the end."""

@@ -14,17 +14,20 @@ from typing import Any
 
 from results.report import write
 from results.trials import find_trial
-from search_spaces import InputError, RunConfig, Space, load_space
+from search_spaces import InputError, RunConfig, Space, load_space, to_dict
+from search_spaces.lengths.scale import scaled_run
+from search_spaces.lengths.scaled_space import scaled_space
 from search_spaces.plan import Budget
 from tuner.analysis.export import export_trial
 from tuner.analysis.narrow import write_space
 from tuner.analysis.report import make_page
 from tuner.campaign import costs, studies
+from tuner.campaign import ladder as ladders
 from tuner.campaign.costs import affordable, amount_text
-from tuner.campaign.planning import amounts_of, price_of, runs_of
+from tuner.campaign.planning import amounts_of, lengths_of, price_of, runs_of
 from tuner.campaign.record import Campaign
 from tuner.campaign.test_split import score_test
-from tuner.campaign.winner import ranked, winner
+from tuner.campaign.winner import either_first, longer_is_better, ranked, winner
 from tuner.launch.search import run_plan
 from tuner.launch.search import search as begin
 from tuner.planned.confirm import fresh_seeds, make_plan, note_on_heirs
@@ -41,7 +44,40 @@ class Step:
 
 
 def _search(campaign: Campaign) -> dict[str, Any]:
-    return _searched(campaign, "search", campaign.space, amounts_of(campaign.asked)["search"], ())
+    ladder, _ = lengths_of(campaign.asked)
+    space = scaled_space(campaign.space, ladder.short) if ladder else campaign.space
+    return _searched(campaign, "search", space, amounts_of(campaign.asked)["search"], ())
+
+
+def _longer(campaign: Campaign) -> dict[str, Any]:
+    """Where the search had short runs: its best again in longer ones, as many as their part of the budget holds."""
+    ladder, _ = lengths_of(campaign.asked)
+    if ladder is None:
+        return {"study": None, "why": "the search had whole runs"}
+
+    def start() -> int:
+        plan, note = lengthening(campaign, ladder)
+        print(note, file=sys.stderr)
+        return run_plan(campaign.study("longer"), studies.request(campaign), lambda _: plan, origin_note=note)
+
+    studies.run(campaign, "longer", start)
+    return studies.facts(campaign, "longer")
+
+
+def lengthening(campaign: Campaign, ladder: ladders.Ladder) -> tuple[list[dict[str, Any]], str]:
+    """The plan of the longer runs with what the confirmation leaves, and a line on it."""
+    price, before = price_of(campaign.asked), campaign.study("search")
+    amount = studies.left(campaign, "search") - amounts_of(campaign.asked)["confirm"]
+    plan: list[dict[str, Any]] = []
+    for number, short in either_first(campaign.results_dir, before):
+        config = scaled_run(RunConfig.model_validate(short), ladder.long / ladder.short)
+        amount -= price.run(config)
+        if amount < 0 and len(plan) >= ladders.LONGER:
+            break
+        plan += make_plan(before, [(number, to_dict(config))], [config.training.seed])
+    if not plan:
+        raise InputError(f"{before}: no trial has a PER, so there is nothing to go on with; 'tuner show {before}/0'")
+    return plan, f"the {len(plan)} best of {before} again, in runs {ladder.long / ladder.short:.1f} times as long"
 
 
 def _narrow(campaign: Campaign) -> dict[str, Any]:
@@ -94,7 +130,7 @@ def _confirm(campaign: Campaign) -> dict[str, Any]:
     """The leaders of the searches again with fresh seeds, whole runs, as many as the rest of the budget holds."""
 
     def start() -> int:
-        left = studies.left(campaign, "search", "narrow")
+        left = studies.left(campaign, "search", "longer", "narrow")
         plan, note = confirming(campaign, left)
         print(note, file=sys.stderr)
         wanted = studies.request(campaign, **({"hours": left} if campaign.asked.limit == "hours" else {}))
@@ -109,7 +145,7 @@ def _confirm(campaign: Campaign) -> dict[str, Any]:
 def confirming(campaign: Campaign, left: float) -> tuple[list[dict[str, Any]], str]:
     """The plan of the confirmation with the budget that is left, and a line on it."""
     asked, price = campaign.asked, price_of(campaign.asked)
-    found = ranked(campaign.results_dir, studies.searches(campaign))[: asked.top]
+    found, length = _leaders(campaign)
     prices = [price.run(RunConfig.model_validate(config)) for _, _, config in found]
     count, each = affordable(left, prices, asked.top, asked.seeds)
     over = ""
@@ -125,9 +161,24 @@ def confirming(campaign: Campaign, left: float) -> tuple[list[dict[str, Any]], s
         for entry in make_plan(study, [(number, config)], [seed])
     ]
     cost = amount_text(asked.limit, each * sum(prices[:count]))
-    note = f"confirming: {count} configuration{'s' * (count > 1)} with {each} new seeds each, {cost}{over}"
+    note = f"confirming: {count} configuration{'s' * (count > 1)} with {each} new seeds each, {cost}{over}{length}"
     heirs = [note_on_heirs(campaign.results_dir, study, [(number, config)]) for study, number, config in chosen]
     return plan, "\n".join([note, *(f"note: {line}" for line in heirs if line)])
+
+
+def _leaders(campaign: Campaign) -> tuple[list[tuple[str, int, dict[str, Any]]], str]:
+    """What is confirmed, best first, at the length that it is confirmed at, and words on that length."""
+    asked, (ladder, _) = campaign.asked, lengths_of(campaign.asked)
+    if ladder is None:
+        return ranked(campaign.results_dir, studies.searches(campaign))[: asked.top], ""
+    found = ranked(campaign.results_dir, [campaign.study("longer")])[: asked.top]
+    if not longer_is_better(campaign.results_dir, campaign.study("longer")):
+        return found, "; at this length, because a longer run was no better than a short one"
+    whole = [
+        (study, number, to_dict(scaled_run(RunConfig.model_validate(config), ladder.whole / ladder.long)))
+        for study, number, config in found
+    ]
+    return whole, f"; {RunConfig.model_validate(whole[0][2]).training.batches:,} batches each"
 
 
 def _test(campaign: Campaign) -> dict[str, Any]:
@@ -152,6 +203,7 @@ def _bundle(campaign: Campaign) -> dict[str, Any]:
 
 STEPS = (
     Step("search", "the space, the data", "a study", _search),
+    Step("longer", "the best of a search in short runs", "a study of longer runs", _longer),
     Step("narrow", "the search", "a narrower space, a study", _narrow),
     Step("confirm", "the leaders of both searches", "a study with fresh seeds", _confirm),
     Step("test", "the confirmed winner, the test split", "a PER, and a line on the use of the split", _test),

@@ -47,6 +47,35 @@ def ranked(results_dir: Path, studies: Sequence[str]) -> list[tuple[str, int, di
     return list(once.values())
 
 
+def either_first(results_dir: Path, study: str) -> list[tuple[int, dict[str, Any]]]:
+    """The configurations of a search in short runs: by the better of their ranks by PER and by validation loss.
+
+    Early on many PERs are near 1, and the loss tells more (docs/early-stopping.md); losses of different output lengths
+    and reductions cannot be compared, so neither decides alone.
+    """
+    found = _leaders(results_dir, study)
+    tables, _ = load_tables(results_dir, [study], ("epochs",))
+    losses: dict[int, float] = {}
+    for row in tables["epochs"].select(["trial", "val_loss"]).to_pylist():
+        if row["val_loss"] is not None:
+            losses[row["trial"]] = min(losses.get(row["trial"], row["val_loss"]), row["val_loss"])
+    by_loss = sorted((number for number, _ in found), key=lambda number: (losses.get(number, float("inf")), number))
+    rank = {number: place for place, number in enumerate(by_loss)}
+    order = sorted(range(len(found)), key=lambda place: (min(place, rank[found[place][0]]), place))
+    return [found[place] for place in order]
+
+
+def longer_is_better(results_dir: Path, study: str) -> bool:
+    """Whether the best of the longer runs is better than the same configuration was in the short one."""
+    tables, _ = load_tables(results_dir, [study], ("trials",))
+    rows = [row for row in tables["trials"].to_pylist() if row["best_per"] is not None]
+    best = min(rows, key=lambda row: (row["best_per"], row["trial"]))
+    before, _, number = best["parent"].rpartition("/")
+    trials = load_tables(results_dir, [before], ("trials",))[0]["trials"].select(["trial", "best_per"]).to_pylist()
+    short = next((row["best_per"] for row in trials if row["trial"] == int(number)), None)
+    return short is None or bool(best["best_per"] < short)
+
+
 def _leaders(results_dir: Path, study: str) -> list[tuple[int, dict[str, Any]]]:
     """Of one search; none where nothing has a PER yet."""
     try:

@@ -91,6 +91,13 @@ Examples:
     "--seconds-per-batch", type=FiniteRange(min=0, min_open=True), help="As of 'tuner plan' [default: measured]."
 )
 @click.option("--plan", "plan_only", is_flag=True, help="Show the plan and its cost; train nothing.")
+@click.option(
+    "--lengths",
+    type=click.Choice(["auto", "whole"]),
+    default="auto",
+    show_default=True,
+    help="auto = where the budget holds few whole runs, search in short ones and confirm in whole ones; whole = never.",
+)
 @click.option("--yes", is_flag=True, help="Where the budget is too small for whole runs, make all runs shorter.")
 @click.option("--resume", "resumed", metavar="NAME", help="Go on with this campaign.")
 @click.option("--force-unlock", is_flag=True, help="Remove the lock of a process that has died.")
@@ -219,6 +226,7 @@ def ask(
         seed=given["seed"],
         top=given["top"],
         seeds=given["seeds"],
+        lengths=given["lengths"],
         beat=given["beat"],
         test=given["test"],
         options={key: list(value) if isinstance(value, tuple) else value for key, value in options.items()},
@@ -228,7 +236,21 @@ def ask(
     )
 
 
-_SAME = ("space", "data", "limit", "amount", "shares", "seed", "top", "seeds", "beat", "test", "options")
+_SAME = (
+    "space",
+    "data",
+    "limit",
+    "amount",
+    "shares",
+    "seed",
+    "top",
+    "seeds",
+    "lengths",
+    "shorter",
+    "beat",
+    "test",
+    "options",
+)
 
 
 def _refuse_other(before: CampaignAsked, now: CampaignAsked) -> None:

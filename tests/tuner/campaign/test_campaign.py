@@ -43,12 +43,24 @@ def test_without_labels_the_test_split_is_spoken_of_before_anything_is_spent(cli
 
 def test_with_consent_runs_are_made_short_enough(cli, tmp_path, tiny_data, real_space):
     """Half of the least budget: --yes halves the runs, and says so."""
-    arguments = ("campaign", real_space, "--data", tiny_data, "--batches", 90, "--plan", "--results", tmp_path / "r")
+    arguments = (
+        "campaign",
+        real_space,
+        "--data",
+        tiny_data,
+        "--batches",
+        90,
+        "--plan",
+        "--results",
+        tmp_path / "r",
+        "--lengths",
+        "whole",
+    )
     assert "give --batches 180 or more" in cli(*arguments).err
     done = cli(*arguments, "--yes", "--format", "json")
     assert done.status == 0, done.err
     assert "training.batches 36 -> 17" in done.err
-    assert "of 17 batches" in json.loads(done.out)[0]["what"]
+    assert json.loads(done.out)[0]["length"] == "17"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +107,7 @@ def test_a_name_stands_for_one_campaign(cli, folder, tiny_data, real_space):
 
     given = dict.fromkeys(("cpus", "cpus_per_trial", "gpus_per_trial", "concurrent", "address", "custom", "searcher"))
     given |= {"batches": 900, "shares": None, "beat": None, "seconds_per_batch": None, "stopping": None, "start": ()}
-    given |= {"seed": 0, "top": 5, "seeds": 5, "test": True}
+    given |= {"seed": 0, "top": 5, "seeds": 5, "test": True, "lengths": "auto"}
     Campaign(folder, ask(load_space(real_space), tiny_data, "c", folder, given)).save()
     done = cli(*arguments)
     assert done.status == 2 and "with another shares" in done.err and "--resume c" in done.err

@@ -17,7 +17,7 @@ from tuner.campaign.costs import (
     least_amount,
     parse_shares,
 )
-from tuner.campaign.planning import amounts_of, check_amount, configs_of, runs_of
+from tuner.campaign.planning import amounts_of, configs_of, fitted, runs_of
 from tuner.campaign.record import SHARES
 
 runs = st.lists(st.floats(1, 1000), min_size=1, max_size=20)
@@ -70,11 +70,11 @@ def test_runs_are_paid_in_the_unit_of_the_limit(asked):
 def test_a_budget_that_holds_no_confirmed_answer_is_refused_with_the_least_that_would(asked):
     """The number in the line is accepted, and one less is not."""
     with pytest.raises(InputError, match="cannot hold a confirmed answer") as error:
-        check_amount(asked(amount=3))
-    least = float(str(error.value).split("give --batches ")[1].split(" ")[0])
-    check_amount(asked(amount=least))
+        fitted(asked(amount=3), yes=False)
+    least = float(str(error.value).split("give --batches ")[1].split(",")[0].split(" ")[0])
+    fitted(asked(amount=least), yes=False)
     with pytest.raises(InputError):
-        check_amount(asked(amount=least - 1))
+        fitted(asked(amount=least - 1), yes=False)
     parts = amounts_of(asked(amount=least))
     assert sum(parts.values()) <= least and parts["narrow"] == 0
 
