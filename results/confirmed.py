@@ -13,12 +13,15 @@ from statistics import fmean
 
 import pyarrow as pa
 
-from results.best import Best, Order, Row, Seeds, choose_columns, remark, row_name, short_headers, varying
+from results.best import Best, Row
+from results.columns import choose_columns, remark, row_name, short_headers, varying
 from results.output import Sheet, format_value
 from results.store.lines import read_line
 from results.store.paths import StudyPaths, find_studies
 from results.store.replay import schema
 from results.store.tables import load_tables
+from results.verdicts.repeats import Curves, folder_luck
+from results.verdicts.seeds import Seeds
 
 _COLUMNS = ("rank", "study", "trial", "seeds", "mean", "low", "high", "best_per", "luck", "epochs", "status", "origin")
 _TYPES = {"rank": pa.int32(), "seeds": pa.int32(), "note": pa.string()} | dict.fromkeys(
@@ -71,13 +74,15 @@ def confirmed(
     if not fresh:
         return None
     about = {row["study"]: row for row in tables["studies"].to_pylist()}
-    seeds = Seeds(fresh, about, varied, "best_per")
+    seeds = Seeds(
+        fresh, about, varied, "best_per", folder_luck(root, tables["trials"].to_pylist(), about), Curves(root).restless
+    )
     own = {(row["study"], row["trial"]): row for row in rows if row["study"] not in again}
     leaders = {(row["study"], row["trial"]): row for row in fresh}
     shown = [_leader_row(own.get(key, {}), row, seeds) for key, row in leaders.items()]
     shown.sort(key=lambda row: (row["mean_of_seeds"], row["study"], row["trial"]))
-    ranked, key = [leaders[row["study"], row["trial"]] for row in shown], Order("best_per", tables["trials"].schema)
-    notes = _notes(shown, ranked, seeds, key)
+    ranked = [leaders[row["study"], row["trial"]] for row in shown]
+    notes = _notes(shown, ranked, seeds)
     open_seeds = sum(row["study"] in again and row["status"] in ("running", "interrupted", "paused") for row in rows)
     if open_seeds:
         notes.append(
@@ -89,7 +94,7 @@ def confirmed(
         notes.append(f"below rank {len(shown)}: one seed each, ranked by the PER of the search")
     shown += [{**row, "seeds": 0, "note": remark(row)} for row in rest]
     answer = _table(shown[:top], tables["trials"].schema, chosen, notes, problems)
-    answer.ties = [(row["study"], row["trial"]) for row in seeds.ties(ranked, key)]
+    answer.ties = [(row["study"], row["trial"]) for row in seeds.ties(ranked)]
     return answer
 
 
@@ -103,7 +108,7 @@ def _parents(root: Path, again: Sequence[str] | dict[str, str]) -> list[str]:
 def _as_parent(row: Row) -> Row:
     """A replicate, with the name of the trial that it repeats (`parent` is STUDY/TRIAL); trial -1 if there is none."""
     study, _, trial = (row["parent"] or "").rpartition("/")
-    return {**row, "study": study, "trial": int(trial) if trial.isdigit() else -1}
+    return {**row, "study": study, "trial": int(trial) if trial.isdigit() else -1, "parent": None}
 
 
 def _leader_row(own: Row, fresh: Row, seeds: Seeds) -> Row:
@@ -116,13 +121,13 @@ def _leader_row(own: Row, fresh: Row, seeds: Seeds) -> Row:
     return {**row, **shown, "mean_of_seeds": value, "note": "; ".join(filter(None, ("confirmed", remark(row))))}
 
 
-def _notes(shown: Sequence[Row], fresh: Sequence[Row], seeds: Seeds, key: Order) -> list[str]:
+def _notes(shown: Sequence[Row], fresh: Sequence[Row], seeds: Seeds) -> list[str]:
     """Notes: whether the best trial of the search stays first, which differences are ties, how lucky the search was."""
     notes = []
     first = min((row for row in shown if row["best_per"] is not None), key=lambda row: row["best_per"], default=None)
     if first is not None and len(shown) > 1:
         notes.append(_stays(shown, fresh, shown.index(first), seeds))
-    notes += seeds.notes(fresh, key)
+    notes += seeds.notes(fresh)
     lucks = [row["luck"] for row in shown if row["luck"] is not None]
     if lucks:
         mean = fmean(lucks)
@@ -137,18 +142,17 @@ def _notes(shown: Sequence[Row], fresh: Sequence[Row], seeds: Seeds, key: Order)
 def _stays(shown: Sequence[Row], fresh: Sequence[Row], at: int, seeds: Seeds) -> str:
     """One sentence on the trial that was first in the search and is now at position `at`."""
     name = f"{row_name(shown[at])}, first in the search,"
+    found = seeds.compare(fresh[0], fresh[1] if at == 0 else fresh[at])
     if at == 0:
-        margin, _ = seeds.margin(fresh[0], fresh[1])
-        gap = shown[1]["mean_of_seeds"] - shown[0]["mean_of_seeds"]
-        if gap >= margin:
+        if found.beyond:
             return f"{name} stays first with new seeds"
-        return f"{name} is first with new seeds too, but its lead of {gap:.4f} can be chance ({margin:.4f})"
-    margin, _ = seeds.margin(fresh[0], fresh[at])
-    gap = shown[at]["mean_of_seeds"] - shown[0]["mean_of_seeds"]
-    ahead = f"{row_name(shown[0])} is {format_value(gap, 'per')} better with new seeds"
-    if gap >= margin:
-        return f"{name} was lucky: {ahead}, more than chance explains ({margin:.4f})"
-    return f"{name} does not stay first: {ahead}, which can be chance ({margin:.4f}), so either may be the better one"
+        lead = f"its lead of {found.difference:.4f} can be chance ({found.margin:.4f})"
+        return f"{name} is first with new seeds too, but {lead}"
+    ahead = f"{row_name(shown[0])} is {format_value(found.difference, 'per')} better with new seeds"
+    if found.beyond:
+        return f"{name} was lucky: {ahead}, more than chance explains ({found.margin:.4f})"
+    maybe = f"which can be chance ({found.margin:.4f}), so either may be the better one"
+    return f"{name} does not stay first: {ahead}, {maybe}"
 
 
 def _table(

@@ -254,18 +254,14 @@ def _escape(text: str) -> str:
 
 def _terminal(sheet: Sheet, width: int, color: bool, headers: Mapping[str, str]) -> str:
     from rich import box
-    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    columns = []
-    for index, name in enumerate(sheet.names):
-        cells = [format_value(row[index], name) for row in sheet.rows]
-        columns.append((visible(headers.get(name, name)), sheet.is_number(index), cells))
+    columns = _columns(sheet, headers)
     if not columns:
         return "\n"
-    sizes = [min(_CELL, max(map(cell_len, (head, *cells)))) + 2 for head, _, cells in columns]
+    sizes = _sizes(columns)
     text = io.StringIO()
     # force_jupyter: otherwise rich would show the table itself in a notebook and return no text.
     console = Console(
@@ -291,6 +287,29 @@ def _terminal(sheet: Sheet, width: int, color: bool, headers: Mapping[str, str])
     if not sheet.rows:
         console.print("(no rows)")
     return re.sub(r"[ ]+$", "", text.getvalue(), flags=re.MULTILINE)
+
+
+def beyond(sheet: Sheet, blocks: int, width: int | None = None, headers: Mapping[str, str] | None = None) -> list[str]:
+    """The columns of a terminal table that would stand below its first `blocks` blocks, at `render`'s width."""
+    columns = _columns(sheet, headers or {})
+    wide = max(20, width or shutil.get_terminal_size((120, 24)).columns)
+    shown = {index for block in _blocks(_sizes(columns), wide)[:blocks] for index in block} if columns else set()
+    return [name for index, name in enumerate(sheet.names) if index not in shown]
+
+
+def _columns(sheet: Sheet, headers: Mapping[str, str]) -> list[tuple[str, bool, list[str]]]:
+    """Header, whether it is right-aligned, and cells of each column."""
+    return [
+        (visible(headers.get(name, name)), sheet.is_number(i), [format_value(row[i], name) for row in sheet.rows])
+        for i, name in enumerate(sheet.names)
+    ]
+
+
+def _sizes(columns: Sequence[tuple[str, bool, list[str]]]) -> list[int]:
+    """The characters that each column takes."""
+    from rich.cells import cell_len
+
+    return [min(_CELL, max(map(cell_len, (head, *cells)))) + 2 for head, _, cells in columns]
 
 
 def _blocks(sizes: Sequence[int], width: int) -> list[list[int]]:

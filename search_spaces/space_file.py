@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.checkpoints import Checkpoints
+from search_spaces.dimensions.dimension import Dimension
 from search_spaces.dimensions.findings import Findings
 from search_spaces.dimensions.grid import grid_points
-from search_spaces.dimensions.reading import order, parse_dimensions
+from search_spaces.dimensions.reading import order, parse_dimensions, parse_entries
 from search_spaces.errors import InputError
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
@@ -37,7 +38,7 @@ class _SpaceFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     purpose: str = ""
-    base: str
+    base: str = Field(min_length=1)
     fixed: dict[str, Any] = {}
     dimensions: dict[str, Any] = Field(min_length=1)
     constraints: list[str] = []
@@ -66,19 +67,24 @@ def load_space(name_or_path: str | Path) -> Space:
     data = read_yaml(path, label)
     found = Findings(label)
     file = _parse_top(data, found)
-    base = _base_run(file.base, path, found) if file is not None else None
-    if file is None or base is None:
+    if file is None:
         found.raise_any()
-        raise AssertionError("a file without a base has problems")
+        raise AssertionError("a file without dimensions has problems")
+    base = _base_run(file.base, path, found) if file.base else None
     file = _placed(file, path.parent)
     _check_fixed(file, found)
     usable = {p: v for p, v in file.fixed.items() if not unknown_path(p)}
-    settings = merge(base.settings, nested(usable))
-    dimensions = order(parse_dimensions(file.dimensions, settings, usable, found), found)
+    if base is None:
+        parse_entries(file.dimensions, found)
+        dimensions: tuple[Dimension, ...] = ()
+    else:
+        settings = merge(base.settings, nested(usable))
+        dimensions = order(parse_dimensions(file.dimensions, settings, usable, found), found)
     _check_constraints(file, found)
     _check_objectives(file, found)
     _check_start_points(file, found)
     found.raise_any()
+    assert base is not None  # noqa: S101  (otherwise it is among the problems)
     objective, costs = split_objectives(file.objectives or [file.objective])
     space = Space(
         name=path.stem,
@@ -117,16 +123,21 @@ def _whole_grid(space: Space, has_budget: bool, found: Findings) -> Space:
 
 
 def _parse_top(data: dict[str, Any], found: Findings) -> _SpaceFile | None:
-    """The file without the keys that are wrong, so that reading continues; None if base or dimensions are wrong."""
+    """The file without the keys that are wrong, so that reading continues, with "" for a wrong base; None if the
+    dimensions are wrong.
+    """
     try:
         return _SpaceFile.model_validate(data)
     except ValidationError as error:
         for where, what in problems_of(error, _SpaceFile):
             found.add(where, what)
         bad = {item["loc"][0] for item in error.errors()}
-        if bad & {"base", "dimensions"}:
+        if "dimensions" in bad:
             return None
-        return _SpaceFile.model_validate({key: value for key, value in data.items() if key not in bad})
+        kept = {key: value for key, value in data.items() if key not in bad}
+        return _SpaceFile.model_validate({**kept, "base": "small"}).model_copy(
+            update={"base": "" if "base" in bad else kept["base"]}
+        )
 
 
 def _placed(file: _SpaceFile, folder: Path) -> _SpaceFile:

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import click
 import pytest
+from click.shell_completion import shell_complete
 
 from results.store.events import EventLog
 from results.store.tables import compact
@@ -18,6 +19,7 @@ from search_spaces import load_run, load_space, to_dict
 from tuner.cli import tuner
 
 ROOT = Path(__file__).parents[1]
+ROOMS = ("search_spaces", "trainable", "results", "tuner")
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.glob("*.md")])
 BLOCKS = re.findall(r"### (\w+)\n\n```python\n(.*?)```", (DOCS / "tables.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -260,3 +262,27 @@ def test_the_picture_of_the_terminal_can_be_made_again() -> None:
     words = re.sub(r"<[^>]*>|&#160;", " ", picture)
     assert "trials ended" in words
     assert "best_per" in words
+
+
+def test_every_variable_of_the_environment_is_on_the_page() -> None:
+    """docs/README.md has each TUNER_ variable that the code reads, and no other; completion works as it says."""
+    page = (DOCS / "README.md").read_text(encoding="utf-8").partition("## Environment")[2].partition("\n## ")[0]
+    files = [
+        path for room in ("search_spaces", "trainable", "results", "tuner") for path in (ROOT / room).rglob("*.py")
+    ]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    read = set(re.findall(r"""(?:environ(?:\.get)?[\[(]|envvar=)\s*"(TUNER_[A-Z_]+)""", code))
+    assert read == set(re.findall(r"`(TUNER_[A-Z_]+)`", page))
+    assert "_TUNER_COMPLETE=bash_source tuner" in page
+    found = shell_complete(tuner, {}, "tuner", "_TUNER_COMPLETE", "bash_source")
+    assert found == 0
+
+
+def test_extras_are_installed_from_the_checkout() -> None:
+    """The package is in no index: no text and no page says to install it from one."""
+    files = [*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    files += [
+        path for room in ("search_spaces", "trainable", "results", "tuner") for path in (ROOT / room).rglob("*.py")
+    ]
+    wrong = [path.name for path in files if re.search(r"pip install ['\"]?b2t-tuner", path.read_text(encoding="utf-8"))]
+    assert not wrong

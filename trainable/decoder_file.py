@@ -156,7 +156,9 @@ def onnx(model: Decoder, features: int, days: int) -> tuple[bytes, float]:
     """
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"ONNX needs the packages {', '.join(missing)}; pip install 'b2t-tuner[export]'")
+        raise InputError(
+            f"ONNX needs the packages {', '.join(missing)}; pip install '.[export]' in the checkout of b2t-tuner"
+        )
     import onnxruntime
 
     free = {"features": {0: "batch", 1: "time"}, "logits": {0: "batch", 1: "frames"}}

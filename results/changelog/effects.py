@@ -1,26 +1,30 @@
 """The effect of each setting in a study whose trials differ in many settings at once, as in a search.
 
-For a setting, trials with one value are paired with trials that have another value and are otherwise as similar as
-possible; a trial is in one pair at most. Two trials are compared at the last epoch that both reached, by the best PER
-until then, so that a trial that was stopped early still counts. The mean difference of the pairs has a confidence
-interval (Student's t, Bonferroni) that is wide enough for all contrasts together: where nothing has an effect, 19
-studies of 20 show none. The pairs are similar, not equal, and an equal epoch favours schedules that end early.
+For a setting, trials with one value are paired with trials that have another value and are otherwise alike: the other
+settings differ by less than `ALIKE` of their range on average. A trial is in one pair at most. Two trials are compared
+by the lowest PER until the last place that both reached, an epoch or, where their schedules differ in length, a share
+of them (`results.verdicts.common`), so that a trial that was stopped early still counts and a short schedule has no
+advantage. A trial that diverged has no PER that is its settings' effect, and is left out. The mean difference of the
+pairs has a confidence interval (Student's t, Bonferroni) that is wide enough for all contrasts together: where nothing
+has an effect, 19 studies of 20 show none.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from statistics import fmean, median, stdev
 from typing import Any
 
 from results.changelog.run_history import Row, RunHistory, dotted, shown
 from results.statistics import setting_apart, student_t
+from results.verdicts.common import CommonPlace, common_place
 
 LEAST_PAIRS = 6
+ALIKE = 0.2
+"""Two trials are alike where their other settings are this share of their range apart on average, or less."""
 _MOST_TRIALS = 200  # pairing is quadratic
 
 
@@ -41,16 +45,16 @@ class Effect:
         return "better" if self.difference < 0 else "worse"
 
 
-def effects(history: RunHistory) -> list[Effect]:
-    """The settings that vary, each with its effect; those with fewer than `LEAST_PAIRS` pairs are left out."""
-    trials = [row for row in history.trials if row["best_per"] is not None]
+def effects(history: RunHistory) -> tuple[list[Effect], list[str]]:
+    """The settings that vary, each with its effect; and the names of those with fewer than `LEAST_PAIRS` pairs."""
+    trials = [row for row in history.trials if row["best_per"] is not None and row["status"] != "diverged"]
     step = -(-len(trials) // _MOST_TRIALS) if trials else 1
     trials = trials[::step]
-    best = {row["trial"]: _best_so_far(history, row) for row in trials}
     varying = [name for name in history.settings if len({row[name] for row in trials}) > 1]
     places = {name: _places(trials, name) for name in varying}
     found: dict[tuple[frozenset[int], frozenset[int]], tuple[str, list[float]]] = {}
     together = defaultdict(list)
+    unlike: list[str] = []
     for name in varying:
         for value, instead, mine, others in _groups(trials, name):
             # Settings that always changed together (a batch size and its accumulation) are one contrast.
@@ -58,26 +62,28 @@ def effects(history: RunHistory) -> list[Effect]:
             if split in found or split[::-1] in found:
                 together[split if split in found else split[::-1]].append(f"{dotted(name)} {value}")
                 continue
-            rest = [places[other] for other in varying if other != name]
-            differences = _paired(mine, others, rest, best)
+            rest = [places[other] for other in varying if other != name and not _comes_with(other, mine, others)]
+            differences = _paired(history, mine, others, rest)
             if len(differences) >= LEAST_PAIRS:
                 found[split] = (f"{dotted(name)} {value} instead of {instead}", differences)
-    return [
+            else:
+                unlike.append(dotted(name))
+    told = [
         _effect(f"{contrast} (and with it {', '.join(also)})" if (also := together[split]) else contrast, d, len(found))
         for split, (contrast, d) in found.items()
     ]
+    return told, list(dict.fromkeys(unlike))
+
+
+def _comes_with(name: str, mine: Sequence[Row], others: Sequence[Row]) -> bool:
+    """Whether a setting has one value in each of two groups, so that it is part of their contrast."""
+    return all(len({shown(row[name], name) for row in group}) == 1 for group in (mine, others))
 
 
 def _effect(contrast: str, differences: Sequence[float], contrasts: int) -> Effect:
     n = len(differences)
     half = student_t(1 - 0.025 / contrasts, n - 1) * stdev(differences) / math.sqrt(n)
     return Effect(contrast, fmean(differences), half, n)
-
-
-def _best_so_far(history: RunHistory, row: Row) -> list[float]:
-    """The lowest PER up to each epoch; infinite before the first."""
-    pers = [math.inf if epoch["per"] is None else epoch["per"] for epoch in history.curve(row)]
-    return list(accumulate(pers, min)) or [row["best_per"]]
 
 
 def _places(trials: Sequence[Row], name: str) -> dict[int, Any]:
@@ -111,19 +117,33 @@ def _groups(trials: Sequence[Row], name: str) -> list[tuple[str, str, list[Row],
 
 
 def _paired(
-    mine: Sequence[Row], others: Sequence[Row], rest: Sequence[dict[int, Any]], best: dict[int, list[float]]
+    history: RunHistory, mine: Sequence[Row], others: Sequence[Row], rest: Sequence[dict[int, Any]]
 ) -> list[float]:
-    """The differences of the nearest pairs, each trial in one at most."""
-    apart: Callable[[Row, Row], float] = lambda a, b: sum(  # noqa: E731
-        setting_apart(place[a["trial"]], place[b["trial"]]) for place in rest
-    )
-    pairs = sorted((apart(a, b), a["trial"], b["trial"]) for a in mine for b in others)
+    """The differences of the nearest pairs that are alike, each trial in one at most."""
+    pairs = sorted((_apart(a, b, rest), a["trial"], b["trial"]) for a in mine for b in others)
+    rows = {row["trial"]: row for row in (*mine, *others)}
     taken: set[int] = set()
     differences = []
-    for _, a, b in pairs:
-        if a not in taken and b not in taken:
-            taken |= {a, b}
-            epoch = min(len(best[a]), len(best[b])) - 1
-            if math.isfinite(best[a][epoch]) and math.isfinite(best[b][epoch]):
-                differences.append(best[a][epoch] - best[b][epoch])
+    for distance, a, b in pairs:
+        if distance <= ALIKE and a not in taken and b not in taken:
+            found = _difference(history, rows[a], rows[b])
+            if found is not None:
+                taken |= {a, b}
+                differences.append(found)
     return differences
+
+
+def _apart(a: Row, b: Row, rest: Sequence[dict[int, Any]]) -> float:
+    """How far the other settings are apart on average; one that only one of them has comes with its kind."""
+    both = [(place[a["trial"]], place[b["trial"]]) for place in rest]
+    known = [setting_apart(x, y) for x, y in both if x is not None and y is not None]
+    return sum(known) / max(1, len(known))
+
+
+def _difference(history: RunHistory, a: Row, b: Row) -> float | None:
+    """The PER of `a` less that of `b` where both were; None where they cannot be compared."""
+    curves = [history.curve(a), history.curve(b)]
+    if not all(curves):
+        return float(a["best_per"] - b["best_per"])
+    place = common_place([a, b], curves)
+    return place.best[0] - place.best[1] if isinstance(place, CommonPlace) else None

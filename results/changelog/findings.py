@@ -84,7 +84,7 @@ def _diverged(history: RunHistory) -> Iterator[Finding]:
                     f"{history.name(row)}: fell back from {_per(row['best_per'])} at epoch {row['best_epoch']} "
                     f"to {_per(row['last_per'])} at epoch {curve[-1]['epoch'] if curve else '?'}"
                 )
-                yield Finding("Divergence", (row["trial"],), text)
+                yield Finding("Got worse again", (row["trial"],), text)
 
 
 def _collapsed(history: RunHistory) -> Iterator[Finding]:
@@ -184,10 +184,12 @@ def _selected(history: RunHistory) -> Iterator[Finding]:
 
 
 def _single(history: RunHistory) -> Iterator[Finding]:
-    if not history.measured:
+    usable = [row for row in history.trials if not history.unusable(row)]
+    guessed = [row for row in usable if history.spread(row).degrees is None]
+    if guessed:
         text = (
-            f"the spread over seeds is assumed, not measured ({history.degrees} degrees of freedom, 3 are needed); "
-            "training the best configurations with more seeds would measure it"
+            f"for {len(guessed)} of {len(usable)} PERs the spread over seeds is from a model: too few configurations "
+            "of like PER have several seeds; training the best ones with more seeds would measure it"
         )
         yield Finding("One seed each", (), text)
     if history.study["data_val_phonemes"] is None:
@@ -203,7 +205,7 @@ def _assumed(history: RunHistory) -> Iterator[Finding]:
             runs[column].append(row)
     if runs:
         worst = sorted(runs.items(), key=lambda item: -len(item[1]))
-        text = ", ".join(f"{dotted(column)} ({len(rows)} runs)" for column, rows in worst)
+        text = ", ".join(f"{dotted(column)} ({len(rows)} run{'s' * (len(rows) > 1)})" for column, rows in worst)
         yield Finding("Settings that were not recorded", (), f"assumed here: {text}")
 
 

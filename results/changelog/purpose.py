@@ -87,15 +87,15 @@ def contradictions(history: RunHistory, row: Row) -> list[str]:
 def _wrong_numbers(history: RunHistory, row: Row, purpose: str) -> Iterator[str]:
     for column, claimed, text in _numbers(purpose):
         value = row.get(column)
-        expected = claimed
+        expected, scaled = claimed, ""
         if row["origin"] == "replicate" and column in _SCALED:
             first = next(other for other in history.trials if (column, claimed) in _claims(other))
             if first is row or first.get(column) is None:
                 continue
             expected = first[column]
-            text = f"{text}' as {history.name(first)} does (there {shown(expected, column)}), '{text}"
+            scaled = f" ({shown(expected, column)} at this length, as in {history.name(first)})"
         if isinstance(value, int | float) and not math.isclose(value, expected, rel_tol=1e-6):
-            yield f"the purpose says '{text}', {dotted(column)} is {_exact(value)}"
+            yield f"the purpose says '{text}'{scaled}, {dotted(column)} is {_exact(value)}"
         elif value is None and column == "training_clip":
             yield f"the purpose says '{text}', but nothing is clipped"
 

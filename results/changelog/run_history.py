@@ -1,7 +1,7 @@
 """A study as a history: its trials with their curves, the parent of each trial, and whether two of them differ.
 
 A PER has two random errors: from the seed, and from the sentences on which it was measured. Two trials of a study use
-the same sentences, so a difference is compared with the error of the seeds alone (the rule of `results.best`); the
+the same sentences, so a difference is compared with the error of the seeds alone (`results.verdicts.luck`); the
 interval of one PER has both. The error of the sentences is 1.71 * sqrt(p (1 - p) / N). This gives 0.0044 for the 880
 sentences of the '24 test set (N = 24,700 phonemes, p = 0.2046), as a bootstrap did; the factor is above 1 because
 errors come in bursts.
@@ -19,33 +19,36 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from results.best import PUBLISHED_PHONEMES
 from results.output import format_value
-from results.statistics import student_t
 from results.store.columns import unknown_columns
 from results.store.replay import schema
 from results.store.tables import load_tables
+from results.verdicts.luck import PUBLISHED_PHONEMES, Luck, Spread, lead, restlessness
+from results.verdicts.repeats import chosen_trials, folder_luck
 
 _FIXED = frozenset(schema("trials").names)
-_SPREAD = 0.51  # of the seeds, where no replicates measure it: see `results.best`
 _BURSTS = 1.71
 Row = dict[str, Any]
-_EPOCH_COLUMNS = ("trial", "epoch", "batch", "per", "val_loss", "lr", "blank_share")
+_EPOCH_COLUMNS = ("trial", "epoch", "batch", "per", "val_loss", "lr", "blank_share", "schedule_fraction")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`after` against `before`: the difference of their PERs (negative: `after` is better) and what chance explains."""
+    """`after` against `before`: the difference of their PERs (negative: `after` is better) and what chance explains.
+
+    `source` says where the seed s.d. is from.
+    """
 
     before: Row
     after: Row
     difference: float
     margin: float
+    source: str
 
     @property
     def verdict(self) -> str:
         """`better`, `worse` or, inside the margin, `tie`."""
-        if abs(self.difference) < self.margin:
+        if abs(self.difference) <= self.margin:
             return "tie"
         return "better" if self.difference < 0 else "worse"
 
@@ -59,6 +62,7 @@ class RunHistory:
     curves: dict[int, list[Row]]
     settings: list[str]
     problems: list[str] = field(default_factory=list)
+    luck: Luck = field(default_factory=Luck)
 
     @classmethod
     def load(cls, results_dir: str | Path, study: str) -> RunHistory:
@@ -71,7 +75,9 @@ class RunHistory:
         for curve in curves.values():
             curve.sort(key=lambda row: row["epoch"])
         settings = [name for name in tables["trials"].column_names if name not in _FIXED]
-        return cls(tables["studies"].to_pylist()[0], trials, dict(curves), settings, problems)
+        about = tables["studies"].to_pylist()[0]
+        luck = folder_luck(results_dir, trials, {study: about})
+        return cls(about, trials, dict(curves), settings, problems, luck)
 
     def name(self, row: Row) -> str:
         """The name of a trial: that of its run, with its number where several trials are the same run."""
@@ -171,38 +177,28 @@ class RunHistory:
 
     @cached_property
     def _draws(self) -> dict[str, list[float]]:
-        """Configuration -> one PER per seed; the same seed run twice is one draw."""
+        """Configuration -> one PER per seed; the same seed run twice is one draw, and what was confirmed is none."""
         seeds: dict[str, dict[Any, list[float]]] = defaultdict(lambda: defaultdict(list))
+        chosen = chosen_trials(self.trials)
         for row in self.trials:
-            if not self.unusable(row):
+            if not self.unusable(row) and (row["study"], row["trial"]) not in chosen:
                 seeds[self.key(row)][row["seed"]].append(row["best_per"])
         return {key: [fmean(pers) for pers in draws.values()] for key, draws in seeds.items()}
 
     def draws(self, row: Row) -> list[float]:
         """One PER per seed of its configuration; only its own where it is not usable."""
-        return [row["best_per"]] if self.unusable(row) else self._draws[self.key(row)]
-
-    @cached_property
-    def degrees(self) -> int:
-        """Degrees of freedom with which replicates measure the seeds' spread; from 3 on it is used."""
-        return sum(len(draws) - 1 for draws in self._draws.values())
-
-    @property
-    def measured(self) -> bool:
-        """Whether the seeds' spread is measured here, and not assumed."""
-        return self.degrees >= 3
+        return [row["best_per"]] if self.unusable(row) else self._draws.get(self.key(row), [row["best_per"]])
 
     @property
     def phonemes(self) -> int:
         """Number of reference phonemes behind each PER; that of the published test set where the study has none."""
         return self.study["data_val_phonemes"] or PUBLISHED_PHONEMES
 
-    def seed_sd(self, row: Row) -> float:
+    def spread(self, row: Row) -> Spread:
         """The s.d. of a PER like this trial's over seeds."""
-        if self.measured:
-            squares = sum((x - fmean(draws)) ** 2 for draws in self._draws.values() for x in draws)
-            return math.sqrt(squares / self.degrees)
-        return _SPREAD * math.sqrt(_variance(row["best_per"]) / self.phonemes)
+        data = self.study["data_fingerprint"] or row["study"]
+        restless = restlessness([epoch["per"] for epoch in self.curve(row)])
+        return self.luck.spread(self.value(row), data, self.study["data_val_phonemes"], restless)
 
     def value(self, row: Row) -> float:
         """Its PER, the mean over the seeds of its configuration; only for trials with a best_per."""
@@ -211,13 +207,12 @@ class RunHistory:
     def interval(self, row: Row) -> float:
         """Half the 95% interval of `value` as an estimate for new sentences and seeds."""
         sentences = _BURSTS**2 * _variance(row["best_per"]) / self.phonemes
-        return 1.96 * math.sqrt(self.seed_sd(row) ** 2 / len(self.draws(row)) + sentences)
+        return 1.96 * math.sqrt(self.spread(row).sd ** 2 / len(self.draws(row)) + sentences)
 
     def compare(self, before: Row, after: Row) -> Comparison:
         """Two trials that have a PER."""
-        factor = student_t(0.975, self.degrees) if self.measured else 1.96
-        variances = [self.seed_sd(row) ** 2 / len(self.draws(row)) for row in (before, after)]
-        return Comparison(before, after, self.value(after) - self.value(before), factor * math.sqrt(sum(variances)))
+        found = lead(self.draws(after), self.draws(before), [self.spread(after), self.spread(before)])
+        return Comparison(before, after, -found.difference, found.margin, found.source)
 
     def phases(self) -> list[tuple[str, list[Row]]]:
         """The parts of the history in order: as the runs say, else by the trials' origin or the kind of schedule."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from results.best import Best, short_headers
+from results.best import Best
+from results.columns import short_headers
 from results.report.axes import numbers, x_axis
 from results.report.facts import Extras, Facts, Row
 from results.report.plots import Panel, line_of, literal

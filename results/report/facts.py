@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from results.measured import objective_values, own_objective
+from results.store.columns import STOPPED_BY_HAND
 from results.store.events import scan_events
 from results.store.paths import StudyPaths, find_studies
 from results.store.tables import load_tables
@@ -37,11 +38,12 @@ class ReportCurve:
 class Extras:
     """Parts of the report that need torch or Optuna; the report leaves out what is missing.
 
-    `importance` has the rows of `tuner importance`; where it is empty, `importance_note` says why. `rates` has the
-    learning rates of a trial as (batch, rate) at enough points to draw them. `best_yaml` is the best trial's
-    configuration as a run file, `rerun` the command that trains it again. `errors` says what the best checkpoint gets
-    wrong: `about` (a sentence), `per`, `phonemes` (phoneme, said, substituted, deleted, inserted, wrong, heard: the
-    phoneme that it is read as most often) and `days` (day, per, utterances); where it is empty, `errors_note` says why.
+    `importance` has the rows of `tuner importance`; `importance_note` says why it is empty, or that its two methods
+    disagree. `rates` has the learning rates of a trial as (batch, rate) at enough points to draw them. `best_yaml` is
+    the best trial's configuration as a run file, `rerun` the command that trains it again. `errors` says what the best
+    checkpoint gets wrong: `about` (a sentence), `per`, `phonemes` (phoneme, said, substituted, deleted, inserted,
+    wrong, heard: the phoneme that it is read as most often) and `days` (day, per, utterances); where it is empty,
+    `errors_note` says why.
     """
 
     importance: list[Row] = field(default_factory=list)
@@ -86,6 +88,8 @@ class Facts:
     """The names of the cards that trained."""
     confirmed: int | None = None
     """The trial that comes first by its mean over new seeds; None where none was trained with any."""
+    by_hand: set[int] = field(default_factory=set)
+    """Trials that somebody stopped: no rule judged them."""
 
     @property
     def measure(self) -> str:
@@ -142,7 +146,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class SpentBudget:
-    """Epochs trained, and those not trained because trials were stopped early, with the device seconds of both.
+    """Epochs trained, and those not trained because a rule stopped trials early, with the device seconds of both.
 
     The seconds saved are those of the remaining epochs of each stopped trial, at the mean time of its epochs so far.
     `planned` is the number of epochs of all trials, had none been stopped.
@@ -173,6 +177,7 @@ def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
         facts.cards = _cards(tables["epochs"], study)
         facts.objective = own_objective([rows[study]])
         facts.averaged = _averaged(tables["epochs"], study)
+        facts.by_hand = _stopped_by_hand(tables["epochs"], facts)
         if facts.objective != "best_per":
             values = objective_values(tables["epochs"], facts.objective)
             facts.scores = {row["trial"]: values.get((study, row["trial"])) for row in trials[study]}
@@ -192,7 +197,7 @@ def spent(facts: Facts) -> SpentBudget:
     saved, seconds_saved = 0, 0.0
     for row in facts.trials:
         planned, done = planned_epochs(row), row["epochs"] or 0
-        if row["status"] == "stopped" and planned and done:
+        if row["status"] == "stopped" and row["trial"] not in facts.by_hand and planned and done:
             saved += max(0, planned - done)
             seconds_saved += max(0, planned - done) * (row[kind] or 0.0) / done
     seconds = sum(row[kind] or 0.0 for row in facts.trials)
@@ -225,6 +230,14 @@ def thinned(rows: Sequence[Row], best: int, others: int) -> list[Row]:
         return list(rows)
     places = np.linspace(0, len(rest) - 1, others).round().astype(int)
     return [*rows[:best], *(rest[place] for place in places)]
+
+
+def _stopped_by_hand(epochs: Any, facts: Facts) -> set[int]:
+    import pyarrow.compute as pc
+
+    asked = pc.and_(pc.equal(epochs["study"], facts.study), pc.equal(epochs["reason"], STOPPED_BY_HAND))
+    while_paused = {row["trial"] for row in facts.trials if row["error"] == STOPPED_BY_HAND}
+    return while_paused | set(epochs.filter(asked)["trial"].to_pylist())
 
 
 def _curves(epochs: Any, study: str) -> tuple[dict[int, ReportCurve], list[int]]:

@@ -109,11 +109,13 @@ def _where(row: Row) -> str:
 
 
 def _saved_epochs(saved: int, planned: int) -> str:
-    return f"of {planned:,} planned: {saved / planned:.0%} saved by stopping early" if saved else "nothing was stopped"
+    if not saved:
+        return "no rule stopped a trial"
+    return f"of {planned:,} planned: {saved / planned:.0%} saved by stopping early"
 
 
 def _saved_time(seconds: float) -> str:
-    return f"about {duration(seconds)} saved by stopping early" if seconds else "nothing was stopped"
+    return f"about {duration(seconds)} saved by stopping early" if seconds else "no rule stopped a trial"
 
 
 def studies(found: Sequence[Facts], links: Mapping[str, str]) -> str:

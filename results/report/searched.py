@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from results.best import short_headers
+from results.columns import short_headers
 from results.output import format_value
 from results.report.axes import is_wide, log_ticks, numbers, plain_ticks, span
 from results.report.facts import Facts, Row, planned_epochs, thinned

@@ -209,5 +209,8 @@ def unknown_columns(row: Mapping[str, Any]) -> set[str]:
     return set(filter(None, (row.get("unknown") or "").split(", ")))
 
 
+STOPPED_BY_HAND = "stopped by hand"
+"""The `reason` of the last epoch, or the `error`, of a trial that somebody stopped: no rule judged it."""
+
 COLUMNS: dict[str, tuple[Column, ...]] = {"studies": STUDIES, "trials": TRIALS, "epochs": EPOCHS}
 TABLES = tuple(COLUMNS)

@@ -30,15 +30,7 @@ def parse_dimensions(
     entries: Mapping[str, Any], settings: Settings, fixed: Mapping[str, Any], found: Findings
 ) -> list[Dimension]:
     """The dimensions of a file, checked against RunConfig, against each other, and against the base `settings`."""
-    by_path: dict[str, list[Dimension]] = {}
-    for path, entry in entries.items():
-        where = f"dimensions.{path}"
-        if reason := unknown_path(path):
-            found.add(where, reason)
-        elif path == "training.seed":
-            found.add(where, "is set by the search for each trial; remove it")
-        else:
-            by_path[path] = _parse_path(path, entry, found)
+    by_path = parse_entries(entries, found)
     _check_fixed_kinds(fixed, by_path, settings, found)
     for path, alternatives in by_path.items():
         for dimension in alternatives:
@@ -53,6 +45,20 @@ def parse_dimensions(
                     f"give both a `when` on the same path with different values",
                 )
     return [dimension for alternatives in by_path.values() for dimension in alternatives]
+
+
+def parse_entries(entries: Mapping[str, Any], found: Findings) -> dict[str, list[Dimension]]:
+    """Path -> its dimensions, checked against RunConfig alone: what can be said of them without the base."""
+    by_path: dict[str, list[Dimension]] = {}
+    for path, entry in entries.items():
+        where = f"dimensions.{path}"
+        if reason := unknown_path(path):
+            found.add(where, reason)
+        elif path == "training.seed":
+            found.add(where, "is set by the search for each trial; remove it")
+        else:
+            by_path[path] = _parse_path(path, entry, found)
+    return by_path
 
 
 def _check_fixed_kinds(

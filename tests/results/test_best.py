@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from results.best import best, short_headers, varying
+from results.best import best
+from results.columns import short_headers, varying
 from search_spaces.errors import InputError
 
 
@@ -29,16 +30,19 @@ def seeded(studies: Any, pers: dict[float, list[float]], **fields: Any) -> list[
 
 
 def test_the_table(results_dir: Path) -> None:
-    """Lowest best_per first, over all studies, with the columns that vary and a note where something is unusual."""
+    """Lowest best_per first, over all studies, with the columns that vary and a note where something is unusual.
+
+    beta/0, interrupted, has the configuration of alpha/0, which has its row already.
+    """
     answer = best(results_dir)
     rows = answer.table.to_pylist()
     assert [(row["rank"], row["study"], row["trial"], row["best_per"]) for row in rows] == [
         (1, "alpha", 2, 0.3),
         (2, "alpha", 0, 0.4),
-        (3, "beta", 0, 0.55),
-        (4, "alpha", 1, 0.6),
+        (3, "alpha", 1, 0.6),
     ]
-    assert [row["note"] for row in rows] == ["", "", "interrupted", "stopped at epoch 2"]
+    assert [row["note"] for row in rows] == ["", "", "stopped at epoch 2"]
+    assert "1 more trial of configurations that have a row already" in answer.notes
     assert (rows[0]["best_epoch"], rows[0]["last_per"], rows[0]["epochs"]) == (2, 0.35, 3)
     configuration = [name for name in answer.table.column_names if "_" in name and name in answer.headers]
     assert {"model_hidden", "schedule_kind", "schedule_peak_lr"} <= set(configuration)
@@ -51,7 +55,8 @@ def test_the_terminal_table_is_short(results_dir: Path) -> None:
     text = best(results_dir, ["alpha"], top=2).render(width=120)
     head = text.splitlines()[0].split()
     assert head[:3] == ["rank", "trial", "best_per"]
-    assert {"peak_lr", "schedule", "hidden"} <= set(head)
+    assert {"peak_lr", "schedule"} <= set(head)
+    assert "hidden" not in head  # the same in both rows
     assert "0.3000" in text
     assert text.splitlines()[-1].startswith(("alpha/2 leads", "a tie", "not ranked"))
 
@@ -128,18 +133,19 @@ def test_columns_may_be_chosen(results_dir: Path) -> None:
     assert "model_hidden" not in names
 
 
-def test_seeds_give_an_interval(tmp_path: Path, studies: Any) -> None:
-    """Trials that differ only in their seed share a count, a mean and its 95% interval; replicates are marked."""
+def test_seeds_give_one_row_with_an_interval(tmp_path: Path, studies: Any) -> None:
+    """Trials that differ only in their seed have one rank: that of their mean, with its 95% interval."""
     draws = [0.20, 0.22, 0.21, 0.23]
-    studies.write_log(tmp_path / "a", seeded(studies, {0.01: draws, 0.02: [0.4]}))
-    rows = best(tmp_path).table.to_pylist()
+    studies.write_log(tmp_path / "a", seeded(studies, {0.01: draws, 0.02: [0.213], 0.03: [0.4]}))
+    answer = best(tmp_path)
+    rows = answer.table.to_pylist()
     half = 3.182446 * statistics.stdev(draws) / math.sqrt(4)
-    for row in rows[:4]:
-        assert row["seeds"] == 4
-        assert row["mean"] == pytest.approx(0.215)
-        assert (row["low"], row["high"]) == (pytest.approx(0.215 - half), pytest.approx(0.215 + half))
-    assert (rows[4]["seeds"], rows[4]["mean"]) == (1, None)
-    assert [row["note"] for row in rows[:2]] == ["", "replicate"]
+    assert [(row["trial"], row["seeds"]) for row in rows] == [(4, 1), (0, 4), (5, 1)]
+    assert rows[1]["mean"] == pytest.approx(0.215)
+    assert (rows[1]["low"], rows[1]["high"]) == (pytest.approx(0.215 - half), pytest.approx(0.215 + half))
+    assert rows[0]["mean"] is None
+    assert "3 more trials of configurations that have a row already" in answer.notes
+    assert best(tmp_path, by="last_per desc").table.num_rows == 6  # trials, not configurations
 
 
 def test_stopped_and_repeated_runs_are_no_draws(tmp_path: Path, studies: Any) -> None:
@@ -148,9 +154,8 @@ def test_stopped_and_repeated_runs_are_no_draws(tmp_path: Path, studies: Any) ->
     events += studies.trial(2, [0.8], config=studies.config(schedule_peak_lr=0.01), seed=2, status="stopped")
     events += studies.trial(3, [0.20], config=studies.config(schedule_peak_lr=0.01), seed=0)
     studies.write_log(tmp_path / "a", events)
-    rows = {row["trial"]: row for row in best(tmp_path).table.to_pylist()}
-    assert (rows[0]["seeds"], rows[0]["mean"]) == (2, pytest.approx(0.21))
-    assert (rows[2]["seeds"], rows[2]["mean"]) == (1, None)
+    (row,) = best(tmp_path).table.to_pylist()
+    assert (row["trial"], row["seeds"], row["mean"]) == (0, 2, pytest.approx(0.21))
 
 
 def test_a_tie_is_called_by_the_published_spread(tmp_path: Path, studies: Any) -> None:
@@ -161,14 +166,14 @@ def test_a_tie_is_called_by_the_published_spread(tmp_path: Path, studies: Any) -
     (tie,) = [note for note in best(tmp_path).notes if note.startswith("a tie")]
     assert "a tie with a/0: a/1 " in tie
     assert "a/2" not in tie
-    assert "seed s.d. 0.0013 is assumed" in tie
+    assert "seed s.d. 0.0013, from the model for 24,700 phonemes" in tie
 
 
 def test_a_small_validation_set_widens_the_tie(tmp_path: Path, studies: Any) -> None:
     """Where the data says how few phonemes validate, the assumed spread is that much larger."""
     data = {"fingerprint": "f", "val_phonemes": 2470}
     studies.write_log(tmp_path / "a", seeded(studies, {0.01: [0.2046], 0.02: [0.2046 + 0.010]}, data=data))
-    assert any("a tie" in note and "0.0041 is assumed" in note for note in best(tmp_path).notes)
+    assert any("a tie" in note and "0.0041" in note and "2,470 phonemes" in note for note in best(tmp_path).notes)
 
 
 def test_a_clear_lead_is_said(tmp_path: Path, studies: Any) -> None:
@@ -182,14 +187,14 @@ def test_measured_spread_replaces_the_assumed(tmp_path: Path, studies: Any) -> N
     wide = [0.20, 0.24, 0.22, 0.18, 0.21]
     studies.write_log(tmp_path / "a", seeded(studies, {0.01: wide, 0.02: [0.215]}))
     (tie,) = [note for note in best(tmp_path).notes if note.startswith("a tie")]
-    assert "measured with 4 degrees of freedom" in tie
+    assert "measured on this data: 1 configuration with several seeds at PER 0.21, 4 degrees of freedom" in tie
 
 
 @pytest.mark.parametrize(
     ("seeds", "ties"),
     [
         ({0.01: [0.20, 0.24, 0.22, 0.18, 0.21], 0.02: [0.215], 0.03: [0.9]}, [("a", 5)]),
-        ({0.01: [0.19, 0.29, 0.28], 0.02: [0.20, 0.201, 0.202]}, [("a", 3)]),  # the mean of a/3 leads, a/0 is tied
+        ({0.01: [0.19, 0.29, 0.28], 0.02: [0.20, 0.201, 0.202]}, [("a", 0)]),  # the mean of a/3 leads, a/0 is tied
         ({0.01: [0.20], 0.02: [0.25]}, []),
     ],
 )
@@ -210,34 +215,50 @@ def test_the_margin_counts_the_seeds_of_both_and_the_degrees_of_freedom(tmp_path
     margin = 3.182446 * statistics.stdev(draws) * math.sqrt(1 / 4 + 1)
     (tie,) = [note for note in best(tmp_path).notes if note.startswith("a tie")]
     assert f"(differences below {margin:.4f} can be chance; " in tie
-    assert "measured with 3 degrees of freedom" in tie
+    assert "3 degrees of freedom" in tie
 
 
 def test_two_degrees_of_freedom_are_too_few_to_measure_the_spread(tmp_path: Path, studies: Any) -> None:
     """Three seeds of one configuration: the spread is still the assumed one, and a note says how to measure it."""
     studies.write_log(tmp_path / "a", seeded(studies, {0.01: [0.20, 0.24, 0.22], 0.02: [0.30]}))
     (lead,) = [note for note in best(tmp_path).notes if "leads by" in note]
-    assert "is assumed; 'tuner confirm' measures it" in lead
+    assert "from the model for 24,700 phonemes, times" in lead
+    assert "because of the repeats that there are; 'tuner confirm' measures it" in lead
 
 
 def test_the_luckiest_seed_does_not_hide_a_better_mean(tmp_path: Path, studies: Any) -> None:
-    """When the first row is one lucky seed, a note names the configuration with the better mean."""
+    """The configuration with the better mean is first, not the one that has one lucky seed."""
     studies.write_log(tmp_path / "a", seeded(studies, {0.01: [0.19, 0.29, 0.28], 0.02: [0.20, 0.201, 0.202]}))
-    answer = best(tmp_path)
-    assert answer.table["trial"].to_pylist()[0] == 0
-    assert any(
-        note.startswith("by the mean over seeds a/3's configuration leads (0.2010, 3 seeds)") for note in answer.notes
-    )
+    rows = best(tmp_path).table.to_pylist()
+    assert [(row["trial"], row["seeds"]) for row in rows] == [(3, 3), (0, 3)]
 
 
-def test_different_data_sets_do_not_compare(tmp_path: Path, studies: Any) -> None:
-    """Trials on two data sets are listed with a warning, and their seeds are not pooled."""
+def test_different_data_sets_are_never_in_one_ranking(tmp_path: Path, studies: Any) -> None:
+    """The data set of the study begun last is ranked, or of the one named first; a note names the others."""
     for name in ("a", "b"):
-        data = {"fingerprint": name}
+        data = {"fingerprint": name, "name": f"set {name}"}
         studies.write_log(tmp_path / name, [studies.started(data=data), *studies.trial(0, [0.5], seed=len(name))])
     answer = best(tmp_path)
-    assert any("2 different data sets" in note for note in answer.notes)
-    assert "seeds" not in answer.table.column_names
+    assert answer.table["study"].to_pylist() == ["b"]
+    assert answer.notes[0].startswith("only trials on the data set set b are ranked; 1 on other data")
+    assert "tuner best a" in answer.notes[0]
+    assert best(tmp_path, ["a", "b"]).table["study"].to_pylist() == ["a"]
+    assert best(tmp_path, by="epochs").table.num_rows == 2  # no PER: nothing to keep apart
+    assert best(tmp_path, pareto="best_per,epochs").table["study"].to_pylist() == ["b"]
+
+
+def test_a_trial_that_did_not_end_is_not_compared(tmp_path: Path, studies: Any) -> None:
+    """A running trial may be first in the table; the verdict is between those that ended, and says so."""
+    events = [studies.started(), *studies.trial(0, [0.9, 0.5, 0.3], config=studies.config(model_hidden=64))]
+    events += studies.trial(1, [0.8, 0.4, 0.35], config=studies.config(model_hidden=32))
+    events += studies.trial(2, [0.2, 0.15], status="stopped")
+    studies.write_log(tmp_path / "a", events)
+    notes = best(tmp_path).notes
+    assert "not compared with the others, because they did not run to their end: a/2 (stopped at epoch 2)" in notes[0]
+    assert "tuner compare a/2 a/0" in notes[0]
+    assert notes[1].startswith("a/0 leads by 0.0500, more than chance explains")
+    studies.write_log(tmp_path / "a", [event for event in events if event.get("trial") != 1])
+    assert best(tmp_path).notes[1] == "no verdict: 1 of 2 configurations ran to their end; it needs two"
 
 
 def test_only_failures(tmp_path: Path, studies: Any) -> None:

@@ -64,6 +64,17 @@ def test_epochs_and_hours_saved_are_those_the_stopped_trials_had_before_them(stu
     assert used.seconds_saved == pytest.approx(8)
 
 
+def test_a_stop_by_hand_saves_nothing(studies: Any, tmp_path: Path) -> None:
+    """Somebody stopped one trial while it ran and one while it was paused: no rule saved their epochs."""
+    config = studies.config(training_batches=300) | {"training": {"batches": 300, "batches_per_epoch": 100}}
+    running = studies.trial(0, [0.9], config=config, status="stopped")
+    running[1] |= {"decision": "stop", "reason": "stopped by hand"}
+    paused = studies.trial(1, [0.9], config=config, status="stopped", error="stopped by hand")
+    studies.write_log(tmp_path / "a", [studies.started(), *running, *paused])
+    [one] = load(tmp_path, ["a"])
+    assert (spent(one).saved, spent(one).seconds_saved) == (0, 0)
+
+
 def test_a_page_of_an_empty_study_says_so(report: Any) -> None:
     """A study that has not started a trial is no error."""
     page = report(a=[])

@@ -451,6 +451,26 @@ def test_an_unknown_space_or_base(tmp_path: Path) -> None:
         load_space(tmp_path / "s.yaml")
 
 
+def test_a_wrong_base_hides_no_other_error(tmp_path: Path) -> None:
+    """What is wrong without regard to the base is told with it: keys, kinds of dimensions, paths, constraints."""
+    text = """
+dimensions:
+  schedule.peak_lr: {log_unform: [1e-3, 2e-2]}
+  modl.hidden: {int: [4, 8]}
+constraints: ["model.hiden < 3"]
+budget: {trils: 4}
+"""
+    for base, told in (("base: smll", "there is no run of this name"), ("", "is missing"), ("base: ''", "base")):
+        (tmp_path / "s.yaml").write_text(base + text, encoding="utf-8")
+        with pytest.raises(InputError) as caught:
+            load_space(tmp_path / "s.yaml")
+        lines = caught.value.problems
+        assert len(lines) == 5, lines
+        assert any("base" in line and told in line for line in lines)
+        for word in ("log_unform", "modl", "model.hiden", "trils"):
+            assert sum(word in line for line in lines) == 1, lines
+
+
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The way to every node below the top of a nested document."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()

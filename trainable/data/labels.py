@@ -101,11 +101,12 @@ def _g2p() -> Any:
     except ImportError as error:
         if error.name == "g2p_en":
             raise InputError(
-                f"labels from text need g2p_en, which is not installed; pip install 'b2t-tuner[g2p]', {or_file}"
+                "labels from text need g2p_en, which is not installed; "
+                f"pip install '.[g2p]' in the checkout of b2t-tuner, {or_file}"
             ) from None
         raise InputError(
             f"labels from text need g2p_en, which is installed but cannot be imported ({reason_of(error)}); "
-            f"pip install 'b2t-tuner[g2p]' again brings what it needs, {or_file}"
+            f"pip install '.[g2p]' in the checkout of b2t-tuner brings what it needs, {or_file}"
         ) from None
     except LookupError as error:
         named = _RESOURCE.search(str(error))  # NLTK's text is a page

@@ -9,8 +9,8 @@ with different horizons are compared half way through one of them.
 
 A conditional dimension (EMA's decay) is judged among the trials where it is active, together with the dimensions that
 are active in all of these. Every number is a fraction of what those settings explain together, so numbers under two
-conditions cannot be compared. `chance` is the maximum of 19 permutations of the scores: a setting below it may have no
-effect (above it, p < 5% for a single setting).
+conditions cannot be compared. `chance` is the maximum of 19 permutations of the scores, as such a fraction, 1 at most:
+a setting below it may have no effect (above it, p < 5% for a single setting).
 
 Sources: PED-ANOVA, Watanabe et al. 2023; fANOVA, Hutter et al. 2014; both from Optuna.
 """
@@ -38,6 +38,8 @@ from tuner.study.searchers.method import coded, distribution
 
 LEAST_TRIALS = 10
 """Least number of trials in which a dimension must be active."""
+APART = 0.25
+"""PED-ANOVA and fANOVA of a setting disagree where they are further apart than this."""
 _COUNTED = ("completed", "stopped", "diverged")
 _SHUFFLES = 19
 _MOST_FANOVA = 300  # trials; its time grows faster than their number
@@ -66,7 +68,9 @@ def importance(results_dir: str | Path, study: str) -> list[Row]:
         row: Row = {"dimension": name, "path": dimension.path, "active": condition(dimension)}
         row |= {"trials": len(members), "ped_anova": None, "chance": None, "fanova": None, "note": ""}
         if len(members) < LEAST_TRIALS:
-            row["note"] = f"active in {len(members)} trials; {LEAST_TRIALS} or more are needed"
+            row["note"] = (
+                f"active in {len(members)} trial{'s' * (len(members) != 1)}; {LEAST_TRIALS} or more are needed"
+            )
         elif len({repr(samples[index][name]) for index in members}) < 2:
             row["note"] = "had only one value"
         else:
@@ -77,6 +81,21 @@ def importance(results_dir: str | Path, study: str) -> list[Row]:
                 row["note"] = "not above chance"
         rows.append(row)
     return sorted(rows, key=lambda row: -1.0 if row["ped_anova"] is None else row["ped_anova"], reverse=True)
+
+
+def disagreements(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each setting on which PED-ANOVA and fANOVA disagree by more than `APART`: what that means."""
+    told = []
+    for row in rows:
+        if row["ped_anova"] is None or abs(row["ped_anova"] - row["fanova"]) <= APART:
+            continue
+        if row["fanova"] > row["ped_anova"]:
+            why = "it tells bad trials from the others (fANOVA counts all trials), but not the best from the good ones"
+        else:
+            why = "the best trials have certain values of it (PED-ANOVA), but over all trials it changes the PER little"
+        numbers = f"PED-ANOVA {row['ped_anova']:.2f}, fANOVA {row['fanova']:.2f}"
+        told.append(f"{row['path']}: {numbers}: {why}")
+    return told
 
 
 def scored(results_dir: str | Path, study: str) -> tuple[Space, list[Sample], np.ndarray]:
@@ -181,7 +200,8 @@ def _judge(space: Space, samples: Sequence[Sample], score: np.ndarray) -> dict[s
     return {
         name: {
             "ped_anova": shape[name] / whole,
-            "chance": chance[name] / whole,
+            # Where nothing mattered, chance gives one setting more than all of them explain: on this axis, all of it.
+            "chance": min(1.0, chance[name] / whole),
             "fanova": forest[name] / explained,
         }
         for name in names

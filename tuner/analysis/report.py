@@ -21,7 +21,7 @@ from results.store.paths import StudyPaths, find_studies
 from search_spaces import InputError, RunConfig, to_dict
 from trainable.schedules import lr_at
 from tuner.analysis.errors import best_errors
-from tuner.analysis.importance import importance
+from tuner.analysis.importance import disagreements, importance
 
 _ROWS = 100  # of the best-config table
 _PLACES = 250  # batches at which a learning rate is drawn
@@ -55,6 +55,8 @@ def extras(results_dir: Path, facts: Facts, errors: bool | None = False) -> Extr
         extra.importance = importance(results_dir, facts.study)
         if not any(row["ped_anova"] is not None for row in extra.importance):
             extra.importance_note = "There are too few trials to measure importance."
+        elif apart := disagreements(extra.importance):
+            extra.importance_note = f"The two methods disagree. {'; '.join(apart)}."
     except InputError as error:
         extra.importance_note = "; ".join(error.problems)
     first = facts.first

@@ -93,7 +93,7 @@ def connect(address: str) -> Any:
     except ConnectionError as error:
         raise InputError(
             f"--address {address}: no answer; the head must have been started with its dashboard "
-            "(pip install 'b2t-tuner[cluster]' there) and be reachable from here"
+            "(pip install '.[cluster]' in the checkout of b2t-tuner there) and be reachable from here"
         ) from error
     except Exception as error:  # Ray's own kinds, and those of its HTTP client
         raise InputError(_no_client(address, str(error) or type(error).__name__)) from error
@@ -101,7 +101,7 @@ def connect(address: str) -> Any:
 
 def _no_client(address: str, text: str) -> str:
     if said("no job client", text):
-        return "tuner submit: needs Ray's job client; install it here with: pip install 'b2t-tuner[cluster]'"
+        return "tuner submit: needs Ray's job client; here: pip install '.[cluster]' in the checkout of b2t-tuner"
     if said("job token wanted", text):
         return (
             f"--address {address}: the cluster asks for its token; copy the head's ~/.ray/auth_token here, "

@@ -39,7 +39,9 @@ def serve(folder: Path, port: int, announce: Callable[[str], None]) -> None:
     optuna-dashboard is not installed or the port is taken.
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
-        raise InputError("the dashboard needs optuna-dashboard; pip install 'b2t-tuner[dashboard]'")
+        raise InputError(
+            "the dashboard needs optuna-dashboard; pip install '.[dashboard]' in the checkout of b2t-tuner"
+        )
     from optuna_dashboard import wsgi
 
     tail = Tail(StudyPaths(folder).log)

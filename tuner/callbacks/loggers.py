@@ -54,7 +54,7 @@ class Sink(Protocol):
 def check_installed(kinds: Sequence[str]) -> None:
     """Raises InputError, a line for each kind of logger whose package is not installed."""
     problems = [
-        f"{kind}: the package {PACKAGES[kind]} is not installed; pip install 'b2t-tuner[{kind}]'"
+        f"{kind}: the package {PACKAGES[kind]} is not installed; pip install '.[{kind}]' in the checkout of b2t-tuner"
         for kind in dict.fromkeys(kinds)
         if importlib.util.find_spec(PACKAGES[kind]) is None
     ]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.best import Seeds, varying
-from results.statistics import student_t
 from results.store.paths import StudyPaths, is_name
 from results.store.tables import load_tables
 from results.trials import find_trial
+from results.verdicts.luck import Spread, lead
+from results.verdicts.repeats import Curves, data_of, folder_luck
 from search_spaces import InputError, RunConfig, diff, load_run, run_names
 from tuner.analysis.export import best_trial
 from tuner.campaign.costs import amount_text
@@ -104,27 +104,26 @@ class Verdict:
 
 def luck(campaign: Campaign, found: Winner, other: Goal | None) -> tuple[Verdict | None, float, str]:
     """The verdict on the winner against `other`, and half the 95 % interval of its mean with its source."""
+    root = campaign.results_dir
     studies = dict.fromkeys([campaign.study("confirm"), *([other.trial[0]] if other and other.trial else [])])
-    tables, _ = load_tables(campaign.results_dir, list(studies), ("studies", "trials"))
+    tables, _ = load_tables(root, list(studies), ("studies", "trials"))
     rows = tables["trials"].to_pylist()
     about = {row["study"]: row for row in tables["studies"].to_pylist()}
-    seeds = Seeds(rows, about, varying(tables["trials"]), "best_per")
-    mine = next(row for row in rows if (row["study"], row["trial"]) == (campaign.study("confirm"), found.decoder))
-    sd, degrees = (seeds.sd, seeds.degrees) if seeds.degrees >= 3 else (_assumed(mine, about), None)
-    factor = 1.96 if degrees is None else student_t(0.975, degrees)
-    source = f"seed s.d. {sd:.4f}, " + ("assumed" if degrees is None else f"measured with {degrees} degrees of freedom")
-    half = factor * sd / math.sqrt(len(found.pers))
+    measured, curves = folder_luck(root, rows, about), Curves(root)
+
+    def spread(name: tuple[str, int], per: float) -> Spread:
+        row = next(row for row in rows if (row["study"], row["trial"]) == name)
+        phonemes = about[row["study"]].get("data_val_phonemes")
+        return measured.spread(per, data_of(row, about), phonemes, curves.restless(row))
+
+    spreads = [spread((campaign.study("confirm"), found.decoder), found.mean)]
+    alone = lead(found.pers, 0.0, spreads)  # against a number, only its own seeds count
     if other is None:
-        return None, half, source
-    theirs = 1.0 if other.trial else 0.0
-    margin = factor * sd * math.sqrt(1 / len(found.pers) + theirs)
-    return Verdict(other.per - found.mean, margin, source), half, source
-
-
-def _assumed(row: Mapping[str, Any], about: Mapping[str, Any]) -> float:
-    phonemes = about[row["study"]].get("data_val_phonemes") or 24_700
-    per = min(max(row["best_per"], 0.01), 0.99)
-    return 0.51 * math.sqrt(per * (1 - per) / phonemes)
+        return None, alone.margin, alone.source
+    if other.trial:
+        spreads.append(spread(other.trial, other.per))
+    against = lead(found.pers, [other.per] if other.trial else other.per, spreads)
+    return Verdict(against.difference, against.margin, against.source), alone.margin, alone.source
 
 
 def answer(campaign: Campaign) -> list[str]:

@@ -90,8 +90,11 @@ def audit(
     for row in rows:
         if row["reason"]:
             click.echo(f"{row['rule']}: stops {row['winner']} at batch {row['stopped_at']}: {row['reason']}")
-    click.echo("\nrank correlation with the final PER, by horizon: at a fraction of the run, and at equal batches")
-    click.echo(render(Sheet.of(_pivot(rank_correlations(bank))), form), nl=False)
+    if pivot := _pivot(rank_correlations(bank)):
+        click.echo("\nrank correlation with the final PER, by horizon: at a fraction of the run, and at equal batches")
+        click.echo(render(Sheet.of(pivot), form), nl=False)
+    else:
+        click.echo("\nno rank correlation with the final PER: too few runs were trained to their end")
     for line in _caution(bank, rows):
         click.echo(line)
     where = where_option(results_dir)

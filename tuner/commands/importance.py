@@ -9,6 +9,7 @@ import click
 
 from results.output import Sheet, render
 from results.store.paths import where_option
+from tuner.analysis.importance import disagreements
 from tuner.analysis.importance import importance as importance_of
 from tuner.analysis.partial import partial
 from tuner.commands.options import format_option, results_option
@@ -49,6 +50,8 @@ def importance(study: str, name: str | None, bins: int, form: str, results_dir: 
         click.echo("")
         if not mattered:
             click.echo("no setting mattered more than chance explains; more trials may show more")
+        for line in disagreements(rows):
+            click.echo(line)
         best = mattered[0] if mattered else rows[0]["path"]
         where = where_option(results_dir)
         click.echo(f"next: tuner importance {study} --partial {best}{where}; tuner spaces narrow {study}{where}")

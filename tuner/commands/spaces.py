@@ -65,9 +65,6 @@ def show_space(name: str, form: str) -> None:
     if form != "table":
         click.echo(_rows(rows, form))
         return
-    click.echo(f"{space.name}: {space.purpose}\n")
-    click.echo(_rows(rows, form))
-    click.echo("")
     facts = {
         "base run": space.base,
         "fixed": ", ".join(f"{key} = {value}" for key, value in space.fixed.items()) or "-",
@@ -78,11 +75,15 @@ def show_space(name: str, form: str) -> None:
         "stopping": rule_text(space.stopping.model_dump()),
         "budget": budgets.text(budgets.merged(space.budget.model_dump(), {})),
     }
+    # Made before anything is printed: a start point that the space cannot hold is an error, not the end of a page.
+    notes = [f"note: start point {start}: {n}" for start in space.start_points for n in space.start_params(start)[1]]
+    click.echo(f"{space.name}: {space.purpose}\n")
+    click.echo(_rows(rows, form))
+    click.echo("")
     for key, value in facts.items():
         click.echo(f"{key:<14}{value}")
-    for start in space.start_points:
-        for note in space.start_params(start)[1]:
-            click.echo(f"note: start point {start}: {note}")
+    for note in notes:
+        click.echo(note)
 
 
 @spaces.command("rules", epilog="Example: tuner spaces rules asha")

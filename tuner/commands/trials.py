@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from results.best import verdict
 from results.output import Sheet, format_value, render, visible
 from results.store.paths import where_option
 from results.store.replay import schema
 from results.terminal_plot import Line, plot
 from results.trials import Trial, base_config, find_trial, parse_name
+from results.verdicts.common import CommonPlace, all_ended, common_place
+from results.verdicts.compared import verdict
 from search_spaces import ABSENT, InputError, RunConfig, flatten, load_run, to_dict
 from search_spaces.parsing.fields import kinds
 from search_spaces.parsing.sections import same
@@ -338,19 +339,20 @@ def _compared_curves(compared: Mapping[str, Any]) -> str:
 
 
 def _compared_results(compared: Mapping[str, Any]) -> str:
-    pers = {
-        letter: {row["epoch"]: row["per"] for row in trial.epochs if row["per"] is not None}
-        for letter, (_, _, trial, _) in compared.items()
-        if trial is not None
-    }
-    shared = set.intersection(*map(set, pers.values())) if len(pers) > 1 else set()
+    trials = [trial for _, _, trial, _ in compared.values() if trial is not None]
+    place: CommonPlace | str | None = None
+    if len(trials) > 1 and not all_ended([trial.row for trial in trials]):
+        place = common_place([trial.row for trial in trials], [trial.epochs for trial in trials])
+    reached = (
+        dict(zip((trial.name for trial in trials), place.best, strict=True)) if isinstance(place, CommonPlace) else {}
+    )
     rows = []
     for letter, (name, _, trial, recorded) in compared.items():
         row: dict[str, Any] = {"": letter, "name": name}
         if trial is not None:
             row |= {column: trial.row[column] for column in _NUMBERS}
-            if shared:
-                row[f"per at epoch {max(shared)}"] = pers[letter][max(shared)]
+            if isinstance(place, CommonPlace):
+                row[f"per until {place.text}"] = reached[name]
         else:
             row |= {"status": "a run", "origin": "recorded" if recorded else "", "best_per": recorded.get("per")}
         rows.append(row)
@@ -361,10 +363,9 @@ def _compared_results(compared: Mapping[str, Any]) -> str:
 
 def _verdict(compared: Mapping[str, Any], results_dir: Path) -> list[str]:
     trials = [trial for _, _, trial, _ in compared.values() if trial is not None]
-    notes = verdict(results_dir, [(trial.study, trial.number) for trial in trials]) if len(trials) > 1 else []
-    stopped = [trial.name for trial in trials if trial.row["status"] != "completed"]
-    if stopped:
-        notes.append(f"not trained to their end: {', '.join(stopped)}; their best PER could have become lower")
+    notes = []
+    if len(trials) > 1:
+        notes = verdict(results_dir, [trial.row for trial in trials], [trial.epochs for trial in trials])
     if any(recorded.get("per") is not None for *_, recorded in compared.values()):
         notes.append("a recorded PER is from another machine, and perhaps other data; it is not used for ties")
     return notes

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.best import Best, best, varying
+from results.best import Best, best
+from results.columns import varying
 from results.confirmed import confirmed
 from results.output import visible
 from results.query import query

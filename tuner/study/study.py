@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from results.store.columns import STOPPED_BY_HAND
 from results.store.events import EventLog, scan_events, without_settings
 from results.store.made import refuse_short
 from results.store.paths import StudyPaths
@@ -24,7 +25,7 @@ from tuner.study.rules.stopping import Decision, Point, decide, hopeless, promot
 from tuner.study.settings import StudySettings
 from tuner.study.sources import OwnTrials, TrialSource
 from tuner.study.state import StudyState
-from tuner.study.trial_state import FINAL, STOPPED_BY_HAND, TrialState
+from tuner.study.trial_state import FINAL, TrialState
 
 
 @dataclass(frozen=True)

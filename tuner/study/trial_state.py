@@ -16,9 +16,6 @@ FINAL = ("completed", "stopped", "diverged", "failed")
 """The final states; `running` and `interrupted` trials continue when the study is resumed."""
 OPEN = ("running", "interrupted", "paused")
 """The other states; a `paused` trial waits at a rung and continues if it is promoted."""
-STOPPED_BY_HAND = "stopped by hand"
-"""The reason of a trial's end after `tuner stop --trial`."""
-
 
 PER_ATTEMPT = ("event", "seq", "time", "elapsed", "host", "trial", "attempt", "from_epoch")
 """The fields of a `trial_started` event that differ from attempt to attempt."""

@@ -15,6 +15,8 @@ from results.changelog.effects import effects
 from results.changelog.findings import findings
 from results.changelog.page import changelog, md, write_page
 from results.changelog.run_history import RunHistory
+from results.changelog.summary import compared, difference, glance
+from results.changelog.techniques import brought, next_step, techniques
 from search_spaces.errors import InputError
 from tuner.cli import main
 
@@ -126,29 +128,87 @@ def test_the_recorded_best_run_is_the_baseline(recorded):
 def test_differences_inside_the_noise_are_ties(recorded):
     """run16_3 against run16_2 (whose result is void, so against its twin) and run16_4 against run16_3 are ties."""
     text = changelog(recorded, "recorded").text
-    ties = text[text.index("### Ties") : text.index("### Not known")]
+    ties = text[text.index("**Ties:**") : text.index("**Not known:**")]
     assert "run16_3 against run16_greedy_ema_warmcos: a tie, 0.0011 lower" in ties
     assert "run16_4 against run16_3: a tie, 0.0006 lower" in ties
-    worked = text[text.index("### What worked") : text.index("### What did not work")]
+    worked = text[text.index("**What worked:**") : text.index("**What did not work:**")]
     assert "run15_warmup_cosine_safe against run11_plateau_break: better" in worked
     assert "settings changed at once" in worked
 
 
 def test_the_page_has_the_form_of_the_one_kept_by_hand(recorded):
-    """Phases in order, a section for each run with its changes, purpose and result, a summary and a timeline."""
+    """All runs at a glance, phases in order with each run's changes and purpose, what was learnt, a timeline."""
     text = changelog(recorded, "recorded").text
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
-    assert headings[:2] == ["Baseline", "Phase 1: Initial Experiments"]
-    assert headings[-4:] == [
+    assert headings[:3] == ["All runs at a glance", "Baseline", "Phase 1: Initial Experiments"]
+    assert headings[-5:] == [
         "Summary of what was learnt",
+        "What each technique brought",
         "Best configuration",
         "What a page kept by hand misses",
         "Timeline",
     ]
-    section = text[text.index("### run16_4\n") : text.index("### run16_5\n")]
-    assert "**Changes from run16_3**" in section
-    assert "- schedule.peak_lr: 1.4e-3 (was 1.6e-3)" in section
-    assert "**Result:** 0.2078 ± 0.0090" in section
+    section = text[text.index("- **run16_4**") : text.index("- **run16_5**")]
+    assert "- **run16_4**: 0.2078 ± 0.0090" in section
+    assert "  - Changed from run16_3: schedule.peak_lr 1.4e-3 (was 1.6e-3)" in section
+    assert "Noted by hand: Slightly better PER" in section
+    assert len(text.splitlines()) < 200
+
+
+def test_what_the_program_remarks_is_not_said_to_be_noted_by_hand(recorded):
+    """The page's own words, the program's remarks and what is assumed are told apart, for every run."""
+    text = changelog(recorded, "recorded").text
+    remark = "With optimizer.eps at 0.1 here and at 1e-8 in later runs"
+    (line,) = [line for line in text.splitlines() if remark in line]
+    by_hand = line[line.index("Noted by hand:") : line.index(" · Remarks:")]
+    assert (
+        by_hand
+        == "Noted by hand: Constant high rate with strong noise and offset; every later run is compared with it."
+    )
+    assert line.endswith("Assumed: optimizer.kind, optimizer.eps, training.tf32, training.clip and 1 more")
+
+
+def test_runs_of_different_length_are_said_to_differ_in_budget(recorded, history):
+    """A warning with the lengths stands above the table; equal lengths have none."""
+    text = changelog(recorded, "recorded").text
+    assert "**Warning:** the runs differ in budget: 16 have 10000 batches, run16_5 20000, run16_sub20 16000" in text
+    h = history([run("a", 0.3), run("b", 0.25, "a", training_batches=3000)])
+    assert difference(h.compare(*h.trials)).endswith(", with 3000 batches against 1000")
+    assert not any("Warning" in line for line in glance(history([run("a", 0.3), run("b", 0.25, "a")])))
+
+
+def test_a_recorded_run_that_was_trained_here_stands_beside_its_record(study):
+    """The recorded PER and what is said of it are in the table at a glance, with `replicate` runs of those names."""
+    runs = [
+        run("speechBaseline4", 0.31, origin="replicate"),
+        run("gru_ctc_reg1", 0.5, "speechBaseline4", origin="replicate", model_hidden=64),
+        run("mine", 0.5, "speechBaseline4", origin="replicate", model_hidden=32, note="my note"),
+    ]
+    text = changelog(study(runs), "s").text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [cell.strip() for cell in rows[0].strip("|").split("|")][3] == "recorded"
+    assert "0.2046 (greedy)" in rows[2]
+    assert "0.9300 (decoder unknown, approximate)" in rows[3].replace("\\", "")
+    assert "Noted by hand: my note" in text
+
+
+def test_a_technique_that_changed_alone_is_told_from_one_that_never_did(history):
+    """EMA alone made it better; noise changed only together with clipping, and the next run to make says so."""
+    h = history(
+        [
+            run("a", 0.30, averaging_kind="none", averaging_decay=None),
+            run("b", 0.20, "a"),
+            run("c", 0.25, "b", augmentation_white_noise=0.6, training_clip=5.0),
+        ]
+    )
+    comparisons = [compared(h, row) for row in h.trials]
+    found = {each.name: each for each in techniques(h, [each for each in comparisons if each is not None])}
+    best = h.trials[1]
+    assert set(found) == {"weight averaging", "augmentation", "clipping"}
+    assert brought(h, found["weight averaging"]) == "alone: b better (-0.1000)"
+    assert next_step(h, found["weight averaging"], best) == "keep it; go further in this direction"
+    assert brought(h, found["clipping"]) == "never alone; with other changes 1 worse"
+    assert next_step(h, found["clipping"], best) == "b with training.clip 5 and nothing else changed"
 
 
 # ---- single findings
@@ -198,8 +258,7 @@ def test_a_run_again_at_another_scale_is_held_against_the_first_that_said_so(his
         run("c", 0.3, "b", said, averaging_decay=0.99, training_precision="fp32", origin="replicate"),
     ]
     (text,) = kinds(history(runs))["Purpose against configuration"]
-    assert text.startswith("c: ")
-    assert "0.99" in text
+    assert text == "c: the purpose says 'EMA=0.999' (0.98 at this length, as in a), averaging.decay is 0.99"
 
 
 def test_collapse_is_dated(history):
@@ -225,11 +284,9 @@ def test_divergence_is_dated(history):
         run("back", pers=[0.9, 0.3, 0.4], model_hidden=64),
         run("fine", pers=[0.9, 0.3, 0.31], model_hidden=32),
     ]
-    texts = kinds(history(runs))["Divergence"]
-    assert texts == [
-        "nan: the loss or the gradient was NaN or infinite at epoch 2 (batch 200)",
-        "back: fell back from 0.3000 at epoch 2 to 0.4000 at epoch 3",
-    ]
+    found = kinds(history(runs))
+    assert found["Divergence"] == ["nan: the loss or the gradient was NaN or infinite at epoch 2 (batch 200)"]
+    assert found["Got worse again"] == ["back: fell back from 0.3000 at epoch 2 to 0.4000 at epoch 3"]
 
 
 def test_a_schedule_that_never_completed(history):
@@ -251,8 +308,8 @@ def test_equal_configurations_with_other_seeds_are_replicates(history):
     h = history([run(f"r{seed}", per, seed=seed) for seed, per in enumerate(pers)] + [run("x", 0.2, model_hidden=64)])
     (text,) = kinds(h)["Identical configurations"]
     assert "seeds 0, 1, 2, 3, replicates" in text
-    assert h.measured
-    assert h.seed_sd(h.trials[0]) == pytest.approx(0.0129, abs=1e-4)
+    assert h.spread(h.trials[0]).degrees == 3
+    assert h.spread(h.trials[0]).sd == pytest.approx(0.0129, abs=1e-4)
     assert h.compare(h.trials[0], h.trials[4]).verdict == "tie"
     assert "One seed each" not in kinds(h)
 
@@ -261,7 +318,7 @@ def test_the_assumed_noise_is_the_published_one(history):
     """At PER 0.2046 on 24,700 phonemes: 0.0013 over seeds, 0.0044 over sentences, and 0.0036 between two runs."""
     h = history([run("a", 0.2046), run("b", 0.2081, "a", model_hidden=64), run("c", 0.2084, "a", model_hidden=32)])
     a, b, c = h.trials
-    assert h.seed_sd(a) == pytest.approx(0.0013, abs=2e-5)
+    assert h.spread(a).sd == pytest.approx(0.0013, abs=2e-5)
     assert h.interval(a) == pytest.approx(1.96 * (0.0013**2 + 0.0044**2) ** 0.5, abs=1e-4)
     assert (h.compare(a, b).verdict, h.compare(a, c).verdict) == ("tie", "worse")
 
@@ -305,7 +362,7 @@ def searched(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
 def test_what_a_search_shows_of_each_setting(history):
     """A real effect is found with its size inside the interval; a setting that does nothing is a tie."""
-    found = {effect.contrast.split(" ")[0]: effect for effect in effects(history(searched(60)))}
+    found = {effect.contrast.split(" ")[0]: effect for effect in effects(history(searched(60)))[0]}
     ema = found["averaging.kind"]
     sign = -1 if "ema instead of none" in ema.contrast else 1
     assert ema.verdict == ("better" if sign < 0 else "worse")
@@ -327,10 +384,46 @@ def test_settings_that_do_nothing_are_rarely_anything_but_ties(history):
                 optimizer_kind=draw.choice(["adam", "adamw"]),
             )
             runs.append({"pers": [0.3 + draw.gauss(0, 0.01)], "config": config})
-        found = effects(history(runs))
+        found, _ = effects(history(runs))
         assert len(found) == 4
         wrong += any(effect.verdict != "tie" for effect in found)
     assert wrong <= 4
+
+
+def test_trials_that_are_not_alike_are_no_pairs(history):
+    """With seven other settings drawn at random few are alike: nothing is claimed, and the setting is named."""
+    draw = random.Random(0)
+    names = ("schedule_peak_lr", "schedule_end_lr", "schedule_warmup_batches", "model_hidden", "training_clip")
+    runs = []
+    for _ in range(24):
+        ema = draw.random() < 0.5
+        config = settings(averaging_kind="ema" if ema else "swa", optimizer_kind=draw.choice(["adam", "sgd"]))
+        for name in (*names, "augmentation_input_dropout"):
+            section, key = name.split("_", 1)
+            config[section][key] = draw.random()
+        runs.append({"pers": [0.3 - 0.1 * ema], "config": config})
+    found, unlike = effects(history(runs))
+    assert not [effect for effect in found if effect.contrast.startswith("averaging.kind")]
+    assert "averaging.kind" in unlike
+
+
+def test_a_short_schedule_is_compared_at_an_equal_share(history):
+    """At an equal epoch the short schedule would look better by 0.2; at an equal share of both nothing differs."""
+    runs = []
+    for number in range(24):
+        short = number % 2
+        epochs = 5 if short else 10
+        curve = [0.9 - 0.4 * (epoch / epochs) for epoch in range(1, epochs + 1)]
+        config = settings(training_batches=100 * epochs, model_hidden=100 + number // 2)
+        runs.append(
+            {"pers": curve if short else curve[:5], "config": config, "status": "completed" if short else "stopped"}
+        )
+    h = history(runs)
+    for row in h.trials:
+        for epoch in h.curves[row["trial"]]:
+            epoch["schedule_fraction"] = epoch["batch"] / row["training_batches"]
+    (found,) = [effect for effect in effects(h)[0] if effect.contrast.startswith("training.batches")]
+    assert abs(found.difference) < 0.05
 
 
 def test_settings_that_change_together_are_one_contrast(history):
@@ -340,14 +433,14 @@ def test_settings_that_change_together_are_one_contrast(history):
         both = {"training_accumulation": 1, "training_clip": 5.0} if number % 2 else {}
         config = settings(model_hidden=100 + number, **both)
         runs.append({"pers": [0.3 - 0.01 * (number % 2) + 0.001 * (number % 5)], "config": config})
-    contrasts = [e.contrast for e in effects(history(runs)) if "accumulation" in e.contrast or "clip" in e.contrast]
+    contrasts = [e.contrast for e in effects(history(runs))[0] if "accumulation" in e.contrast or "clip" in e.contrast]
     assert len(contrasts) == 1
     assert "and with it" in contrasts[0]
 
 
 def test_a_search_page(study):
     """A search is told in tables: start points, random trials, proposals; each against the best before it."""
-    runs = [{"pers": [0.9, 0.3], "origin": "start_point"}, *searched(12)]
+    runs = [{"pers": [0.9, 0.3], "origin": "start_point"}, *searched(30)]
     text = changelog(study(runs), "s").text
     headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
     assert headings[:3] == ["Start points", "First trials, drawn at random", "Proposed by the searcher (tpe)"]
@@ -380,7 +473,7 @@ def test_hostile_names_do_nothing(study):
     assert "\x1b" not in text
     assert not re.search(r"^# (?!Changelog)", text, re.MULTILINE)
     assert "](javascript" not in text.replace("\\](", "")
-    assert all(line.count("|") - line.count("\\|") in (0, 7) for line in text.splitlines())
+    assert all(line.count("|") - line.count("\\|") in (0, 5, 6, 7) for line in text.splitlines())
 
 
 def test_markdown_of_a_text_is_one_line():

@@ -118,7 +118,7 @@ def test_without_g2p_the_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError) as raised:
         labeller()
     [line] = raised.value.problems
-    assert "pip install 'b2t-tuner[g2p]'" in line
+    assert "pip install '.[g2p]' in the checkout" in line
     assert "--labels FILE" in line
 
 

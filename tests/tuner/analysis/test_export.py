@@ -149,7 +149,7 @@ def test_onnx_without_its_packages_is_one_line(cli, trained, tmp_path, monkeypat
     find = exporting.importlib.util.find_spec
     monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
     done = cli("export", "real", "--best", "onnx", "--out", tmp_path / "x.onnx", "--results", trained)
-    refused(done, "onnx", "b2t-tuner[export]")
+    refused(done, "onnx", ".[export]")
     assert list(tmp_path.iterdir()) == []
 
 

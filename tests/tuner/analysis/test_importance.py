@@ -12,7 +12,7 @@ import pytest
 
 from results.store.events import EventLog
 from search_spaces import InputError, to_dict
-from tuner.analysis.importance import importance, scored
+from tuner.analysis.importance import APART, disagreements, importance, scored
 
 
 class _Draws:
@@ -140,3 +140,23 @@ def test_a_study_without_a_space_or_without_results_is_one_line(toy: Any, study:
     log.close()
     with pytest.raises(InputError, match="has no search space"):
         importance(results, "hand")
+
+
+def test_chance_is_a_share_too(toy: Any, study: Any) -> None:
+    """Where nothing decides, the level of chance ends with the axis, and no setting is above it for that."""
+    draw = random.Random(3)
+    trials = [(params, [0.5 + 0.1 * draw.random()], "completed") for params in sampled(toy, 40)]
+    rows = [row for row in importance(study(trials), "s") if row["ped_anova"] is not None]
+    assert rows
+    assert all(0 <= row[name] <= 1 for row in rows for name in ("ped_anova", "chance", "fanova"))
+    assert max(row["chance"] for row in rows) > 0.5
+
+
+def test_where_the_methods_disagree_the_reason_is_said() -> None:
+    """A setting that only ruins trials is fANOVA's; one that only the best share is PED-ANOVA's; the rest is silent."""
+    near = {"path": "a.x", "ped_anova": 0.5, "fanova": 0.5 + APART}
+    ruins, best = {"path": "b.x", "ped_anova": 0.1, "fanova": 0.6}, {"path": "c.x", "ped_anova": 0.6, "fanova": 0.1}
+    unknown = {"path": "d.x", "ped_anova": None, "fanova": None}
+    first, second = disagreements([near, ruins, best, unknown])
+    assert first.startswith("b.x: PED-ANOVA 0.10, fANOVA 0.60: it tells bad trials from the others")
+    assert second.startswith("c.x: PED-ANOVA 0.60, fANOVA 0.10: the best trials have certain values of it")

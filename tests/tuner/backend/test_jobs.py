@@ -104,7 +104,7 @@ def test_what_cannot_be_submitted_is_refused(cli, arguments, words):
 def test_a_missing_job_client_is_one_line(monkeypatch):
     """Without ray[default] the line names the extra to install."""
     line = jobs._no_client("http://h:1", "The Ray jobs CLI & SDK require the ray[default] installation")
-    assert line.endswith("pip install 'b2t-tuner[cluster]'") and "\n" not in line
+    assert line.endswith("pip install '.[cluster]' in the checkout of b2t-tuner") and "\n" not in line
 
 
 @pytest.mark.parametrize("kind", ["AuthenticationError", "RayError"])
@@ -123,7 +123,7 @@ def test_a_head_that_refuses_is_one_line(monkeypatch, kind):
 
 @pytest.mark.ray
 @pytest.mark.skipif(
-    importlib.util.find_spec("aiohttp_cors") is None, reason="needs ray[default]: pip install 'b2t-tuner[cluster]'"
+    importlib.util.find_spec("aiohttp_cors") is None, reason="needs ray[default]: pip install '.[cluster]'"
 )
 def test_a_submitted_search_runs_on_the_cluster(tmp_path, tiny_data, real_space, end):
     """A head with its dashboard, a search sent to it: its log is shown, its study is in the results folder."""

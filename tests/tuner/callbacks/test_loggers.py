@@ -229,7 +229,7 @@ def test_a_package_that_is_missing_is_one_line(monkeypatch):
     monkeypatch.setattr(loggers, "PACKAGES", {"tensorboard": "tensorboardX", "mlflow": "no_ml", "wandb": "no_wb"})
     with pytest.raises(InputError) as caught:
         check_installed(["wandb", "tensorboard", "mlflow", "wandb"])
-    assert [line.split("'")[1] for line in caught.value.problems] == ["b2t-tuner[wandb]", "b2t-tuner[mlflow]"]
+    assert [line.split("'")[1] for line in caught.value.problems] == [".[wandb]", ".[mlflow]"]
 
 
 def test_the_command_line_offers_every_logger():

@@ -37,8 +37,11 @@ def test_where_and_by_choose_and_order(cli, studies):
     assert all(row["schedule_peak_lr"] < 0.05 and row["epochs"] >= 1 for row in found)
     last = [row["last_per"] for row in found]
     assert last == sorted(last, reverse=True)
-    every = rows(cli("best", *options))
+    every = rows(cli("best", *options, "--by", "best_per desc"))
     assert len(found) < len(every) <= 30
+    once = rows(cli("best", *options))  # a configuration that both studies tried has one rank
+    assert len(once) <= len(every)
+    assert len({tuple(row[name] for name in row if name.startswith("schedule_")) for row in once}) == len(once)
 
 
 def test_group_by_shows_the_best_of_each(cli, studies):

@@ -98,7 +98,7 @@ def test_a_library_that_a_node_lacks_is_named(version):
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("no_job_client", "pip install 'b2t-tuner[cluster]'"), ("job_token_missing", "the cluster asks for its token")],
+    [("no_job_client", "pip install '.[cluster]'"), ("job_token_missing", "the cluster asks for its token")],
 )
 def test_a_job_that_cannot_be_sent_is_one_line(version, name, words):
     """Without Ray's job client, or without the cluster's token: what to do."""

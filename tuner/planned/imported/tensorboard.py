@@ -40,7 +40,9 @@ def read(
 ) -> tuple[list[PastTrial], Understood]:
     """The trial in a folder of event files. Raises `InputError` for one without a PER, or without the package."""
     if importlib.util.find_spec("tensorboardX") is None:
-        raise InputError(f"{folder}: needs the package tensorboardX; pip install 'b2t-tuner[tensorboard]'")
+        raise InputError(
+            f"{folder}: needs the package tensorboardX; pip install '.[tensorboard]' in the checkout of b2t-tuner"
+        )
     table: dict[int, dict[str, Any]] = {}
     hparams: dict[str, Any] = {}
     for path in sorted(folder.glob(PATTERN)):
