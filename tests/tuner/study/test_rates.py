@@ -44,12 +44,12 @@ def test_at_a_constant_rate_the_area_is_the_batches():
     """Rungs by area are those by horizon there, and those of a warm-up come later."""
     constant, slow = run(SCHEDULES[0], per_epoch=10), run(SCHEDULES[3], per_epoch=10)
     at = {
-        "constant": list(places(AREA, grid_under(AREA, constant, 0))),
-        "slow": list(places(AREA, grid_under(AREA, slow, 0))),
+        "constant": list(places(AREA, grid_under(AREA, constant))),
+        "slow": list(places(AREA, grid_under(AREA, slow))),
     }
     assert at["constant"] == [10, 20]
     assert at["slow"][0] > 10
-    assert places(AREA, grid_under(AREA, constant, 0))[10] == RungKey(25, "area")
+    assert places(AREA, grid_under(AREA, constant))[10] == RungKey(25, "area")
     assert str(RungKey(25, "area")) == "25 % of the area"
 
 
@@ -89,5 +89,5 @@ def test_a_changed_rule_places_the_rungs_anew():
     config = run(SCHEDULES[3], per_epoch=10)
     history = History({"kind": "asha", "at": "horizon"})
     history.begin(Curve.of_run(0, config))
-    assert history.under(AREA).key(0, next(iter(places(AREA, grid_under(AREA, config, 0))))) == RungKey(25, "area")
+    assert history.under(AREA).key(0, next(iter(places(AREA, grid_under(AREA, config))))) == RungKey(25, "area")
     assert Grid.of(config).marks is None
