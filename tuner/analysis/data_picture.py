@@ -99,7 +99,7 @@ def _draw_session(axes: Axes, dataset: Dataset, session: str, chosen: int) -> No
     every = f", every {step}th drawn" if step > 1 else ""
     axes.set_title(f"{dataset.name}, session {session}: {len(rows)} utterances{every}", loc="left", fontsize=11, pad=25)
     axes.set(xlabel="utterance of the session", ylabel="feature")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     _name_arrays(axes, len(means))
 
 
@@ -153,7 +153,7 @@ def _heat(axes: Axes, values: np.ndarray, across: tuple[float, float], what: str
 
 def _name_arrays(axes: Axes, count: int) -> None:
     """At the 512 features of a '25 recording, the array and kind of each 64 instead of their numbers."""
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if count != COLUMNS:
         return
     spans = [
@@ -191,7 +191,7 @@ def _draw_lengths(axes: Axes, dataset: Dataset, session: str, what: str, scale: 
     axes.plot(here, np.full(len(here), -0.03), "|", color="black", alpha=0.5, markersize=6, label="this session")
     axes.set(xlabel=label, ylabel="share of the split")
     if what != "bins":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     top = axes.get_ylim()[1]
     axes.set_ylim(-0.06 * top, 1.45 * top)  # room for the legend above the bars
     axes.lines[0].set_ydata(np.full(len(here), 0.5 * axes.get_ylim()[0]))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from search_spaces import InputError, RunConfig
 from search_spaces.config import ConstantSchedule, SWAConfig
 from trainable.compute.measures import no_graphs
 from trainable.data.dataset import open_dataset
+from tuner.backend import mps
 from tuner.backend.worker import take_share
 
 COUNTS = (1, 2, 4, 8)
@@ -110,11 +112,10 @@ def table(found: Sequence[Packing], title: str) -> Any:
 
 
 def mps_note() -> str:
-    """Whether NVIDIA's MPS daemon runs here: without it the processes on a GPU take turns."""
-    import psutil
-
-    running = any("nvidia-cuda-mps" in (p.info["name"] or "") for p in psutil.process_iter(["name"]))
-    return "with MPS" if running or "CUDA_MPS_PIPE_DIRECTORY" in os.environ else "without MPS"
+    """Whether processes that share a GPU here use NVIDIA's MPS: without it they take turns."""
+    if os.environ.get(mps.OFF):
+        return f"without MPS ({mps.OFF} is set)"
+    return "with MPS" if "CUDA_MPS_PIPE_DIRECTORY" in os.environ or shutil.which(mps.CONTROL) else "without MPS"
 
 
 def measured_config(config: RunConfig, batches: int, share: float = 1.0) -> RunConfig:
@@ -201,7 +202,7 @@ def _train(config: RunConfig, data: Path, share: float, cpus: float, barrier: An
         from trainable.data.batches import Sampler
         from trainable.loop import train
 
-        take_share(cpus, share)
+        take_share(cpus, share, f"packing {os.getppid()}")
         dataset = open_dataset(data)
         reports = train(config, dataset)
         if next(reports).diverged:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from results.store.paths import StudyPaths
 from trainable.data.intact import WatchedData
+from tuner.backend import mps
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
     """Train one attempt: the data are memory-mapped once, the checkpoint of an earlier attempt is found by its
     number. Raises `DataChanged` where the data are not, or are no longer, what they were.
     """
-    take_share(place.cpus, place.gpus)
+    notes = take_share(place.cpus, place.gpus, place.folder)
     data = _data(place.data, place.fingerprint)
     folder = StudyPaths(Path(place.folder)).trial(job.trial).folder
     kept = {key: place.checkpoints[key] for key in ("every", "best_weights") if key in place.checkpoints}
@@ -50,18 +51,31 @@ def train_job(job: Any, place: Place) -> Iterator[dict[str, Any]]:
         checkpoints=kept,
         inherited=job.inherited,
         check=data.check,
+        notes=notes,
     )
 
 
-def take_share(cpus: float, gpus: float) -> None:
-    """Limit this process to its cores and, where several trials share a GPU, to its share of the GPU's memory."""
+_joined: list[str] = []  # what this process was told once about its card
+
+
+def take_share(cpus: float, gpus: float, key: str = "") -> list[str]:
+    """Limit this process to its cores and, where several trials share a GPU, to its share of the GPU's memory.
+
+    There it is also a client of the MPS daemon of the search `key` (`tuner.backend.mps`); what is to be said of that is
+    returned, once for a process.
+    """
     import torch
 
     from trainable.data.batches import limit_memory
 
     torch.set_num_threads(max(1, int(cpus)))
+    notes: list[str] = []
+    if 0 < gpus < 1 and not _joined and mps.has_card():  # before CUDA is used
+        _joined.append(mps.join(key, gpus))
+        notes = list(filter(None, _joined))
     if 0 < gpus < 1 and torch.cuda.is_available():
         limit_memory(gpus)
+    return notes
 
 
 @functools.lru_cache(maxsize=1)
@@ -79,6 +93,7 @@ def run_trial(
     checkpoints: Mapping[str, Any] | None = None,
     inherited: int = 0,
     check: Callable[[], None] = lambda: None,
+    notes: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Train one trial and yield the row of each epoch; `checkpoints` are settings of `trainable.keeping.Keeper`.
 
@@ -95,6 +110,7 @@ def run_trial(
 
     check()
     keeper = Keeper(folder, logged=epochs_logged, **(checkpoints or {}))
+    keeper.notes += notes
     state = keeper.load()
     if state is not None and (state.get("best") or {}).get("epoch", inherited + 1) <= inherited:
         state = {**state, "best": None}
