@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import IO
 
 CONTROL = "nvidia-cuda-mps-control"
-OFF = "TUNER_NO_MPS"
-"""Set to anything, this variable keeps trials from using MPS: to measure without, or where it is forbidden."""
 LINGER = 30.0
 """Seconds for which a daemon without users stays: between two trials of a worker there may be none."""
 PATIENCE = 30.0
@@ -45,8 +43,8 @@ def join(key: str, share: float, memory_mb: int | None = None) -> str:
     global _held
     if not 0 < share < 1:
         return ""
-    if os.environ.get(OFF):
-        return f"no MPS, trials take turns on the card: {OFF} is set"
+    if os.environ.get("TUNER_NO_MPS"):
+        return "no MPS, trials take turns on the card: TUNER_NO_MPS is set"
     _limits(share, memory_mb)
     if "CUDA_MPS_PIPE_DIRECTORY" in os.environ:
         return "MPS: the daemon that CUDA_MPS_PIPE_DIRECTORY names"

@@ -113,8 +113,8 @@ def table(found: Sequence[Packing], title: str) -> Any:
 
 def mps_note() -> str:
     """Whether processes that share a GPU here use NVIDIA's MPS: without it they take turns."""
-    if os.environ.get(mps.OFF):
-        return f"without MPS ({mps.OFF} is set)"
+    if os.environ.get("TUNER_NO_MPS"):
+        return "without MPS (TUNER_NO_MPS is set)"
     return "with MPS" if "CUDA_MPS_PIPE_DIRECTORY" in os.environ or shutil.which(mps.CONTROL) else "without MPS"
 
 

@@ -39,7 +39,7 @@ class Node:
         (folder / "t").mkdir()
         self.environment = {**os.environ, "SAID": str(self.said), "TMPDIR": str(folder / "t"), "TUNER_MPS_LINGER": "0"}
         self.environment["PATH"] = f"{program.parent}:{os.environ['PATH']}"
-        for name in ("CUDA_MPS_PIPE_DIRECTORY", mps.OFF):
+        for name in ("CUDA_MPS_PIPE_DIRECTORY", "TUNER_NO_MPS"):
             self.environment.pop(name, None)
         self.temporary = folder / "t"
 
@@ -115,7 +115,7 @@ def test_a_daemon_that_does_not_start_is_said_and_trials_run_without(node: Any) 
     ("environment", "said"),
     [
         ({"PATH": "/nowhere"}, "is not installed"),
-        ({mps.OFF: "1"}, "TUNER_NO_MPS is set"),
+        ({"TUNER_NO_MPS": "1"}, "TUNER_NO_MPS is set"),
         ({"CUDA_MPS_PIPE_DIRECTORY": "/theirs"}, "the daemon that CUDA_MPS_PIPE_DIRECTORY names"),
     ],
 )
