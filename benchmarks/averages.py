@@ -206,6 +206,7 @@ def tables(given: argparse.Namespace) -> None:
         groups[f"{batches} batches"] = [run for run in whole if run["config"]["training"]["batches"] == batches]
     for data in sorted({run["data"] for run in whole}):
         groups[f"data {data}"] = [run for run in whole if run["data"] == data]
+    groups = {name: members for name, members in groups.items() if members}
     names = list(whole[0]["points"][0]["errors"])
     for point in range(POINTS):
         print(f"\nafter {(point + 1) / POINTS:.0%} of the schedule: PER - PER of the raw weights, mean (s.e.)")

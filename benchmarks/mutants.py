@@ -38,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TESTS = {
     "trainable/schedules.py": ["trainable/test_schedules.py"],
     "trainable/averaging.py": ["trainable/test_averaging.py"],
+    "trainable/choosing.py": ["trainable/test_choosing.py"],
     "trainable/keeping.py": ["trainable/test_keeping.py"],
     "trainable/loop.py": ["trainable/test_loop.py"],
     "trainable/data/batches.py": ["trainable/data/test_batches.py", "trainable/data/test_prefetch.py"],

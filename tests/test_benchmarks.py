@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -16,8 +17,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
-from benchmarks import training
-from search_spaces.config import RunConfig
+from benchmarks import averages, training
+from search_spaces.config import RunConfig, to_dict
 from trainable import evaluation, model
 from trainable.compute import products
 from trainable.compute.measures import MEASURES
@@ -171,3 +172,28 @@ def test_batches_by_length_are_padded_less(tiny_data: Dataset) -> None:
     """The padding share that is printed falls with buckets and is a share."""
     shares = [training.padding_share(training.SIZES["tiny"], tiny_data, buckets) for buckets in (1, 16)]
     assert 0 < shares[1] < shares[0] < 1
+
+
+def test_averages_are_recorded_and_compared_within_runs(
+    tiny_data: Dataset, config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each point has the errors of every utterance by every weights; the tables say what the lowest of them gains."""
+    training = config.training.model_copy(update={"batches": 8, "batch_size": 8})
+    schedule = config.schedule.model_copy(update={"horizon": 200})
+    short = config.model_copy(update={"training": training, "schedule": schedule})
+    points = averages.record(short, tiny_data)
+    assert [point["batch"] for point in points] == [2, 4, 6, 8]
+    names = ["raw", *(f"{way} 1/{share}" for way, shares in averages.SHARES.items() for share in shares)]
+    assert all(list(point["errors"]) == names for point in points)
+    lengths = tiny_data.val.label_lengths.tolist()
+    assert all(len(errors) == len(lengths) for point in points for errors in point["errors"].values())
+    worse = {name: [error + (name != "raw") for error in errors] for name, errors in points[-1]["errors"].items()}
+    rows = [
+        {"run": number, "data": "tiny", "config": to_dict(short), "points": [*points[:-1], last], "phonemes": lengths}
+        for number, last in enumerate((points[-1], {**points[-1], "errors": worse}))
+    ]
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    averages.tables(argparse.Namespace(out=tmp_path / "runs.jsonl"))
+    told = capsys.readouterr().out
+    assert "2 runs, 2 of them whole" in told and "after 100% of the schedule" in told
+    assert "best of raw + 4 warm at the end" in told and "'raw': 1" in told
