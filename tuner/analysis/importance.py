@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 
 from results.store.tables import load_tables
@@ -182,6 +181,8 @@ def _scores(trials: Sequence[Row], curves: Any, objective: str, column: str) -> 
 
 def _judge(space: Space, samples: Sequence[Sample], score: np.ndarray) -> dict[str, Row]:
     """Dimension -> PED-ANOVA, chance and fANOVA, for those that are active in all these trials and vary."""
+    from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator  # 1.3 s: scikit-learn
+
     shared = [name for name in samples[0] if all(name in sample for sample in samples)]
     names = [name for name in shared if len({repr(sample[name]) for sample in samples}) > 1]
     rng = np.random.default_rng(0)

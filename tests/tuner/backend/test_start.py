@@ -1,5 +1,7 @@
 """A Ray that comes up beside other work: what `Starting` waits for, passes on and ends."""
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -72,3 +74,20 @@ def test_ctrl_c_before_ray_is_there_leaves_nothing_of_it(slow, monkeypatch):
     go.set()
     stopping.join(60)
     assert order == [True]
+
+
+def test_a_search_begins_without_what_it_does_not_need():
+    """Before Ray starts, the command has loaded no scikit-learn, SciPy, pandas or plotly: each is a second or so."""
+    heavy = ("sklearn", "scipy", "pandas", "plotly", "matplotlib", "torch", "ray")
+    show = f"import sys, tuner.commands.search; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_a_worker_loads_little_before_its_first_epoch():
+    """What Tune gives a worker brings neither the searcher, nor the tables, nor what the driver shows, with it."""
+    heavy = ("optuna", "sklearn", "duckdb", "tuner.callbacks", "results.best")
+    loads = "import sys, tuner.backend.actor, tuner.backend.worker, tuner.study.study"
+    show = f"{loads}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
