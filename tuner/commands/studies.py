@@ -15,10 +15,13 @@ import click
 
 from results.confirmed import confirmed
 from results.output import Sheet, clock, format_value, render
+from results.statistics import student_t
 from results.store.lock import holder_of
 from results.store.paths import RESULTS, StudyPaths, find_studies, where_option
 from results.store.tables import load_tables
 from results.store.telling import tell
+from results.verdicts.luck import Luck
+from results.verdicts.repeats import folder_luck
 from search_spaces import InputError
 from tuner.commands.options import format_option, results_option
 from tuner.study.budgets import REASONS
@@ -36,8 +39,8 @@ _TABLE = ("study", "state", "data", "best", "trials", "spent", "last sign", "tag
 def studies(form: str, results_dir: Path) -> None:
     """Show all studies: state, data, best PER with its interval, trials, time spent, last sign of life.
 
-    Running ones come first, then those with the latest sign of life. The interval is that of the mean over new seeds
-    after 'tuner confirm'.
+    Running ones come first, then those with the latest sign of life. The interval, of 95 %, is that of the mean over
+    new seeds after 'tuner confirm', else what a single seed may be off.
     """
     rows = overview(results_dir)
     click.echo(_rendered(rows, form), nl=False)
@@ -69,7 +72,7 @@ def overview(results_dir: Path) -> list[Row]:
         counts[study][status] += 1
     abouts = tables["studies"].to_pylist()
     again = {about["confirms"] for about in abouts if about["confirms"]}
-    best_of = partial(_best, again=again, results_dir=results_dir)
+    best_of = partial(_best, again=again, results_dir=results_dir, luck=folder_luck(results_dir))
     rows = [
         {**_row(about, folders[about["study"]], counts[about["study"]]), **best_of(about)}
         for about in abouts
@@ -112,21 +115,34 @@ def _state(about: Mapping[str, Any], *, running: bool) -> str:
     return "limit" if about["reason"] in REASONS else "finished"
 
 
-def _best(about: Mapping[str, Any], again: Collection[str], results_dir: Path) -> Row:
-    """The best PER, its trial and its number of seeds; of studies in `again` the mean over new seeds, with interval."""
+def _best(about: Mapping[str, Any], again: Collection[str], results_dir: Path, luck: Luck) -> Row:
+    """The best PER with its 95 % interval, its trial and its number of seeds.
+
+    The interval is that of the mean over new seeds where there are any (`again` names the studies), else what a single
+    seed may be off (`results.verdicts.luck`).
+    """
     first: Row = {}
     if about["study"] in again and (found := confirmed(results_dir, [about["study"]], 1)) is not None:
         first = dict(zip(found.sheet.names, found.sheet.rows[0], strict=True))
     if first.get("mean") is None:
         return {
             "best_per": about["best_per"],
-            "best_low": None,
-            "best_high": None,
+            **_single(about, luck),
             "best_seeds": None if about["best_per"] is None else 1,
             "best_trial": about["best_trial"],
         }
     names = {"mean": "best_per", "low": "best_low", "high": "best_high", "seeds": "best_seeds", "trial": "best_trial"}
     return {column: first[name] for name, column in names.items()}
+
+
+def _single(about: Mapping[str, Any], luck: Luck) -> Row:
+    """The interval of a PER with one seed; null where there is none."""
+    per = about["best_per"]
+    if per is None:
+        return {"best_low": None, "best_high": None}
+    spread = luck.spread(per, about["data_fingerprint"], about["data_val_phonemes"])
+    margin = spread.sd * (student_t(0.975, spread.degrees) if spread.degrees else 1.96)
+    return {"best_low": max(0.0, per - margin), "best_high": per + margin}
 
 
 def _last_sign(folder: Path) -> float:

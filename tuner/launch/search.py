@@ -37,6 +37,7 @@ from tuner.study import budgets
 from tuner.study.faults import PatientLog, Watchdog
 from tuner.study.request import Request
 from tuner.study.searchers import warm_start
+from tuner.study.searchers.telling import make_searcher
 from tuner.study.settings import StudySettings
 from tuner.study.study import Past, Study
 from tuner.study.trial_state import OPEN
@@ -191,6 +192,8 @@ def _session(
         coming = start.Starting(request.address, request.cpus)
         from tuner.backend import ray_backend  # loads Tune, while Ray comes up
 
+        if settings.space is not None:  # and what the searcher needs: of SciPy that is a second
+            make_searcher(Space.from_dict(settings.space), settings, {})
         concurrent = coming.wait(resources)
         words = RayWords()
         words.catch()

@@ -36,6 +36,7 @@ def test_every_study_has_its_state_best_trials_and_time(several, cli):
     assert (whole["best_per"], whole["best_trial"]) == (best["best_per"], best["trial"])
     assert whole["completed"] + whole["stopped"] + whole["diverged"] == whole["trials"] == whole["budget_trials"] == 12
     assert whole["cpu_seconds"] > 0 and whole["data"] == "none"
+    assert whole["best_low"] < whole["best_per"] < whole["best_high"] and whole["best_seeds"] == 1
     assert halted["interrupted"] == dead["interrupted"] == 1
     assert whole["last_sign"] > halted["last_sign"] > dead["last_sign"]
 
