@@ -17,6 +17,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
 from benchmarks.stopping import CHOSEN_ON, GRID, compare, expected, groups, judge, means, shipped
+from search_spaces import load_space
 from tuner.simulation.curves import read_curves
 
 ROOT = Path(__file__).parents[1]
@@ -96,6 +97,20 @@ def test_the_shipped_banks_hold_whole_runs_of_horizons_that_differ_eightfold():
         horizons = {run.horizon for run in found.runs}
         assert max(horizons) == 8 * min(horizons)
         assert found.has("lr") and all(run.own_config and run.params for run in found.runs)
+
+
+def test_the_banks_that_chose_nothing_are_whole_runs_without_probes():
+    """Seven, of a dozen runs or more, small files; one has horizons that differ eightfold. No run was stopped."""
+    paths = [path for path in shipped() if path.stem not in CHOSEN_ON]
+    assert len(paths) == 7 and all(path.stat().st_size < 100_000 for path in paths)
+    banks = {path.stem: read_curves(path, ROOT) for path in paths}
+    for found in banks.values():
+        assert len(found.runs) >= 12 and found.stopped == 0
+        assert all(run.own_config and run.params for run in found.runs) and found.has("val_loss")
+    horizons = {run.horizon for run in banks["horizons-6"].runs}
+    assert max(horizons) == 8 * min(horizons)
+    for name in ("one_horizon", "short_horizons"):
+        assert load_space(ROOT / "benchmarks" / "data" / f"{name}.yaml").stopping.kind == "none"
 
 
 def test_the_comparison_prints_a_table_for_each_bank_and_part(tmp_path, end):

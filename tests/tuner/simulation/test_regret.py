@@ -22,7 +22,7 @@ def bank(banks: Any, tmp_path: Path) -> Bank:
 def search(*points: tuple[float, float], stopped: bool = False) -> Search:
     """A search with these (batches spent, best PER so far)."""
     trace = Trace(*np.array([(batches, batches, per, 1, 0) for batches, per in points], dtype=np.float64).T)
-    return Search(0, trace, int(trace.batches[-1]), 0, "3", stopped, {}, 8)
+    return Search(0, trace, int(trace.batches[-1]), "3", stopped, {}, 8)
 
 
 def test_batches_to_a_good_per_are_those_of_the_first_time_it_was_seen(bank: Bank) -> None:
