@@ -268,14 +268,16 @@ def test_the_shipped_runs(runs: dict[str, Run]) -> None:
     """All 23 recorded runs load, and besides them the two small ones."""
     recorded = {name for name, run in runs.items() if run.phase}
     assert len(recorded) == 23
-    assert set(runs) - recorded == {"small", "quickstart", "baseline_t15"}
+    assert set(runs) - recorded == {"small", "quickstart", "baseline_t15", "baseline_t12_masked"}
 
 
 def test_every_shipped_run_says_its_eps(runs: dict[str, Run]) -> None:
     """Adam's eps is written in each file, and only the references have the large one."""
     for name, run in runs.items():
         assert "eps" in run.path.read_text(encoding="utf-8"), name
-        assert run.config.optimizer.eps == (0.1 if name in ("speechBaseline4", "baseline_t15") else 1e-8)
+        assert run.config.optimizer.eps == (
+            0.1 if name in ("speechBaseline4", "baseline_t15", "baseline_t12_masked") else 1e-8
+        )
 
 
 def test_guesses_have_reasons(runs: dict[str, Run]) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from search_spaces import InputError, RunConfig, Space, flatten, load_run, load_space, space_names
 from search_spaces.parsing.yaml_file import read_yaml
+from search_spaces.recorded import shrink
 from search_spaces.searchers import Searcher
 from search_spaces.space import TrialLike
 from search_spaces.stopping import Stopping
@@ -70,9 +71,15 @@ SPACES = {name: load_space(name) for name in space_names()}
 
 
 def test_the_shipped_spaces() -> None:
-    """The five spaces load, and the quickstart is a search of minutes."""
+    """The six spaces load, and the quickstart is a search of minutes."""
     shipped = {"quickstart", "small", "mixed_horizons", "schedule_averaging_augmentation", "published_recipes"}
-    assert set(SPACES) == shipped
+    assert set(SPACES) == {*shipped, "lineage_scaled"}
+    scaled = shrink(load_run("speechBaseline4", ["training.precision=fp32"]).config, 0.02, 896)
+    first = SPACES["lineage_scaled"].config(SPACES["lineage_scaled"].start_params("speechBaseline4")[0], 0)
+    assert (first.model, first.training.batch_size) == (scaled.model, scaled.training.batch_size)
+    assert [d.words() for d in SPACES["lineage_scaled"].dimensions] == [
+        d.words() for d in SPACES["schedule_averaging_augmentation"].dimensions
+    ]
     assert 12 <= (SPACES["quickstart"].budget.trials or 0) <= 24
     full = SPACES["schedule_averaging_augmentation"]
     assert full.fixed["training.batches"] >= 10_000
