@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 FORMATS = ("table", "csv", "json", "markdown")
 FILE_FORMATS = (*FORMATS, "parquet")
 _SUFFIXES = {".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet", ".txt": "table"}
-_PER = re.compile(r"(^|[^a-z0-9])(per|best_per|last_per|per_raw|per_utterance_mean|mean|low|high|luck)($|[^a-z0-9_])")
+_OF_PER = "per|best_per|last_per|per_raw|per_halves|per_utterance_mean|mean|low|high|luck"
+_PER = re.compile(rf"(^|[^a-z0-9])({_OF_PER})($|[^a-z0-9_])")
 _RATE = re.compile(r"(^|_)(lr|eps|weight_decay)($|\))")
 _CELL = 40  # characters a cell takes before it wraps
 

@@ -38,6 +38,7 @@ NASTY = [
         (0.20461234, "best_per", "0.2046"),
         (0.2, "min(best_per)", "0.2000"),
         (0.3, "per_raw", "0.3000"),
+        (0.3, "per_halves", "0.3000"),
         (123.456, "samples_per_second", "123.5"),
         (0.004, "schedule_peak_lr", "4e-3"),
         (0.00612345, "min(schedule_peak_lr)", "6.12e-3"),
