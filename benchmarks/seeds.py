@@ -1,103 +1,99 @@
-"""Record repeats: a few configurations with several seeds each, to measure how far a PER depends on the seed.
+"""Repeats: a few configurations with several seeds each, to measure how far a PER depends on the seed.
 
-    python benchmarks/seeds.py --data data/an4 data/small --seeds 4      # adds to benchmarks/data/seeds.jsonl
-    python benchmarks/seeds.py                                           # what the repeats say, and the constants
+    python benchmarks/seeds.py                                          # what they say of `results.verdicts.luck`
+    python benchmarks/seeds.py --data data/an4 data/small --seeds 6     # trains the seeds that are missing
 
-A line of the file is a run: data set, phonemes behind its PER, configuration (a name), seed, and the PER of each epoch.
-The configurations are recorded runs scaled down as `tuner lineage --scale 0.02` does, the run `quickstart`, and some of
-the runs of the banks beside the file, chosen evenly over their PER among those that cost little.
+`data/seeds.json` has `configurations` (data set -> name -> configuration as JSON) and `runs`: data set, phonemes behind
+its PER, configuration, seed, and the PER of each epoch. The configurations are the run `quickstart` and three runs of
+each of the banks as they were in November 2026, named by their numbers, chosen for PERs far apart and for a low cost.
+
+Columns of what is printed: `seed s.d.` over the seeds of a configuration; `model`, what `luck.model` says of its mean
+PER and the restlessness of its curves; `without curves`, what it says of the PER alone. The last line is the mean of
+(s.d. / model)^2 over all degrees of freedom, which is 1 for a model that is right on average and less for a cautious
+one, beside the same for the PER alone.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
+from collections import defaultdict
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
-FILE = Path(__file__).parent / "data" / "seeds.jsonl"
-SCALED = ("speechBaseline4", "run15_warmup_cosine_safe")
-LONGER = ("speechBaseline4",)
-"""Runs that are repeated at twice the scaled length too."""
-BANKS = {"an4": (6, 18, 26), "small": (32, 112, 127)}
-"""Data set -> the runs of its bank that are repeated."""
-SCALE = 0.02
+sys.path.insert(0, str(Path(__file__).parents[1]))  # as a program, this file's own folder comes first
+from results.output import Sheet, render
+from results.verdicts.luck import model, restlessness, sampled
+from search_spaces import RunConfig
+
+FILE = Path(__file__).parent / "data" / "seeds.json"
 
 
-def configurations(dataset: Any) -> dict[str, Any]:
-    """Name -> `RunConfig`, for a data set that is one of BANKS."""
-    import pyarrow.parquet as pq
-
-    from search_spaces import RunConfig, load_run, to_dict
-    from search_spaces.recorded import shrink
-    from tuner.planned.lineage import fit_windows
-
-    found = {"quickstart": load_run("quickstart").config}
-    for name in SCALED:
-        config = shrink(load_run(name, ["training.precision=fp32"]).config, SCALE, len(dataset.train))
-        config, _ = fit_windows(config, dataset)
-        found[name] = config
-        if name in LONGER:
-            longer = to_dict(config)
-            longer["training"]["batches"] *= 2
-            found[f"{name} twice"] = RunConfig.model_validate(longer)
-    bank = FILE.with_name("an4.parquet" if dataset.name == "an4" else "synthetic.parquet")
-    rows = pq.read_table(bank, columns=["trial", "config"]).to_pylist()
-    configs = {row["trial"]: row["config"] for row in rows}
-    for trial in BANKS[dataset.name]:
-        found[f"bank {trial}"] = RunConfig.model_validate_json(configs[trial])
-    return found
-
-
-def record(data: Path, seeds: int, log: Path) -> None:
-    """Train what is not in the log yet: the first seed of all configurations, then the second, and so on."""
+def record(data: Path, seeds: int, file: Path) -> None:
+    """Train what is not in the file yet: one seed of all configurations of this data set, then the next."""
     import torch
 
-    from search_spaces import RunConfig, to_dict
     from trainable import train
     from trainable.data.dataset import open_dataset
 
     torch.set_num_threads(1)
-    dataset = open_dataset(data)
-    known = {(row["data"], row["configuration"], row["seed"]) for row in read(log)}
+    dataset, kept = open_dataset(data), json.loads(file.read_text())
+    known = {(run["data"], run["configuration"], run["seed"]) for run in kept["runs"]}
     for seed in range(1, seeds + 1):
-        for name, config in configurations(dataset).items():
+        for name, text in kept["configurations"].get(dataset.name, {}).items():
             if (dataset.name, name, seed) in known:
                 continue
-            sections = to_dict(config)
+            sections = json.loads(text)
             sections["training"] |= {"seed": seed, "device": "cpu"}
             began = time.process_time()
-            pers = [report.per for report in train(RunConfig.model_validate(sections), dataset)]
-            row = {
-                "data": dataset.name,
-                "phonemes": int(dataset.val.label_lengths.sum()),
-                "configuration": name,
-                "seed": seed,
-                "batches": config.training.batches,
-                "pers": [round(per, 6) for per in pers],
-            }
-            with log.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            pers = [round(report.per, 6) for report in train(RunConfig.model_validate(sections), dataset)]
+            phonemes = int(dataset.val.label_lengths.sum())
+            run = {"data": dataset.name, "phonemes": phonemes, "configuration": name, "seed": seed, "pers": pers}
+            kept["runs"].append(run)
+            file.write_text(json.dumps(kept, separators=(",", ":")))
             took = time.process_time() - began
-            print(f"{dataset.name} {name}, seed {seed}: {min(pers):.4f}, {took:.0f} CPU s", file=sys.stderr, flush=True)
+            print(f"{dataset.name} {name}, seed {seed}: {min(pers):.4f}, {took:.0f} CPU s", file=sys.stderr)
 
 
-def read(log: Path) -> list[dict[str, Any]]:
-    """The runs of the file; none where there is no file."""
-    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+def spreads(file: Path = FILE) -> list[dict[str, Any]]:
+    """A row for each configuration with several seeds: its mean PER, its s.d., and what the model says."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for run in json.loads(file.read_text())["runs"]:
+        groups[run["data"], run["configuration"]].append(run)
+    rows = []
+    for (data, name), runs in groups.items():
+        if len(runs) > 1:
+            best = [min(run["pers"]) for run in runs]
+            steps = [step for run in runs if (step := restlessness(run["pers"])) is not None]
+            phonemes = runs[0]["phonemes"]
+            row = {"data": data, "configuration": name, "seeds": len(runs), "mean": fmean(best)}
+            row |= {"seed s.d.": stdev(best), "model": model(fmean(best), phonemes, fmean(steps) if steps else None)}
+            rows.append(row | {"without curves": sampled(fmean(best), phonemes)})
+    return rows
+
+
+def ratio(rows: list[dict[str, Any]], column: str = "model") -> float:
+    """The mean of (s.d. / model)^2 over all degrees of freedom."""
+    degrees = sum(row["seeds"] - 1 for row in rows)
+    return math.fsum((row["seeds"] - 1) * (row["seed s.d."] / row[column]) ** 2 for row in rows) / degrees
 
 
 def main() -> None:
-    """Record what is missing, then print what the repeats say."""
+    """Train what is missing, then print what the repeats say."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, nargs="*", default=[], help="packed data sets: an4, small")
     parser.add_argument("--seeds", type=int, default=4, help="seeds of each configuration")
-    parser.add_argument("--out", type=Path, default=FILE, help="the file of repeats")
+    parser.add_argument("--file", type=Path, default=FILE, help="the file of repeats")
     arguments = parser.parse_args()
     for data in arguments.data:
-        record(data, arguments.seeds, arguments.out)
+        record(data, arguments.seeds, arguments.file)
+    rows = spreads(arguments.file)
+    print(render(Sheet.of(rows)))
+    print(f"(s.d. / model)^2: {ratio(rows):.2f}; without curves {ratio(rows, 'without curves'):.2f}")
 
 
 if __name__ == "__main__":

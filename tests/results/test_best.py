@@ -17,13 +17,13 @@ from search_spaces.errors import InputError
 
 
 def seeded(studies: Any, pers: dict[float, list[float]], **fields: Any) -> list[dict[str, Any]]:
-    """A study in which each peak_lr was run with several seeds, each trial's best PER given."""
+    """A study in which each peak_lr was run with several seeds, each trial's best PER given; curves at rest."""
     events, number = [studies.started(**fields)], 0
     for lr, values in pers.items():
         for seed, per in enumerate(values):
             config = studies.config(schedule_peak_lr=lr)
             events += studies.trial(
-                number, [0.9, per], config=config, seed=seed, origin="replicate" if seed else "searched"
+                number, [0.9, *[per] * 8], config=config, seed=seed, origin="replicate" if seed else "searched"
             )
             number += 1
     return events

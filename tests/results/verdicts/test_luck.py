@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+sys.path.insert(0, str(Path(__file__).parents[3]))  # benchmarks/ is beside the packages, not one of them
+
+from benchmarks import seeds
 from results.statistics import student_t
 from results.verdicts.luck import Luck, Repeats, Spread, lead, model, restlessness, sampled
 
@@ -98,8 +103,19 @@ def test_a_straight_slope_is_not_restless(pers: list[float], slope: float) -> No
     assert restlessness([slope * place for place in range(8)]) == pytest.approx(0, abs=1e-9)
 
 
-def test_too_short_a_curve_has_no_restlessness() -> None:
-    """Three evaluations in its second half are too few."""
-    assert restlessness([0.5] * 6) is None
-    assert restlessness([None, 0.5, None]) is None
+def test_a_curve_too_short_to_be_restless_is_taken_to_be() -> None:
+    """Three evaluations in its second half are too few: the model is then cautious, 5 % of the PER and more."""
     assert restlessness([0.5] * 8) == 0
+    short = restlessness([0.9, 0.5, 0.4])
+    assert model(0.4, 10**9, short) == pytest.approx(0.05 * 0.4, rel=1e-3)
+    assert restlessness([None, 0.4, None]) == short
+    assert restlessness([None, None]) is None
+
+
+def test_the_model_is_cautious_over_the_repeats_that_were_made() -> None:
+    """benchmarks/data/seeds.json: right on average or more than that, and by the curves, not by the PER alone."""
+    rows = seeds.spreads()
+    assert sum(row["seeds"] - 1 for row in rows) >= 8
+    assert {row["data"] for row in rows} == {"an4", "small"}
+    assert 0.3 < seeds.ratio(rows) <= 1
+    assert seeds.ratio(rows, "without curves") > 2
