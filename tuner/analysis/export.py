@@ -217,7 +217,7 @@ def _write_table(path: Path, table: Any, form: str) -> None:
 
 
 def _safe(table: Any) -> Any:
-    """The table with its texts as `results.output.safe_text` has them."""
+    """The table with its texts as `results.output.safe_text` has them, and lists as JSON text: CSV has none."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -227,6 +227,9 @@ def _safe(table: Any) -> Any:
             runs = pc.and_not(pc.match_substring_regex(column, FORMULA), pc.match_substring_regex(column, NUMBER))
             safe = pc.if_else(runs, pc.binary_join_element_wise("'", column, ""), column)
             table = table.set_column(index, field, safe)
+        elif pa.types.is_nested(field.type):
+            texts = [None if value is None else json.dumps(value) for value in table.column(index).to_pylist()]
+            table = table.set_column(index, field.name, pa.array(texts, pa.string()))
     return table
 
 

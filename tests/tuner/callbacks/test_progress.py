@@ -146,12 +146,12 @@ def numbers_of(study):
 
 def test_a_terminal_of_any_usual_width_has_every_number(half_way):
     """In a real terminal of 60, 80, 120 and 200 columns: no number is lost or cut, and no line is too long; what
-    shrinks are the settings. The best and its trial's row are in green.
+    shrinks are the settings. The best PER is in green.
     """
     drawn = drawn_in_a_terminal(half_way.folder / "events.jsonl")
     settings = {}
     for width, text in drawn.items():
-        assert "\x1b[32m" in text
+        assert "\x1b[1;32mPER" in text
         plain = re.sub(r"\x1b\[[0-9;]*m", "", text)
         assert not [line for line in plain.splitlines() if len(line) > width]
         assert not [number for number in numbers_of(half_way) if number not in plain], plain
