@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces import InputError, Space
+from search_spaces.config import TrainingConfig
 from search_spaces.dimensions.grid import grid_points
 from search_spaces.parsing.given import given_keys, parse_settings
+from search_spaces.parsing.sections import merge, nested
 from search_spaces.searchers import Searcher
 from search_spaces.stopping import Stopping
 from tuner.callbacks import observers
@@ -17,6 +19,9 @@ from tuner.study import budgets, checkpoints, objectives, provenance
 from tuner.study.request import RESOURCES, RETRIES, Request
 from tuner.study.searchers.samplers import apart
 from tuner.study.settings import HUNG_AFTER, StudyBudget, StudyResources, StudySettings
+
+STARTUP_SHARE = 1 / 3
+"""Most of the trials that a budget buys that come before the searcher's model."""
 
 
 def new_settings(space: Space, study: str, request: Request, dataset: Any) -> StudySettings:
@@ -41,7 +46,34 @@ def new_settings(space: Space, study: str, request: Request, dataset: Any) -> St
     )
     objectives.check_rule(settings)
     budget = _until_the_grid_ends(budget, space, searcher, len(space.start_points) + len(request.start))
-    return settings.changed({"budget": budgets.check(budget, budgets.given(request), gpus, space.name)})
+    budget = budgets.check(budget, budgets.given(request), gpus, space.name)
+    return settings.changed({"budget": budget, "searcher": _with_fitting_startup(searcher, space, budget)})
+
+
+def _with_fitting_startup(searcher: Mapping[str, Any], space: Space, budget: StudyBudget) -> dict[str, Any]:
+    """The searcher with no more random trials before its model than a third of the trials that the budget buys."""
+    bought = _bought(space, budget)
+    if bought is None or not searcher.get("startup_trials"):
+        return dict(searcher)
+    return {**searcher, "startup_trials": min(searcher["startup_trials"], _most_startup(bought))}
+
+
+def _most_startup(bought: int) -> int:
+    return max(1, round(bought * STARTUP_SHARE))
+
+
+def _bought(space: Space, budget: StudyBudget) -> int | None:
+    """Trials that the budget buys, in whole runs of the base's length; None where it has no limit in trials or batches.
+
+    Early stopping makes more of a limit in batches.
+    """
+    sections = merge(space.config_base, nested(space.fixed))
+    training = {**TrainingConfig().model_dump(), **sections.get("training", {})}
+    batches = max(1, training["batches"] * space.scale)
+    size = training["batch_size"] * training["accumulation"]
+    limits = (budget.trials, budget.batches and budget.batches / batches)
+    limits = (*limits, budget.utterances and budget.utterances / (batches * size))
+    return min((max(1, round(limit)) for limit in limits if limit), default=None)
 
 
 def _until_the_grid_ends(budget: StudyBudget, space: Space, searcher: Mapping[str, Any], starts: int) -> StudyBudget:
@@ -130,9 +162,23 @@ def merged_resources(request: Request, before: StudyResources) -> StudyResources
     return before.changed({key: value for key, value in asked.items() if value not in (None, "auto")})
 
 
+def _short_startup(settings: StudySettings) -> str | None:
+    """A line where the trials before the searcher's model are as few as the budget allows."""
+    first = settings.searcher.as_dict().get("startup_trials")
+    bought = settings.space and _bought(Space.from_dict(settings.space), settings.budget)
+    if not first or not bought or first < _most_startup(bought):
+        return None
+    return (
+        f"the budget buys about {bought} whole runs, so the first {first} trials, a third, come before the model of "
+        f"searcher {settings.searcher.kind}; a larger budget gives it more to learn from"
+    )
+
+
 def notes_on(settings: StudySettings) -> list[str]:
     """Notes on a new search: dimensions that its model leaves out, early stopping with several objectives."""
     found, kind = [], settings.searcher.kind
+    if short := _short_startup(settings):
+        found.append(short)
     space = settings.space and Space.from_dict(settings.space)
     if space and (left_out := apart(space, kind)):
         found.append(
