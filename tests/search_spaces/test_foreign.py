@@ -150,7 +150,7 @@ def test_a_section_of_hydra_s_optuna_sweeper_becomes_a_space(tmp_path: Path) -> 
         "augmentation.white_noise": "0..1 in steps of 0.25",
         "training.precision": "bf16, fp32",
     }
-    assert space.searcher.model_dump() == {"kind": "tpe", "startup_trials": 8}
+    assert space.searcher.model_dump(exclude_unset=True) == {"kind": "tpe", "startup_trials": 8}
     assert space.budget.trials == 25
     assert space.fixed == {"model.bidirectional": True}
     act = next(line for line in found.lines if line.name == "model.act")
