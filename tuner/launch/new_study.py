@@ -71,9 +71,8 @@ def _bought(space: Space, budget: StudyBudget) -> int | None:
     training = {**TrainingConfig().model_dump(), **sections.get("training", {})}
     batches = max(1, training["batches"] * space.scale)
     size = training["batch_size"] * training["accumulation"]
-    limits = (budget.trials, budget.batches and budget.batches / batches)
-    limits = (*limits, budget.utterances and budget.utterances / (batches * size))
-    return min((max(1, round(limit)) for limit in limits if limit), default=None)
+    limits = [(budget.trials, 1), (budget.batches, batches), (budget.utterances, batches * size)]
+    return min((max(1, round(limit / cost)) for limit, cost in limits if limit), default=None)
 
 
 def _until_the_grid_ends(budget: StudyBudget, space: Space, searcher: Mapping[str, Any], starts: int) -> StudyBudget:
@@ -177,8 +176,8 @@ def _short_startup(settings: StudySettings) -> str | None:
 def notes_on(settings: StudySettings) -> list[str]:
     """Notes on a new search: dimensions that its model leaves out, early stopping with several objectives."""
     found, kind = [], settings.searcher.kind
-    if short := _short_startup(settings):
-        found.append(short)
+    if line := _short_startup(settings):
+        found.append(line)
     space = settings.space and Space.from_dict(settings.space)
     if space and (left_out := apart(space, kind)):
         found.append(
