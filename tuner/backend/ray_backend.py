@@ -228,7 +228,7 @@ def run(
     look: Callable[[], None] = lambda: None,
 ) -> str:
     """Run a study until its budget is used up; returns why it ended: "interrupted", "budget" (all trials
-    ended), or the other limit that was reached (`budgets.REASONS`).
+    ended), "failed" (all died of one cause), or the other limit that was reached (`budgets.REASONS`).
 
     Ray must have been started. Raises InputError where the search itself cannot go on (no draw keeps the space's
     constraints, the log cannot be written). Ctrl-C, SIGTERM, SIGHUP or `tuner stop` ends it at once; what was
@@ -282,6 +282,7 @@ def run(
         with contextlib.suppress(InputError):  # the log itself may be what cannot be written
             study.interrupt("failed")
         raise session.broken
-    reason = "interrupted" if interrupted or inbox.leave else study.reached or "budget"
+    failed = "failed" if study.common_cause else None
+    reason = "interrupted" if interrupted or inbox.leave else study.reached or failed or "budget"
     study.interrupt(reason)
     return reason

@@ -42,6 +42,14 @@ def finish(study: Study, reason: str, results_dir: Path, part_of: str | None = N
     if reason == "interrupted":
         print(f"\n{go_on(name, results_dir, part_of)}")
         return 130
+    if study.common_cause:
+        again = part_of or f"tuner resume {quote(name)}{where}"
+        print(
+            f"error: {len(failed)} trials failed alike before any had trained an epoch, so no more were started: "
+            f"{study.common_cause}. When that is mended, go on with: {again}",
+            file=sys.stderr,
+        )
+        return 1
     if part_of is None:
         _next_steps(study, reason, where)
     if failed and len(failed) == len(trials):

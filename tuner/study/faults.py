@@ -42,6 +42,37 @@ class Fault:
     text: str
 
 
+ALIKE = 2
+"""Trials that die of one cause before anybody has reported: the next would too."""
+
+
+@dataclass
+class CommonCause:
+    """Notices that every trial of a session dies of the same cause: no card, wrong data, a missing library.
+
+    Only trials that were given up count, for faults that are their own (not a lost node, nor memory that others share);
+    once any trial has reported an epoch, a cause is that of its trial.
+    """
+
+    _causes: list[str] = field(default_factory=list)
+    _worked: bool = False
+
+    def worked(self) -> None:
+        """An epoch was reported."""
+        self._worked = True
+
+    def died(self, kind: str, error: str) -> None:
+        """A trial was given up."""
+        if kind in ("error", "start"):
+            self._causes.append(fault_of(error).text)
+
+    @property
+    def text(self) -> str | None:
+        """The cause, where `ALIKE` trials have died of it and nothing else has happened; else None."""
+        alike = len(self._causes) >= ALIKE and len(set(self._causes)) == 1
+        return self._causes[0] if alike and not self._worked else None
+
+
 _MEMORY = re.compile(
     r"\bMemoryError\b|OutOfMemoryError|CUDA out of memory|can't allocate memory|not enough memory|"
     r"Cannot allocate memory|CUBLAS_STATUS_ALLOC_FAILED"

@@ -122,6 +122,7 @@ class Study:
         self._log = log
         self._clock = clock
         self._session = clock()
+        self._common = faults.CommonCause()
 
     @classmethod
     def create(
@@ -202,11 +203,16 @@ class Study:
         return reason is not None and budgets.then(self.settings.budget, reason) == "stop"
 
     @property
+    def common_cause(self) -> str | None:
+        """What every trial of this session died of, where it would end the next ones too (`faults.CommonCause`)."""
+        return self._common.text
+
+    @property
     def done(self) -> bool:
         """Whether the session is over and only `interrupt` remains: nothing runs or can start, or a limit is
         reached."""
         state = self.state
-        if self.leaves:
+        if self.leaves or (self.common_cause and not state.running):
             return True
         heir = state.heir is not None and not self.reached
         return not (state.running or state.waiting or heir or self.trials_left or self._promotable() is not None)
@@ -242,7 +248,7 @@ class Study:
         start points; then the searcher's proposals. A trial that ran out of memory beside others comes last, and runs
         alone. Under pbt the population is filled first, and a new trial may replace a paused one.
         """
-        if self.leaves or any(trial.alone for trial in self.state.running):
+        if self.leaves or self.common_cause or any(trial.alone for trial in self.state.running):
             return None
         waiting = [trial for trial in self.state.waiting if not trial.alone]
         if not waiting and self.state.heir is not None and not self.reached:
@@ -289,6 +295,7 @@ class Study:
         attempt reported is not decided again. `verdict` replaces the study's own rule (for the comparison with rules
         of other libraries).
         """
+        self._common.worked()
         trial = self.state.trials[number]
         epoch = row["epoch"]
         final = epoch >= trial.config.epochs
@@ -344,6 +351,8 @@ class Study:
         crowded = len(self.state.running) > 1 and faults.shares_memory(error, self.settings.resources)
         more = {"alone": True} if retry and kind == "memory" and crowded else {}
         self._end_attempt(trial, "failed", error=error, retry=retry, fault=kind, **more)
+        if not retry:
+            self._common.died(kind, error)
         self._end_paused()
 
     def slept(self, seconds: float) -> None:

@@ -252,3 +252,47 @@ def test_a_trial_that_ends_twice_is_one_that_ended(toy):
     assert state.ended_trials == 1
     state.apply({**start, "attempt": 2})
     assert state.ended_trials == 0
+
+
+def dies(study, error="ValueError: no card", kind="error", final=True):
+    """Start the next trial and let it die."""
+    job = study.ask()
+    study.fail(job.trial, job.attempt, error, final=final, kind=kind)
+
+
+def test_a_cause_that_hits_every_trial_alike_ends_the_search_after_two(toy):
+    """Nobody has trained an epoch and two were given up for the same error: no third one is burned."""
+    study = toy.create("alike", budget={"trials": 40, "hours": None})
+    dies(study)
+    assert study.common_cause is None and not study.done
+    dies(study)
+    assert study.common_cause == "ValueError: no card"
+    assert study.done and study.ask() is None
+
+
+def test_those_that_run_meanwhile_may_still_show_that_it_works(toy):
+    """An epoch of a trial that runs beside the dying ones says that the cause was theirs."""
+    study = toy.create("beside", budget={"trials": 40, "hours": None})
+    job = study.ask()
+    dies(study)
+    dies(study)
+    assert study.ask() is None and not study.done
+    study.report(job.trial, job.attempt, _row(job))
+    assert study.common_cause is None and study.ask() is not None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kind", "final"),
+    [
+        ("ValueError: a", "ValueError: b", "error", True),
+        ("the node that it ran on was lost", "the node that it ran on was lost", "node", True),
+        ("MemoryError", "MemoryError", "memory", True),
+        ("ValueError: a", "ValueError: a", "error", False),
+    ],
+)
+def test_faults_that_say_nothing_of_the_next_trial_end_no_search(toy, first, second, kind, final):
+    """Different errors, lost nodes, full memory, and attempts that are made again."""
+    study = toy.create("own", budget={"trials": 40, "hours": None}, retries=5)
+    dies(study, first, kind, final)
+    dies(study, second, kind, final)
+    assert study.common_cause is None and study.ask() is not None
