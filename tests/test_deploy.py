@@ -16,6 +16,17 @@ ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 
 
+def test_what_a_file_tells_to_type_is_on_the_page():
+    """Each kubectl command in a comment of deploy/ names a file that is there, and docs/cluster.md has it too."""
+    page = (ROOT / "docs" / "cluster.md").read_text()
+    told = [
+        command for path in DEPLOY.iterdir() for command in re.findall(r"kubectl [a-z]+ -f (\S+)", path.read_text())
+    ]
+    assert told
+    assert all((ROOT / name).is_file() and f"-f {name}" in page for name in told)
+    assert not [path.name for path in DEPLOY.iterdir() if "configmap" in path.read_text().lower()]
+
+
 def options_of(command):
     return {option for parameter in tuner.get_command(None, command).params for option in parameter.opts}
 

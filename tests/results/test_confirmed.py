@@ -49,6 +49,18 @@ def test_the_mean_over_fresh_seeds_ranks(tmp_path: Path, studies: Any) -> None:
     assert any("0.0550 higher than in the search (mean of 2 configurations)" in note for note in found.notes)
 
 
+def test_one_study_and_all_studies_give_one_mean(tmp_path: Path, studies: Any) -> None:
+    """`best` of all studies has a configuration once, by the mean of its new seeds; the chosen PER is none."""
+    write(tmp_path, studies, {0.01: 0.20, 0.02: 0.24, 0.03: 0.5}, {0: [0.29, 0.31], 1: [0.25, 0.26]})
+    one = confirmed(tmp_path, ["s"])
+    assert one is not None
+    every = best(tmp_path).table.to_pylist()
+    assert [(row["study"], row["trial"]) for row in every] == [("s", 1), ("s", 0), ("s", 2)]
+    means = {row["trial"]: (row["seeds"], row["mean"]) for row in one.table.to_pylist()[:2]}
+    assert {row["trial"]: (row["seeds"], row["mean"]) for row in every[:2]} == means
+    assert means[0] == (2, pytest.approx(0.30))
+
+
 @pytest.mark.parametrize(
     ("fresh", "said"),
     [

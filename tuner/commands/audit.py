@@ -94,7 +94,7 @@ def audit(
         click.echo("\nrank correlation with the final PER, by horizon: at a fraction of the run, and at equal batches")
         click.echo(render(Sheet.of(pivot), form), nl=False)
     else:
-        click.echo("\nno rank correlation with the final PER: too few runs were trained to their end")
+        click.echo("\nno rank correlation with the final PER: too few runs have an end, or all have the same")
     for line in _caution(bank, rows):
         click.echo(line)
     where = where_option(results_dir)

@@ -113,6 +113,15 @@ def test_audit_prints_the_verdict_the_correlations_and_what_is_unknown(cli: Any,
     assert (row["rule"], row["winner_stopped"], row["saved"], row["often_saved"]) == ("none", False, 0, 0)
 
 
+def test_audit_has_no_heading_above_nothing(banks: Any, cli: Any, tmp_path: Path) -> None:
+    """Runs that are all alike have no rank correlation: a line says so, and no heading stands above an empty table."""
+    path = banks.write(tmp_path / "c.csv", [{**row, "per": 0.9} for row in banks.rows()])
+    done = cli("audit", path, "--rule", "none")
+    assert done.status == 0, done.err
+    assert "no rank correlation with the final PER: too few runs have an end, or all have the same" in done.out
+    assert "by horizon" not in done.out and "(no rows)" not in done.out
+
+
 def test_audit_in_another_form_and_its_errors(banks: Any, cli: Any, tmp_path: Path) -> None:
     """Correlations alone as CSV; a rule that cannot be read, or that the curves do not fit, is one line and exit 2."""
     path = banks.write(tmp_path / "c.csv", [{k: r[k] for k in ("trial", "batch", "per")} for r in banks.rows()])
