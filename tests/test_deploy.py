@@ -134,7 +134,7 @@ def test_the_slurm_script_starts_ray_on_all_nodes_and_the_driver_with_it(tmp_pat
             "SLURM_CPUS_PER_TASK": "8", "SLURM_GPUS_ON_NODE": "4",
         }  # fmt: skip
         arguments = ["search", "small", "--study", "a name"]
-        subprocess.run(["bash", DEPLOY / "slurm.sh", *arguments], env=environment, check=True, timeout=60)
+        subprocess.run(["bash", DEPLOY / "slurm.sh", *arguments], env=environment, check=True, timeout=600)
         said.append((tmp_path / out).read_text().splitlines())
     mode, token, command, *options = said[0]
     assert (mode, len(token), command) == ("token", 64, "symmetric-run") and token != said[1][1]

@@ -49,7 +49,7 @@ class Browser:
         """What a function body returns in the page."""
         return _call("POST", f"{self._root}/execute/sync", {"script": script, "args": list(arguments)})
 
-    def wait(self, script: str, seconds: float = 60) -> Any:
+    def wait(self, script: str, seconds: float = 600) -> Any:
         """The first true answer of a script. Raises TimeoutError."""
         end = time.monotonic() + seconds
         while not (answer := self.run(script)):
@@ -94,14 +94,14 @@ def opened(profile: Path) -> Iterator[Browser]:
             window.close()
     finally:
         driver.terminate()
-        driver.wait(10)
+        driver.wait(600)
 
 
 def _call(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return json.load(answer)["value"]
     except urllib.error.HTTPError as error:
         raise RuntimeError(json.load(error)["value"]["message"]) from error

@@ -62,7 +62,7 @@ def test_deep_brackets_do_not_crash_the_process(tmp_path):
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
 

@@ -154,7 +154,7 @@ def test_a_slow_writer_is_no_reason_to_write_more(
     go_on, save = threading.Event(), keeping.save
 
     def slow(path: Path, *rest: Any) -> None:
-        assert path.name != "last.pt" or go_on.wait(10)
+        assert path.name != "last.pt" or go_on.wait(600)
         save(path, *rest)
 
     monkeypatch.setattr(keeping, "save", slow)

@@ -147,7 +147,7 @@ def test_the_served_page_is_for_this_machine(results: Path, host: str | None, or
     """
     with served(results) as url:
         for path in ("/", "/state"):
-            connection = http.client.HTTPConnection("127.0.0.1", int(url.rsplit(":", 1)[1]), timeout=60)
+            connection = http.client.HTTPConnection("127.0.0.1", int(url.rsplit(":", 1)[1]), timeout=600)
             connection.putrequest("GET", path, skip_host=True)
             for name, value in (("Host", host), ("Origin", origin)):
                 if value is not None:

@@ -85,7 +85,7 @@ def test_too_few_open_files_are_named(tmp_path, real_space, tiny_data):
     limit = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))  # noqa: E731
     environment = {**os.environ, ray_private.PORT_WAIT: "3"}
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=240, preexec_fn=limit, env=environment
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=600, preexec_fn=limit, env=environment
     )
     assert done.returncode == 1, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]

@@ -122,7 +122,7 @@ def test_a_device_is_written_to(name, study, tmp_path, monkeypatch, cli):
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reader.start()
     said = cli(*arguments, WRITERS[name], pipe)
-    reader.join(30)
+    reader.join(600)
     assert said.status == 0, said.err
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert got and got[0]

@@ -58,10 +58,10 @@ def test_the_log_waits_for_a_full_disk_and_goes_on(small_disk):
     size = (small_disk / "s" / "events.jsonl").stat().st_size
     writer = threading.Thread(target=log.append, args=("epoch",), kwargs={"text": "y" * 5000})
     writer.start()
-    assert told.wait(30)
+    assert told.wait(600)
     assert (small_disk / "s" / "events.jsonl").stat().st_size == size  # no half line
     filler.unlink()
-    writer.join(30)
+    writer.join(600)
     events, problems = read_events(small_disk / "s" / "events.jsonl")
     assert [e["event"] for e in events] == ["study_started", "epoch"]
     assert not problems
