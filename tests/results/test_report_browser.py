@@ -49,7 +49,7 @@ class Browser:
         """What a function body returns in the page."""
         return _call("POST", f"{self._root}/execute/sync", {"script": script, "args": list(arguments)})
 
-    def wait(self, script: str, seconds: float = 600) -> Any:
+    def wait(self, script: str, seconds: float = 60) -> Any:
         """The first true answer of a script. Raises TimeoutError."""
         end = time.monotonic() + seconds
         while not (answer := self.run(script)):
@@ -94,14 +94,14 @@ def opened(profile: Path) -> Iterator[Browser]:
             window.close()
     finally:
         driver.terminate()
-        driver.wait(600)
+        driver.wait(10)
 
 
 def _call(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=600) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)["value"]
     except urllib.error.HTTPError as error:
         raise RuntimeError(json.load(error)["value"]["message"]) from error
@@ -113,23 +113,28 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield window
 
 
-def show(
-    browser: Browser, studies: Any, folder: Path, name: str, events: list[dict[str, Any]], extra: Extras
-) -> Browser:
-    """Writes a report on a study made of events, opens it, and waits until every plot is drawn."""
-    studies.write_log(folder / "results" / name, [studies.started(study=name), *events])
-    html = render(load(folder / "results", [name]), best(folder / "results", [name]), {name: extra})
-    write(folder / "report.html", html)
-    browser.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
-    browser.console()
-    browser.open((folder / "report.html").as_uri())
-    # A window as tall as the page has every plot in view.
-    height = browser.run("return document.documentElement.scrollHeight")
-    size = {"width": 1300, "height": height, "deviceScaleFactor": 1, "mobile": False}
-    browser.command("Emulation.setDeviceMetricsOverride", **size)
-    browser.wait(ALL_DRAWN)
-    browser.command("Emulation.clearDeviceMetricsOverride")
-    return browser
+@pytest.fixture
+def page(browser: Browser, studies: Any, tmp_path: Path) -> Any:
+    """Writes a report on a study made of events and opens it; with `whole`, waits until every plot is drawn."""
+
+    def show(name: str, events: list[dict[str, Any]], extra: Extras | None = None, whole: bool = False) -> Browser:
+        studies.write_log(tmp_path / "results" / name, [studies.started(study=name), *events])
+        html = render(load(tmp_path / "results", [name]), best(tmp_path / "results", [name]), {name: extra or Extras()})
+        write(tmp_path / "report.html", html)
+        browser.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+        browser.console()
+        browser.open((tmp_path / "report.html").as_uri())
+        if whole:  # a window as tall as the page has every plot in view
+            height = browser.run("return document.documentElement.scrollHeight")
+            size = {"width": 1300, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            browser.command("Emulation.setDeviceMetricsOverride", **size)
+            browser.wait(ALL_DRAWN)
+            browser.command("Emulation.clearDeviceMetricsOverride")
+        else:
+            browser.wait("return document.querySelector('[data-drawn=yes]') !== null")
+        return browser
+
+    return show
 
 
 def trials(studies: Any) -> list[dict[str, Any]]:
@@ -145,22 +150,14 @@ def trials(studies: Any) -> list[dict[str, Any]]:
     return [*events, *studies.trial(5, [0.9], status="failed", error="out of memory")]
 
 
-YAML = "purpose: 'a \"quoted\" <best> & more'\nmodel:\n  hidden: 8\n"
-
-
-@pytest.fixture(scope="module")
-def first(browser: Browser, studies: Any, tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    """The window with the first page, that of `trials`: each of its tests works another part of it."""
+def test_the_page_draws_every_plot_and_says_nothing_in_the_console(page: Any, studies: Any) -> None:
+    """Opened from the disk, all plots appear, nothing is fetched and the console stays empty."""
     rows = [{"dimension": "peak_lr", "path": "schedule.peak_lr", "active": "", "trials": 12, "note": ""}]
     rows[0] |= {"ped_anova": 0.6, "chance": 0.2, "fanova": 0.7}
-    extra = Extras(importance=rows, rates={1: [(0, 0.001), (300, 0.01)]}, best_yaml=YAML, rerun="tuner train")
-    return show(browser, studies, tmp_path_factory.mktemp("first"), "a", trials(studies), extra)
-
-
-def test_the_page_draws_every_plot_and_says_nothing_in_the_console(first: Browser) -> None:
-    """Opened from the disk, all plots appear, nothing is fetched and the console stays empty."""
-    assert first.console() == []
-    titles = first.run(
+    extra = Extras(importance=rows, rates={1: [(0, 0.001), (300, 0.01)]}, best_yaml="model: {}\n", rerun="tuner train")
+    window = page("a", trials(studies), extra, whole=True)
+    assert window.console() == []
+    titles = window.run(
         "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.closest('figure')"
         ".querySelector('h3').textContent)"
     )
@@ -174,95 +171,13 @@ def test_the_page_draws_every_plot_and_says_nothing_in_the_console(first: Browse
         "Learning rates of the best 1",
         "Workers",
     ]
-    fetched = first.run("return performance.getEntriesByType('resource').map(e => e.name)")
+    fetched = window.run("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in fetched if not name.startswith(("data:", "blob:"))] == []
 
 
-def test_the_log_button_changes_the_axis_and_keys_reach_it(first: Browser) -> None:
-    """The button is a real one: reachable by Tab, worked by Enter, and its state is announced."""
-    kind = "return document.querySelector('.js-plotly-plot')._fullLayout.yaxis.type"
-    assert first.run(kind) == "log"  # PERs of 0.1 to 0.99
-    assert first.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "true"
-    first.run("document.querySelector('[data-log]').focus()")
-    key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
-    first.command("Input.dispatchKeyEvent", type="keyDown", **key)
-    first.command("Input.dispatchKeyEvent", type="keyUp", **key)
-    first.wait(f"{kind} === 'linear'")
-    assert first.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "false"
-
-
-def test_a_trial_that_is_clicked_lights_up_in_every_plot(first: Browser) -> None:
-    """From the table and from a plot; a second click, or Escape, shows all alike again."""
-    lit = (
-        "return [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.data.some(t => "
-        "(t.line && t.line.width === 4) || "
-        "(t.type === 'parcoords' && t.line.color.every(c => c === 0 || c === 1)))).map(p => p"
-        ".closest('figure').querySelector('h3').textContent)"
-    )
-    everywhere = ["Best so far, by trials", "Learning curves", "All settings side by side", "peak_lr", "Workers"]
-    assert first.run(lit) == []
-    first.click("tr[data-trial='2'] td")
-    first.wait(f"{lit}.length === {len(everywhere)}")
-    assert first.run(lit) == everywhere
-    assert "trial 2 of a" in first.run("return document.getElementById('chosen').innerText")
-    assert first.run("return [...document.querySelectorAll('tr.lit')].map(r => r.dataset.trial)") == ["2"]
-    first.click("#chosen button")
-    first.wait("return document.getElementById('chosen').hidden")
-    first.run(
-        "const p = document.querySelector('.js-plotly-plot');"
-        "p.emit('plotly_click', {points: [{customdata: 3, data: {}}]})"
-    )
-    assert "trial 3 of a" in first.wait("return document.getElementById('chosen').innerText")
-    first.run("dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
-    first.wait("return document.getElementById('chosen').hidden")
-
-
-def test_the_dark_theme_changes_the_page_and_the_plots(first: Browser) -> None:
-    """When the system turns dark, text and lines turn light, with the page open; and back."""
-    ink = "return document.querySelector('.js-plotly-plot')._fullLayout.font.color"
-    light = first.run(ink)
-    first.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-    first.wait(f"{ink} !== '{light}'")
-    back = first.run("return getComputedStyle(document.body).backgroundColor")
-    assert (light, back) == ("#1b1f24", "rgb(20, 23, 28)")
-    first.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
-    first.wait(f"{ink} === '{light}'")
-
-
-def test_copy_gives_the_run_file(first: Browser) -> None:
-    """The button puts the run file, character for character, on the clipboard."""
-    first.run("navigator.clipboard.writeText = async (text) => { window.copied = text }")
-    first.click("summary")
-    first.click("[data-copy]")
-    assert first.wait("return window.copied") == YAML
-
-
-def test_names_from_a_study_are_shown_and_never_run(browser: Browser, studies: Any, tmp_path: Path) -> None:
-    """HTML, quotes, line breaks and other scripts in names, errors and values are text and nothing else."""
-    name = "<img src=x onerror=hacked=1>\"'&\u8056\u0416"
-    nasty = "</script><script>hacked=1</script>\n<b>%{x}@1"
-    events = trials(studies)
-    events += studies.trial(6, [0.7, 0.6, 0.05], config=studies.config(schedule_kind=nasty))
-    events += studies.trial(7, [0.9], status="failed", error=nasty)
-    for event in events:
-        event["host"] = nasty
-    extra = Extras(best_yaml=nasty, rerun=nasty, importance_note=nasty)
-    window = show(browser, studies, tmp_path, name, events, extra)
-    assert window.console() == []
-    assert window.run("return typeof hacked") == "undefined"
-    shown = window.run("return document.body.innerText")
-    assert name in shown
-    assert "</script><script>hacked=1</script>\\n<b>%{x}@1" in shown
-    assert window.run("return document.querySelectorAll('img[src=x], main script, header script').length") == 0
-    ticks = window.run("return [...document.querySelectorAll('.ytick')].map(t => t.textContent)")
-    assert any(tick.startswith("</script><script>hacked=1") for tick in ticks)
-
-
-def test_a_click_on_a_column_sorts_the_table_and_a_second_click_turns_it(
-    browser: Browser, studies: Any, tmp_path: Path
-) -> None:
+def test_a_click_on_a_column_sorts_the_table_and_a_second_click_turns_it(page: Any, studies: Any) -> None:
     """Numbers sort as numbers, missing values stay at the end, and aria-sort says how it is sorted."""
-    window = show(browser, studies, tmp_path, "a", trials(studies), Extras())
+    window = page("a", trials(studies))
     column = window.run(
         "return [...document.querySelectorAll('.sortable th')].findIndex(h => h.textContent === 'peak_lr') + 1"
     )
@@ -275,3 +190,85 @@ def test_a_click_on_a_column_sorts_the_table_and_a_second_click_turns_it(
     assert window.run(cells) == ["5e-2", "3e-2", "2e-2", "2e-2", "1e-2", "2e-3"]
     marked = "return [...document.querySelectorAll('.sortable th[aria-sort]')].map(h => h.ariaSort + h.textContent)"
     assert window.run(marked) == ["descendingpeak_lr"]
+
+
+def test_the_log_button_changes_the_axis_and_keys_reach_it(page: Any, studies: Any) -> None:
+    """The button is a real one: reachable by Tab, worked by Enter, and its state is announced."""
+    window = page("a", trials(studies))
+    kind = "return document.querySelector('.js-plotly-plot')._fullLayout.yaxis.type"
+    assert window.run(kind) == "log"  # PERs of 0.1 to 0.99
+    assert window.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "true"
+    window.run("document.querySelector('[data-log]').focus()")
+    key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
+    window.command("Input.dispatchKeyEvent", type="keyDown", **key)
+    window.command("Input.dispatchKeyEvent", type="keyUp", **key)
+    window.wait(f"{kind} === 'linear'")
+    assert window.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "false"
+
+
+def test_a_trial_that_is_clicked_lights_up_in_every_plot(page: Any, studies: Any) -> None:
+    """From the table and from a plot; a second click, or Escape, shows all alike again."""
+    window = page("a", trials(studies), whole=True)
+    lit = (
+        "return [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.data.some(t => "
+        "(t.line && t.line.width === 4) || "
+        "(t.type === 'parcoords' && t.line.color.every(c => c === 0 || c === 1)))).map(p => p"
+        ".closest('figure').querySelector('h3').textContent)"
+    )
+    everywhere = ["Best so far, by trials", "Learning curves", "All settings side by side", "peak_lr", "Workers"]
+    assert window.run(lit) == []
+    window.click("tr[data-trial='2'] td")
+    window.wait(f"{lit}.length === {len(everywhere)}")
+    assert window.run(lit) == everywhere
+    assert "trial 2 of a" in window.run("return document.getElementById('chosen').innerText")
+    assert window.run("return [...document.querySelectorAll('tr.lit')].map(r => r.dataset.trial)") == ["2"]
+    window.click("#chosen button")
+    window.wait("return document.getElementById('chosen').hidden")
+    window.run(
+        "const p = document.querySelector('.js-plotly-plot');"
+        "p.emit('plotly_click', {points: [{customdata: 3, data: {}}]})"
+    )
+    assert "trial 3 of a" in window.wait("return document.getElementById('chosen').innerText")
+    window.run("dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
+    window.wait("return document.getElementById('chosen').hidden")
+
+
+def test_the_dark_theme_changes_the_page_and_the_plots(page: Any, studies: Any) -> None:
+    """When the system turns dark, text and lines turn light, with the page open."""
+    window = page("a", trials(studies))
+    ink = "return document.querySelector('.js-plotly-plot')._fullLayout.font.color"
+    light = window.run(ink)
+    window.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    window.wait(f"{ink} !== '{light}'")
+    back = window.run("return getComputedStyle(document.body).backgroundColor")
+    assert (light, back) == ("#1b1f24", "rgb(20, 23, 28)")
+
+
+def test_copy_gives_the_run_file(page: Any, studies: Any) -> None:
+    """The button puts the run file, character for character, on the clipboard."""
+    yaml = "purpose: 'a \"quoted\" <best> & more'\nmodel:\n  hidden: 8\n"
+    window = page("a", trials(studies), Extras(best_yaml=yaml))
+    window.run("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    window.click("summary")
+    window.click("[data-copy]")
+    assert window.wait("return window.copied") == yaml
+
+
+def test_names_from_a_study_are_shown_and_never_run(page: Any, studies: Any) -> None:
+    """HTML, quotes, line breaks and other scripts in names, errors and values are text and nothing else."""
+    name = "<img src=x onerror=hacked=1>\"'&\u8056\u0416"
+    nasty = "</script><script>hacked=1</script>\n<b>%{x}@1"
+    events = trials(studies)
+    events += studies.trial(6, [0.7, 0.6, 0.05], config=studies.config(schedule_kind=nasty))
+    events += studies.trial(7, [0.9], status="failed", error=nasty)
+    for event in events:
+        event["host"] = nasty
+    window = page(name, events, Extras(best_yaml=nasty, rerun=nasty, importance_note=nasty), whole=True)
+    assert window.console() == []
+    assert window.run("return typeof hacked") == "undefined"
+    shown = window.run("return document.body.innerText")
+    assert name in shown
+    assert "</script><script>hacked=1</script>\\n<b>%{x}@1" in shown
+    assert window.run("return document.querySelectorAll('img[src=x], main script, header script').length") == 0
+    ticks = window.run("return [...document.querySelectorAll('.ytick')].map(t => t.textContent)")
+    assert any(tick.startswith("</script><script>hacked=1") for tick in ticks)
