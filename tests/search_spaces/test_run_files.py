@@ -335,7 +335,7 @@ def test_repeats_and_results_of_the_changelog(runs: dict[str, Run]) -> None:
     assert {name: run.recorded["per"] for name, run in runs.items() if "per" in run.recorded} == {
         "speechBaseline4": 0.2046, "gru_ctc_reg1": 0.93, "run11_plateau_break": 0.2830,
         "run15_warmup_cosine_safe": 0.2636, "run16_greedy_ema_warmcos": 0.2095, "run16_2": 0.9111,
-        "run16_3": 0.2084, "run16_4": 0.2078,
+        "run16_3": 0.2084, "run16_4": 0.2078, "baseline_t12_masked": 0.1602,
     }  # fmt: skip
     assert runs["run16_5"].recorded["per_beam"] == 0.5460
     assert any("0.999" in remark and "0.9995" in remark for remark in runs["run16_5"].remarks)
