@@ -17,7 +17,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
-from benchmarks import averages, training
+from benchmarks import averages, card, training
 from search_spaces.config import RunConfig, to_dict
 from trainable import evaluation, model
 from trainable.compute import products
@@ -197,3 +197,32 @@ def test_averages_are_recorded_and_compared_within_runs(
     told = capsys.readouterr().out
     assert "2 runs, 2 of them whole" in told and "after 100% of the schedule" in told
     assert "best of raw + 4 warm at the end" in told and "'raw': 1" in told
+
+
+def test_the_card_s_script_runs_part_by_part_and_prints_one_table(tmp_path: Path) -> None:
+    """Without a card: a step's profile on a CPU, its figures in the table and in card.json."""
+    printed = run("card.py", "--device", "cpu", "--quick", "--only", "a step", "--out", str(tmp_path), cwd=ROOT)
+    (row,) = json.loads((tmp_path / "card.json").read_text())["parts"]["a step's time"]["figures"]
+    assert row["step_ms"] > 0 and row["most"][0]["ms"] > 0
+    assert "| a step's time | ran | " in printed and f"tiny fp32 {row['step_ms']:.1f} ms" in printed
+
+
+def test_a_part_of_the_card_s_script_that_cannot_run_is_named(tmp_path: Path) -> None:
+    """Missing packages, no time, a failure: said in the table, and the others' figures stay."""
+    given = argparse.Namespace(out=tmp_path, device="cpu", quick=False)
+    fails = card.Part("fails", ("-c", "raise SystemExit(3)"), 60)
+    absent = card.Part("absent", ("-c", ""), 60, ("no_such_module",))
+    found = {"parts": {p.name: card.run(p, given, tmp_path, 60) for p in (fails, absent)}}
+    found["parts"]["late"] = card.run(fails, given, tmp_path, 5)
+    rates = [{"count": 2, "batches_per_second": 30.0}, {"count": 4, "batches_per_second": None}]
+    found["parts"]["trials at once, small, with MPS"] = {"status": "ran", "seconds": 3, "figures": rates}
+    said = "\n".join(card.lines(found))
+    assert "| fails | failed with exit status 3 |" in said
+    assert "| absent | left out: no_such_module not installed |" in said and "no time left" in said
+    assert "| ran | 3 | 2: 30.0 batches/s |" in said
+
+
+def test_the_card_s_parts_end_in_eight_minutes() -> None:
+    """Together with making the data they have less time than a lent card gives."""
+    assert sum(part.limit for part in card.PARTS) <= 660  # limits of single parts; --limit ends the whole
+    assert card.PARTS[0].name == "tests" and len({part.name for part in card.PARTS}) == len(card.PARTS)
