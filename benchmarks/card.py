@@ -215,9 +215,7 @@ def _kernels(events: Any, key: str) -> dict[str, Any]:
     return {
         "kernels_ms": sum(getattr(event, key) for event in ordered) / STEPS / 1e3,
         "launches": sum(event.count for event in ordered if "LaunchKernel" in event.key) / STEPS,
-        "most": [
-            {"kernel": e.key[:90], "ms": getattr(e, key) / STEPS / 1e3, "times": e.count / STEPS} for e in ordered[:14]
-        ],
+        "most": most[:14],
     }
 
 
