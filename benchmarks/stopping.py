@@ -212,7 +212,8 @@ def plot(found: dict[str, list[dict[str, Any]]], path: Path) -> None:
 def groups(names: Sequence[str]) -> dict[str, list[str]]:
     """The groups of banks that means are taken over: those that chose no setting, and all."""
     new = [name for name in names if name not in CHOSEN_ON]
-    found = {f"the {len(new)} banks that chose nothing": new, f"all {len(names)} banks": list(names)}
+    found = {f"all {len(names)} banks": list(names)} if len(new) < len(names) else {}
+    found[f"the {len(new)} banks that chose nothing"] = new
     return {title: group for title, group in found.items() if len(group) > 1}
 
 

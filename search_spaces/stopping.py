@@ -144,7 +144,7 @@ class ASHAStopping(ComparingRule):
     """Asynchronous successive halving (Li et al. 2020): stops trials, or pauses and promotes them."""
 
     right_for: ClassVar[str] = (
-        "almost every search: at=area metric=either reduction=4 promote=true drain=0.5 is the default; "
+        "almost every search: at=area metric=either reduction=4 promote=true drain=0.65 is the default; "
         "at=horizon reduction=1.5 where no state of a paused trial can be kept"
     )
     metric: HalvingMetric = Field(
@@ -243,9 +243,17 @@ Stopping = Annotated[
     Field(discriminator="kind"),
     BeforeValidator(_refuse_retired),
 ]
-DEFAULT_STOPPING: Stopping = ASHAStopping(at="horizon", grace=0.25, reduction=1.5)
-"""The default rule: the cheapest of those that hardly ever stop the best of the recorded runs
-(docs/early-stopping.md)."""
+DEFAULT_STOPPING: Stopping = ASHAStopping.model_construct(
+    {"at", "grace", "reduction", "promote", "drain"},
+    at="area",
+    grace=0.1,
+    metric="either",
+    reduction=4,
+    promote=True,
+    drain=0.65,
+)
+"""The default rule (docs/early-stopping.md). Its metric is not among the settings that are given: it follows an
+objective that is no PER."""
 STOPPING_KINDS: dict[str, type[Rule]] = {
     model.model_fields["kind"].default: model for model in get_args(get_args(Stopping)[0])
 }

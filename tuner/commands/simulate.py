@@ -30,7 +30,7 @@ DEFAULT_RULES = (
     "asha",
     "asha promote=true",
     "asha at=horizon",
-    "asha at=horizon among=horizon",
+    "asha at=area metric=either reduction=4 promote=true drain=0.65",
     "median",
 )
 """The rules that are tried when none is named, as far as the curves allow."""

@@ -12,7 +12,7 @@ from results.store.tables import compact
 from search_spaces import InputError, load_space
 from search_spaces.measures import _OTHERS, MEASURES, objective_of
 from search_spaces.parsing.given import parse_settings
-from search_spaces.stopping import Stopping
+from search_spaces.stopping import DEFAULT_STOPPING, ASHAStopping, Stopping
 from tests.tuner.conftest import SPACE, curve
 from tuner.analysis.importance import importance
 from tuner.launch.changes import space_changes
@@ -191,6 +191,16 @@ def test_an_objective_that_cannot_be_is_one_line(toy, given, line):
         objectives.chosen(toy.space, given, "tpe", 0.0)
     assert len(error.value.problems) == 1
     assert line in str(error.value)
+
+
+def test_the_default_rule_compares_what_the_objective_is_made_of():
+    """PER or validation loss for a PER; the objective's own measure for another, since nobody gave a metric."""
+    rule, given = DEFAULT_STOPPING.model_dump(), DEFAULT_STOPPING.model_fields_set
+    assert ASHAStopping.model_validate(rule) == DEFAULT_STOPPING
+    assert objectives.compared(rule, given, "best_per")["metric"] == "either"
+    assert objectives.compared(rule, given, "best_val_loss")["metric"] == "val_loss"
+    assert objectives.compared(rule, given, "best_train_loss")["metric"] == "train_loss"
+    assert objectives.compared(rule, {*given, "metric"}, "best_train_loss")["metric"] == "either"
 
 
 def test_a_measure_of_probes_is_refused(toy, space_file):
