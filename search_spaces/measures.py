@@ -29,6 +29,7 @@ _OTHERS = {
     "samples_per_second": "grows as it gets better, and an objective is minimised; give seconds",
     "lr": "is set by the schedule and no result; give per, val_loss or another measure",
     "schedule_fraction": "is set by the schedule and no result; give per, val_loss or another measure",
+    "per_halves": "tells how much of the PER is the luck of choosing among averages, and is null without one; give per",
     "probe_batches": "is what a cooldown probe cost and no result; give per, val_loss or another measure",
 }
 
