@@ -54,7 +54,7 @@ def test_show_as_json_has_the_same_facts(call):
     _, out, _ = call("runs", "show", "run16_5", "--format", "json")
     facts = json.loads(out)
     assert facts["changed"]["schedule.peak_lr"] == {"from": 0.0014, "to": 0.001}
-    assert facts["config"]["averaging"] == {"kind": "ema", "decay": 0.9995, "warmup": False}
+    assert facts["config"]["averaging"] == {"kind": "ema", "decay": 0.9995, "decays": None, "warmup": False}
     assert facts["assumed"]["optimizer.eps"]["run"] == "run16_5"
 
 
@@ -78,7 +78,7 @@ def test_the_picture_has_a_labelled_line_for_every_different_schedule(call, tmp_
     assert status == 0 and "17 learning rates (23 runs" in said
     for name in LINEAGE:
         assert name in drawing
-    assert "run16_greedy_ema_warmcos = run16_2" in drawing
+    assert "run16_greedy_ema_warmcos (PER 0.2095) = run16_2" in drawing
 
 
 def test_labels_do_not_cover_each_other():
