@@ -8,6 +8,7 @@ default; where the chosen kind has no such key, the condition is false.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -19,6 +20,7 @@ from search_spaces.checkpoints import Checkpoints
 from search_spaces.config import RunConfig, flatten
 from search_spaces.dimensions.dimension import Dimension, TrialLike
 from search_spaces.errors import InputError
+from search_spaces.lengths.scale import scaled_run, scaled_value
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
 from search_spaces.parsing.sections import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
@@ -28,6 +30,8 @@ from search_spaces.stopping import DEFAULT_STOPPING, Stopping, todays
 from search_spaces.wording import show
 
 Draw = Callable[[Dimension, Settings], Any]
+LENGTH = "length"
+"""The parameter of a trial that says how long its run is, in a space with `lengths`."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Space:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
     scale: float = 1.0
     """How long its runs are, as a multiple of those that its file gives (`search_spaces.lengths`)."""
+    lengths: tuple[float, ...] = ()
+    """Multiples of that length, rising, where runs have several (`search_spaces.lengths.ladder`)."""
 
     def suggest(self, trial: TrialLike) -> dict[str, Any]:
         """Parameter name -> sample, for the active dimensions, asked of `trial` in order."""
@@ -66,7 +72,11 @@ class Space:
             return params[dimension.name]
 
         self._assemble(draw)
-        return params
+        return self.at_length(params)
+
+    def at_length(self, params: Mapping[str, Any], place: int = 0) -> dict[str, Any]:
+        """The parameters for a run of the length at this place, the shortest at 0; as they are without `lengths`."""
+        return {**params, LENGTH: self.lengths[place]} if self.lengths else dict(params)
 
     def config(self, params: Mapping[str, Any], seed: int) -> RunConfig:
         """The run that samples describe, with its seed.
@@ -74,7 +84,8 @@ class Space:
         Raises InputError where a sample is missing, belongs to no active dimension, or gives an invalid run.
         """
         try:
-            return validate(merge(self.settings(params), {"training": {"seed": seed}}))
+            config = validate(merge(self.settings(params), {"training": {"seed": seed}}))
+            return scaled_run(config, params.get(LENGTH, 1))
         except InvalidSettings as error:
             raise InputError(f"{self.name}: {path}: {message}" for path, message in error.problems) from None
 
@@ -100,11 +111,13 @@ class Space:
         A value outside a range becomes the nearest end of the range; a choice that the space does not have becomes that
         of the base run, or else the first. Raises InputError for an unknown run.
         """
-        return self.params_of(load_start_point(start_point).config)
+        params, notes = self.params_of(load_start_point(start_point).config)
+        return self.at_length(params), notes
 
     def params_of(self, config: RunConfig) -> tuple[dict[str, Any], list[str]]:
-        """`start_params` of a configuration, such as that of an earlier trial."""
-        wanted = flatten(config)
+        """`start_params` of a configuration, such as that of an earlier trial; with `lengths`, of its own length."""
+        length = self._length_of(config)
+        wanted = flatten(scaled_run(config, 1 / length))
         params: dict[str, Any] = {}
         notes: list[str] = []
         moved: set[str] = set()
@@ -118,14 +131,21 @@ class Space:
             return sample
 
         settings = self._assemble(draw)
-        notes += self._not_searched(settings, wanted, moved)
-        return params, notes + self.broken_constraints(settings)
+        notes += self._not_searched(settings, flatten(config), moved, length)
+        found = {**params, LENGTH: length} if self.lengths else params
+        return found, notes + self.broken_constraints(settings)
 
-    def _not_searched(self, settings: Settings, wanted: Mapping[str, Any], moved: set[str]) -> list[str]:
-        """One note on all values of the run that differ from those that the space does not vary."""
+    def _length_of(self, config: RunConfig) -> float:
+        """Of the space's lengths, the one that a run has, or the nearest; 1 without `lengths`."""
+        whole = value_at(merge(self.config_base, nested(self.fixed)), "training.batches")
+        ratio = math.log(config.training.batches / whole)
+        return min(self.lengths, key=lambda each: abs(math.log(each) - ratio), default=1)
+
+    def _not_searched(self, settings: Settings, wanted: Mapping[str, Any], moved: set[str], length: float) -> list[str]:
+        """One note on all values of the run that differ from those that the space does not vary, at its length."""
         differs = []
         for path, value in wanted.items():
-            here = value_at(settings, path)
+            here = scaled_value(path, value_at(settings, path), length)
             close = _is_number(here) and _is_number(value) and abs(here - value) <= 1e-9 * abs(value)
             here = tuple(here) if isinstance(here, list) else here
             if path == "averaging.kind" and value == "none" and value_at(settings, "averaging.decays") not in _NOTHING:
@@ -145,7 +165,7 @@ class Space:
             return params[dimension.name]
 
         settings = self._assemble(draw)
-        if surplus := [name for name in params if name not in used]:
+        if surplus := [name for name in params if name not in used and name != LENGTH]:
             raise InputError(f"{self.name}: {name}: is not an active dimension here; remove it" for name in surplus)
         return settings
 
@@ -181,6 +201,7 @@ class Space:
             "budget": self.budget.model_dump(mode="json"),
             "checkpoints": self.checkpoints.model_dump(mode="json"),
             **({"scale": self.scale} if self.scale != 1 else {}),
+            **({"lengths": list(self.lengths)} if self.lengths else {}),
         }
 
     @classmethod
@@ -199,6 +220,7 @@ class Space:
                 budget=Budget.model_validate(stored["budget"]),
                 checkpoints=Checkpoints.model_validate(stored.get("checkpoints", {})),
                 scale=stored.get("scale", 1.0),
+                lengths=tuple(stored.get("lengths", ())),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the stored space cannot be read ({error!r}); start a new search from its file") from None

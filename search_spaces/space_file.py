@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -16,6 +17,7 @@ from search_spaces.dimensions.findings import Findings
 from search_spaces.dimensions.grid import grid_points
 from search_spaces.dimensions.reading import order, parse_dimensions, parse_entries
 from search_spaces.errors import InputError
+from search_spaces.lengths.scale import clash_with_lengths, problem_of_lengths
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
 from search_spaces.parsing.fields import is_number, problems_of, refusal, unknown_path
@@ -24,7 +26,7 @@ from search_spaces.parsing.yaml_file import find_file, read_yaml, shipped_names
 from search_spaces.plan import Budget, split_objectives
 from search_spaces.searchers import GridSearcher, Searcher, TPESearcher
 from search_spaces.space import Space, load_start_point
-from search_spaces.stopping import DEFAULT_STOPPING, Stopping
+from search_spaces.stopping import DEFAULT_STOPPING, NoStopping, Stopping
 from search_spaces.wording import show
 
 SPACES = Path(__file__).parent / "spaces"
@@ -49,6 +51,7 @@ class _SpaceFile(BaseModel):
     stopping: Stopping = DEFAULT_STOPPING
     budget: Budget = Budget(trials=16)
     checkpoints: Checkpoints = Checkpoints()
+    lengths: list[float] = []
 
 
 def space_names() -> list[str]:
@@ -83,6 +86,7 @@ def load_space(name_or_path: str | Path) -> Space:
     _check_constraints(file, found)
     _check_objectives(file, found)
     _check_start_points(file, found)
+    stopping = _check_lengths(file, dimensions, found)
     found.raise_any()
     assert base is not None  # noqa: S101  (otherwise it is among the problems)
     objective, costs = split_objectives(file.objectives or [file.objective])
@@ -99,9 +103,10 @@ def load_space(name_or_path: str | Path) -> Space:
         objective=objective,
         costs=costs,
         searcher=file.searcher,
-        stopping=file.stopping,
+        stopping=stopping,
         budget=file.budget,
         checkpoints=file.checkpoints,
+        lengths=tuple(map(float, file.lengths)),
     )
     _check_samples(space, found)
     found.raise_any()
@@ -212,6 +217,17 @@ def _check_objectives(file: _SpaceFile, found: Findings) -> None:
         return
     if file.objectives and "objective" in file.model_fields_set:
         found.add("objective", f"{file.objective} is given together with objectives; remove one of the two")
+
+
+def _check_lengths(file: _SpaceFile, dimensions: Iterable[Dimension], found: Findings) -> Stopping:
+    """The stopping rule: none where runs have several lengths, since each is whole."""
+    if not file.lengths:
+        return file.stopping
+    if reason := problem_of_lengths(file.lengths) or clash_with_lengths(dimensions):
+        found.add("lengths", reason)
+    if "stopping" in file.model_fields_set and not isinstance(file.stopping, NoStopping):
+        found.add("stopping", f"{file.stopping.kind} cannot be used with lengths, whose runs are whole; leave it out")
+    return NoStopping()
 
 
 def _check_start_points(file: _SpaceFile, found: Findings) -> None:

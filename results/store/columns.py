@@ -143,6 +143,8 @@ TRIALS = (
     ),
     Column("from_trial_epoch", "int32", "", "the epoch of that checkpoint; its own epochs come after it"),
     Column("replaces", "int32", "", "the trial that was stopped for it (pbt)"),
+    Column("length", "float64", "", "of its run, as a multiple of the space's; null where runs have one length"),
+    Column("shorter", "int32", "", "the trial with the same settings, one length below, whose result brought it here"),
     Column("checkpoint", "string", "", "its best checkpoint, a path relative to the study folder"),
     Column("run", "string", "", "name of the trial's run file; null for searched trials"),
     Column("parent", "string", "", "name of the run that this one was changed from"),

@@ -31,6 +31,8 @@ NAMED = (
     "from_trial",
     "from_trial_epoch",
     "replaces",
+    "length",
+    "shorter",
     "run",
     "parent",
     "phase",

@@ -136,6 +136,8 @@ FIELDS: dict[str, dict[str, Test]] = {
         "from_trial": _count_or_none,
         "from_trial_epoch": _count_or_none,
         "replaces": _count_or_none,
+        "length": _amount,
+        "shorter": _count_or_none,
         "parameters": _count_or_none,
     },
     "epoch": {

@@ -11,12 +11,14 @@ lengths. So at each share of its batches the scaled run has the learning rate th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from search_spaces.config import RunConfig, flatten
+from search_spaces.dimensions.dimension import Dimension
 from search_spaces.errors import InputError
 from search_spaces.parsing.sections import nested
+from search_spaces.wording import not_allowed, show
 
 COUNTS: Mapping[str, tuple[float, int]] = {
     "training.batches": (1.0, 1),
@@ -31,6 +33,9 @@ COUNTS: Mapping[str, tuple[float, int]] = {
 DECAYS = ("averaging.decay", "averaging.decays")
 """Paths of a fraction of an average that is kept at each batch, or of a list of them."""
 MOST = 100.0
+"""Largest scale."""
+FEWEST = 2
+"""Least number of lengths of a ladder."""
 LARGEST = 0.5
 """Largest 1 - decay of a shortened average: with more it would be the last weights, hardly averaged."""
 
@@ -93,3 +98,21 @@ def scaled_lengths(config: RunConfig, scale: float) -> dict[str, Any]:
 def epochs_factor(scale: float) -> float:
     """What a number of epochs is multiplied by, so that it is the same fraction of the run."""
     return math.sqrt(scale)
+
+
+def problem_of_lengths(lengths: Sequence[float]) -> str | None:
+    """Why these are no lengths, in the words of an error line, or None."""
+    numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in lengths)
+    if not numbers or not all(0 < each <= MOST for each in lengths):
+        return not_allowed(show(list(lengths)), f"multiples of the run's length, above 0 and at most {MOST:g}")
+    if len(lengths) < FEWEST or list(lengths) != sorted(set(lengths)):
+        return not_allowed(show(list(lengths)), "two or more, rising, such as [0.25, 0.5, 1, 2]")
+    return None
+
+
+def clash_with_lengths(dimensions: Iterable[Dimension]) -> str | None:
+    """Why a search over these dimensions cannot have several lengths too, in the words of an error line, or None."""
+    for dimension in dimensions:
+        if dimension.path in ("training.batches", "schedule.horizon"):
+            return f"{dimension.path} is a dimension, which gives runs several lengths already; keep one of the two"
+    return None

@@ -12,6 +12,7 @@ import click
 from results.store.paths import RESULTS
 from results.store.remote import working_folder
 from search_spaces import checkpoints
+from search_spaces.lengths.ladder import read_lengths
 from search_spaces.lengths.scale import MOST
 from search_spaces.parsing.given import parse_settings
 from search_spaces.stopping import Stopping
@@ -191,6 +192,30 @@ def scale_option(text: str) -> Callable[[Any], Any]:
     return click.option(
         "--scale", type=FiniteRange(min=0, max=MOST, min_open=True), metavar="F", help=f"{text} [default: 1]."
     )
+
+
+class RunLengths(click.ParamType):
+    """`0.25,0.5,1,2` as numbers."""
+
+    name = "F,F"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The numbers; a usage error for anything else."""
+        try:
+            return read_lengths(value) if isinstance(value, str) else value
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def lengths_option(function: Any) -> Any:
+    """--lengths: whole short runs first, the best settings again in longer ones."""
+    return click.option(
+        "--lengths",
+        type=RunLengths(),
+        help="Runs of several lengths, as multiples of the space's, such as 0.25,0.5,1,2: whole short runs first, and "
+        "the best third again in longer ones; needs a budget of batches, utterances or trials [default: from "
+        "the space].",
+    )(function)
 
 
 class FiniteRange(click.FloatRange):

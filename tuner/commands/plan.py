@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from search_spaces import InputError, RunConfig, Space, load_space
+from search_spaces.lengths.ladder import with_lengths
 from search_spaces.lengths.scaled_space import scaled_space
 from search_spaces.model_size import state_bytes
 from search_spaces.stopping import Stopping
@@ -19,9 +20,10 @@ from trainable.data.dataset import open_dataset
 from trainable.data.feasible import check_trainable
 from trainable.data.intact import open_intact
 from tuner.backend import packing
-from tuner.commands.options import FiniteRange, budget_options, format_option, scale_option
+from tuner.commands.options import FiniteRange, budget_options, format_option, lengths_option, scale_option
 from tuner.launch.new_study import chosen, trial_resources
 from tuner.simulation.forecast import forecast
+from tuner.simulation.ladder_forecast import ladder_forecast
 from tuner.simulation.rule_fit import check_fit
 from tuner.simulation.virtual import draws
 from tuner.study import budgets
@@ -51,6 +53,7 @@ Examples:
     help="Seconds per batch of one trial, including evaluations [default: measured with --data, else unknown].",
 )
 @scale_option("Runs F times as long, as of 'tuner search'")
+@lengths_option
 @click.option("--stopping", metavar="KIND", help="Stopping rule, with settings if needed [default: from the space].")
 @budget_options
 @click.option("--hours", type=FiniteRange(min=0, min_open=True), help="Wall time in hours.")
@@ -67,6 +70,7 @@ def plan(
     data_dir: Path | None,
     seconds_per_batch: float | None,
     scale: float | None,
+    lengths: tuple[float, ...] | None,
     stopping: str | None,
     form: str,
     **given: Any,
@@ -78,6 +82,7 @@ def plan(
     ranks of the trials are random: which trials are stopped depends on the searcher, but hardly how many.
     """
     loaded = scaled_space(load_space(space), scale or 1)
+    loaded = loaded if lengths is None else with_lengths(loaded, lengths)
     request = Request(results_dir=Path(), data=data_dir or Path(), **given)
     resources = trial_resources(request)
     limits = budgets.given(request)
@@ -102,12 +107,21 @@ def plan(
         data = open_dataset(data_dir)
         sizes = [state_bytes(config, data.n_features, data.n_classes, len(data.days)) for config in configs]
         state = sum(sizes) / len(sizes)
-    found = forecast(configs, settings, concurrent, seconds_per_batch=seconds_per_batch, state=state)
+    if loaded.lengths:
+        found = ladder_forecast(loaded, settings, concurrent, seconds_per_batch)
+    else:
+        found = forecast(configs, settings, concurrent, seconds_per_batch=seconds_per_batch, state=state)
     click.echo(found.render(form), nl=False)
     if form == "table":
         if seconds_per_batch is None:
             click.echo("the time is unknown: give --data FOLDER to measure a batch, or --seconds-per-batch")
-        options = {"scale": scale, "stopping": stopping, **limits, **{key: given[key] for key in _RESOURCES}}
+        options = {
+            "scale": scale,
+            "lengths": lengths and ",".join(map("{:g}".format, lengths)),
+            "stopping": stopping,
+            **limits,
+            **{key: given[key] for key in _RESOURCES},
+        }
         click.echo(f"\nnext: {_search(space, data_dir, options)}")
 
 

@@ -10,6 +10,7 @@ import click
 from results.store.paths import find_studies, free_name, study_folder
 from results.trials import read_log
 from search_spaces import InputError, Space, load_space
+from search_spaces.lengths.ladder import with_lengths
 from search_spaces.lengths.scaled_space import changes, scaled_space
 from tuner.campaign.record import is_campaign
 from tuner.commands.campaign import go_on as go_on_with
@@ -17,6 +18,7 @@ from tuner.commands.options import (
     budget_options,
     checkpoint_options,
     data_option,
+    lengths_option,
     observer_options,
     resource_options,
     results_option,
@@ -72,6 +74,7 @@ Examples:
   tuner search small --data data/an4 --searcher "gp startup_trials=20" --warm-start an4 --storage sqlite:///an4.db
   tuner search small --data data/an4 --searcher "grid points=3" --trials 200
   tuner search schedule_averaging_augmentation --data data/an4 --scale 0.02 --batches 5000
+  tuner search small --data data/an4 --lengths 0.25,0.5,1,2 --batches 3000
   tuner search small --data data/an4 --objectives val_loss
   tuner search small --data data/an4 --searcher nsga2 --objectives best_per,train_seconds --stopping none
 
@@ -85,6 +88,7 @@ Ctrl-C stops the search and keeps everything; 'tuner resume an4' continues it. F
 @click.option("--resume", "resume_", is_flag=True, help="Continue the study if it exists.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the search.")
 @scale_option("Search with runs F times as long: every length in batches in proportion, ranges too (docs/spaces.md)")
+@lengths_option
 @_plan_options
 @click.option(
     "--warm-start",
@@ -110,11 +114,12 @@ def search(
     study: str | None,
     resume_: bool,
     scale: float | None,
+    lengths: tuple[float, ...] | None,
     results_dir: Path,
     **given: Any,
 ) -> None:
     """Search SPACE, a name from 'tuner spaces' or a space file; this starts a study."""
-    raise click.exceptions.Exit(start(space, data_dir, study, resume_, results_dir, scale, **given)[1])
+    raise click.exceptions.Exit(start(space, data_dir, study, resume_, results_dir, scale, lengths, **given)[1])
 
 
 def start(
@@ -124,10 +129,12 @@ def start(
     resume_: bool,
     results_dir: Path,
     scale: float | None = None,
+    lengths: tuple[float, ...] | None = None,
     **given: Any,
 ) -> tuple[str, int]:
     """Run a new study, or go on with it where `resume_` says so; returns its name and the exit status."""
     loaded = space if isinstance(space, Space) else load_space(space)
+    loaded = loaded if lengths is None else with_lengths(loaded, lengths)
     name = free_name(results_dir, loaded.name) if study is None else study
     request = Request(results_dir=results_dir, data=data_dir, **given)
     if not (resume_ and study_folder(results_dir, name).exists()):
@@ -142,14 +149,21 @@ def start(
 
 
 def _as_long(space: Space, scale: float | None, results_dir: Path, study: str) -> Space:
-    """The space of a study that goes on, scaled. Raises InputError where the study's was and nothing is said now."""
-    begun = study_scale(read_log(find_studies(results_dir, [study])[0])[0])
+    """The space of a study that goes on, scaled, and with the study's lengths.
+
+    Raises InputError where the study's was scaled and nothing is said now, and for other lengths.
+    """
+    settings = read_log(find_studies(results_dir, [study])[0])[0]
+    begun = study_scale(settings)
     if begun != 1 and scale is None:
         raise InputError(
             f"{study}: its space was scaled by --scale {begun:g}; give that again for {space.name}, or --scale 1 if "
             f"{space.name} is written for such runs"
         )
-    return scaled_space(space, scale or 1)
+    had = tuple(((settings.get("space") or {}).get("lengths")) or ())
+    if space.lengths and space.lengths != had:
+        raise InputError(f"{study}: the lengths of its runs cannot change ({list(had) or 'one'}); leave --lengths out")
+    return scaled_space(with_lengths(space, had) if had else space, scale or 1)
 
 
 @click.command(

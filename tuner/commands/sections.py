@@ -7,7 +7,7 @@ import click
 from search_spaces.wording import did_you_mean
 
 SECTIONS: dict[str, tuple[str, ...]] = {
-    "The study": ("study", "data_dir", "space", "scale", "results_dir", "resume_", "force_unlock"),
+    "The study": ("study", "data_dir", "space", "scale", "lengths", "results_dir", "resume_", "force_unlock"),
     "How it searches": ("seed", "searcher", "stopping", "start", "warm_start", "objectives"),
     "When it ends": ("trials", "hours", "gpu_hours", "batches", "utterances", "target_per", "no_improvement", "then"),
     "Machines": (

@@ -29,7 +29,7 @@ Names = str | Sequence[str]
 
 _busy = threading.Lock()
 """Held while a search runs in this process: there is one Ray and one signal handler per process."""
-_COMMAS = ("objectives", "notify_on")
+_COMMAS = ("objectives", "notify_on", "lengths")
 """Options that take several words in one text."""
 
 
@@ -41,6 +41,7 @@ def search(
     resume: bool = False,
     seed: int | None = None,
     scale: float | None = None,
+    lengths: str | Sequence[float] | None = None,
     searcher: str | None = None,
     stopping: str | None = None,
     start: Names | None = None,

@@ -33,6 +33,7 @@ from tuner.launch.checks import check_data, check_writable, first_config, start_
 from tuner.launch.closing import finish, go_on, over, tell_over
 from tuner.launch.new_study import new_settings, notes_on, planned_settings
 from tuner.simulation.forecast import in_short
+from tuner.simulation.ladder_forecast import ladder_line
 from tuner.study import budgets
 from tuner.study.faults import PatientLog, Watchdog
 from tuner.study.request import Request
@@ -276,5 +277,7 @@ def _announce(study: Study, concurrent: int) -> None:
         ended = sum(t.status not in OPEN for t in study.state.trials.values())
         waiting = len(study.state.trials) - ended
         print(f"resuming: {ended} trials had ended, {waiting} continue from their checkpoints", file=sys.stderr)
+    elif study.state.lengths and study.state.space is not None:
+        print(f"plan: {ladder_line(study.state.space, settings)}; 'tuner plan' has more", file=sys.stderr)
     elif settings.space and (text := in_short(settings, concurrent)):
         print(f"plan: {text}; 'tuner plan' has more", file=sys.stderr)

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search_spaces import InputError, RunConfig, Space
-from search_spaces.stopping import FIRST_RUNGS, ComparingRule, PBTStopping
+from search_spaces.lengths.ladder import run_counts
+from search_spaces.stopping import FIRST_RUNGS, ComparingRule, NoStopping, PBTStopping
 from tuner.simulation.virtual import draws
 from tuner.study.rules.population import check as check_population
 from tuner.study.rules.rungs import Grid, grid_under, places, read_rule
@@ -22,6 +23,11 @@ def check_fit(rule: Mapping[str, Any], space: Space, budget: StudyBudget, where:
     `where` begins the line: the option, or the space and its key.
     """
     model = read_rule(rule)
+    if space.lengths:
+        if not isinstance(model, NoStopping):
+            kind = rule["kind"]
+            raise InputError(f"{where}: {kind} cannot be used with lengths, whose runs are whole; leave it out")
+        run_counts(space, budget.as_dict())  # raises where the budget cannot be divided
     if isinstance(model, PBTStopping):
         check_population(model, space, max(config.epochs for config in draws(space, DRAWS)), budget, where)
     if isinstance(model, ComparingRule):

@@ -8,8 +8,10 @@ import numpy as np
 
 from search_spaces import RunConfig
 from search_spaces.config import to_dict
+from search_spaces.space import LENGTH
 from tuner.study import heirs, objectives
 from tuner.study.compact import KeptConfig
+from tuner.study.rules import ladder
 from tuner.study.rules.history import Curve
 from tuner.study.state import StudyState
 
@@ -35,6 +37,10 @@ class OwnTrials:
             entry = state.settings.plan[number]
             weights = objectives.weights(RunConfig.model_validate(entry["config"]), state.settings.data)
             return {"params": {}, "seed": entry["config"]["training"]["seed"], **weights, **entry}
+        if state.lengths and (shorter := ladder.next_run(state)) is not True:
+            assert shorter is not None  # noqa: S101  a study asks only where there is a trial to start
+            params, origin = ladder.longer(state, shorter), state.trials[shorter].origin
+            return {**_in_space(state, number, params, origin), "shorter": shorter}
         return _searched(state, number)
 
     def curve(self, number: int, config: RunConfig | KeptConfig) -> Curve:
@@ -43,7 +49,7 @@ class OwnTrials:
 
 
 def _searched(state: StudyState, number: int) -> dict[str, Any]:
-    place = number - state.settings.starts_from
+    place = ladder.drawn(state) if state.lengths else number - state.settings.starts_from
     if place < len(state.settings.start_points):
         return _in_space(state, number, state.settings.start_points[place], "start_point")
     assert state.searcher is not None  # noqa: S101  a study without a plan has one
@@ -60,4 +66,5 @@ def _in_space(state: StudyState, number: int, params: dict[str, Any], origin: st
     seed = int(np.random.SeedSequence([state.settings.seed, number, 2**31]).generate_state(1)[0])
     config = state.space.config(params, seed)
     weights = objectives.weights(config, state.settings.data)
-    return {"params": params, "seed": seed, "origin": origin, **weights, "config": to_dict(config)}
+    length = {"length": params[LENGTH]} if LENGTH in params else {}
+    return {"params": params, "seed": seed, "origin": origin, **length, **weights, "config": to_dict(config)}

@@ -17,6 +17,7 @@ from search_spaces.config import to_dict
 from search_spaces.measures import measure_of
 from tuner.study import budgets, faults, objectives
 from tuner.study.compact import KeptConfig, Unread
+from tuner.study.rules import ladder
 from tuner.study.rules.history import Curve, History, Point
 from tuner.study.rules.rungs import RungKey
 from tuner.study.settings import StudySettings
@@ -304,6 +305,11 @@ class StudyState:
             setattr(self.spent, name, known["spent"][name])
 
     @property
+    def lengths(self) -> tuple[float, ...]:
+        """The lengths of its runs, where they have several (`tuner.study.rules.ladder`)."""
+        return self.space.lengths if self.space is not None else ()
+
+    @property
     def session(self) -> tuple[float, float]:
         """The driver's last session: the unix times of its first and its last event."""
         return self._session_start, self._session_end
@@ -328,7 +334,8 @@ class StudyState:
         """How many of `left` further trials the start points and the searcher can give: a grid has an end."""
         if self.searcher is None:
             return left
-        coming = self.settings.start_points[max(0, self.next_number - self.settings.starts_from) :]
+        begun = ladder.drawn(self) if self.lengths else self.next_number - self.settings.starts_from
+        coming = self.settings.start_points[max(0, begun) :]
         more = self.searcher.left(coming)
         return left if more is None else min(left, len(coming) + more)
 

@@ -21,6 +21,7 @@ from results.store.telling import meet
 from search_spaces import InputError, RunConfig
 from search_spaces.stopping import ASHAStopping
 from tuner.study import budgets, checkpoints, faults, heirs
+from tuner.study.rules import ladder
 from tuner.study.rules.stopping import Decision, Point, decide, hopeless, promotable
 from tuner.study.settings import StudySettings
 from tuner.study.sources import OwnTrials, TrialSource
@@ -179,6 +180,8 @@ class Study:
         """
         if self.reached or self._finishing:
             return 0
+        if self.state.lengths:
+            return ladder.trials_left(self.state)
         budget = self.settings.budget.trials
         left = max(0, budget - self.state.next_number) if budget else 10**9
         return self.state.proposals_left(heirs.founders_left(self.state, left))
@@ -244,9 +247,10 @@ class Study:
     def ask(self) -> Job | None:
         """The next attempt to run, written to the log; None if there is nothing to start now.
 
-        Interrupted trials come first, lowest number first; then a paused one that the stopping rule promotes; then
-        start points; then the searcher's proposals. A trial that ran out of memory beside others comes last, and runs
-        alone. Under pbt the population is filled first, and a new trial may replace a paused one.
+        Interrupted trials come first, lowest number first; then a paused one that the stopping rule promotes; with
+        several lengths a longer run of what was best; then start points; then the searcher's proposals. A trial that
+        ran out of memory beside others comes last, and runs alone. Under pbt the population is filled first, and a new
+        trial may replace a paused one.
         """
         if self.leaves or self.common_cause or any(trial.alone for trial in self.state.running):
             return None
@@ -262,7 +266,7 @@ class Study:
             if promoted is not None and (job := self._exploit(trial)) is not None:
                 return job
             return self._start(trial.number, trial.attempt + 1, max(trial.epoch, trial.inherited), trial.started_with)
-        if not self.trials_left:
+        if not self.trials_left or (self.state.lengths and ladder.next_run(self.state) is None):
             return None
         return self._start_new()
 

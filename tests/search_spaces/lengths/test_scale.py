@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from search_spaces import InputError, RunConfig, Space, flatten, load_run, load_space, run_names
+from search_spaces import Dimension, InputError, RunConfig, Space, flatten, load_run, load_space, run_names
 from search_spaces.lengths.scale import COUNTS, DECAYS, scaled_run
 from search_spaces.lengths.scaled_space import changes, scaled_dimension, scaled_space
 from search_spaces.parsing.sections import nested
@@ -84,11 +84,16 @@ def test_only_lengths_change(name, scale):
 
 @given(st.floats(1.01, 50))
 def test_several_decays_are_scaled_one_by_one(times):
-    """A list of decays is scaled as each of its numbers is."""
+    """A list of decays is scaled as each of its numbers is; of those that become the same one is left."""
     from search_spaces.lengths.scale import scaled_decay, scaled_value
 
     decays = (0.99, 0.999, 0.9995)
-    assert scaled_value("averaging.decays", decays, 1 / times) == tuple(scaled_decay(d, 1 / times) for d in decays)
+    found = scaled_value("averaging.decays", decays, 1 / times)
+    assert found == tuple(dict.fromkeys(scaled_decay(d, 1 / times) for d in decays))
+    averaging = {"kind": "ema", "decays": decays}
+    config = RunConfig.model_validate({"schedule": {"kind": "constant", "peak_lr": 0.01}, "averaging": averaging})
+    assert scaled_run(config, 1 / times).averaging.decays == found
+    assert scaled_run(config, 1e-3).averaging.decays == (0.5,)
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), 101.0, float("inf")])
@@ -216,8 +221,7 @@ def test_a_range_that_rounding_closes_is_a_constant_and_told(tmp_path):
 @given(st.integers(0, 10**6), st.floats(0.01, 20))
 def test_an_average_keeps_its_order_and_its_window(seed, scale):
     """A draw from a scaled range of 1 - decay is the draw from the whole range, with the window in proportion."""
-    space = SHIPPED["mixed_horizons"]
-    dimension = next(d for d in space.dimensions if d.path == "averaging.decay")
+    dimension = Dimension("1-averaging.decay", "averaging.decay", "log_uniform", 1e-4, 1e-2, complement=True)
     scaled = scaled_dimension(dimension, scale)
     assume(scaled.sampled)
     sample = dimension.suggest(_RandomTrial(Random(seed)))

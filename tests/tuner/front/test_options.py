@@ -17,6 +17,7 @@ GIVEN = {
     "study": ("first", ["--study", "first"]),
     "resume": (True, ["--resume"]),
     "seed": (3, ["--seed", "3"]),
+    "lengths": ([0.25, 1], ["--lengths", "0.25,1"]),
     "scale": (0.02, ["--scale", "0.02"]),
     "searcher": ("gp startup_trials=20", ["--searcher", "gp startup_trials=20"]),
     "stopping": ("none", ["--stopping", "none"]),

@@ -15,6 +15,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Dimension, Space
+from search_spaces.space import LENGTH
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -60,9 +61,11 @@ class OptunaParams(TypedDict):
 def optuna_params(space: Space, params: Mapping[str, Any]) -> OptunaParams:
     """Samples as Optuna has them."""
     here = [d for d in space.dimensions if d.name in params]
+    length = {LENGTH: params[LENGTH]} if LENGTH in params else {}
     return {
-        "params": {d.name: coded(d, params[d.name]) for d in here},
-        "distributions": {d.name: distribution(d) for d in here},
+        "params": {d.name: coded(d, params[d.name]) for d in here} | length,
+        "distributions": {d.name: distribution(d) for d in here}
+        | {name: CategoricalDistribution(space.lengths) for name in length},
     }
 
 

@@ -25,6 +25,7 @@ from pydantic import TypeAdapter
 
 from search_spaces import InputError, Space
 from search_spaces.searchers import Searcher
+from search_spaces.space import LENGTH
 from tuner.study.searchers import optuna_private
 from tuner.study.searchers.method import MAX_DRAWS, Method, optuna_params
 from tuner.study.searchers.samplers import METHODS
@@ -106,6 +107,8 @@ class OptunaSearcher:
             else:
                 study.sampler = optuna.samplers.RandomSampler(seed=seed)
             trial = study.ask()
+            if self._space.lengths:  # Optuna has the length of every trial; a new one gets the shortest
+                trial.suggest_categorical(LENGTH, self._space.lengths)
             params = self._space.suggest(trial)
             broken = self._space.violations(params)
             if not broken:
