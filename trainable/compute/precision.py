@@ -21,6 +21,9 @@ from trainable.compute import torch_private
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """`training.precision` -> the type of the forward pass."""
 
+BF16_FROM = (8, 0)
+"""The compute capability from which a card multiplies in bf16; older ones imitate it, slower than fp32."""
+
 TF32 = {None: (True, "highest"), True: (True, "high"), False: (False, "highest")}
 """`training.tf32` -> may cuDNN, so the GRU, round fp32 products to TF32; torch's word for all other fp32 products.
 
@@ -34,6 +37,12 @@ def choose_device(config: RunConfig) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
         raise InputError("training.device: cuda is not available on this machine; give cpu or auto")
     device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
+    if precision == "bf16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < BF16_FROM:
+        name, has = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+        raise InputError(
+            f"training.precision: bf16 needs a card of compute capability 8.0 (A100, RTX 30) or newer; {name} has "
+            f"{has[0]}.{has[1]}; give fp16 or fp32"
+        )
     if precision == "fp16" and device.type == "cpu" and not torch_private.cpu_has("fp16"):
         raise InputError("training.precision: fp16 is not supported by this CPU; give fp32 or bf16, or device cuda")
     return device

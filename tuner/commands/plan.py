@@ -22,6 +22,7 @@ from trainable.data.intact import open_intact
 from tuner.backend import packing
 from tuner.commands.options import FiniteRange, budget_options, format_option, lengths_option, scale_option
 from tuner.launch.new_study import chosen, trial_resources
+from tuner.simulation import hardware
 from tuner.simulation.forecast import forecast
 from tuner.simulation.ladder_forecast import ladder_forecast
 from tuner.simulation.rule_fit import check_fit
@@ -114,7 +115,9 @@ def plan(
     click.echo(found.render(form), nl=False)
     if form == "table":
         if seconds_per_batch is None:
-            click.echo("the time is unknown: give --data FOLDER to measure a batch, or --seconds-per-batch")
+            for line in hardware.hours(configs[0], found.batches):
+                click.echo(line)
+            click.echo("the time here is unknown: give --data FOLDER to measure a batch, or --seconds-per-batch")
         options = {
             "scale": scale,
             "lengths": lengths and ",".join(map("{:g}".format, lengths)),

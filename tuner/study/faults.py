@@ -79,10 +79,17 @@ _MEMORY = re.compile(
 )
 
 
+_CARD = re.compile(r"(CUDA error: (?!out of memory).*|CUDNN_STATUS_\w+.*|No CUDA GPUs are available.*)")
+"""What torch says where a card or its driver fails; lines with general advice follow."""
+
+
 def fault_of(text: str) -> Fault:
     """The fault, from the error text of a worker or of Ray."""
     lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     last = lines[-1] if lines else "the worker process ended without a message"
+    card = _CARD.search(text)
+    if card and not said("actor died", text):
+        return Fault("error", f"the card failed: {card[1]} (nvidia-smi and dmesg on its machine may say why)")
     if said("memory monitor", text):
         used = said("memory used", text)
         how = f" ({used[1]} of {used[2]} used)" if used else ""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
+from search_spaces import InputError, load_run
 from search_spaces.config import RunConfig
 from trainable import train
-from trainable.compute.precision import autocast_for, flatten, gru_backend, set_tf32, weights_dtype
+from trainable.compute.precision import autocast_for, choose_device, flatten, gru_backend, set_tf32, weights_dtype
 from trainable.data.dataset import Dataset
 from trainable.model import Decoder
 
@@ -88,3 +89,17 @@ def test_a_card_gets_the_weights_of_a_gru_in_one_block(
         with gru_backend(x):
             layer(x)
     assert not [warning for warning in recwarn if "contiguous" in str(warning.message)]
+
+
+@pytest.mark.parametrize(("capability", "allowed"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_bf16_is_refused_on_a_card_that_has_none(monkeypatch, capability, allowed):
+    """One line with the card's name and what to give instead; the card is a simulated one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla T4")
+    config = load_run("small", ["training.precision=bf16", "training.device=cuda"]).config
+    if allowed:
+        assert choose_device(config).type == "cuda"
+        return
+    with pytest.raises(InputError, match=r"Tesla T4 has 7\.5; give fp16 or fp32"):
+        choose_device(config)

@@ -453,3 +453,22 @@ def test_the_checks_find_what_is_wrong(toy):
     found = "\n".join(chaos.check(folder, whole, whole))
     for line in ("lost: trial", "was expected", "decision 0 differs", "a replay decides otherwise"):
         assert line in found
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "RuntimeError: CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later\n"
+            "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.",
+            "CUDA error: unspecified launch failure",
+        ),
+        ("RuntimeError: No CUDA GPUs are available", "No CUDA GPUs are available"),
+        ("RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_EXECUTION_FAILED"),
+    ],
+)
+def test_a_card_that_fails_is_named_and_not_torch_s_advice(text, said):
+    """One line with the card's own words; full memory of a card stays what it was."""
+    fault = fault_of(text)
+    assert fault.kind == "error" and fault.text.startswith(f"the card failed: {said}") and "\n" not in fault.text
+    assert fault_of("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB").kind == "memory"
