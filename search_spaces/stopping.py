@@ -29,8 +29,8 @@ under the learning rate, where they predict more."""
 
 RETIRED = {
     "extrapolation": "stopped winners that start slowly, and was the slowest rule",
-    "hyperband": "cost more than the default and lost more winners on every bank",
-    "one_epoch": "found nothing near the best on any bank",
+    "hyperband": "cost more than the default and lost more winners on both banks it was tried on",
+    "one_epoch": "lost four winners in five or more on both banks it was tried on",
 }
 """Kinds of rules that earlier versions had, and why no longer (docs/early-stopping.md)."""
 PROBES = ("probe", "probe_per", "probe_val_loss")
