@@ -267,7 +267,7 @@ def resource_options(function: Any) -> Any:
             "--gpus-per-trial",
             type=CardShare(),
             help="GPUs for each trial; 0.25 lets four trials share one. auto (new searches only) first measures how "
-            "many trials a GPU should hold [default: 1 if there is a GPU].",
+            "many trials a GPU should hold [default: auto where a search finds a GPU, else 1 if there is one].",
         ),
         click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit]."),
         click.option("--cpus", type=click.IntRange(min=1), help="CPU cores that the local Ray may use [default: all]."),

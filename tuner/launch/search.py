@@ -19,17 +19,17 @@ from results.store.paths import StudyPaths, check_name, find_studies
 from results.store.tables import compact
 from results.store.telling import tell
 from results.trials import read_log
-from search_spaces import InputError, RunConfig, Space
+from search_spaces import InputError, Space
 from search_spaces.stopping import rule_text
 from trainable.data.intact import WatchedData, open_intact
-from tuner.backend import cluster, packing, staging
+from tuner.backend import cluster, staging
 from tuner.backend.nodewatch import NodeWatch
 from tuner.backend.raywords import RayWords
 from tuner.callbacks import observers
 from tuner.callbacks.progress import Progress
 from tuner.callbacks.sealing import Sealing
-from tuner.launch import changes
-from tuner.launch.checks import check_data, check_writable, first_config, start_points
+from tuner.launch import changes, sharing
+from tuner.launch.checks import check_data, check_writable, start_points
 from tuner.launch.closing import finish, go_on, over, tell_over
 from tuner.launch.new_study import new_settings, notes_on, planned_settings
 from tuner.simulation.forecast import in_short
@@ -52,11 +52,12 @@ def search(space: Space, study_name: str, request: Request) -> int:
     dataset = open_intact(request.data)
     notes += check_data(space, starts, dataset)
     packing: list[dict[str, Any]] = []
-    if request.gpus_per_trial == "auto":
+    if sharing.wanted(space, request):
         new_settings(
             space, study_name, replace(request, gpus_per_trial=1.0), dataset
         )  # checks the input before anything is measured
-        share, packing = measured_share(first_config(space, starts), request)
+        config = sharing.largest(space, starts, dataset)
+        share, packing = sharing.measured_share(config, request, dataset.fingerprint)
         request = replace(request, gpus_per_trial=share)
     settings = new_settings(space, study_name, request, dataset).changed({"start_points": starts})
     if packing:
@@ -68,36 +69,6 @@ def search(space: Space, study_name: str, request: Request) -> int:
         settings, notes = settings.changed({"warm_start": told}), notes + more
     notes += notes_on(settings)
     return _run(folder, request, settings, notes)
-
-
-def measured_share(config: RunConfig, request: Request) -> tuple[float, list[dict[str, Any]]]:
-    """The fraction of a GPU with which most trials of `config` run in an hour, and the measurements, for the log.
-
-    Raises InputError where there is no GPU to measure on.
-    """
-    import torch
-
-    if request.address is not None:
-        raise InputError("--gpus-per-trial auto: a cluster's GPUs cannot be measured from this machine; give a number")
-    if config.training.device == "cpu":
-        raise InputError(
-            "--gpus-per-trial auto: the space trains on the CPU (training.device: cpu); leave the option out"
-        )
-    if not torch.cuda.is_available():
-        raise InputError("--gpus-per-trial auto: there is no CUDA GPU on this machine; leave the option out")
-    check_writable(request.results_dir)
-    observers.check(request.log, request.notify, request.notify_on, request.storage)
-    cards, cpus = torch.cuda.device_count(), request.cpus_per_trial or 1.0
-    most = int((request.cpus or len(os.sched_getaffinity(0))) / cpus / cards)
-    if request.concurrent is not None:
-        most = min(most, -(-request.concurrent // cards))
-    counts = [count for count in packing.COUNTS if count <= max(1, most)]
-    print(f"measuring {', '.join(map(str, counts))} trials on a GPU ...", file=sys.stderr)
-    found = packing.measure(config, request.data, counts, cpus=cpus)
-    best = packing.best_packing(found)
-    Console(stderr=True).print(packing.table(found, f"trials on a GPU, {packing.mps_note()}"))
-    print(f"chosen: --gpus-per-trial {1 / best.count:g}, {best.count} on a GPU", file=sys.stderr)
-    return 1 / best.count, [each.as_dict() for each in found]
 
 
 def run_plan(

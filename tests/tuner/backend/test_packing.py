@@ -20,10 +20,12 @@ from rich.console import Console
 
 from search_spaces import InputError, load_run, load_space
 from search_spaces.config import RunConfig
+from trainable.data.dataset import open_dataset
 from tuner.backend import packing, worker
 from tuner.backend.packing import Packing, best_packing, measure, measured_config
 from tuner.commands.options import CardShare
 from tuner.launch import search as launch
+from tuner.launch import sharing
 from tuner.launch.new_study import merged_resources
 from tuner.study.request import Request
 from tuner.study.settings import StudyResources
@@ -180,9 +182,9 @@ def test_auto_belongs_to_searches(cli, tiny_data, tmp_path):
     assert said.status == 2 and "only 'tuner search' measures it" in said.err
     request = Request(tmp_path, tiny_data, gpus_per_trial="auto", address="auto")
     with pytest.raises(InputError, match="a cluster's GPUs cannot be measured"):
-        launch.measured_share(load_run("small").config, request)
+        sharing.measured_share(load_run("small").config, request, "")
     with pytest.raises(InputError, match="trains on the CPU"):
-        launch.measured_share(load_run("small", ["training.device=cpu"]).config, Request(tmp_path, tiny_data))
+        sharing.measured_share(load_run("small", ["training.device=cpu"]).config, Request(tmp_path, tiny_data), "")
 
 
 @pytest.fixture
@@ -197,15 +199,16 @@ def two_cards(monkeypatch):
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    monkeypatch.setattr(sharing.os, "sched_getaffinity", lambda _: range(8))
     monkeypatch.setattr(packing, "measure", measure)
     return asked
 
 
-def test_a_search_measures_its_first_configuration_and_logs_it(
+def test_a_search_measures_its_largest_configuration_and_logs_it(
     two_cards, monkeypatch, cli, tiny_data, real_space, tmp_path
 ):
-    """The start point is measured, no more at once than there are cores for, and the settings keep share and rows."""
+    """No more at once than there are cores for; the settings keep share and rows."""
     ran = []
     monkeypatch.setattr(launch, "_run", lambda folder, request, settings, notes: ran.append(settings) or 0)
     arguments = ("search", real_space, "--data", tiny_data, "--results", tmp_path, "--gpus-per-trial", "auto")
@@ -213,8 +216,7 @@ def test_a_search_measures_its_first_configuration_and_logs_it(
     assert said.status == 0
     (asked,) = two_cards
     assert asked.counts == [1, 2, 4]  # eight cores for two cards
-    space = load_space(real_space)
-    assert asked.config == space.config(space.start_params(space.start_points[0])[0], 0)
+    assert asked.config.model == sharing.largest(load_space(real_space), [], open_dataset(tiny_data)).model
     resources = ran[0].resources
     assert resources.gpus_per_trial == 0.25 and resources.cpus_per_trial == 1.0
     assert [r["count"] for r in resources.packing] == [1, 2, 4]
@@ -224,6 +226,44 @@ def test_a_search_measures_its_first_configuration_and_logs_it(
     assert two_cards[1].counts == [1, 2] and two_cards[1].cpus == 0.5
 
 
+def test_what_was_measured_is_remembered_for_data_model_and_card(two_cards, monkeypatch, tiny_data, tmp_path, capsys):
+    """The second search of the same does not measure; another card, other data or another model does."""
+    config, request = load_run("small").config, Request(tmp_path, tiny_data)
+    first = sharing.measured_share(config, request, "data")
+    assert sharing.measured_share(config, request, "data") == first and len(two_cards) == 1
+    assert "measured 20" in capsys.readouterr().err
+    sharing.measured_share(config, request, "other data")
+    sharing.measured_share(load_run("small", ["model.hidden=9"]).config, request, "data")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "another card")
+    sharing.measured_share(config, request, "data")
+    assert len(two_cards) == 4
+    (tmp_path / sharing.REMEMBERED).write_text("half a fi")
+    assert sharing.measured_share(config, request, "data") == first
+
+
+def test_the_largest_that_a_space_can_draw_is_measured(tiny_data, tmp_path):
+    """A wide model in large batches, whatever the start point is."""
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "base: quickstart\nstart_points: [quickstart]\ndimensions: {model.hidden: {choice: [8, 512]}, "
+        "training.batch_size: {choice: [4, 64]}}\nbudget: {trials: 4}\n"
+    )
+    found = sharing.largest(load_space(path), [], open_dataset(tiny_data))
+    assert (found.model.hidden, found.training.batch_size) == (512, 64)
+
+
+@pytest.mark.parametrize(
+    ("given", "card", "measures"),
+    [({}, True, True), ({}, False, False), ({"gpus_per_trial": 0.5}, True, False), ({"address": "auto"}, True, False),
+     ({"gpus_per_trial": "auto"}, False, True)],
+)  # fmt: skip
+def test_where_a_card_is_the_share_is_measured_without_being_asked(monkeypatch, real_space, given, card, measures):
+    """Not on a cluster, and not where a number is given."""
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([Path("/dev/nvidia0")] if card else []))
+    space = load_space(real_space)
+    assert sharing.wanted(space, Request(Path("r"), Path("d"), **given)) is measures
+
+
 def test_a_budget_under_one_measured_trial_is_one_line(two_cards, cli, tiny_data, real_space, tmp_path):
     """Four at once that end 30 in an hour take 0.133 hours each, 0.033 of a card: less is refused before it begins."""
     arguments = ("search", real_space, "--data", tiny_data, "--results", tmp_path, "--gpus-per-trial", "auto")
@@ -231,7 +271,7 @@ def test_a_budget_under_one_measured_trial_is_one_line(two_cards, cli, tiny_data
         said = cli(*arguments, option, value)
         assert said.status == 2
         assert f"error: {option} {value}: is not enough for one trial, which takes {cost}; give more" in said.err
-    assert not any(path.is_dir() for path in tmp_path.iterdir())
+    assert not any(path.is_dir() for path in tmp_path.iterdir() if path.name != sharing.REMEMBERED)
 
 
 def test_a_search_that_cannot_run_measures_nothing(two_cards, cli, tiny_data, real_space, tmp_path):
