@@ -42,6 +42,8 @@ class Forecast:
     """Batches without any stop."""
     seconds: tuple[float, float] | None
     """Of wall time; None where no seconds per batch are known."""
+    spread: tuple[float, float] = (0.0, 0.0)
+    """Batches: 8 of 10 searches lie between."""
 
     def render(self, form: str) -> str:
         """The table in a format of `results.output`; in a terminal and in Markdown the notes follow."""
@@ -98,6 +100,7 @@ def forecast(
         batches=(_mean(search.batches for search in least), _mean(search.batches for search in most)),
         full=_mean(search.full for search in most),
         seconds=None,
+        spread=_spread([search.batches for search in [*least, *most]]),
     )
     if seconds_per_batch is not None:
         found.seconds = (_mean(search.seconds for search in least), _mean(search.seconds for search in most))
@@ -143,7 +146,11 @@ def _notes(
 ) -> list[str]:
     share = [found.full and batches / found.full for batches in found.batches]
     saved = f"{share[1]:.0%}" if known else f"{share[0]:.0%} to {share[1]:.0%}"
-    notes = [f"{saved} of the {_number(found.full)} batches that {found.trials:.0f} whole runs take"]
+    notes = []
+    low, high = found.spread
+    if known and round(low) < round(high):
+        notes.append(f"in 8 of 10 searches {_number(low)} to {_number(high)} batches")
+    notes += [f"{saved} of the {_number(found.full)} batches that {found.trials:.0f} whole runs take"]
     if found.seconds is not None:
         notes.append(f"about {_range(found.seconds, clock)} of wall time with {concurrent} at once")
     if found.rule == "pbt":
@@ -181,6 +188,12 @@ def _check_fits(configs: Sequence[RunConfig], settings: StudySettings, seconds: 
         return
     shortest = min(config.training.batches for config in configs) * seconds / 3600
     budgets.check_fits(budget, shortest, settings.resources.gpus_per_trial)
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    """The 10th and the 90th percentile."""
+    low, high = np.quantile(values, (0.1, 0.9))
+    return float(low), float(high)
 
 
 def _mean(values: Any) -> float:

@@ -42,9 +42,10 @@ def rungs_of(rule: Rule, config: RunConfig, trial: int) -> tuple[tuple[int, ...]
 def saved_epoch(study: Path | None, trial: int, logged: int) -> int:
     """The one of its `logged` epochs after which a trial continues: that of its newest checkpoint.
 
-    Only the directory of the file is read; the worker checks whether the file is complete.
+    Only the directory of the file is read; the worker checks whether the file is complete. A simulated study has no
+    folder and loses nothing.
     """
-    if study is None:
+    if study is None or not study.is_dir():
         return logged
     for path in StudyPaths(study).trial(trial).states:
         if path.exists():

@@ -212,3 +212,24 @@ def test_a_batch_is_measured_on_the_data(cli, real_space, tiny_data):
     assert done.status == 0, done.err
     assert "real.yaml, including evaluations" in done.err
     assert json.loads(done.out)[-1]["core_hours"] > 0
+
+
+def test_a_trial_that_goes_on_after_a_pause_is_counted_once():
+    """A limit in batches ends a simulated search where it would end a real one, with the paused drained."""
+    rule = {"kind": "asha", "at": "area", "metric": "either", "reduction": 4, "promote": True, "drain": True}
+    configs = draws(load_space("small"), 40)
+    for seed in range(3):
+        found = virtual_search(configs, plan(rule, None, batches=3000), 4, seed=seed)
+        assert 3000 <= found.batches < 3000 + 4 * max(each.training.batches_per_epoch for each in configs)
+
+
+def test_the_plan_says_how_far_searches_lie_apart(toy):
+    """Most searches take as many batches as its range says; a search that cannot differ has none."""
+    rule = {"kind": "asha", "reduction": 3}
+    configs = [config(toy, 3), config(toy, 30)]
+    found = forecast(configs, plan(rule, 24), 2, repeats=20)
+    (low, high) = found.spread
+    took = [virtual_search(configs, plan(rule, 24), 2, seed=seed).batches for seed in range(20)]
+    assert sum(low <= each <= high for each in took) >= 16 and low < found.batches[0] < high
+    assert f"in 8 of 10 searches {low:,.0f} to {high:,.0f} batches" in found.render("table")
+    assert "in 8 of 10" not in forecast([config(toy)], plan("none", 5), 2).render("table")
