@@ -146,6 +146,8 @@ def confirming(campaign: Campaign, left: float) -> tuple[list[dict[str, Any]], s
     """The plan of the confirmation with the budget that is left, and a line on it."""
     asked, price = campaign.asked, price_of(campaign.asked)
     found, length = _leaders(campaign)
+    if lengths_of(asked)[0] is not None:  # which length is trained is the campaign's choice
+        found = [(study, number, fitting(config, price, left)) for study, number, config in found]
     prices = [price.run(RunConfig.model_validate(config)) for _, _, config in found]
     count, each = affordable(left, prices, asked.top, asked.seeds)
     over = ""
@@ -164,6 +166,19 @@ def confirming(campaign: Campaign, left: float) -> tuple[list[dict[str, Any]], s
     note = f"confirming: {count} configuration{'s' * (count > 1)} with {each} new seeds each, {cost}{over}{length}"
     heirs = [note_on_heirs(campaign.results_dir, study, [(number, config)]) for study, number, config in chosen]
     return plan, "\n".join([note, *(f"note: {line}" for line in heirs if line)])
+
+
+def fitting(config: dict[str, Any], price: costs.Price, left: float) -> dict[str, Any]:
+    """A configuration, made shorter where `costs.LEAST_SEEDS` runs of it cost more than what is left."""
+    run = RunConfig.model_validate(config)
+    if price.limit == "trials":  # a run counts one, however long it is
+        return config
+    while left > 0 and (share := left / (costs.LEAST_SEEDS * price.run(run))) < 1:
+        shorter = scaled_run(run, 0.999 * share)
+        if shorter.training.batches >= run.training.batches:
+            break  # it cannot be made shorter
+        run = shorter
+    return to_dict(run)
 
 
 def _leaders(campaign: Campaign) -> tuple[list[tuple[str, int, dict[str, Any]]], str]:

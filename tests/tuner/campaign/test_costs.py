@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search_spaces import InputError
+from search_spaces import InputError, RunConfig, load_run, to_dict
 from tuner.campaign.costs import (
     LEAST_NARROWED,
     LEAST_SEARCHED,
@@ -19,6 +19,7 @@ from tuner.campaign.costs import (
 )
 from tuner.campaign.planning import amounts_of, configs_of, fitted, runs_of
 from tuner.campaign.record import SHARES
+from tuner.campaign.steps import fitting
 
 runs = st.lists(st.floats(1, 1000), min_size=1, max_size=20)
 
@@ -112,3 +113,14 @@ def test_a_space_is_drawn_from_once(asked):
 
     space = Space.from_dict(asked().space)
     assert runs_of(space, Price("batches")) == runs_of(space, Price("batches"))
+
+
+@given(left=st.integers(40, 4000))
+def test_what_is_confirmed_is_made_short_enough_for_what_is_left(left: int) -> None:
+    """Two new seeds never cost more than the budget has, and a run that fits is left as it is."""
+    config, price = to_dict(load_run("small").config), Price("batches")
+    found = RunConfig.model_validate(fitting(config, price, left))
+    assert LEAST_SEEDS * price.run(found) <= left
+    whole = RunConfig.model_validate(config).training.batches
+    assert (found.training.batches == whole) == (LEAST_SEEDS * whole <= left)
+    assert fitting(config, Price("trials"), 1.0) == config
