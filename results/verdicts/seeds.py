@@ -153,5 +153,7 @@ class Seeds:
 
 
 def _alone(row: Row) -> list[Any]:
-    """What sets a run apart of which not every setting is known: it is no replicate of any other."""
-    return [row["study"], row["trial"]] if unknown_columns(row) else []
+    """What sets a run apart that is no replicate of any other: not every setting is known, or it went on from another's
+    state, and shares its first epochs with that one."""
+    heir = row.get("from_trial") is not None
+    return [row["study"], row["trial"]] if heir or unknown_columns(row) else []

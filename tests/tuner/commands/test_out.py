@@ -50,9 +50,11 @@ def study(tmp_path_factory, real_space, tiny_data):
     (folder / "toy.yaml").write_text(SPACE)
     (folder / "sweep.yaml").write_text("method: bayes\nparameters: {dropout: {min: 0.1, max: 0.5}}\n")
     results = folder / "results"
-    driven = Study.create(results / "s", StudySettings.read(settings_for(load_space(folder / "toy.yaml"))), [])
-    drive(driven)
-    driven.close()
+    for name, changes in (("s", {}), ("whole", {"stopping": {"kind": "none"}})):
+        settings = StudySettings.read(settings_for(load_space(folder / "toy.yaml"), **changes))
+        driven = Study.create(results / name, settings, [])
+        drive(driven)
+        driven.close()
     first = next(iter(train(load_run(real_space.parent / "real.yaml").config, open_dataset(tiny_data))))
     save(folder / "net.pt", first.checkpoint())
     return SimpleNamespace(
@@ -77,7 +79,7 @@ def line(name, study):
         "spaces import": (["spaces", "import", study.sweep], ".yaml"),
         "runs plot": (["runs", "plot", "small"], ".svg"),
         "data plot": (["data", "plot", study.data], ".svg"),
-        "simulate": (["simulate", "s", "--stopping", "median", "--repeats", "2", *there], ".svg"),
+        "simulate": (["simulate", "whole", "--stopping", "median", "--repeats", "2", *there], ".svg"),
         "dashboard": (["dashboard", "s", *there], ".db"),
         "train": (["train", study.run, "--data", study.data, "--set", "training.batches=4"], ".pt"),
         "evaluate": (["evaluate", study.net, "--data", study.data, "--split", "val"], ".jsonl"),

@@ -135,7 +135,7 @@ def lay(study):
 def test_a_budget_drops_in_order_and_says_so(toy):
     """Second-last states first, then the worst trials' weights; the leaders' and what runs stay; the tables know."""
     study = toy.create("s", checkpoints={**SPARSE, "budget": 300})
-    toy.drive(study, workers=2, events=30)
+    toy.drive(study, workers=2, events=32)
     lay(study)
     running = [trial.number for trial in study.state.trials.values() if not trial.final]
     assert running and len(study.state.trials) > KEPT_LEADERS + 2

@@ -81,7 +81,7 @@ def test_files_without_a_per_and_a_missing_package_are_one_line(tmp_path, monkey
     written(tmp_path / "b")
     shutil.rmtree(tmp_path / "a")
     monkeypatch.setattr("tuner.planned.imported.tensorboard.importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"b2t-tuner\[tensorboard\]"):
+    with pytest.raises(InputError, match=r"pip install '\.\[tensorboard\]'"):
         read_results(tmp_path / "b")
 
 
