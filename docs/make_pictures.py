@@ -1,7 +1,7 @@
 """Make the pictures of README.md from a study that has ended: python docs/make_pictures.py STUDY --results FOLDER.
 
 `terminal.svg`: the live view of the search, drawn from its log as it was after so many events, and the table of
-`tuner best`. `report.png`: `tuner report` in a browser (Chromium), without the sections between table and curves.
+`tuner best`. `report.png`: `tuner report` in a browser (Chromium), the answer and the learning curves.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tuner.study.state import StudyState
 HERE = Path(__file__).parent
 WIDTH = 110
 COLUMNS = "model_dropout,schedule_kind,schedule_peak_lr"
-SHORT = "<style>#s1, #s2, #s3 ~ * { display: none } .tall { max-height: 13.5rem }</style>"
+SHORT = "<style>#s1, #s3, #s3 ~ * { display: none } .tall { max-height: 13.5rem }</style>"
 BROWSER = (
     "--headless",
     "--no-sandbox",
