@@ -23,9 +23,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The tests' own Ray asks nobody for a token, also where this user has one; clusters of a test have one of their own.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
-# Ray lowers the priority of its workers so far (nice 15) that beside two busy test runners a trial hardly gets on.
-os.environ.setdefault("RAY_worker_niceness", "0")
-
 # A runner that was started in the background has Ctrl-C ignored, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,15 @@ from trainable.data.dataset import open_dataset
 from trainable.data.feasible import check_trainable
 from trainable.data.intact import open_intact
 from tuner.backend import packing
-from tuner.commands.options import FiniteRange, budget_options, format_option, lengths_option, scale_option
+from tuner.commands.options import (
+    FiniteRange,
+    budget_options,
+    format_option,
+    lengths_option,
+    results_option,
+    scale_option,
+)
+from tuner.launch import sharing
 from tuner.launch.new_study import chosen, trial_resources
 from tuner.simulation import hardware
 from tuner.simulation.forecast import forecast
@@ -65,10 +74,12 @@ Examples:
     help="GPUs for each trial; 0.25 lets four share one [default: 1 if there is a GPU].",
 )
 @click.option("--concurrent", type=click.IntRange(min=1), help="Trials at once [default: as many as fit here].")
+@results_option
 @format_option
 def plan(
     space: str,
     data_dir: Path | None,
+    results_dir: Path,
     seconds_per_batch: float | None,
     scale: float | None,
     lengths: tuple[float, ...] | None,
@@ -78,13 +89,16 @@ def plan(
 ) -> None:
     """Show what a search of SPACE will cost: trials at each rung, batches, hours, and when it will end.
 
-    With --data the time of a batch is measured first, with as many trials at once as the search would run here. Nothing
-    else is trained. Where the trials of a space differ in length, the mean over random configurations is used. The
+    With --data the time of a batch is measured first, with as many trials at once as the search would run here; on a
+    machine with a card also how many trials share it, which the search then takes from the results folder. Nothing else
+    is trained. Where the trials of a space differ in length, the mean over random configurations is used. The
     ranks of the trials are random: which trials are stopped depends on the searcher, but hardly how many.
     """
     loaded = scaled_space(load_space(space), scale or 1)
     loaded = loaded if lengths is None else with_lengths(loaded, lengths)
-    request = Request(results_dir=Path(), data=data_dir or Path(), **given)
+    request = Request(results_dir=results_dir, data=data_dir or Path(), **given)
+    if data_dir is not None and sharing.wanted(loaded, request):
+        request = replace(request, gpus_per_trial=_shared(loaded, request))
     resources = trial_resources(request)
     limits = budgets.given(request)
     budget = budgets.merged(loaded.budget.model_dump(), limits)
@@ -169,6 +183,14 @@ def measured(space: Space, config: RunConfig, data_dir: Path, resources: StudyRe
     seconds = 3600 * count / found.trials_per_hour / config.training.batches
     print(f"measured: {seconds:.3g} s per batch of {_name(space)}, including evaluations", file=sys.stderr)
     return seconds
+
+
+def _shared(space: Space, request: Request) -> float:
+    """The share of a card that a trial would have, measured or remembered, as a search has it."""
+    dataset = open_intact(request.data)
+    config = sharing.largest(space, [space.start_params(name)[0] for name in space.start_points], dataset)
+    check_trainable(config, dataset)
+    return sharing.measured_share(config, request, dataset.fingerprint)[0]
 
 
 def _name(space: Space) -> str:

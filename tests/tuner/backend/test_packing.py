@@ -27,6 +27,7 @@ from tuner.commands.options import CardShare
 from tuner.launch import search as launch
 from tuner.launch import sharing
 from tuner.launch.new_study import merged_resources
+from tuner.study.faults import fault_of
 from tuner.study.request import Request
 from tuner.study.settings import StudyResources
 
@@ -262,6 +263,40 @@ def test_where_a_card_is_the_share_is_measured_without_being_asked(monkeypatch, 
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter([Path("/dev/nvidia0")] if card else []))
     space = load_space(real_space)
     assert sharing.wanted(space, Request(Path("r"), Path("d"), **given)) is measures
+
+
+def test_a_plan_says_how_many_share_a_card_and_the_search_takes_it_over(
+    two_cards, monkeypatch, cli, tiny_data, real_space, tmp_path
+):
+    """What the plan measures is remembered: the search after it does not measure again."""
+    from tuner.commands import plan
+
+    monkeypatch.setattr(plan, "measured", lambda *_: 0.1)
+    monkeypatch.setattr(sharing, "wanted", lambda space, request: request.gpus_per_trial in (None, "auto"))
+    monkeypatch.setattr(plan, "fitting", lambda resources: int(2 / resources.gpus_per_trial))
+    said = cli("plan", real_space, "--data", tiny_data, "--results", tmp_path)
+    assert said.status == 0 and "chosen: --gpus-per-trial 0.25, 4 on a GPU" in said.err
+    assert "with 6 at once" in said.out  # of 8 that would fit on two cards, all trials
+    monkeypatch.setattr(launch, "_run", lambda folder, request, settings, notes: 0)
+    again = cli("search", real_space, "--data", tiny_data, "--results", tmp_path)
+    assert again.status == 0 and "chosen: --gpus-per-trial 0.25" in again.err and len(two_cards) == 1
+
+
+@pytest.mark.gpu
+def test_a_full_card_is_a_fault_of_memory(tmp_path, tiny_data):
+    """A trial that does not fit into its share of a real card fails for memory, so that it is tried again alone."""
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA card")
+    changes = ["model.hidden=2048", "model.layers=5", "training.batch_size=64", "training.device=cuda"]
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom search_spaces import load_run\n"
+        "from tuner.backend.worker import take_share\nfrom trainable import train\n"
+        "from trainable.data.dataset import open_dataset\n"
+        "take_share(1.0, 0.005)\n"
+        "next(iter(train(load_run('small', sys.argv[2:]).config, open_dataset(Path(sys.argv[1])))))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tiny_data), *changes], capture_output=True, text=True)
+    assert done.returncode == 1 and fault_of(done.stderr).kind == "memory", done.stderr
 
 
 def test_a_budget_under_one_measured_trial_is_one_line(two_cards, cli, tiny_data, real_space, tmp_path):

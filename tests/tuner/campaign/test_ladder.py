@@ -96,7 +96,7 @@ def test_longer_runs_are_confirmed_where_length_helped(climbing, toy, better):
             study.report(job.trial, job.attempt, toy.curve(job.config, epoch) | {"per": per, "diverged": False})
     study.close()
     assert longer_is_better(toy.folder, "c-longer") is better
-    found, note = confirming(campaign, 3 * campaign.asked.amount)
+    found, note = confirming(campaign, 100 * campaign.asked.amount)
     lengths = {entry["config"]["training"]["batches"] for entry in found}
     long = RunConfig.model_validate(plan[0]["config"]).training.batches
     assert lengths == ({round(long / LONG)} if better else {long})
