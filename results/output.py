@@ -59,6 +59,10 @@ class Sheet:
         """A sheet from an Arrow table; by position, because two columns of a query can have the same name."""
         return cls(table.column_names, list(zip(*map(values, table.columns), strict=True)))
 
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows as dictionaries; of two columns of one name the last."""
+        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+
     def without(self, hide: Sequence[str]) -> Sheet:
         """The sheet without the columns named."""
         kept = [index for index, name in enumerate(self.names) if name not in hide]

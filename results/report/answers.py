@@ -74,7 +74,7 @@ def _labels(names: Sequence[str], above: float) -> list[dict[str, Any]]:
 
 def seeds(table: Best) -> Panel | None:
     """The mean over new seeds of each confirmed configuration with its 95 % interval, and the PER of the search."""
-    rows = [row for row in _rows(table) if row.get("seeds") and row.get("mean") is not None][:_MOST_SEEDS][::-1]
+    rows = [row for row in table.sheet.dicts() if row.get("seeds") and row.get("mean") is not None][:_MOST_SEEDS][::-1]
     if not rows:
         return None
     place = list(range(len(rows)))
@@ -103,10 +103,6 @@ def seeds(table: Best) -> Panel | None:
     layout = {"xaxis": x_axis("PER"), "yaxis": _above(len(rows)), "annotations": _labels(names, 0.12)}
     about = "A configuration is ranked by the mean over new seeds. The PER of the search is partly luck."
     return Panel("The leaders with new seeds", data, layout, about, height=130 + 40 * len(rows), wide=True)
-
-
-def _rows(table: Best) -> list[Row]:
-    return [dict(zip(table.sheet.names, row, strict=True)) for row in table.sheet.rows]
 
 
 def phonemes(errors: Mapping[str, Any]) -> Panel | None:

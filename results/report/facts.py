@@ -165,6 +165,8 @@ class SpentBudget:
 
 def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
     """Read the studies named. Raises `InputError` for an unknown one."""
+    import pyarrow.compute as pc
+
     tables, problems = load_tables(results_dir, studies)
     trials: dict[str, list[Row]] = {study: [] for study in studies}
     for row in tables["trials"].to_pylist():
@@ -173,22 +175,17 @@ def load(results_dir: str | Path, studies: Sequence[str]) -> list[Facts]:
     # The tables of all studies are stacked: a column that no trial of a study has comes from another study.
     found = []
     for study in dict.fromkeys(studies):
-        facts = Facts(study, rows[study], trials[study], *_curves(tables["epochs"], study), problems=problems)
-        facts.cards = _cards(tables["epochs"], study)
+        mine = tables["epochs"].filter(pc.equal(tables["epochs"]["study"], study))
+        facts = Facts(study, rows[study], trials[study], *_curves(mine), problems=problems)
+        facts.cards = sorted(filter(None, pc.unique(mine["card"]).to_pylist()))
         facts.objective = own_objective([rows[study]])
-        facts.averaged = _averaged(tables["epochs"], study)
-        facts.by_hand = _stopped_by_hand(tables["epochs"], facts)
+        facts.averaged = _averaged(mine)
+        facts.by_hand = _stopped_by_hand(mine, facts)
         if facts.objective != "best_per":
             values = objective_values(tables["epochs"], facts.objective)
             facts.scores = {row["trial"]: values.get((study, row["trial"])) for row in trials[study]}
         found.append(facts)
     return found
-
-
-def _cards(epochs: Any, study: str) -> list[str]:
-    import pyarrow.compute as pc
-
-    return sorted(filter(None, pc.unique(epochs.filter(pc.equal(epochs["study"], study))["card"]).to_pylist()))
 
 
 def spent(facts: Facts) -> SpentBudget:
@@ -232,18 +229,17 @@ def thinned(rows: Sequence[Row], best: int, others: int) -> list[Row]:
     return [*rows[:best], *(rest[place] for place in places)]
 
 
-def _stopped_by_hand(epochs: Any, facts: Facts) -> set[int]:
+def _stopped_by_hand(mine: Any, facts: Facts) -> set[int]:
     import pyarrow.compute as pc
 
-    asked = pc.and_(pc.equal(epochs["study"], facts.study), pc.equal(epochs["reason"], STOPPED_BY_HAND))
+    asked = pc.equal(mine["reason"], STOPPED_BY_HAND)
     while_paused = {row["trial"] for row in facts.trials if row["error"] == STOPPED_BY_HAND}
-    return while_paused | set(epochs.filter(asked)["trial"].to_pylist())
+    return while_paused | set(mine.filter(asked)["trial"].to_pylist())
 
 
-def _curves(epochs: Any, study: str) -> tuple[dict[int, ReportCurve], list[int]]:
+def _curves(mine: Any) -> tuple[dict[int, ReportCurve], list[int]]:
     import pyarrow.compute as pc
 
-    mine = epochs.filter(pc.equal(epochs["study"], study))
     rungs = sorted({rung for rung in pc.unique(mine["rung"]).to_pylist() if rung is not None})
     columns = [mine[name].to_numpy() for name in ("trial", "epoch")]
     columns += [_floats(mine[name]) for name in ("per", "per_raw", "seconds")]
@@ -257,13 +253,12 @@ def _curves(epochs: Any, study: str) -> tuple[dict[int, ReportCurve], list[int]]
     return {int(name): ReportCurve(*group) for name, *group in zip(names, *parts, strict=True)}, rungs
 
 
-def _averaged(epochs: Any, study: str) -> list[Averaged]:
+def _averaged(mine: Any) -> list[Averaged]:
     import pyarrow.compute as pc
 
-    several = pc.and_(pc.equal(epochs["study"], study), pc.is_valid(epochs["per_by_decay"]))
     names = ["trial", "epoch", "per", "per_raw", "per_halves", "per_by_decay"]
     last: dict[int, Row] = {}
-    for row in epochs.filter(several).select(names).to_pylist():
+    for row in mine.filter(pc.is_valid(mine["per_by_decay"])).select(names).to_pylist():
         known = {each["decay"]: each["per"] for each in row["per_by_decay"] if None not in each.values()}
         row["known"], before = known, last.get(row["trial"])
         if known and row["per_raw"] is not None:

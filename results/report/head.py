@@ -53,8 +53,7 @@ def _value(facts: Facts, row: Row, own: Mapping[str, Any]) -> str:
 def _row_of(table: Best | None, study: str, trial: int) -> dict[str, Any]:
     if table is None:
         return {}
-    rows = (dict(zip(table.sheet.names, row, strict=True)) for row in table.sheet.rows)
-    return next((row for row in rows if (row.get("study"), row.get("trial")) == (study, trial)), {})
+    return next((row for row in table.sheet.dicts() if (row.get("study"), row.get("trial")) == (study, trial)), {})
 
 
 def _best_config(extra: Extras, row: Row, key: str) -> str:

@@ -28,10 +28,8 @@ def sortable(table: Best) -> str:
         for name, right in zip(shown.names, numeric, strict=True)
     )
     body = "".join(
-        f"<tr{_trial(dict(zip(table.sheet.names, whole, strict=True)))}>"
-        + "".join(_cell(*part) for part in zip(row, shown.names, numeric, strict=True))
-        + "</tr>"
-        for whole, row in zip(table.sheet.rows, shown.rows, strict=True)
+        f"<tr{_trial(whole)}>" + "".join(_cell(*part) for part in zip(row, shown.names, numeric, strict=True)) + "</tr>"
+        for whole, row in zip(table.sheet.dicts(), shown.rows, strict=True)
     )
     caption = "Best configurations, lowest PER first. Click a column name to sort, a row to see its trial in the plots."
     return (

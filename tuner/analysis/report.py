@@ -42,7 +42,7 @@ def make_page(results_dir: Path, studies: Sequence[str], state: str | None = Non
 
 def _first_confirmed(table: Best | None, study: str) -> int | None:
     """The trial of a study that comes first by new seeds."""
-    rows = [] if table is None else [dict(zip(table.sheet.names, row, strict=True)) for row in table.sheet.rows]
+    rows = [] if table is None else table.sheet.dicts()
     return next((row["trial"] for row in rows if row["study"] == study and row["seeds"]), None)
 
 

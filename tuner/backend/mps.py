@@ -33,19 +33,19 @@ PATIENCE = 30.0
 _held: IO[str] | None = None  # this process's lock, held until it ends
 
 
-def join(key: str, share: float, memory_mb: int | None = None) -> str:
+def join(key: str, share: float) -> str:
     """Make this process a client of the daemon of the search `key`, and start the daemon if it does not run.
 
     Call it before CUDA is used. `share` is the process's share of a card: it gets up to twice that share of the card's
-    threads, as NVIDIA advises for clients that seldom need theirs all at once, and `memory_mb` of memory, if given.
-    Returns what was done, or why there is no daemon; a trial runs without one too.
+    threads, as NVIDIA advises for clients that seldom need theirs all at once. Returns what was done,
+    or why there is no daemon; a trial runs without one too.
     """
     global _held
     if not 0 < share < 1:
         return ""
     if os.environ.get("TUNER_NO_MPS"):
         return "no MPS, trials take turns on the card: TUNER_NO_MPS is set"
-    _limits(share, memory_mb)
+    os.environ["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = str(max(1, min(100, round(200 * share))))
     if "CUDA_MPS_PIPE_DIRECTORY" in os.environ:
         return "MPS: the daemon that CUDA_MPS_PIPE_DIRECTORY names"
     if shutil.which(CONTROL) is None:
@@ -73,12 +73,6 @@ def place(key: str) -> Path:
     """The folder of the daemon of a search on this node: short, as the path of a socket may have 107 letters."""
     name = hashlib.sha256(f"{os.getuid()} {key}".encode()).hexdigest()[:12]
     return Path(tempfile.gettempdir()) / f"tuner-mps-{name}"
-
-
-def _limits(share: float, memory_mb: int | None) -> None:
-    os.environ["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = str(max(1, min(100, round(200 * share))))
-    if memory_mb is not None:
-        os.environ["CUDA_MPS_PINNED_DEVICE_MEM_LIMIT"] = f"0={memory_mb}M"
 
 
 def _places(folder: Path) -> dict[str, str]:

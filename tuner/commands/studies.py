@@ -123,7 +123,7 @@ def _best(about: Mapping[str, Any], again: Collection[str], results_dir: Path, l
     """
     first: Row = {}
     if about["study"] in again and (found := confirmed(results_dir, [about["study"]], 1)) is not None:
-        first = dict(zip(found.sheet.names, found.sheet.rows[0], strict=True))
+        first = found.sheet.dicts()[0]
     if first.get("mean") is None:
         return {
             "best_per": about["best_per"],

@@ -63,7 +63,7 @@ class StudyView:
         found = self._ranked(1)
         if not found.sheet.rows:
             raise InputError(f"study {visible(self.name)}: no trial has a PER yet; try again when an epoch has ended")
-        first = dict(zip(found.sheet.names, found.sheet.rows[0], strict=True))
+        first = found.sheet.dicts()[0]
         return self._views([(first["study"], first["trial"])])[0]
 
     @property
