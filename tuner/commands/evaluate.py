@@ -12,10 +12,11 @@ from typing import Any
 import click
 
 from results.output import Sheet, render, safe_text
+from results.test_uses import record_use, uses_text
 from search_spaces import InputError
 from search_spaces.common import atomic
 from trainable.data.intact import open_intact
-from tuner.commands.options import data_option, json_option, out_option
+from tuner.commands.options import data_option, json_option, out_option, results_option
 
 TOP = 10
 
@@ -53,6 +54,7 @@ Examples:
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap.")
 @out_option("Write the hypotheses here: .jsonl or .csv.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads of torch.")
+@results_option
 @json_option
 def evaluate(
     checkpoint: Path | None,
@@ -64,6 +66,7 @@ def evaluate(
     seed: int,
     out: Path | None,
     threads: int,
+    results_dir: Path,
     form: str,
 ) -> None:
     """Decode a split of a data set with CHECKPOINT, and list the errors.
@@ -73,6 +76,8 @@ def evaluate(
 
     The corpus PER is the number of errors divided by the number of reference phonemes. Its confidence interval is a
     bootstrap over utterances.
+
+    A PER on the test split is a use of it: it is noted in the results folder, and shown with how often there was one.
     """
     if out is not None:
         _check_out(out)
@@ -120,7 +125,17 @@ def evaluate(
     if labelled:
         pairs = [references[i] for i in labelled], [hypotheses[i] for i in labelled]
         report |= _scores(*pairs, [days[i] for i in labelled], names, seed)
+        if split == "test":
+            report["use"] = _noted(results_dir, dataset, report)
     click.echo(json.dumps(report, indent=2) if form == "json" else _text(report), nl=form == "json")
+
+
+def _noted(results_dir: Path, dataset: Any, report: dict[str, Any]) -> int:
+    """Note a use of the test split, before its PER is shown; returns how many there are."""
+    keys = ("name", "what", "decoder", "per", "low", "high", "per_utterance_mean", "utterances")
+    whole = {"name": dataset.name, "what": report["checkpoint"], "decoder": report["decoder"], **report["all"]}
+    known = {**whole, "utterances": report["labelled"]}
+    return record_use(results_dir, dataset.fingerprint, **{key: known[key] for key in keys})
 
 
 def _given(checkpoint: Path | None, reference: Path | None) -> Path:
@@ -186,7 +201,8 @@ def _text(report: dict[str, Any]) -> str:
     epoch = "reference model" if report["epoch"] is None else f"epoch {report['epoch']}"
     lines = [
         f"{report['checkpoint']} ({epoch}) on {report['data']}, split {report['split']}: "
-        f"{report['labelled']} labelled utterances, {decoder}, {report['precision']}",
+        f"{report['labelled']} labelled utterances, {decoder}, {report['precision']}"
+        + (f"; {uses_text(report['use'])}" if "use" in report else ""),
         *(f"note: {note}" for note in report["notes"]),
     ]
     if "all" not in report:

@@ -187,3 +187,28 @@ def test_utterances_without_labels_are_heard_but_not_scored(call, trained, tmp_p
     with out.open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["errors"] == "" and row["reference"] == ""
+
+
+def test_each_score_of_the_test_split_is_noted_and_counted(call, trained, tmp_path):
+    """In the results folder, with the PER that is shown; the validation split may be scored as often as one likes."""
+    import numpy as np
+
+    from results.test_uses import uses
+    from trainable.data.dataset import open_dataset
+    from trainable.data.packed import write_dataset
+    from trainable.data.phonemes import CLASSES
+
+    folder, results = tmp_path / "labelled", tmp_path / "studies"
+    with write_dataset(folder, name="x", source={}, classes=CLASSES, bin_ms=20) as writer:
+        for split in ("train", "val", "test"):
+            features = np.zeros((40, 24), np.float32)
+            writer.add(features, split=split, session="synthetic.01", labels=[1, 2], text="")
+    arguments = ("evaluate", trained[0], "--data", folder, "--results", results, "--split")
+    assert call(*arguments, "val")[0] == 0 and not results.exists()
+    status, said, _ = call(*arguments, "test")
+    assert status == 0 and "greedy, fp32; the first use of this test split" in said
+    status, out, _ = call(*arguments, "test", "--format", "json")
+    report = json.loads(out)
+    assert status == 0 and report["use"] == 2
+    first, second = uses(results, open_dataset(folder).fingerprint)
+    assert first["per"] == second["per"] == report["all"]["per"] and first["what"] == str(trained[0])
