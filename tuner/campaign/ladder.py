@@ -2,9 +2,12 @@
 
 What a run ends with depends on its length more than on most settings, and a short run with a short schedule costs
 little to throw away. So where the searches could pay fewer than `ENOUGH` whole runs, the search tries many
-configurations in runs of an eighth of the length, each with its whole schedule; the best `LONGER` go on to a third; and
-the best of these is confirmed at full length. Where a third of the length was no better than an eighth, longer runs
-promise nothing, and the third is confirmed, with the seeds that this leaves.
+configurations in runs of a sixteenth of the length, each with its whole schedule; the best `LONGER` go on to a fifth;
+and the best of these is confirmed at full length. Where a fifth of the length was no better than a sixteenth, longer
+runs promise nothing, and the fifth is confirmed, with the seeds that this leaves.
+
+Runs that are so short are compared by the validation loss, where all have the same kind of loss: most PERs are near 1
+there, and the loss tells who will be ahead (docs/campaign.md has the figures).
 
 The full length is the space's own. A budget that is too small for that is refused, or with consent the full length is
 what `CONFIRM` of the budget holds of two runs.
@@ -14,9 +17,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-SHORT, LONG = 1 / 8, 1 / 3
+from search_spaces import Space
+from search_spaces.lengths.scaled_space import scaled_space
+from search_spaces.measures import is_per
+from search_spaces.stopping import NoStopping
+
+BY_LOSS = "best_val_loss"
+SHORT, LONG = 1 / 16, 1 / 5
 """The two lower lengths, as shares of the full one."""
 ENOUGH = 12
 """Whole runs of the searches from which whole runs are searched."""
@@ -24,11 +33,13 @@ LONGER = 2
 """Least number of configurations that go on to the second length."""
 LEAST_DRAWN = 8
 """Short runs that the search must be able to pay to their end."""
-CONFIRM = 0.55
+CONFIRM = 0.6
 """Share of the confirmation where the full length is chosen by the budget."""
 LEAST_BATCHES = 8
 """Batches below which a short run says nothing."""
 SEEDS = 2
+LOSSES = ("training.ctc_reduction", "model.kernel", "model.stride")
+"""Settings that change what a validation loss is a mean of, or over how many outputs."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,13 @@ class Ladder:
     def long(self) -> float:
         """Of the best of the search."""
         return self.whole * LONG
+
+
+def short_space(space: Space, ladder: Ladder) -> Space:
+    """The space of the short runs, all of them whole; by the validation loss where it means the same in all."""
+    short = replace(scaled_space(space, ladder.short), stopping=NoStopping())
+    alike = not any(dimension.path in LOSSES for dimension in space.dimensions)
+    return replace(short, objective=BY_LOSS) if is_per(space.objective) and alike else short
 
 
 def needed(longest: float) -> float:

@@ -16,7 +16,6 @@ from results.report import write
 from results.trials import find_trial
 from search_spaces import InputError, RunConfig, Space, load_space, to_dict
 from search_spaces.lengths.scale import scaled_run
-from search_spaces.lengths.scaled_space import scaled_space
 from search_spaces.plan import Budget
 from tuner.analysis.export import export_trial
 from tuner.analysis.narrow import write_space
@@ -27,7 +26,7 @@ from tuner.campaign.costs import affordable, amount_text
 from tuner.campaign.planning import amounts_of, lengths_of, price_of, runs_of
 from tuner.campaign.record import Campaign
 from tuner.campaign.test_split import score_test
-from tuner.campaign.winner import either_first, longer_is_better, ranked, winner
+from tuner.campaign.winner import best_first, longer_is_better, ranked, winner
 from tuner.launch.search import run_plan
 from tuner.launch.search import search as begin
 from tuner.planned.confirm import fresh_seeds, make_plan, note_on_heirs
@@ -45,7 +44,7 @@ class Step:
 
 def _search(campaign: Campaign) -> dict[str, Any]:
     ladder, _ = lengths_of(campaign.asked)
-    space = scaled_space(campaign.space, ladder.short) if ladder else campaign.space
+    space = ladders.short_space(campaign.space, ladder) if ladder else campaign.space
     return _searched(campaign, "search", space, amounts_of(campaign.asked)["search"], ())
 
 
@@ -69,7 +68,8 @@ def lengthening(campaign: Campaign, ladder: ladders.Ladder) -> tuple[list[dict[s
     price, before = price_of(campaign.asked), campaign.study("search")
     amount = studies.left(campaign, "search") - amounts_of(campaign.asked)["confirm"]
     plan: list[dict[str, Any]] = []
-    for number, short in either_first(campaign.results_dir, before):
+    by_loss = studies.settings(campaign, "search").objective == ladders.BY_LOSS
+    for number, short in best_first(campaign.results_dir, before, by_loss):
         config = scaled_run(RunConfig.model_validate(short), ladder.long / ladder.short)
         amount -= price.run(config)
         if amount < 0 and len(plan) >= ladders.LONGER:

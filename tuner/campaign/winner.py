@@ -47,11 +47,11 @@ def ranked(results_dir: Path, studies: Sequence[str]) -> list[tuple[str, int, di
     return list(once.values())
 
 
-def either_first(results_dir: Path, study: str) -> list[tuple[int, dict[str, Any]]]:
-    """The configurations of a search in short runs: by the better of their ranks by PER and by validation loss.
+def best_first(results_dir: Path, study: str, by_loss: bool) -> list[tuple[int, dict[str, Any]]]:
+    """The configurations of a search in short runs, by their lowest validation loss.
 
-    Early on many PERs are near 1, and the loss tells more (docs/early-stopping.md); losses of different output lengths
-    and reductions cannot be compared, so neither decides alone.
+    Early on many PERs are near 1, and the loss tells more (docs/early-stopping.md). Where losses cannot be compared, it
+    does not decide alone: then by the better of their ranks by PER and by loss.
     """
     found = _leaders(results_dir, study)
     tables, _ = load_tables(results_dir, [study], ("epochs",))
@@ -61,6 +61,8 @@ def either_first(results_dir: Path, study: str) -> list[tuple[int, dict[str, Any
             losses[row["trial"]] = min(losses.get(row["trial"], row["val_loss"]), row["val_loss"])
     by_loss = sorted((number for number, _ in found), key=lambda number: (losses.get(number, float("inf")), number))
     rank = {number: place for place, number in enumerate(by_loss)}
+    if by_loss:
+        return sorted(found, key=lambda each: rank[each[0]])
     order = sorted(range(len(found)), key=lambda place: (min(place, rank[found[place][0]]), place))
     return [found[place] for place in order]
 

@@ -69,7 +69,7 @@ def _bought(space: Space, budget: StudyBudget) -> int | None:
     """
     sections = merge(space.config_base, nested(space.fixed))
     training = {**TrainingConfig().model_dump(), **sections.get("training", {})}
-    batches = max(1, training["batches"] * space.scale)
+    batches = training["batches"]
     size = training["batch_size"] * training["accumulation"]
     limits = [(budget.trials, 1), (budget.batches, batches), (budget.utterances, batches * size)]
     return min((max(1, round(limit / cost)) for limit, cost in limits if limit), default=None)

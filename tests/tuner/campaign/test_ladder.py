@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from results.store.tables import load_tables
 from search_spaces import InputError, RunConfig
-from tuner.campaign.ladder import CONFIRM, LONG, LONGER, SEEDS, SHORT, Ladder, ladder_of, laddered, needed
+from search_spaces.dimensions.dimension import Dimension
+from search_spaces.stopping import ASHAStopping, NoStopping
+from tuner.campaign.ladder import CONFIRM, LONG, LONGER, SEEDS, SHORT, Ladder, ladder_of, laddered, needed, short_space
 from tuner.campaign.planning import amounts_of, fitted, lengths_of, plan_rows
 from tuner.campaign.record import SHARES, Campaign
 from tuner.campaign.steps import confirming, lengthening
-from tuner.campaign.winner import either_first, longer_is_better
+from tuner.campaign.winner import best_first, longer_is_better
 from tuner.study.settings import StudySettings
 from tuner.study.study import Study
 
@@ -42,8 +44,30 @@ def test_the_parts_of_a_ladder_fit_into_the_budget(costs, times):
 
 def test_short_runs_are_not_too_short_to_say_anything():
     """Eight batches or more; below that there is no ladder, whatever is consented to."""
-    assert ladder_of(100, [100], SHARES, 100)[0] is None
-    assert ladder_of(300, [100], SHARES, 100) == (Ladder(pytest.approx(0.825)), needed(100))
+    assert ladder_of(250, [100], SHARES, 100)[0] is None
+    assert ladder_of(250, [100], SHARES, 200) == (Ladder(pytest.approx(0.75)), needed(100))
+
+
+def test_short_runs_are_whole_and_compared_by_their_loss(toy):
+    """Not where the space searches what the loss is made of: those losses cannot be compared."""
+    space = dataclasses.replace(toy.space, stopping=ASHAStopping())
+    short = short_space(space, Ladder())
+    assert short.objective == "best_val_loss" and short.stopping == NoStopping()
+    assert short.scale == SHORT and space.objective == "best_per"
+    strides = Dimension("model.stride", "model.stride", "choice", choices=(2, 4))
+    mixed = dataclasses.replace(space, dimensions=(*space.dimensions, strides))
+    assert short_space(mixed, Ladder()).objective == "best_per"
+    other = dataclasses.replace(space, objective="last_val_loss")
+    assert short_space(other, Ladder()).objective == "last_val_loss"
+
+
+def test_the_lowest_loss_comes_first(climbing, toy):
+    """Where losses can be compared, all of the order is theirs."""
+    losses = {}
+    for row in load_tables(toy.folder, ["c-search"], ("epochs",))[0]["epochs"].to_pylist():
+        losses[row["trial"]] = min(losses.get(row["trial"], row["val_loss"]), row["val_loss"])
+    order = [number for number, _ in best_first(toy.folder, "c-search", by_loss=True)]
+    assert order == sorted(losses, key=lambda number: (losses[number], number))
 
 
 @pytest.fixture
@@ -69,7 +93,7 @@ def test_the_best_by_per_or_by_loss_go_on_longer(climbing, toy, monkeypatch):
     plan, note = lengthening(campaign, ladder)
     tables, _ = load_tables(toy.folder, ["c-search"], ("trials", "epochs"))
     rows = {row["trial"]: row for row in tables["trials"].to_pylist() if row["best_per"] is not None}
-    order = [number for number, _ in either_first(toy.folder, "c-search")]
+    order = [number for number, _ in best_first(toy.folder, "c-search", by_loss=False)]
     assert order[0] == min(rows, key=lambda number: (rows[number]["best_per"], number))
     losses = [row for row in tables["epochs"].to_pylist() if row["val_loss"] is not None]
     assert min(losses, key=lambda row: (row["val_loss"], row["trial"]))["trial"] in order[:2]
@@ -109,14 +133,14 @@ def test_a_small_budget_needs_consent_to_shorten_whole_runs(asked):
     batches = 400
     space = asked().space
     longer = {**space, "fixed": {**space["fixed"], "training.batches": batches, "training.batches_per_epoch": 14}}
-    small = asked(space=longer, lengths="auto", amount=1333.0)
+    small = asked(space=longer, lengths="auto", amount=1000.0)
     with pytest.raises(InputError, match="or --yes for shorter runs") as error:
         fitted(small, yes=False)
     least = float(str(error.value).split("give --batches ")[1].split(" ")[0])
     assert least == pytest.approx(needed(batches), abs=1)
     assert fitted(dataclasses.replace(small, amount=least), yes=False)[1] == []
     found, (note,) = fitted(small, yes=True)
-    assert found.shorter and "0.92 times as long" in note
+    assert found.shorter and "0.75 times as long" in note
     rows = {row["step"]: row for row in plan_rows(found)}
-    assert {step: row["length"] for step, row in rows.items()} == {"search": "46", "longer": "122", "confirm": "367"}
-    assert sum(amounts_of(found).values()) <= 1333
+    assert {step: row["length"] for step, row in rows.items()} == {"search": "19", "longer": "60", "confirm": "300"}
+    assert sum(amounts_of(found).values()) <= 1000

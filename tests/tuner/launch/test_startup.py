@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from search_spaces import load_space
+from search_spaces import Space, load_space
+from search_spaces.lengths.scaled_space import scaled_space
 from trainable.data.dataset import open_dataset
 from tuner.launch.new_study import new_settings, notes_on
 from tuner.study.request import Request
 
 
-def settings(space: Path, data: Path, searcher: str, **limits: Any) -> Any:
+def settings(space: Path | Space, data: Path, searcher: str, **limits: Any) -> Any:
     """The settings of a new study with these limits."""
-    request = Request(space.parent, data, searcher=searcher, **limits)
-    return new_settings(load_space(space), "s", request, open_dataset(data))
+    found = load_space(space) if isinstance(space, Path) else space
+    return new_settings(found, "s", Request(data.parent, data, searcher=searcher, **limits), open_dataset(data))
 
 
 @pytest.mark.parametrize("kind", ["tpe", "gp", "cmaes"])
@@ -33,14 +34,15 @@ def test_startup_shrinks_with_the_budget(real_space: Path, tiny_data: Path, kind
     assert not any("the budget buys" in note for note in notes_on(many))
 
 
-def test_a_limit_in_batches_counts_in_whole_runs(real_space: Path, tiny_data: Path) -> None:
-    """Nine times the batches of a run buy nine whole runs, in utterances as well."""
-    space = load_space(real_space)
+@pytest.mark.parametrize("scale", [1, 0.5])
+def test_a_limit_in_batches_counts_in_whole_runs(real_space: Path, tiny_data: Path, scale: float) -> None:
+    """Nine times the batches of a run buy nine whole runs, in utterances as well, also of a space that is scaled."""
+    space = scaled_space(load_space(real_space), scale)
     training = space.config(space.start_params(space.start_points[0])[0], 0).training
     batches = 9 * training.batches
-    by_batches = settings(real_space, tiny_data, "tpe", trials=1000, batches=batches)
+    by_batches = settings(space, tiny_data, "tpe", trials=1000, batches=batches)
     utterances = batches * training.batch_size * training.accumulation
-    by_utterances = settings(real_space, tiny_data, "tpe", trials=1000, utterances=utterances)
+    by_utterances = settings(space, tiny_data, "tpe", trials=1000, utterances=utterances)
     assert by_batches.searcher.startup_trials == by_utterances.searcher.startup_trials == 3
 
 
