@@ -49,7 +49,11 @@ TESTS = {
     "results/store/events.py": ["results/store/test_events.py"],
     "results/store/lock.py": ["results/store/test_lock.py"],
     "results/store/replay.py": ["results/store/test_tables.py"],
-    "tuner/study/rules/rungs.py": ["tuner/study/test_stopping.py", "tuner/study/test_pausing.py"],
+    "tuner/study/rules/rungs.py": [
+        "tuner/study/test_stopping.py",
+        "tuner/study/test_pausing.py",
+        "tuner/study/test_rates.py",
+    ],
     "tuner/study/rules/stopping.py": ["tuner/study/test_stopping.py", "tuner/study/test_pausing.py"],
     "tuner/study/faults.py": ["tuner/study/test_faults.py", "tuner/study/test_patience.py"],
     "tuner/study/state.py": [
@@ -57,6 +61,8 @@ TESTS = {
         "tuner/study/test_searcher.py",
         "tuner/study/test_pausing.py",
         "tuner/study/test_budgets.py",
+        "tuner/study/test_measures.py",
+        "tuner/study/test_ladder.py",
     ],
     "tuner/study/study.py": [
         "tuner/study/test_study.py",
@@ -64,6 +70,7 @@ TESTS = {
         "tuner/study/test_budgets.py",
         "tuner/study/test_population.py",
         "tuner/study/test_checkpoints.py",
+        "tuner/study/test_patience.py",
     ],
 }
 """Module -> the files below tests/ that are to notice when it is wrong."""

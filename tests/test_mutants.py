@@ -80,6 +80,11 @@ def test_the_tests_that_are_named_are_there() -> None:
     assert [test for tests in mutants.TESTS.values() for test in tests if not (ROOT / "tests" / test).exists()] == []
 
 
+def test_the_changes_that_are_listed_are_changes_of_the_source() -> None:
+    """`mutants.yaml` names none that an edit has made impossible, and has a reason for each."""
+    assert mutants.Listed.read(ROOT).reasons
+
+
 CORE = """
 def clamp(value, low):
     if value < low:
