@@ -29,11 +29,12 @@ SHORT, LONG = 1 / 16, 1 / 5
 """The two lower lengths, as shares of the full one."""
 ENOUGH = 12
 """Whole runs of the searches from which whole runs are searched."""
-LONGER = 2
-"""Least number of configurations that go on to the second length."""
+LONGER = 4
+"""Number of configurations that go on to the second length: only there does it show what a schedule and the
+regularisation are worth (docs/campaign.md)."""
 LEAST_DRAWN = 8
 """Short runs that the search must be able to pay to their end."""
-CONFIRM = 0.6
+CONFIRM = 0.55
 """Share of the confirmation where the full length is chosen by the budget."""
 LEAST_BATCHES = 8
 """Batches below which a short run says nothing."""
@@ -94,5 +95,4 @@ def laddered(amount: float, longest: float, shares: Mapping[str, float], ladder:
     whole = ladder.whole * longest
     confirm = SEEDS * whole if ladder.whole < 1 else max(SEEDS * whole, shares["confirm"] * amount)
     rest = amount - confirm
-    longer = max(LONGER * LONG * whole, min(0.3 * rest, 4 * LONG * whole))
-    return {"search": rest - longer, "longer": longer, "narrow": 0.0, "confirm": confirm}
+    return {"search": rest - LONGER * LONG * whole, "longer": LONGER * LONG * whole, "narrow": 0.0, "confirm": confirm}
