@@ -45,7 +45,7 @@ def test_the_parts_of_a_ladder_fit_into_the_budget(costs, times):
 def test_short_runs_are_not_too_short_to_say_anything():
     """Eight batches or more; below that there is no ladder, whatever is consented to."""
     assert ladder_of(250, [100], SHARES, 100)[0] is None
-    assert ladder_of(250, [100], SHARES, 200) == (Ladder(pytest.approx(0.75)), needed(100))
+    assert ladder_of(250, [100], SHARES, 200) == (Ladder(pytest.approx(0.6875)), needed(100))
 
 
 def test_short_runs_are_whole_and_compared_by_their_loss(toy):
@@ -140,7 +140,7 @@ def test_a_small_budget_needs_consent_to_shorten_whole_runs(asked):
     assert least == pytest.approx(needed(batches), abs=1)
     assert fitted(dataclasses.replace(small, amount=least), yes=False)[1] == []
     found, (note,) = fitted(small, yes=True)
-    assert found.shorter and "0.75 times as long" in note
+    assert found.shorter and "0.69 times as long" in note
     rows = {row["step"]: row for row in plan_rows(found)}
-    assert {step: row["length"] for step, row in rows.items()} == {"search": "19", "longer": "60", "confirm": "300"}
+    assert {step: row["length"] for step, row in rows.items()} == {"search": "17", "longer": "55", "confirm": "275"}
     assert sum(amounts_of(found).values()) <= 1000
