@@ -117,6 +117,11 @@ def _saved_time(seconds: float) -> str:
     return f"about {duration(seconds)} saved by stopping early" if seconds else "no rule stopped a trial"
 
 
+def _scored(facts: Facts, score: float) -> str:
+    """The best of a study; what is no PER among PERs says what it is."""
+    return f"{score:.4f}" if facts.objective == "best_per" else f"{score:.4g} ({facts.measure.removeprefix('best ')})"
+
+
 def studies(found: Sequence[Facts], links: Mapping[str, str]) -> str:
     """A row for each study, with a link to its chapter."""
     names = ("study", "state", "best", "trial", "trials", "epochs", "time used", "saved by stopping")
@@ -125,7 +130,7 @@ def studies(found: Sequence[Facts], links: Mapping[str, str]) -> str:
         used, first = spent(facts), facts.first
         score = facts.score(first) if first else None
         cells = [
-            "none yet" if score is None else f"{score:.4f}",
+            "none yet" if score is None else _scored(facts, score),
             "" if first is None else str(first["trial"]),
             f"{len(facts.trials)} ({_counts(facts)})" if facts.trials else "none",
             f"{used.epochs:,}",

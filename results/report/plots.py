@@ -59,11 +59,16 @@ def ended(row: Row) -> str:
 
 
 def best_over_trials(studies: Sequence[Facts]) -> Panel:
-    """The lowest PER after each trial, in the order in which they were started; of one study, its start point's too."""
+    """The lowest PER after each trial, in the order in which they were started; of one study, its start point's too.
+
+    A study that minimises another measure shows that, unless it is beside one that does not.
+    """
     data: list[dict[str, Any]] = []
     seen: list[float] = []
+    mixed = len({facts.measure for facts in studies}) > 1
     for index, facts in enumerate(studies):
-        scored = [(row, score) for row in facts.trials if (score := facts.score(row)) is not None]
+        scores = [row["best_per"] if mixed else facts.score(row) for row in facts.trials]
+        scored = [(row, score) for row, score in zip(facts.trials, scores, strict=True) if score is not None]
         if not scored:
             continue
         rows = [row for row, _ in scored]
@@ -83,7 +88,10 @@ def best_over_trials(studies: Sequence[Facts]) -> Panel:
     total = len(studies[0].ranked)
     said = f" {thin} of {total} trials are drawn, every record among them." if 0 < thin < total else ""
     most = max((x for trace in data for x in trace["x"]), default=1)
-    layout = {"xaxis": whole_axis("trials started", most), "yaxis": per_axis(_measure(studies))}
+    layout = {
+        "xaxis": whole_axis("trials started", most),
+        "yaxis": per_axis("best PER" if mixed else studies[0].measure),
+    }
     about = "Filled: ran to the end; open: stopped early." + said if len(studies) == 1 else ""
     study = studies[0].study if len(studies) == 1 else ""
     return Panel("Best so far, by trials", data, layout, about, log=True, logged=is_wide(seen), study=study)
@@ -98,11 +106,6 @@ def _baseline(facts: Facts, x: Sequence[int]) -> list[dict[str, Any]]:
     line = line_of([min(x), max(x)], [score, score], "@muted", f"start point: {score:.4f}")
     line["line"] = {"color": "@muted", "width": 1.5, "dash": "dash"}
     return [{**line, "hoverinfo": "skip"}]
-
-
-def _measure(studies: Sequence[Facts]) -> str:
-    measures = {facts.measure for facts in studies}
-    return measures.pop() if len(measures) == 1 else "best so far"
 
 
 def best_over_hours(studies: Sequence[Facts]) -> Panel:

@@ -17,6 +17,7 @@ from results.report import Extras, averaged, load, render, started_with, write
 from results.report.answers import days, importance, phonemes
 from results.report.axes import duration, log_ticks, plain_ticks, unit_of, whole_axis
 from results.report.facts import Facts, ReportCurve, spent, thinned
+from results.report.head import studies as overview
 from results.report.plots import best_over_hours, best_over_trials, learning_curves
 from results.report.runs import timeline
 from results.report.searched import parallel, settings, slices
@@ -171,6 +172,20 @@ def test_the_start_point_is_a_line_to_beat() -> None:
     one.trials[4]["origin"] = "start_point"
     (line,) = [trace for trace in best_over_trials([one]).data if trace["name"].startswith("start point")]
     assert set(line["y"]) == {one.trials[4]["best_per"]}
+
+
+def test_studies_that_minimise_different_measures_are_drawn_by_their_per() -> None:
+    """A validation loss of 2.5 beside PERs would flatten them; the table of studies says what it is."""
+    short, whole = facts(4), facts(5)
+    short.study, short.objective = "short", "best_val_loss"
+    short.scores = {n: 2.5 + n for n in range(4)}
+    panel = best_over_trials([short, whole])
+    assert [max(trace["y"]) for trace in panel.data] == [one.trials[0]["best_per"] for one in (short, whole)]
+    assert panel.layout["yaxis"]["title"]["text"] == "best PER"
+    alone = best_over_trials([short])
+    assert alone.layout["yaxis"]["title"]["text"] == "best val_loss" and max(alone.data[-1]["y"]) == 2.5
+    rows = overview([short, whole], {"short": "a", "s": "b"})
+    assert "2.5 (val_loss)" in rows and f"{whole.trials[0]['best_per']:.4f}</td>" in rows
 
 
 def test_curves_are_clipped_to_the_leaders() -> None:

@@ -59,8 +59,8 @@ def best_first(results_dir: Path, study: str, by_loss: bool) -> list[tuple[int, 
     for row in tables["epochs"].select(["trial", "val_loss"]).to_pylist():
         if row["val_loss"] is not None:
             losses[row["trial"]] = min(losses.get(row["trial"], row["val_loss"]), row["val_loss"])
-    by_loss = sorted((number for number, _ in found), key=lambda number: (losses.get(number, float("inf")), number))
-    rank = {number: place for place, number in enumerate(by_loss)}
+    lowest = sorted((number for number, _ in found), key=lambda number: (losses.get(number, float("inf")), number))
+    rank = {number: place for place, number in enumerate(lowest)}
     if by_loss:
         return sorted(found, key=lambda each: rank[each[0]])
     order = sorted(range(len(found)), key=lambda place: (min(place, rank[found[place][0]]), place))
