@@ -53,8 +53,8 @@ def confirmed(
 
     First the confirmed configurations, one row each, lowest mean over the new seeds first, with its 95 % interval.
     `best_per` is the PER in the search; `luck` is the mean minus this (null where the searched trial did not run to its
-    end). Then the other trials of the studies named, by their single PER. `studies` names searches, confirmations or
-    both; each includes the other.
+    end, or its run had another length). Then the other trials of the studies named, by their single PER. `studies`
+    names searches, confirmations or both; each includes the other.
     """
     root = Path(results_dir)
     find_studies(root, studies)  # raises for an unknown name
@@ -67,7 +67,8 @@ def confirmed(
     tables, problems = load_tables(root, there, ("studies", "trials"))
     varied = varying(tables["trials"])
     chosen = varied if columns is None else choose_columns(columns, tables["trials"].column_names)
-    wanted = list(dict.fromkeys([*schema("trials").names, *varied, *chosen]))
+    length = [name for name in ("training_batches",) if name in tables["trials"].column_names]
+    wanted = list(dict.fromkeys([*schema("trials").names, *length, *varied, *chosen]))
     rows = tables["trials"].select(wanted).to_pylist()
     fresh = [_as_parent(row) for row in rows if row["study"] in again and row["status"] == "completed"]
     fresh = [row for row in fresh if row["best_per"] is not None and row["trial"] >= 0]
@@ -116,7 +117,8 @@ def _leader_row(own: Row, fresh: Row, seeds: Seeds) -> Row:
     count, mean, low, high = seeds.interval(fresh)
     value = fmean(seeds.draws(fresh))
     row = {**fresh, "best_per": None, "status": None, "epochs": None, "origin": None, **own}
-    luck = value - row["best_per"] if row["status"] == "completed" else None
+    same = own.get("training_batches") == fresh.get("training_batches")  # a campaign confirms in longer runs
+    luck = value - row["best_per"] if row["status"] == "completed" and same else None
     shown = {"seeds": count, "mean": value if mean is None else mean, "low": low, "high": high, "luck": luck}
     return {**row, **shown, "mean_of_seeds": value, "note": "; ".join(filter(None, ("confirmed", remark(row))))}
 

@@ -61,6 +61,20 @@ def test_one_study_and_all_studies_give_one_mean(tmp_path: Path, studies: Any) -
     assert means[0] == (2, pytest.approx(0.30))
 
 
+def test_a_longer_run_is_not_luck(tmp_path: Path, studies: Any) -> None:
+    """A campaign confirms in longer runs than it searches in: the two PERs say nothing about luck."""
+    short, long = studies.config(training_batches=90), studies.config(training_batches=438)
+    studies.write_log(tmp_path / "s", [studies.started(study="s"), *studies.trial(0, [0.9, 0.38], config=short)])
+    made = studies.trial(0, [0.9, 0.14], config=long, seed=1000, origin="replicate")
+    made[0]["parent"] = "s/0"
+    studies.write_log(tmp_path / "s-confirm", [studies.started(study="s-confirm", space=None, confirms="s"), *made])
+    found = confirmed(tmp_path, ["s"])
+    assert found is not None
+    (row,) = found.table.to_pylist()
+    assert (row["mean"], row["best_per"], row["luck"]) == (0.14, 0.38, None)
+    assert not any("in the search (mean of" in note for note in found.notes)
+
+
 @pytest.mark.parametrize(
     ("fresh", "said"),
     [
