@@ -94,7 +94,8 @@ Ctrl-C stops the search and keeps everything; 'tuner resume an4' continues it. F
     "--warm-start",
     multiple=True,
     metavar="STUDY",
-    help="Give the searcher the trials of an earlier study that lie in this space; can be given several times.",
+    help="Give the searcher the trials of an earlier study that lie in this space; can be given several times. auto = "
+    "of every earlier search of the same space and data; none = of none [default: auto with the searcher tpe].",
 )
 @click.option(
     "--objectives",

@@ -64,8 +64,8 @@ def search(space: Space, study_name: str, request: Request) -> int:
         settings = settings.changed({"resources": settings.resources.changed({"packing": packing})})
         best = next(each for each in packing if each["count"] == round(1 / share))
         budgets.check_fits(settings.budget, best["count"] / best["trials_per_hour"], share)
-    if request.warm_start:
-        told, more = warm_start.gather(space, request.results_dir, request.warm_start, settings)
+    if request.warm_start or not request.part_of:  # the first search of a campaign stands alone
+        told, more = warm_start.wanted(space, request.results_dir, request.warm_start, settings)
         settings, notes = settings.changed({"warm_start": told}), notes + more
     notes += notes_on(settings)
     return _run(folder, request, settings, notes)

@@ -12,11 +12,12 @@ from search_spaces import InputError, load_space
 from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import SEARCHERS, Searcher
 from tuner.study.searchers.searcher import OptunaSearcher
-from tuner.study.searchers.warm_start import ENOUGH, discounted, gather, point_of
+from tuner.study.searchers.warm_start import ENOUGH, discounted, gather, point_of, wanted
 from tuner.study.settings import StudySettings
 
 NEW = StudySettings.read({"objective": "best_per", "costs": [], "data": {"fingerprint": "0"}})
 OTHER_DATA = NEW.changed({"data": {"fingerprint": "1"}})
+TPE, RANDOM = (NEW.changed({"searcher": {"kind": kind}}) for kind in ("tpe", "random"))
 
 
 @pytest.fixture
@@ -172,3 +173,40 @@ def test_a_warm_start_that_cannot_be_is_one_line(toy, earlier, space_file):
         gather(load_space(space_file), toy.folder, ["old"], NEW)
     line = "--warm-start old: its trials vary no dimension of this space (model.hidden)"
     assert str(error.value) == f"{line}; name another study, or leave it out"
+
+
+def test_a_search_begins_with_all_earlier_searches_of_its_kind(toy, earlier):
+    """With TPE, and where nothing is said: trials of the same space and data; one line names them."""
+    told, (line,) = wanted(toy.space, toy.folder, (), TPE)
+    assert told == gather(toy.space, toy.folder, ["old"], NEW)[0]
+    assert line.startswith("warm start from old: 30 trials of this space on these data; --warm-start none")
+    assert wanted(toy.space, toy.folder, ("none",), NEW) == ([], [])
+    assert wanted(toy.space, toy.folder, (), RANDOM) == ([], [])
+    assert wanted(toy.space, toy.folder, ("auto",), RANDOM)[0] == told
+    assert wanted(toy.space, toy.folder, (), OTHER_DATA.changed({"searcher": {"kind": "tpe"}})) == ([], [])
+    assert wanted(toy.space, toy.folder / "nowhere", (), TPE) == ([], [])
+    both = wanted(toy.space, toy.folder, ("old", "auto"), NEW)
+    assert both[0] == told and len(both[1]) == 1
+    with pytest.raises(InputError, match="--warm-start none: cannot be given with others"):
+        wanted(toy.space, toy.folder, ("none", "old"), NEW)
+
+
+def test_what_does_not_compare_is_not_taken_unasked(toy, earlier):
+    """Longer runs, or a folder that is no study, beside it: the search begins without them, and without an error."""
+    (toy.folder / "no-study").mkdir()
+    (toy.folder / "a-file").write_text("")
+    longer = dataclasses.replace(toy.space, fixed={**toy.space.fixed, "training.batches": 800})
+    assert wanted(longer, toy.folder, (), TPE) == ([], [])
+    assert len(wanted(longer, toy.folder, ("old",), NEW)[0]) == 30  # asked for by name, for the beginning
+
+
+def test_a_paused_trial_is_told_as_a_stopped_one(toy):
+    """Under a rule that pauses, most trials of a study that has ended are paused: they say what is not good."""
+    rule = {"kind": "asha", "promote": True, "grace": 2, "reduction": 3}
+    study = toy.create("paused", stopping=rule, budget={"trials": 99, "hours": None, "batches": 300})
+    toy.drive(study, workers=2)
+    study.interrupt("budget")
+    study.close()
+    paused = {n for n, trial in study.state.trials.items() if trial.status == "paused"}
+    told, _ = gather(toy.space, toy.folder, ["paused"], NEW)
+    assert paused and {trial["trial"] for trial in told if trial["status"] == "stopped"} >= paused

@@ -1,4 +1,4 @@
-"""`--warm-start STUDY`: trials of earlier studies, reported only to the searcher.
+"""`--warm-start`: trials of earlier studies, reported only to the searcher.
 
 These trials are written into the study's first event, so that resuming needs only the log. They are not trials of the
 study: rungs, tables and `best` do not include them.
@@ -12,6 +12,11 @@ Older data have less weight than the study's own. Their values are moved half-wa
 region of an earlier trial counts as good or bad, but a trial of this study with the same result ranks before it. Values
 from other data, or with settings that this space fixes at another value, are not comparable: they guide the beginning,
 and are removed when the study has `ENOUGH` completed trials of its own.
+
+Without the option a search with TPE gets the trials of all earlier searches of the results folder that are about the
+same: the same data, the same values for what the space fixes, whole points (`earlier`). On surrogates of recorded runs
+that gave a PER 8.0 % lower (standard error 3.5) on AN4 and 0.3 % lower (1.4) on synthetic data, in pairs of searches of
+24 trials (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -41,8 +46,68 @@ MOST = 500
 """Trials taken from a study: the latest."""
 _TOLERANCE = 1e-9
 _ENDED = ("completed", "stopped", "diverged")
+_TOLD_AS = {"paused": "stopped"}
+"""A trial that was still paused when its study ended is told as one that was stopped there."""
 
 Told = dict[str, Any]
+AUTO, NONE = "auto", "none"
+
+
+def wanted(
+    space: Space, results_dir: Path, asked: Sequence[str], settings: StudySettings
+) -> tuple[list[Told], list[str]]:
+    """The trials that a new search begins with, and notes, for what `--warm-start` says: studies, `none` or `auto`.
+
+    Nothing said is `auto` for the searcher `tpe`, for which it was measured. Raises InputError as `gather` does.
+    """
+    if NONE in asked:
+        if len(asked) > 1:
+            raise InputError(f"--warm-start {NONE}: cannot be given with others; leave the others out")
+        return [], []
+    if AUTO not in asked:
+        implied = not asked and settings.searcher.kind == "tpe"
+        return earlier(space, results_dir, settings) if implied else gather(space, results_dir, asked, settings)
+    named = [name for name in asked if name != AUTO]
+    told, notes = gather(space, results_dir, named, settings)
+    more, line = earlier(space, results_dir, settings, named)
+    return told + more, notes + line
+
+
+def earlier(
+    space: Space, results_dir: Path, settings: StudySettings, but: Sequence[str] = ()
+) -> tuple[list[Told], list[str]]:
+    """The trials of all earlier searches that compare with those of this one, at most `MOST`, and a line on them."""
+    found: list[Told] = []
+    used: list[str] = []
+    for name in _searches(results_dir, settings.data.fingerprint):
+        if name in but:
+            continue
+        try:
+            told, _ = gather(space, results_dir, [name], settings)
+        except InputError:  # it has nothing for this space, and nobody asked for it
+            continue
+        if alike := [trial for trial in told if trial["compares"]]:
+            found, used = found + alike, [*used, name]
+    if not found:
+        return [], []
+    names = ", ".join(used[:5]) + (f" and {len(used) - 5} others" if len(used) > 5 else "")
+    line = f"warm start from {names}: {len(found[-MOST:])} trials of this space on these data; --warm-start none"
+    return found[-MOST:], [f"{line} begins without them"]
+
+
+def _searches(results_dir: Path, fingerprint: str | None) -> list[str]:
+    """The searches of a results folder on these data that can be read, the oldest first."""
+    if not results_dir.is_dir():
+        return []
+    found = []
+    for folder in sorted(results_dir.iterdir()):
+        try:
+            about = load_tables(results_dir, [folder.name], ("studies",))[0]["studies"].to_pylist()[0]
+        except InputError:
+            continue
+        if about["space"] is not None and about["data_fingerprint"] == fingerprint:
+            found.append((about["created"], folder.name))
+    return [name for _, name in sorted(found, key=str)]
 
 
 def gather(
@@ -60,7 +125,8 @@ def gather(
         tables, _ = load_tables(results_dir, [name], ("studies", "trials"))
         about = tables["studies"].to_pylist()[0]
         trials = with_measures(tables["trials"], objectives[:1], results_dir, [name])
-        rows = [row for row in trials.to_pylist() if row["status"] in _ENDED][-MOST:]
+        rows = [{**row, "status": _TOLD_AS.get(row["status"], row["status"])} for row in trials.to_pylist()]
+        rows = [row for row in rows if row["status"] in _ENDED][-MOST:]
         same_data = about["data_fingerprint"] == settings.data.fingerprint
         found, reasons = _of_study(space, name, rows, objectives, same_data)
         common = _varied(found)
