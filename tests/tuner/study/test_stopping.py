@@ -318,6 +318,24 @@ def test_a_paused_trial_is_promoted_when_enough_others_are_worse():
     assert promotable(made, 0) is None
 
 
+def test_with_a_drain_nobody_passes_a_rung_before_others_have_come():
+    """The first trial is paused, good or poor; the best of three goes on when the third has come, and once only.
+
+    When nothing new is left they go on, best first. Without a drain the first passes: nothing would let it go on.
+    """
+    rule = {"kind": "asha", "reduction": 3, "promote": True}
+    assert newcomer(history(rule, []), point(1, 0.9)).passed
+    made = history({**rule, "drain": True}, [[0.5]])
+    assert sorted(made.paused) == [0] and promotable(made, 5) is None
+    begin(made, 1)
+    assert report(made, 1, point(1, 0.2)).pause and promotable(made, 4) is None
+    assert promotable(made, 0, thaw=True) == 1
+    begin(made, 2)
+    assert report(made, 2, point(1, 0.9)).pause and promotable(made, 3) == 1
+    made.unpause(1)
+    assert promotable(made, 3) is None and promotable(made, 0, thaw=True) == 0
+
+
 def test_a_rung_keeps_its_standings_as_if_counted_anew():
     """The weights that a rung keeps up to date are those that a count over all its rows would give."""
     rung = Rung(0.5)

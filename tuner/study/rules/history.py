@@ -28,6 +28,7 @@ from tuner.study.rules.rungs import (
     Value,
     bandwidth,
     by_area,
+    least_passing,
     marked,
     read_rule,
     rung_key,
@@ -248,11 +249,12 @@ class History:
         measure in which it is better placed.
         """
         if self.metric not in BY_LOSS:
-            return self.rungs[key].promotable(reduction)
+            return self.rungs[key].promotable(reduction, least_passing(self.rule))
         rungs = [rung for (place, _), rung in self.losses.items() if place == key]
         if self.metric == "either":
             rungs.append(self.rungs[key])
-        return min((each for rung in rungs for each in rung.able(reduction)), default=(math.inf, 0, None))[2]
+        least = least_passing(self.rule)
+        return min((each for rung in rungs for each in rung.able(reduction, least)), default=(math.inf, 0, None))[2]
 
     def add_rung(self, key: RungKey) -> Rung:
         """The rung at a place, which is made where no trial has reached it yet."""

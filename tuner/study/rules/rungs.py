@@ -207,32 +207,43 @@ class Rung:
         held, row = self._held, self.rows[trial]
         return float(held.better[row] / (1 + held.others[row]))
 
-    def promotable(self, reduction: float) -> int | None:
+    def promotable(self, reduction: float, least: float) -> int | None:
         """The best of the paused trials that pass by now (`passing`); on ties the first to arrive; None if there is
         none."""
-        held, able = self._held, self._able(reduction)
+        held, able = self._held, self._able(reduction, least)
         if not len(able):
             return None
         best_first = np.lexsort((able, held.val_loss[able], held.per[able]))
         return int(held.trial[able[best_first[0]]])
 
-    def able(self, reduction: float) -> list[tuple[float, int, int]]:
+    def able(self, reduction: float, least: float) -> list[tuple[float, int, int]]:
         """(weight of better trials over that of all, row, trial) for each of the paused trials that pass by now."""
-        held, able = self._held, self._able(reduction)
+        held, able = self._held, self._able(reduction, least)
         standing = held.better[able] / (1 + held.others[able])
         return list(zip(standing.tolist(), able.tolist(), held.trial[able].astype(int).tolist(), strict=True))
 
-    def _able(self, reduction: float) -> np.ndarray:
+    def _able(self, reduction: float, least: float) -> np.ndarray:
         held = self._held
-        return np.flatnonzero((held.paused > 0) & (held.better < passing(held.others, reduction)))
+        return np.flatnonzero((held.paused > 0) & (held.better < passing(held.others, reduction, least)))
 
 
-def passing(others: Any, reduction: float) -> Any:
+def passing(others: Any, reduction: float, least: float) -> Any:
     """The weight of better trials below which a trial passes, given the weight of all others: float or array.
 
-    `max(1, floor((1 + others) / reduction))`; a small number is added so that rounding errors of the sum do not matter.
+    `max(least, floor((1 + others) / reduction))`; a small number is added so that rounding errors of the sum do not
+    matter. `least_passing` has the `least` of a rule.
     """
-    return np.maximum(1.0, np.floor((1 + others) / reduction + 1e-9))
+    return np.maximum(least, np.floor((1 + others) / reduction + 1e-9))
+
+
+def least_passing(rule: Rule) -> float:
+    """How many trials pass a rung at least, however few have come there.
+
+    One, so that a rule that stops never stops the best so far. None where the paused are drained in the end: waiting
+    loses nobody, and the first trial at a rung, good or poor, gets no whole run before others can be compared with it.
+    This is the promotion of Li et al. (2020): the best floor(n / reduction) of n.
+    """
+    return 0.0 if isinstance(rule, ASHAStopping) and rule.promote and rule.drain else 1.0
 
 
 def read_rule(rule: Rule | Mapping[str, Any]) -> Rule:

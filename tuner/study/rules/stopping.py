@@ -15,7 +15,9 @@ rule has no state of its own. What each kind compares, and with what result:
              `sum of w_i over better ones < max(1, floor((1 + sum of w_i) / reduction))`: it ranks among the best
              floor(n / reduction), or none is better. One that does not pass is stopped; with `promote: true` it is
              paused, and goes on (the highest rung first, then the best value) as soon as it passes among those that
-             have come since. At the end of the budget all that pass have continued; the rest is stopped.
+             have come since. At the end of the budget all that pass have continued; the rest is stopped. With `drain`
+             the paused go on in the end, so that a rung lets nobody pass before `reduction` trials have come
+             (`least_passing`): the first trial gets no whole run for being alone.
 `median`     Vizier's rule (Golovin et al. 2017): stopped if its lowest value so far is worse than the median of the
              others' running averages there, that is if more than half of their weight is better. All that have come
              count, not only those that ran to their end.
@@ -56,6 +58,7 @@ from tuner.study.rules.rungs import (
     Rung,
     RungKey,
     Value,
+    least_passing,
     passing,
     places,
     read_rule,
@@ -117,7 +120,7 @@ def _halving(history: History, curve: Curve, point: Point) -> Decision:
     failed, texts, most = True, [], 0.0
     for rung, at, by in rungs:
         better, others = rung.standing(at, history.position(curve, point))
-        kept = float(passing(others, rule.reduction))  # type: ignore[attr-defined]
+        kept = float(passing(others, rule.reduction, least_passing(rule)))  # type: ignore[attr-defined]
         failed, most = failed and better >= kept, max(most, others)
         texts.append(f"rank {1 + better:.4g} of {1 + others:.4g}{by}")
     text = f"{' and '.join(texts)} at {key}; {kept:.0f} continued"
