@@ -162,8 +162,8 @@ class ASHAStopping(ComparingRule):
         0.0,
         ge=0,
         le=1,
-        description="with promote: when nothing new is left to start, the paused trials continue too, best first, one "
-        "at a time, until this share of the batches of whole runs is trained; then the rest is stopped. 1 (or true) = "
+        description="with promote: when nothing new is left to start, the paused trials continue too, best first, on "
+        "half of the workers, until this share of the batches of whole runs is trained; then the rest is stopped. 1 (or true) = "
         "all of them continue, 0 (or false) = none",
     )
     finish: float = Field(

@@ -124,6 +124,8 @@ class Study:
         self._clock = clock
         self._session = clock()
         self._common = faults.CommonCause()
+        self._most_at_once = 0
+        """Most trials that ran at once in this session: paused ones are drained on half as many workers."""
 
     @classmethod
     def create(
@@ -226,7 +228,8 @@ class Study:
             return None
         left, finishing = self.trials_left, self._finishing
         drain = 1.0 if finishing else getattr(self.state.history.rule, "drain", 0.0)  # a limit of cost is used up
-        idle = not (left or self.state.waiting) and (not self.state.running or self._hurries)
+        few = len(self.state.running) < max(1, self._most_at_once // 2)
+        idle = not (left or self.state.waiting) and (few or self._hurries)
         thaw = idle and budgets.thaws(drain, self.state.spent)
         return promotable(self.state.history, self.state.outstanding(left), thaw=thaw)
 
@@ -288,6 +291,7 @@ class Study:
     def _start(self, number: int, attempt: int, epochs: int, fields: dict[str, Any]) -> Job:
         begins = checkpoints.saved_epoch(self.folder, number, epochs) if epochs else 0
         self._write("trial_started", trial=number, attempt=attempt, from_epoch=begins, **fields)
+        self._most_at_once = max(self._most_at_once, len(self.state.running))
         config, rule = self.state.trials[number].config, self.state.history.rule
         rungs, pauses = checkpoints.rungs_of(rule, config, number)
         return Job(number, attempt, config, epochs, rungs, pauses, self.state.trials[number].inherited)

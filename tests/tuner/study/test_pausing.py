@@ -211,6 +211,22 @@ def test_a_drain_stops_nobody_and_runs_the_paused_one_at_a_time_best_first(toy):
     assert study.done
 
 
+@pytest.mark.parametrize(("workers", "most"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 3)])
+def test_a_drain_keeps_half_of_the_workers_busy(toy, workers, most):
+    """On all of them the best would not come first; on one a cluster would stand still."""
+    study = create(toy, "s", {**DRAIN, "reduction": 6}, budget={"trials": 12})
+    toy.drive(study, workers=workers)
+    running, seen, new = set(), [], 0
+    for event in events_of(toy, "s"):
+        if event["event"] == "trial_started":
+            running.add(event["trial"])
+            new = max(new, event["trial"] + 1)
+            seen += [len(running)] if new == 12 and event["attempt"] > 1 else []
+        elif event["event"] == "trial_ended" or event.get("decision") == "pause":
+            running.discard(event["trial"])
+    assert max(seen[workers:]) == most
+
+
 def test_a_drain_with_a_share_ends_there_and_stops_the_rest(toy):
     """No paused trial is thawed once that share of the batches of whole runs is trained; what passes by rank goes on,
     and those that still wait are stopped. With a limit of cost its rest is used up instead.
