@@ -163,8 +163,9 @@ class ASHAStopping(ComparingRule):
         ge=0,
         le=1,
         description="with promote: when nothing new is left to start, the paused trials continue too, best first, on "
-        "half of the workers, until this share of the batches of whole runs is trained; then the rest is stopped. 1 (or true) = "
-        "all of them continue, 0 (or false) = none",
+        "half of the workers, until this share of the batches of whole runs is trained; then the rest is stopped. "
+        "1 (or true) = all of them continue, 0 (or false) = none. A rung lets nobody pass before as many have come as "
+        "reduction says",
     )
     finish: float = Field(
         0.25,

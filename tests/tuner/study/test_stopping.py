@@ -328,7 +328,9 @@ def test_with_a_drain_nobody_passes_a_rung_before_others_have_come():
     made = history({**rule, "drain": True}, [[0.5]])
     assert sorted(made.paused) == [0] and promotable(made, 5) is None
     begin(made, 1)
-    assert report(made, 1, point(1, 0.2)).pause and promotable(made, 4) is None
+    second = report(made, 1, point(1, 0.2))
+    assert second.pause and promotable(made, 4) is None
+    assert second.reason == "rank 1 of 2 at epoch 1; nobody goes on before more have come"
     assert promotable(made, 0, thaw=True) == 1
     begin(made, 2)
     assert report(made, 2, point(1, 0.9)).pause and promotable(made, 3) == 1

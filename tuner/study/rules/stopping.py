@@ -123,7 +123,8 @@ def _halving(history: History, curve: Curve, point: Point) -> Decision:
         kept = float(passing(others, rule.reduction, least_passing(rule)))  # type: ignore[attr-defined]
         failed, most = failed and better >= kept, max(most, others)
         texts.append(f"rank {1 + better:.4g} of {1 + others:.4g}{by}")
-    text = f"{' and '.join(texts)} at {key}; {kept:.0f} continued"
+    passed = f"{kept:.0f} continued" if kept else "nobody goes on before more have come"
+    text = f"{' and '.join(texts)} at {key}; {passed}"
     return _guarded(history, curve, point, failed=failed, others=most, text=text)
 
 
