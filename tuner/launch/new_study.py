@@ -167,9 +167,11 @@ def _short_startup(settings: StudySettings) -> str | None:
     bought = settings.space and _bought(Space.from_dict(settings.space), settings.budget)
     if not first or not bought or first < _most_startup(bought):
         return None
+    runs = f"{bought} whole run{'s' * (bought > 1)}"
+    come = "the first trial comes" if first == 1 else f"the first {first} trials, a third, come"
     return (
-        f"the budget buys about {bought} whole runs, so the first {first} trials, a third, come before the model of "
-        f"searcher {settings.searcher.kind}; a larger budget gives it more to learn from"
+        f"the budget buys about {runs}, so {come} before the model of searcher {settings.searcher.kind}; a larger "
+        "budget gives it more to learn from"
     )
 
 

@@ -191,6 +191,16 @@ def test_a_search_begins_with_all_earlier_searches_of_its_kind(toy, earlier):
         wanted(toy.space, toy.folder, ("none", "old"), NEW)
 
 
+def test_the_oldest_search_comes_first(toy, earlier):
+    """So that of too many trials the latest are kept; the names do not count."""
+    study = toy.create("a-later-one", budget={"trials": 3, "hours": None})
+    toy.drive(study)
+    study.close()
+    told, (line,) = wanted(toy.space, toy.folder, (), TPE)
+    assert list(dict.fromkeys(trial["study"] for trial in told)) == ["old", "a-later-one"]
+    assert line.startswith("warm start from old, a-later-one: 33 trials")
+
+
 def test_what_does_not_compare_is_not_taken_unasked(toy, earlier):
     """Longer runs, or a folder that is no study, beside it: the search begins without them, and without an error."""
     (toy.folder / "no-study").mkdir()

@@ -106,8 +106,8 @@ def _searches(results_dir: Path, fingerprint: str | None) -> list[str]:
         except InputError:
             continue
         if about["space"] is not None and about["data_fingerprint"] == fingerprint:
-            found.append((about["created"], folder.name))
-    return [name for _, name in sorted(found, key=str)]
+            found.append((about["created"] is not None, about["created"], folder.name))
+    return [name for *_, name in sorted(found)]
 
 
 def gather(
