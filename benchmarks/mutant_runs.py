@@ -94,10 +94,14 @@ class Watcher:
         """Put the tests in order."""
         items.sort(key=lambda item: self._place.get(item.nodeid, len(self._place)))
 
+    def pytest_collection_finish(self) -> None:
+        """All files are imported: from here on lines are noted."""
+        if self._cover is not None:
+            self._cover.start()
+
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """A test begins: lines are noted for it."""
         if self._cover is not None:
-            self._cover.start()
             self._cover.switch_context(nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:

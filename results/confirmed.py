@@ -67,8 +67,7 @@ def confirmed(
     tables, problems = load_tables(root, there, ("studies", "trials"))
     varied = varying(tables["trials"])
     chosen = varied if columns is None else choose_columns(columns, tables["trials"].column_names)
-    length = [name for name in ("training_batches",) if name in tables["trials"].column_names]
-    wanted = list(dict.fromkeys([*schema("trials").names, *length, *varied, *chosen]))
+    wanted = list(dict.fromkeys([*schema("trials").names, *varied, *chosen]))
     rows = tables["trials"].select(wanted).to_pylist()
     fresh = [_as_parent(row) for row in rows if row["study"] in again and row["status"] == "completed"]
     fresh = [row for row in fresh if row["best_per"] is not None and row["trial"] >= 0]
@@ -117,7 +116,8 @@ def _leader_row(own: Row, fresh: Row, seeds: Seeds) -> Row:
     count, mean, low, high = seeds.interval(fresh)
     value = fmean(seeds.draws(fresh))
     row = {**fresh, "best_per": None, "status": None, "epochs": None, "origin": None, **own}
-    same = own.get("training_batches") == fresh.get("training_batches")  # a campaign confirms in longer runs
+    # A campaign confirms in longer runs; where no length varies, the rows do not have it.
+    same = own.get("training_batches") == fresh.get("training_batches")
     luck = value - row["best_per"] if row["status"] == "completed" and same else None
     shown = {"seeds": count, "mean": value if mean is None else mean, "low": low, "high": high, "luck": luck}
     return {**row, **shown, "mean_of_seeds": value, "note": "; ".join(filter(None, ("confirmed", remark(row))))}

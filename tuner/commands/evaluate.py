@@ -132,10 +132,9 @@ def evaluate(
 
 def _noted(results_dir: Path, dataset: Any, report: dict[str, Any]) -> int:
     """Note a use of the test split, before its PER is shown; returns how many there are."""
-    keys = ("name", "what", "decoder", "per", "low", "high", "per_utterance_mean", "utterances")
-    whole = {"name": dataset.name, "what": report["checkpoint"], "decoder": report["decoder"], **report["all"]}
-    known = {**whole, "utterances": report["labelled"]}
-    return record_use(results_dir, dataset.fingerprint, **{key: known[key] for key in keys})
+    scores = {key: report["all"][key] for key in ("per", "low", "high", "per_utterance_mean")}
+    about = {"name": dataset.name, "what": report["checkpoint"], "decoder": report["decoder"]}
+    return record_use(results_dir, dataset.fingerprint, **about, **scores, utterances=report["labelled"])
 
 
 def _given(checkpoint: Path | None, reference: Path | None) -> Path:

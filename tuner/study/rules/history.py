@@ -26,9 +26,7 @@ from tuner.study.rules.rungs import (
     Rung,
     RungKey,
     Value,
-    bandwidth,
     by_area,
-    least_passing,
     marked,
     read_rule,
     rung_key,
@@ -235,12 +233,12 @@ class History:
     def rung(self, key: RungKey) -> Rung:
         """The rung at a place; an empty one where no trial has reached it yet."""
         found = self.rungs.get(key)
-        return Rung(bandwidth(self.rule)) if found is None else found
+        return Rung.of(self.rule) if found is None else found
 
     def loss_rung(self, key: RungKey, curve: Curve) -> Rung:
         """The validation losses at a place of the trials that are like this one."""
         found = self.losses.get((key, curve.like))
-        return Rung(bandwidth(self.rule)) if found is None else found
+        return Rung.of(self.rule) if found is None else found
 
     def best_passing(self, key: RungKey, reduction: float) -> int | None:
         """The best of the trials paused at a rung that pass by now; None if there is none.
@@ -249,12 +247,11 @@ class History:
         measure in which it is better placed.
         """
         if self.metric not in BY_LOSS:
-            return self.rungs[key].promotable(reduction, least_passing(self.rule))
+            return self.rungs[key].promotable(reduction)
         rungs = [rung for (place, _), rung in self.losses.items() if place == key]
         if self.metric == "either":
             rungs.append(self.rungs[key])
-        least = least_passing(self.rule)
-        return min((each for rung in rungs for each in rung.able(reduction, least)), default=(math.inf, 0, None))[2]
+        return min((each for rung in rungs for each in rung.able(reduction)), default=(math.inf, 0, None))[2]
 
     def add_rung(self, key: RungKey) -> Rung:
         """The rung at a place, which is made where no trial has reached it yet."""

@@ -128,8 +128,8 @@ class Rung:
     weights of the others and of the better ones are kept up to date, so that no scan in Python is needed.
     """
 
-    def __init__(self, bandwidth: float | None = None) -> None:
-        self._bandwidth = bandwidth
+    def __init__(self, bandwidth: float | None = None, least: float = 1.0) -> None:
+        self._bandwidth, self._least = bandwidth, least
         self.rows: dict[int, int] = {}
         """Trial -> row, in the order of arrival."""
         self.stopped = 0
@@ -138,6 +138,11 @@ class Rung:
         """Trials that came here and of which no row is held: only in a study that is looked at."""
         self._columns = _Columns(*(np.empty(16) for _ in _Columns._fields))
         """With room for more rows than there are."""
+
+    @classmethod
+    def of(cls, rule: Rule) -> Rung:
+        """An empty rung of a rule."""
+        return cls(bandwidth(rule), least_passing(rule))
 
     def __len__(self) -> int:
         return self.earlier + len(self.rows)
@@ -207,33 +212,32 @@ class Rung:
         held, row = self._held, self.rows[trial]
         return float(held.better[row] / (1 + held.others[row]))
 
-    def promotable(self, reduction: float, least: float) -> int | None:
+    def promotable(self, reduction: float) -> int | None:
         """The best of the paused trials that pass by now (`passing`); on ties the first to arrive; None if there is
         none."""
-        held, able = self._held, self._able(reduction, least)
+        held, able = self._held, self._able(reduction)
         if not len(able):
             return None
         best_first = np.lexsort((able, held.val_loss[able], held.per[able]))
         return int(held.trial[able[best_first[0]]])
 
-    def able(self, reduction: float, least: float) -> list[tuple[float, int, int]]:
+    def able(self, reduction: float) -> list[tuple[float, int, int]]:
         """(weight of better trials over that of all, row, trial) for each of the paused trials that pass by now."""
-        held, able = self._held, self._able(reduction, least)
+        held, able = self._held, self._able(reduction)
         standing = held.better[able] / (1 + held.others[able])
         return list(zip(standing.tolist(), able.tolist(), held.trial[able].astype(int).tolist(), strict=True))
 
-    def _able(self, reduction: float, least: float) -> np.ndarray:
+    def _able(self, reduction: float) -> np.ndarray:
         held = self._held
-        return np.flatnonzero((held.paused > 0) & (held.better < passing(held.others, reduction, least)))
+        return np.flatnonzero((held.paused > 0) & (held.better < self.passing(held.others, reduction)))
 
+    def passing(self, others: Any, reduction: float) -> Any:
+        """The weight of better trials below which a trial passes, given the weight of all others: float or array.
 
-def passing(others: Any, reduction: float, least: float) -> Any:
-    """The weight of better trials below which a trial passes, given the weight of all others: float or array.
-
-    `max(least, floor((1 + others) / reduction))`; a small number is added so that rounding errors of the sum do not
-    matter. `least_passing` has the `least` of a rule.
-    """
-    return np.maximum(least, np.floor((1 + others) / reduction + 1e-9))
+        `max(least, floor((1 + others) / reduction))`; a small number is added so that rounding errors of the sum do not
+        matter. `least_passing` has the `least` of a rule.
+        """
+        return np.maximum(self._least, np.floor((1 + others) / reduction + 1e-9))
 
 
 def least_passing(rule: Rule) -> float:

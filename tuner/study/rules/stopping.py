@@ -58,8 +58,6 @@ from tuner.study.rules.rungs import (
     Rung,
     RungKey,
     Value,
-    least_passing,
-    passing,
     places,
     read_rule,
     value_of,
@@ -120,7 +118,7 @@ def _halving(history: History, curve: Curve, point: Point) -> Decision:
     failed, texts, most = True, [], 0.0
     for rung, at, by in rungs:
         better, others = rung.standing(at, history.position(curve, point))
-        kept = float(passing(others, rule.reduction, least_passing(rule)))  # type: ignore[attr-defined]
+        kept = float(rung.passing(others, rule.reduction))  # type: ignore[attr-defined]
         failed, most = failed and better >= kept, max(most, others)
         texts.append(f"rank {1 + better:.4g} of {1 + others:.4g}{by}")
     passed = f"{kept:.0f} continued" if kept else "nobody goes on before more have come"

@@ -64,13 +64,12 @@ def wanted(
         if len(asked) > 1:
             raise InputError(f"--warm-start {NONE}: cannot be given with others; leave the others out")
         return [], []
-    if AUTO not in asked:
-        implied = not asked and settings.searcher.kind == "tpe"
-        return earlier(space, results_dir, settings) if implied else gather(space, results_dir, asked, settings)
     named = [name for name in asked if name != AUTO]
     told, notes = gather(space, results_dir, named, settings)
-    more, line = earlier(space, results_dir, settings, named)
-    return told + more, notes + line
+    if AUTO in asked or (not asked and settings.searcher.kind == "tpe"):
+        more, line = earlier(space, results_dir, settings, named)
+        return told + more, notes + line
+    return told, notes
 
 
 def earlier(
