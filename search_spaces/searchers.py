@@ -10,6 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 _STARTUP = "trials drawn at random before the model is used"
 
 
+_ENDS = (
+    "with a rule that pauses: after the first trials, paused ones continue before a new one starts, best first, until "
+    "this many have come to their ends (or the share `drain` of the batches is trained): the model learns from ends"
+)
+
+
 class _Searcher(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -36,6 +42,7 @@ class TPESearcher(_Searcher):
         description="what the best trials are: by all rungs, so that stopped, paused and running trials are compared "
         "with the others at the last rung they reached; or ends: completed trials before all others, as Optuna does",
     )
+    ends: int = Field(8, ge=0, description=_ENDS)
 
 
 class RandomSearcher(_Searcher):
@@ -45,10 +52,17 @@ class RandomSearcher(_Searcher):
 
 
 class GPSearcher(_Searcher):
-    """Gaussian process with expected improvement (Snoek et al. 2012): for few and expensive trials."""
+    """Gaussian process of where trials end: for few and expensive trials in a space of up to about ten dimensions."""
 
     kind: Literal["gp"] = "gp"
-    startup_trials: int = Field(10, ge=1, description=_STARTUP)
+    startup_trials: int = Field(6, ge=1, description="trials drawn spread over the ranges before the model is used")
+    explore: float = Field(
+        0.0,
+        ge=0,
+        description="0 = each proposal has the lowest predicted value; above 0 = that many standard deviations less "
+        "for what the model is unsure of. Counts with one objective",
+    )
+    ends: int = Field(8, ge=0, description=_ENDS)
     most: int = Field(200, ge=10, description="most trials that the model is fitted to: the best half and the latest")
 
 
@@ -99,7 +113,15 @@ Searcher = Annotated[
 ]
 SEARCHERS = ("tpe", "gp", "cmaes", "qmc", "random", "nsga2", "grid")
 _BEFORE: dict[str, dict[str, Any]] = {
-    "tpe": {"startup": "random", "multivariate": True, "group": True, "constant_liar": True, "order": "ends"}
+    "tpe": {
+        "startup": "random",
+        "multivariate": True,
+        "group": True,
+        "constant_liar": True,
+        "order": "ends",
+        "ends": 0,
+    },
+    "gp": {"startup_trials": 10, "ends": 0},
 }
 """By kind, what was in force before a setting existed, where that is not its default."""
 

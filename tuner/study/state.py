@@ -64,6 +64,8 @@ class StudyState:
         self.leader: TrialState | None = None
         """The trial with the lowest PER so far; the first on ties."""
         self.ended_trials = 0
+        self.completed = 0
+        """Trials that came to their ends."""
         """Trials that have ended for good."""
         self.next_number = 0
         """The number of the next trial."""
@@ -186,6 +188,7 @@ class StudyState:
                 self.searcher.started(number, event["params"])
         trial = self.trials[number]
         self.ended_trials -= trial.final
+        self.completed -= trial.status == "completed"
         trial.attempt, trial.status, trial.error, trial.stop_logged = event["attempt"], "running", None, None
         self.history.unpause(number)
         self._open[number] = trial
@@ -229,6 +232,7 @@ class StudyState:
     def _trial_ended(self, event: Mapping[str, Any]) -> None:
         trial = self.trials[event["trial"]]
         self.ended_trials -= trial.final
+        self.completed -= trial.status == "completed"
         trial.status, trial.error = event["status"], event.get("error")
         trial.gpu_seconds += event.get("gpu_seconds") or 0.0
         if trial.status == "failed":
@@ -247,6 +251,7 @@ class StudyState:
             self.stop_asked.discard(trial.number)
             self.spent.ended(trial.number)
             self.ended_trials += 1
+            self.completed += trial.status == "completed"
             trial.settle()
 
     def _lead(self, trial: TrialState, worse: bool) -> None:

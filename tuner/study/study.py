@@ -230,8 +230,19 @@ class Study:
         drain = 1.0 if finishing else getattr(self.state.history.rule, "drain", 0.0)  # a limit of cost is used up
         few = len(self.state.running) < max(1, self._most_at_once // 2)
         idle = not (left or self.state.waiting) and (few or self._hurries)
-        thaw = idle and budgets.thaws(drain, self.state.spent)
+        thaw = (idle or self._wants_ends) and budgets.thaws(drain, self.state.spent)
         return promotable(self.state.history, self.state.outstanding(left), thaw=thaw)
+
+    @property
+    def _wants_ends(self) -> bool:
+        """Whether paused trials come to their ends before the searcher proposes more: its model has too few (`ends`).
+
+        Points of its design come first, and trials that are on their way to their ends count.
+        """
+        given = self.settings.searcher.as_dict()
+        if self.state.completed >= given.get("ends", 0) or self.state.lengths:
+            return False
+        return self.state.next_number >= given["startup_trials"]
 
     @property
     def _finishing(self) -> bool:

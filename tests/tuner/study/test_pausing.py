@@ -370,3 +370,56 @@ def test_what_needs_pauses_says_so(rule):
     """drain and max_paused without promote are one line."""
     with pytest.raises(InputError, match="give promote: true too"):
         parse_rule(rule)
+
+
+PAUSING = {**DRAIN, "drain": 0.9, "reduction": 3}
+
+
+def starts(toy, name):
+    """(number, attempt, trials that had come to their ends before) of every start, in order."""
+    found, completed = [], 0
+    for event in events_of(toy, name):
+        completed += event["event"] == "trial_ended" and event["status"] == "completed"
+        if event["event"] == "trial_started":
+            found.append((event["trial"], event["attempt"], completed))
+    return found
+
+
+def new_ones(toy, name, ends, rule=PAUSING, kind="tpe", **changes):
+    """Number -> how many had come to their ends when that trial began for the first time."""
+    searcher = {"kind": kind, "startup_trials": 4, "ends": ends}
+    study = create(toy, name, rule, searcher=searcher, budget={"trials": 12, "hours": None}, **changes)
+    toy.drive(study, workers=2)
+    return {number: completed for number, attempt, completed in starts(toy, name) if attempt == 1}
+
+
+@pytest.mark.parametrize("kind", ["tpe", "gp"])
+def test_a_model_sees_ends_before_it_proposes_more(toy, kind):
+    """After the first trials, paused ones come to their ends before a new one starts, until as many have as asked."""
+    without = new_ones(toy, "without", 0, kind=kind)
+    with_three = new_ones(toy, "three", 3, kind=kind)
+    assert len(without) == len(with_three) == 12
+    assert without[4] == 0
+    # Two workers: the one that is free when the third is on its way has nothing else to do.
+    assert with_three[3] == 0 and with_three[5] >= 2 and with_three[7] >= 3
+
+
+def test_where_nobody_is_paused_new_trials_start(toy):
+    """A rule that never pauses, and a budget of batches that is used up, keep no trial from starting."""
+    never = new_ones(toy, "never", 8, rule={"kind": "none"})
+    assert len(never) == 12
+    little = new_ones(toy, "little", 8, rule={**PAUSING, "drain": 0.05})
+    assert len(little) == 12 and little[11] < 8
+
+
+def test_ends_do_not_change_with_a_kill(toy):
+    """Killed anywhere and resumed, the same trials continue first."""
+    changes = {"searcher": {"kind": "tpe", "startup_trials": 4, "ends": 3}, "budget": {"trials": 10, "hours": None}}
+    rule = {**PAUSING, "drain": 1.0}  # the batches of an epoch that is repeated count in a share
+    toy.drive(create(toy, "whole", rule, **changes))
+    study = create(toy, "killed", rule, **changes)
+    chance = random.Random(4)
+    while not toy.drive(study, events=chance.randint(1, 12)):
+        study.close()
+        study = toy.resume("killed")
+    assert toy.decisions("killed") == toy.decisions("whole")

@@ -17,7 +17,14 @@ from tuner.study.searchers.telling import make_searcher
 from tuner.study.searchers.tpe import standings
 from tuner.study.settings import StudySettings
 
-OLD = {"startup": "random", "multivariate": True, "group": True, "constant_liar": True, "order": "ends"}
+OLD = {
+    "startup": "random",
+    "multivariate": True,
+    "group": True,
+    "constant_liar": True,
+    "order": "ends",
+    "ends": 0,
+}
 
 
 def trial(rungs, end=None):

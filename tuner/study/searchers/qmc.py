@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
-from search_spaces import Space
+from search_spaces import Dimension, Space
 from search_spaces.searchers import QMCSearcher
 from tuner.study.searchers.method import MAX_DRAWS, GivenSamples, Method, coded_at
 
@@ -31,17 +31,28 @@ class QMC(Method[QMCSearcher]):
         tried = 0
         while len(self._kept) <= number and tried < MAX_DRAWS:
             point, tried = self._next(), tried + 1
-            if not self.space.violations(self.space.suggest(_Point(point))):
-                self._kept.append(point)
+            given, params = suggested(self.space, self._dimensions, point)
+            if not self.space.violations(params):
+                self._kept.append(given)
                 tried = 0
-        given = self._kept[number] if number < len(self._kept) else point
+        given = self._kept[number] if number < len(self._kept) else given
         return GivenSamples(given, optuna.samplers.RandomSampler(seed=seed))
 
-    def _next(self) -> dict[str, Any]:
+    def _next(self) -> Any:
         if not self._block:
             self._block = list(self._engine.random(64))
-        point = self._block.pop(0)
-        return {d.name: coded_at(d, float(u)) for d, u in zip(self._dimensions, point, strict=True)}
+        return self._block.pop(0)
+
+
+def suggested(
+    space: Space, dimensions: Sequence[Dimension], coordinates: Iterable[float]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(a sample of every dimension as Optuna has it, the parameters of the space) at coordinates from 0 to 1.
+
+    The parameters are of the dimensions that are active there.
+    """
+    given = {d.name: coded_at(d, float(u)) for d, u in zip(dimensions, coordinates, strict=True)}
+    return given, space.suggest(_Point(given))
 
 
 class _Point:

@@ -5,9 +5,8 @@ proposals is a function of the reported trials, in the order in which they ended
 state:
 
 - `tpe`, `random`: nothing; what `tpe` is told of stopped, paused and running trials is in `tpe.py`.
-- `gp`: nothing; each proposal fits a model to a copy of the trials in which a stopped or diverged trial has the worst
-  value of those that ended (Optuna's own leaves such trials out, and proposes points near them again). At most `most`
-  trials: the cost grows with their cube.
+- `gp`: nothing; each proposal fits a model of where trials end (`gp.py`), to at most `most` trials: the cost grows with
+  their cube.
 - `cmaes`: its distribution. A generation is the next `population` results, in the order of their ends and whatever
   distribution they were drawn from: with early stopping the good trials of a generation are the last to end, and a
   generation that is closed before would learn only from the bad ones. Only ranks count: completed ones by value, then
@@ -17,8 +16,8 @@ state:
 - `nsga2`: the generation of each trial and the parents of each generation, as Optuna's attributes.
 
 Dimensions with a condition cannot be in a model of all trials. `tpe` draws them one by one, or with `group` has a model
-for each group of dimensions that occur together; `nsga2` takes their values from a parent that has them; `gp` and
-`cmaes` draw them one by one by TPE, `cmaes` the choices too.
+for each group of dimensions that occur together; `gp` has them in the middle of their range where they are not active;
+`nsga2` takes their values from a parent that has them; `cmaes` draws them one by one by TPE, and the choices too.
 
 Seconds of one core for a proposal in the shipped space of 25 dimensions, 100 / 1,000 trials reported: `random`, `qmc`
 0.002 / 0.002, `nsga2` 0.002 / 0.003, `cmaes` 0.02 / 0.06 (the choices by TPE), `tpe` 0.02 / 0.10, `gp` 0.5 / 0.9.
@@ -27,18 +26,19 @@ Seconds of one core for a proposal in the shipped space of 25 dimensions, 100 / 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces import Dimension, Space
-from search_spaces.searchers import CMAESSearcher, GPSearcher, NSGA2Searcher, RandomSearcher
+from search_spaces.searchers import CMAESSearcher, NSGA2Searcher, RandomSearcher
 from tuner.study.searchers import optuna_private
+from tuner.study.searchers.gp import GP, free_dimensions
 from tuner.study.searchers.grid import GridSearch
 from tuner.study.searchers.method import GivenSamples, Method, coded_at, distribution, unit_of
 from tuner.study.searchers.qmc import QMC
@@ -50,20 +50,10 @@ def free_numbers(dimensions: Sequence[Dimension]) -> list[Dimension]:
     return [d for d in dimensions if d.numeric and not d.when and d.low != d.high]
 
 
-def free_dimensions(space: Space) -> list[Dimension]:
-    """The dimensions that every trial has: sampled and without a condition."""
-    return [dimension for dimension in space.dimensions if dimension.sampled and not dimension.when]
-
-
 def apart(space: Space, kind: str) -> list[str]:
     """The paths that the model of a kind leaves out, so that each is sampled alone."""
     sampled = [dimension for dimension in space.dimensions if dimension.sampled]
-    if kind == "gp":
-        modelled = free_dimensions(space)
-    elif kind == "cmaes":
-        modelled = free_numbers(space.dimensions)
-    else:
-        modelled = sampled
+    modelled = free_numbers(space.dimensions) if kind == "cmaes" else sampled
     inside = {dimension.name for dimension in modelled}
     return [dimension.name for dimension in sampled if dimension.name not in inside]
 
@@ -140,72 +130,6 @@ def standing(trial: FrozenTrial) -> tuple[float, float, float]:
         value = trial.intermediate_values[step]
         return 1.0, -step, math.inf if math.isnan(value) else value
     return 2.0, 0.0, 0.0
-
-
-class GP(Method[GPSearcher]):
-    """A Gaussian process over the unconditional dimensions; conditional ones by TPE, one by one."""
-
-    draws = 5
-
-    def refused(self, study: optuna.Study, trial: optuna.trial.Trial) -> None:
-        """A draw violated a constraint: it is reported to the model as the worst value."""
-        values = [each.values for each in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
-        if values and trial.params.keys() >= {d.name for d in free_dimensions(self.space)}:
-            study.tell(trial, [max(column) for column in zip(*values, strict=True)])
-        else:
-            study.tell(trial, state=TrialState.FAIL)
-
-    def sampler(self, study: optuna.Study, ended: Sequence[FrozenTrial], number: int, seed: int) -> BaseSampler:
-        """Optuna's sampler for a copy of the trials (`view`)."""
-        free = {d.name: distribution(d) for d in free_dimensions(self.space)}
-        startup = self.settings.startup_trials
-        return _GP({name: kind for name, kind in free.items() if not kind.single()}, startup, seed)
-
-    def view(self, study: optuna.Study) -> optuna.Study:
-        """A copy of the trials that can be modelled; stopped and diverged ones have the worst value of all."""
-        names = {dimension.name for dimension in free_dimensions(self.space)}
-        trials = [trial for trial in study.get_trials(deepcopy=False) if names <= trial.params.keys()]
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-        view = optuna.create_study(directions=study.directions)
-        values = {trial.number: trial.values for trial in complete}
-        if len(study.directions) == 1 and complete:
-            worst = max(trial.values[0] for trial in complete)
-            values |= {trial.number: [worst] for trial in trials if trial.state == TrialState.PRUNED}
-        kept = self._kept([trial for trial in trials if trial.number in values], values)
-        for trial in kept:
-            view.add_trial(
-                create_trial(values=values[trial.number], params=trial.params, distributions=trial.distributions)
-            )
-        for trial in running:
-            view.add_trial(
-                create_trial(state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions)
-            )
-        return view
-
-    def _kept(self, trials: list[FrozenTrial], values: Mapping[int, Sequence[float]]) -> list[FrozenTrial]:
-        most = self.settings.most
-        if len(trials) <= most:
-            return trials
-        best = sorted(trials, key=lambda trial: (values[trial.number][0], trial.number))[: most // 2]
-        chosen = {trial.number for trial in best}
-        latest = [trial for trial in reversed(trials) if trial.number not in chosen][: most - len(best)]
-        chosen |= {trial.number for trial in latest}
-        return [trial for trial in trials if trial.number in chosen]
-
-
-class _GP(optuna.samplers.GPSampler):
-    """Optuna's GP over given dimensions; its default are those that all trials so far have in common."""
-
-    def __init__(self, free: dict[str, BaseDistribution], startup: int, seed: int) -> None:
-        other = tpe_sampler(ONE_BY_ONE, startup, seed)
-        super().__init__(
-            seed=seed, independent_sampler=other, n_startup_trials=startup, warn_independent_sampling=False
-        )
-        self._free = free
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._free
 
 
 class NSGA2(Method[NSGA2Searcher]):
