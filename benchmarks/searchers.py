@@ -1,7 +1,8 @@
 """Searchers beside each other in simulated searches, over a model of recorded whole runs; plain Ray Tune too.
 
     python benchmarks/searchers.py                                      # quickstart on synthetic `small`, 24 trials
-    python benchmarks/searchers.py --searchers gp "gp explore=1" "tpe ends=0" --stopping "asha at=horizon" --repeats 40
+    python benchmarks/searchers.py --bank benchmarks/data/searchers/quickstart-an4.parquet          # the same on AN4
+    python benchmarks/searchers.py --searchers gp "gp explore=0" "tpe ends=0" --stopping "asha at=horizon" --repeats 40
 
 The bank are whole runs of a space, drawn at random (`bank.py`). A Gaussian process is fitted to them: the PER and the
 validation loss at equal shares of a run, by the settings. What it leaves is noise, and drawn anew for each trial: a
@@ -150,10 +151,10 @@ def table(traces: Mapping[str, list[Trace]], whole: float) -> list[dict[str, Any
 def main() -> None:
     """Simulate the searches and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    bank = ROOT / "benchmarks/data/searchers/quickstart.parquet"
+    bank = ROOT / "benchmarks/data/searchers/quickstart-small.parquet"
     parser.add_argument("--bank", type=Path, default=bank, help="whole runs of the space, with params")
     parser.add_argument("--space", default="quickstart", help="the space of the runs")
-    names = [RAY, "tpe", "tpe ends=0", "gp", "gp ends=0", "gp explore=1", "random"]
+    names = [RAY, "tpe startup_trials=4", "tpe startup_trials=4 ends=0", "gp", "gp explore=0", "random"]
     parser.add_argument("--searchers", nargs="+", default=names, help="searchers with settings, and ray_tune")
     parser.add_argument("--stopping", default=rule_text(DEFAULT_STOPPING.model_dump()), help="this program's rule")
     parser.add_argument("--trials", type=int, default=24)

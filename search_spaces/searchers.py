@@ -57,10 +57,10 @@ class GPSearcher(_Searcher):
     kind: Literal["gp"] = "gp"
     startup_trials: int = Field(6, ge=1, description="trials drawn spread over the ranges before the model is used")
     explore: float = Field(
-        0.0,
+        1.0,
         ge=0,
-        description="0 = each proposal has the lowest predicted value; above 0 = that many standard deviations less "
-        "for what the model is unsure of. Counts with one objective",
+        description="standard deviations of the prediction that are taken off where the model is unsure, with one "
+        "objective; 0 = each proposal has the lowest predicted value, and many are alike",
     )
     ends: int = Field(8, ge=0, description=_ENDS)
     most: int = Field(200, ge=10, description="most trials that the model is fitted to: the best half and the latest")

@@ -17,7 +17,7 @@ from search_spaces import load_space
 from tuner.commands.options import parse_rule
 from tuner.simulation.curves import read_curves
 
-BANK = searchers.ROOT / "benchmarks/data/searchers/quickstart.parquet"
+BANK = searchers.ROOT / "benchmarks/data/searchers/quickstart-small.parquet"
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ passed its last rung came to from there (Swersky et al. 2014, arXiv 1406.3896, m
 trials differ is the noise of that value, so a trial that was paused early says less than one that has ended.
 
 The proposal is the point with the lowest predicted value, less `explore` standard deviations (Srinivas et al. 2010),
-among points of the whole space and points near the best trials. Seeds differ by as much as good configurations do, so
-a search finds a lower PER with several whole runs in a good region than with one in each of several.
+among points of the whole space and points near the best trials.
 
 With several objectives it is Optuna's sampler, over copies of the completed trials.
 """
