@@ -5,6 +5,8 @@ import importlib.util
 import os
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
@@ -162,6 +164,28 @@ def sizes() -> Callable[[Path], dict[str, int]]:
 def end() -> Callable[..., SimpleNamespace]:
     """`end_of`, which waits for a process as long as the files in its folder grow."""
     return end_of
+
+
+@pytest.fixture(scope="session")
+def warm_python() -> Generator[str, None, None]:
+    """A program that stands in for `python` where its start is not what is tested: a command, a script or a worker of
+    Ray begins in a process of its own, but with torch, Ray and the program imported (`tests/warm/`). It brings two of
+    three seconds of a search. Where that is not possible it is `python` itself.
+    """
+    if NO_TORCH or not hasattr(os, "pidfd_open"):
+        yield sys.executable
+        return
+    here = Path(__file__).parent / "warm"
+    with tempfile.TemporaryDirectory(prefix="warm-") as folder:
+        program = Path(folder, "python")
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {here}/python.py {folder} {sys.executable} "$@"\n')
+        program.chmod(0o755)
+        command = [sys.executable, str(here / "server.py"), folder]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdin is not None and server.stdout is not None
+            assert [server.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+            yield str(program)
+            server.stdin.close()
 
 
 def gone_from(library: str, names: Mapping[str, str], found: Mapping[str, Any]) -> list[str]:

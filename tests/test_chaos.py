@@ -13,8 +13,9 @@ from benchmarks import chaos
 
 
 @pytest.mark.ray
-def test_killed_damaged_and_resumed_searches_end_as_undisturbed(capfd):
+def test_killed_damaged_and_resumed_searches_end_as_undisturbed(capfd, warm_python, monkeypatch):
     """A killed driver whose newest checkpoint is spoilt, and a killed worker: no invariant is violated."""
+    monkeypatch.setattr(sys, "executable", warm_python)
     assert chaos.main(["--rounds", "2", "--kind", "checkpoint", "--kind", "worker-kill", "--seed", "1"]) == 0
     out, err = capfd.readouterr()
     assert err.count("as undisturbed") == 2

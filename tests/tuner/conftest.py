@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -142,12 +142,12 @@ def real_space(tmp_path_factory) -> Path:
     return path
 
 
-def start(*arguments, cwd, **options) -> subprocess.Popen:
+def start(python, *arguments, cwd, **options) -> subprocess.Popen:
     """`tuner` with arguments, as a user would start it: in a folder of its own, without a terminal."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TUNER_")}
     environment["COLUMNS"] = "200"
     return subprocess.Popen(
-        [sys.executable, "-m", "tuner", *map(str, arguments)],
+        [python, "-m", "tuner", *map(str, arguments)],
         cwd=cwd,
         env=environment,
         text=True,
@@ -158,13 +158,15 @@ def start(*arguments, cwd, **options) -> subprocess.Popen:
 
 
 @pytest.fixture(scope="session")
-def tuner(wait, end):
+def tuner(wait, end, warm_python):
     """The command line in a process: `tuner.run(...)` to the end (status, out, err), `tuner.start(...)` in the
     background, `tuner.wait_for_epochs(process, log, count)`.
     """
 
+    begin = functools.partial(start, warm_python)
+
     def run(*arguments, cwd):
-        return end(start(*arguments, cwd=cwd), cwd)
+        return end(begin(*arguments, cwd=cwd), cwd)
 
     def wait_for_epochs(process, log, count):
         def there():
@@ -173,7 +175,7 @@ def tuner(wait, end):
 
         wait(there, lambda: log.exists() and log.stat().st_size)
 
-    return SimpleNamespace(run=run, start=start, decisions=decisions, wait_for_epochs=wait_for_epochs)
+    return SimpleNamespace(run=run, start=begin, decisions=decisions, wait_for_epochs=wait_for_epochs)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -82,22 +81,22 @@ print("answers:", sorted(map(str, answers.values())))
 """
 
 
-def python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A fresh Python in a folder, without a terminal and without settings of this user."""
+def run(python: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """A Python of its own in a folder, without a terminal and without settings of this user."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("TUNER_")}
     environment["COLUMNS"] = "200"
-    command = [sys.executable, *words]
+    command = [python, *words]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600, check=False)
 
 
-def test_the_page_runs_as_a_script_without_a_guard(tmp_path, tiny_data):
+def test_the_page_runs_as_a_script_without_a_guard(tmp_path, tiny_data, warm_python):
     """The blocks of docs/python.md run one after the other in a script, and print what the page says."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 6
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "tiny").symlink_to(tiny_data)
     (tmp_path / "script.py").write_text("\n".join(blocks), encoding="utf-8")
-    done = python("script.py", cwd=tmp_path)
+    done = run(warm_python, "script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     study = tuner.open("first", results=tmp_path / "results" / "studies")
     assert len(study.trials) == 4
@@ -112,7 +111,7 @@ def test_the_page_runs_as_a_script_without_a_guard(tmp_path, tiny_data):
     assert "3 of 3 ended" in done.stderr  # the progress of the command, as plain lines
 
 
-def test_a_cell_under_a_running_loop_searches_stops_and_goes_on(tmp_path, tiny_data, real_space):
+def test_a_cell_under_a_running_loop_searches_stops_and_goes_on(tmp_path, tiny_data, real_space, warm_python):
     """Without a file for `__main__`, in what rich and Ray take for a notebook, and under a running event loop a search
     runs; Ctrl-C ends it with what was reported kept; `resume` goes on; in threads one search runs at a time and the
     other is refused in a line. All is plain lines on standard output, and nothing clears the cell.
@@ -121,7 +120,7 @@ def test_a_cell_under_a_running_loop_searches_stops_and_goes_on(tmp_path, tiny_d
     (tmp_path / "IPython" / "__init__.py").write_text(IPYTHON)
     (tmp_path / "IPython" / "display.py").write_text(DISPLAY)
     code = CELL.format(space=str(real_space), data=str(tiny_data))
-    done = python("-c", code, cwd=tmp_path)
+    done = run(warm_python, "-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (
         "stopped: the search was stopped; tuner.open('first') shows it, tuner.resume('first') continues" in done.stdout
@@ -156,14 +155,14 @@ except RuntimeError as error:
 """
 
 
-def test_a_ray_of_the_program_is_left_alone_and_a_failed_search_raises(tmp_path, tiny_data, real_space):
+def test_a_ray_of_the_program_is_left_alone_and_a_failed_search_raises(tmp_path, tiny_data, real_space, warm_python):
     """Where Ray runs already a search is refused and Ray stays; where every trial fails, the first error is raised."""
     (tmp_path / "real.yaml").write_text((real_space.parent / "real.yaml").read_text())
     space = tmp_path / "kernels.yaml"
     kernels = [8, *range(500, 510)]  # only the first is shorter than the utterances, and it is not drawn
     text = real_space.read_text().replace("start_points: [real.yaml]\n", "")
     space.write_text(text.replace("  averaging.kind", f"  model.kernel: {{choice: {kernels}}}\n  averaging.kind"))
-    done = python("-c", ALONE.format(space=str(space), data=str(tiny_data)), cwd=tmp_path)
+    done = run(warm_python, "-c", ALONE.format(space=str(space), data=str(tiny_data)), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "refused: Ray is running in this process" in done.stdout
     assert re.search(r"failed: every trial of the study failed; the first said: .*kernel", done.stdout)

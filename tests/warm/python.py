@@ -1,0 +1,59 @@
+"""Stands in for `python`: hands its arguments to the warm one (`server.py`) and ends as that call ends.
+
+Ray starts its workers with it, and tests the command line. It imports little, for it is started each time.
+"""
+
+import array
+import json
+import os
+import signal
+import socket
+import sys
+
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CONTEXT = "--serialized-runtime-env-context="
+
+
+def straight(words: list[str], variables: dict[str, str]) -> list[str]:
+    """The words without the program of Ray that sets a worker's variables and then starts a fresh Python."""
+    if not words[0].endswith("setup_worker.py"):
+        return words
+    (context,) = (word for word in words if word.startswith(CONTEXT))
+    variables |= json.loads(context.removeprefix(CONTEXT))["env_vars"]
+    return [word for word in words[1:] if word not in (context, "--language=PYTHON")]
+
+
+def ask(server: socket.socket, words: list[str]) -> None:
+    """Hand over the call: arguments, variables, folder, priority, and the three streams."""
+    variables = dict(os.environ)
+    call = {"words": straight(words, variables), "variables": variables, "folder": os.getcwd(), "nice": os.nice(0)}  # noqa: PTH109
+    text = json.dumps(call).encode()
+    streams = array.array("i", [0, 1, 2])
+    server.sendmsg([len(text).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
+    server.sendall(text)
+
+
+def main(folder: str, words: list[str]) -> int:
+    """The status with which the call has ended; a signal that ended it ends this process too."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
+    with socket.socket(socket.AF_UNIX) as server:
+        kind = "worker" if words[0].endswith("_worker.py") else "command"
+        server.connect(f"{folder}/{kind}")
+        ask(server, words)
+        number = int.from_bytes(server.recv(4), "big")
+        for which in PASSED_ON:
+            signal.signal(which, lambda caught, frame: os.kill(number, caught))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+        status = int.from_bytes(server.recv(4), "big", signed=True)
+    if status < 0:
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    return status
+
+
+if __name__ == "__main__":
+    folder, python, *words = sys.argv[1:]
+    if words[0] == "-u":  # Ray's own services, which look for their parent
+        os.execv(python, [python, *words])
+    sys.exit(main(folder, words))

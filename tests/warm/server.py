@@ -1,0 +1,177 @@
+"""A Python that has imported torch, Ray and the program once, and forks for each call: a worker of Ray or a command.
+
+What a fresh Python needs two or three seconds for is there already. Arguments, variables, folder, priority and streams
+are the caller's (`python.py`), the process is one of its own, and a call whose caller was killed is killed.
+
+    python server.py FOLDER        until its standard input is closed
+"""
+
+from __future__ import annotations
+
+import array
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import signal
+import socket
+import sys
+import threading
+import types
+from pathlib import Path
+from typing import Any, NoReturn
+
+FOLDER = Path(sys.argv[1])
+"""Where the sockets are, and the program that stands in for `python`."""
+WORKER = (
+    "torch",
+    "pandas",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    "requests",
+    "jsonschema",
+    "trainable.loop",
+    "trainable.keeping",
+    "tuner.backend.worker",
+    "tuner.study.faults",
+)
+"""What a worker of Ray needs, but for Ray: its core reads the variables of its process when it is imported."""
+COMMAND = ("optuna", "tuner.cli", "tuner.backend.ray_backend", "tuner.commands.search", "tuner.launch.search")
+"""What commands need beside that."""
+
+
+def imported(names: tuple[str, ...]) -> None:
+    """Import them, and let no collection in a process that was forked look at what there is by now."""
+    for name in names:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+def received(caller: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A call, and the caller's three streams."""
+    streams = array.array("i")
+    head, extra, _, _ = caller.recvmsg(4, socket.CMSG_SPACE(3 * streams.itemsize))
+    for _, _, data in extra:
+        streams.frombytes(data)
+    size, text = int.from_bytes(head, "big"), b""
+    while len(text) < size or not head:
+        if not (part := head and caller.recv(size - len(text))):
+            raise EOFError
+        text += part
+    return json.loads(text), list(streams)
+
+
+def become(call: dict[str, Any], streams: list[int], changed: dict[str, str]) -> None:
+    """Be the process that was asked for, but for what the imports have set among the variables."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.chdir(call["folder"])
+    os.environ.clear()
+    os.environ.update(call["variables"] | changed)
+    os.nice(call["nice"] - os.nice(0))
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
+    sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
+    sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
+    sys.executable = str(FOLDER / "python")
+
+
+def run(words: list[str]) -> None:
+    """What `python` does with these words: `-m MODULE`, `-c CODE` or a file, and what follows them."""
+    if words[0] == "-m":
+        sys.argv, sys.path[0] = words[1:], str(Path.cwd())
+        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv, sys.path[0] = ["-c", *words[2:]], ""
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(words[1], vars(main))
+    else:
+        sys.argv, sys.path[0] = words, str(Path(words[0]).resolve().parent)
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        main.__file__ = words[0]
+        exec(compile(Path(words[0]).read_text(encoding="utf-8"), words[0], "exec"), vars(main))
+
+
+def serve(kind: str, before: dict[str, str]) -> None:
+    """Answer calls of one kind, until standard input is closed."""
+    changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
+    door, events = socket.socket(socket.AF_UNIX), selectors.DefaultSelector()
+    door.bind(str(FOLDER / kind))
+    door.listen(64)
+    print("ready", flush=True)
+
+    def answer() -> None:
+        caller, _ = door.accept()
+        try:
+            call, streams = received(caller)
+        except EOFError:  # killed before it had asked
+            caller.close()
+            return
+        if (number := os.fork()) == 0:
+            for held in (events, door, caller):
+                held.close()
+            os.setsid()
+            become(call, streams, changed)
+            do(call["words"])
+        for stream in streams:
+            os.close(stream)
+        caller.sendall(number.to_bytes(4, "big"))
+        process = os.pidfd_open(number)
+        events.register(process, selectors.EVENT_READ, lambda: ended(number, process, caller))
+        events.register(caller, selectors.EVENT_READ, lambda: left(number, caller))
+
+    def ended(number: int, process: int, caller: socket.socket) -> None:
+        status = os.waitstatus_to_exitcode(os.waitpid(number, 0)[1])
+        with contextlib.suppress(OSError):
+            caller.sendall(status.to_bytes(4, "big", signed=True))
+        with contextlib.suppress(KeyError):
+            events.unregister(caller)
+        events.unregister(process)
+        os.close(process)
+        caller.close()
+
+    def left(number: int, caller: socket.socket) -> None:
+        events.unregister(caller)
+        os.kill(number, signal.SIGKILL)
+
+    events.register(door, selectors.EVENT_READ, answer)
+    events.register(sys.stdin, selectors.EVENT_READ, lambda: os._exit(0))
+    while True:
+        for key, _ in events.select():
+            key.data()
+
+
+def do(words: list[str]) -> NoReturn:
+    """Run them and end as Python ends, but for the collection of all that was imported."""
+    status: Any = 0
+    try:
+        run(words)
+    except SystemExit as error:
+        status = error.code
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    if not isinstance(status, int | None):
+        print(status, file=sys.stderr)
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status or 0)
+
+
+if __name__ == "__main__":
+    at_start = dict(os.environ)
+    imported(WORKER)
+    if os.fork() == 0:
+        imported(COMMAND)
+        serve("command", at_start)
+    else:
+        serve("worker", at_start)
