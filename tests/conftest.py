@@ -1,6 +1,8 @@
 """For every test."""
 
+import atexit
 import contextlib
+import gc
 import importlib.util
 import os
 import signal
@@ -74,6 +76,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if hasattr(config, "workerinput"):
         place = {name: number for number, name in enumerate(LONGEST)}
         items.sort(key=lambda item: place.get(Path(item.location[0]).as_posix(), len(place)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end: the garbage collector need not look through it again."""
+    gc.collect()
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # libraries that count what is left at the very end would call it leaks
 
 
 @pytest.hookimpl(wrapper=True)

@@ -32,13 +32,13 @@ WITHOUT = "import runpy, sys\nsys.modules.update(dict.fromkeys(sys.argv[1].split
 WITHOUT += "del sys.argv[0]; sys.argv[0] = sys.argv.pop(1); runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
-def run(script: str, *arguments: str, cwd: Path, without: str = "") -> str:
+def run(script: str, *arguments: str, cwd: Path, without: str = "", python: str = sys.executable) -> str:
     """What a benchmark prints; `without` are modules, joined by commas, that it must do without."""
     program = ["-c", WITHOUT, without, str(ROOT / "benchmarks" / script)]
     if not without:
         program = [str(ROOT / "benchmarks" / script)]
     done = subprocess.run(
-        [sys.executable, *program, *arguments],
+        [python, *program, *arguments],
         capture_output=True,
         text=True,
         cwd=cwd,
@@ -91,9 +91,9 @@ def test_checkpoints_prints_its_figures(tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-def test_orchestration_prints_its_figures(tmp_path: Path) -> None:
+def test_orchestration_prints_its_figures(tmp_path: Path, warm_python: str) -> None:
     """Milliseconds per trial and between trials, the driver's share, and the time from the command to an epoch."""
-    run("orchestration.py", "--quick", "--json", "rows.json", cwd=tmp_path)
+    run("orchestration.py", "--quick", "--json", "rows.json", cwd=tmp_path, python=warm_python)
     search, command = json.loads((tmp_path / "rows.json").read_text())
     for name in ("ms_per_trial", "trials_per_second", "log_kb_per_trial", "ms_between_trials", "driver_cpu_share"):
         assert search[name] > 0, name
@@ -199,9 +199,10 @@ def test_averages_are_recorded_and_compared_within_runs(
     assert "best of raw + 4 warm at the end" in told and "'raw': 1" in told
 
 
-def test_the_card_s_script_runs_part_by_part_and_prints_one_table(tmp_path: Path) -> None:
+def test_the_card_s_script_runs_part_by_part_and_prints_one_table(tmp_path: Path, warm_python: str) -> None:
     """Without a card: a step's profile on a CPU, its figures in the table and in card.json."""
-    printed = run("card.py", "--device", "cpu", "--quick", "--only", "a step", "--out", str(tmp_path), cwd=ROOT)
+    arguments = ("--device", "cpu", "--quick", "--only", "a step", "--out", str(tmp_path))
+    printed = run("card.py", *arguments, cwd=ROOT, python=warm_python)
     (row,) = json.loads((tmp_path / "card.json").read_text())["parts"]["a step's time"]["figures"]
     assert row["step_ms"] > 0 and row["most"][0]["ms"] > 0
     assert "| a step's time | ran | " in printed and f"tiny fp32 {row['step_ms']:.1f} ms" in printed

@@ -74,6 +74,8 @@ def become(call: dict[str, Any], streams: list[int], changed: dict[str, str]) ->
     os.chdir(call["folder"])
     os.environ.clear()
     os.environ.update(call["variables"] | changed)
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[1:1] = [path for path in given if path not in sys.path]
     os.nice(call["nice"] - os.nice(0))
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
     sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())

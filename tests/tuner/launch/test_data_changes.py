@@ -62,7 +62,7 @@ def space(real_space, tmp_path_factory):
     folder = tmp_path_factory.mktemp("longer")
     run = (real_space.parent / "real.yaml").read_text()
     (folder / "real.yaml").write_text(
-        run.replace("batches: 36, batches_per_epoch: 4", "batches: 240, batches_per_epoch: 12")
+        run.replace("batches: 36, batches_per_epoch: 4", "batches: 120, batches_per_epoch: 6")
     )
     (folder / "longer.yaml").write_text(real_space.read_text())
     return folder / "longer.yaml"

@@ -347,14 +347,14 @@ ray_backend.stop_ray()
 
 
 @pytest.mark.ray
-def test_hung_killed_and_raising_trials_are_tried_again(toy, end):
+def test_hung_killed_and_raising_trials_are_tried_again(toy, end, warm_python):
     """Real worker processes that stop, run out of memory, are killed and raise: each trial's second attempt goes on
     after the epoch that was reported, and the log says what had happened.
     """
     toy.create("s", retries=1, budget={"trials": 4, "hours": None}, stopping={"kind": "none"}).close()
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     program = subprocess.Popen(
-        [sys.executable, "-c", SICK, str(toy.folder / "s")],
+        [warm_python, "-c", SICK, str(toy.folder / "s")],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
