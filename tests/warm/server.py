@@ -122,7 +122,8 @@ def serve(kind: str, before: dict[str, str]) -> None:
             do(call["words"])
         for stream in streams:
             os.close(stream)
-        caller.sendall(number.to_bytes(4, "big"))
+        with contextlib.suppress(OSError):  # killed meanwhile, which `left` sees
+            caller.sendall(number.to_bytes(4, "big"))
         process = os.pidfd_open(number)
         events.register(process, selectors.EVENT_READ, lambda: ended(number, process, caller))
         events.register(caller, selectors.EVENT_READ, lambda: left(number, caller))
@@ -138,6 +139,8 @@ def serve(kind: str, before: dict[str, str]) -> None:
         caller.close()
 
     def left(number: int, caller: socket.socket) -> None:
+        if caller.fileno() < 0:  # the call ended in the same moment
+            return
         events.unregister(caller)
         os.kill(number, signal.SIGKILL)
 

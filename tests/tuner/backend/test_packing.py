@@ -345,7 +345,7 @@ def test_a_worker_keeps_to_its_share_of_the_memory(monkeypatch, gpus, capped):
 
 
 @pytest.mark.ray
-def test_half_cards_hold_four_trials_on_two(toy):
+def test_half_cards_hold_four_trials_on_two(toy, warm_python, monkeypatch):
     """A Ray that counts with two cards runs four trials of half a card at the same time, two on each."""
     from tuner.backend import ray_backend
 
@@ -362,6 +362,7 @@ def test_half_cards_hold_four_trials_on_two(toy):
         while True:
             yield curve(job.config, job.config.epochs)
 
+    monkeypatch.setattr(sys, "executable", warm_python)  # Ray starts its workers with it
     curve = toy.curve
     resources = ray_backend.Resources(cpus_per_trial=0.5, gpus_per_trial=0.5)
     try:
