@@ -83,12 +83,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: place.get(Path(item.location[0]).as_posix(), len(place)))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
-    """What was imported and collected stays to the end: the garbage collector need not look through it again."""
-    gc.collect()
-    gc.freeze()
-    atexit.register(gc.unfreeze)  # libraries that count what is left at the very end would call it leaks
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays to the end: the garbage collector need not look through it, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # libraries that count what is left at the very end would call it leaks
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

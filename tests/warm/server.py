@@ -22,6 +22,7 @@ import socket
 import sys
 import threading
 import types
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -173,6 +174,8 @@ def do(words: list[str]) -> NoReturn:
 
 
 if __name__ == "__main__":
+    # Arrow's thread for its memory makes ready for a fork by itself.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     at_start = dict(os.environ)
     imported(WORKER)
     if os.fork() == 0:
