@@ -23,7 +23,17 @@ from search_spaces.errors import InputError
 from search_spaces.lengths.scale import scaled_run, scaled_value
 from search_spaces.loader import Run, load_run
 from search_spaces.parsing.constraints import parse_constraint
-from search_spaces.parsing.sections import ABSENT, InvalidSettings, Settings, merge, nested, same, validate, value_at
+from search_spaces.parsing.sections import (
+    ABSENT,
+    InvalidSettings,
+    Settings,
+    merge,
+    merged_section,
+    nested,
+    same,
+    validate,
+    value_at,
+)
 from search_spaces.plan import Budget, Cost
 from search_spaces.searchers import Searcher, TPESearcher
 from search_spaces.stopping import DEFAULT_STOPPING, Stopping, todays
@@ -179,7 +189,9 @@ class Space:
             if dimension.of and not _is_number(other):
                 raise InputError(f"{self.name}: {dimension.name}: {dimension.of} is {show(other)} here, not a number")
             sample = draw(dimension, settings) if dimension.sampled else dimension.choices[0]
-            settings = merge(settings, nested({dimension.path: dimension.value(sample, other)}))
+            section, _, key = dimension.path.partition(".")
+            values = {key: dimension.value(sample, other)}
+            settings[section] = merged_section(section, settings.get(section, {}), values)
         return settings
 
     def as_dict(self) -> dict[str, Any]:

@@ -126,10 +126,11 @@ def is_number(path: str) -> bool:
     return _types(path) <= {"integer", "number", "null"}
 
 
-def _types(path: str) -> set[str]:
+@cache
+def _types(path: str) -> frozenset[str]:
     section, key = path.split(".")
     schemas = [_schema(kinds(section)[kind], key) for kind in kinds_with(section, key)]
-    return {option.get("type", "other") for schema in schemas for option in schema.get("anyOf", [schema])}
+    return frozenset(option.get("type", "other") for schema in schemas for option in schema.get("anyOf", [schema]))
 
 
 def refusal(path: str, value: Any, kind: str | None = None) -> str | None:

@@ -45,15 +45,19 @@ def merge(base: Settings, changes: Mapping[str, Mapping[str, Any]]) -> Settings:
     """
     merged = {section: dict(values) for section, values in base.items()}
     for section, values in changes.items():
-        old = merged.get(section, {})
-        gone = {other for key, other in INSTEAD.get(section, {}).items() if values.get(key) is not None}
-        old = {key: value for key, value in old.items() if key not in gone}
-        kind = values.get("kind")
-        if isinstance(kind, str) and kind != kind_of(base, section):
-            model = kinds(section).get(kind)
-            old = {key: value for key, value in old.items() if model is not None and key in model.model_fields}
-        merged[section] = {**old, **values}
+        merged[section] = merged_section(section, merged.get(section, {}), values)
     return merged
+
+
+def merged_section(section: str, old: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What `merge` does with one section."""
+    gone = {other for key, other in INSTEAD.get(section, {}).items() if values.get(key) is not None}
+    kept = {key: value for key, value in old.items() if key not in gone}
+    kind = values.get("kind")
+    if isinstance(kind, str) and kind != old.get("kind", default_kind(section)):
+        model = kinds(section).get(kind)
+        kept = {key: value for key, value in kept.items() if model is not None and key in model.model_fields}
+    return {**kept, **values}
 
 
 def nested(flat: Mapping[str, Any]) -> Settings:
