@@ -12,7 +12,7 @@ import json
 import os
 import shlex
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,13 +173,16 @@ def open_sources(results_dir: str | Path, studies: Sequence[str] | None = None) 
 def stack(name: str, parts: Sequence[pa.Table]) -> pa.Table:
     """Tables of one kind under each other: fixed columns first, configuration columns grouped by section."""
     fixed = schema(name)
-    extra = by_section(column for part in parts for column in part.column_names if column not in fixed.names)
+    known = set(fixed.names)
+    kinds = [{field.name: field.type for field in part.schema} for part in parts]
+    extra = by_section(column for part in kinds for column in part if column not in known)
     fields = list(fixed)
     for column in extra:
-        kinds = {part.schema.field(column).type for part in parts if column in part.column_names}
-        fields.append(pa.field(column, _common(kinds)))
+        fields.append(pa.field(column, _common({part[column] for part in kinds if column in part})))
     target = pa.schema(fields)
-    return pa.concat_tables([_conform(part, target) for part in parts] or [target.empty_table()]).combine_chunks()
+    return pa.concat_tables(
+        [_conform(*part, target) for part in zip(parts, kinds, strict=True)] or [target.empty_table()]
+    ).combine_chunks()
 
 
 def _open(folder: Path, problems: list[str]) -> Source:
@@ -312,12 +315,13 @@ def complete(table: pa.Table, name: str) -> pa.Table:
     return stack(name, [table.replace_schema_metadata(None)])
 
 
-def _conform(part: pa.Table, target: pa.Schema) -> pa.Table:
+def _conform(part: pa.Table, kinds: Mapping[str, pa.DataType], target: pa.Schema) -> pa.Table:
+    """The rows with the columns of `target`; `kinds` are the types that they have by name."""
     columns = []
     for f in target:
-        if f.name not in part.column_names:
+        if f.name not in kinds:
             columns.append(pa.nulls(part.num_rows, f.type))
-        elif part.schema.field(f.name).type == f.type:
+        elif kinds[f.name] == f.type:
             columns.append(part[f.name])
         else:
             try:
