@@ -237,12 +237,13 @@ class Study:
     def _wants_ends(self) -> bool:
         """Whether paused trials come to their ends before the searcher proposes more: its model has too few (`ends`).
 
-        Points of its design come first, and trials that are on their way to their ends count.
+        Points of its design come first, and as many trials as a rung compares: a small budget has a design of one, and
+        a first trial that is poor should get no whole run for nothing.
         """
         given = self.settings.searcher.as_dict()
         if self.state.completed >= given.get("ends", 0) or self.state.lengths:
             return False
-        return self.state.next_number >= given["startup_trials"]
+        return self.state.next_number >= max(given["startup_trials"], getattr(self.state.history.rule, "reduction", 0))
 
     @property
     def _finishing(self) -> bool:

@@ -385,9 +385,9 @@ def starts(toy, name):
     return found
 
 
-def new_ones(toy, name, ends, rule=PAUSING, kind="tpe", **changes):
+def new_ones(toy, name, ends, rule=PAUSING, kind="tpe", startup=4, **changes):
     """Number -> how many had come to their ends when that trial began for the first time."""
-    searcher = {"kind": kind, "startup_trials": 4, "ends": ends}
+    searcher = {"kind": kind, "startup_trials": startup, "ends": ends}
     study = create(toy, name, rule, searcher=searcher, budget={"trials": 12, "hours": None}, **changes)
     toy.drive(study, workers=2)
     return {number: completed for number, attempt, completed in starts(toy, name) if attempt == 1}
@@ -402,6 +402,13 @@ def test_a_model_sees_ends_before_it_proposes_more(toy, kind):
     assert without[4] == 0
     # Two workers: the one that is free when the third is on its way has nothing else to do.
     assert with_three[3] == 0 and with_three[5] >= 2 and with_three[7] >= 3
+
+
+def test_the_first_trial_does_not_come_to_its_end_alone(toy):
+    """With a design of one trial, as a small budget has it, as many start as a rung compares before one goes on."""
+    begun = new_ones(toy, "few", 3, startup=1)
+    assert begun[1] == begun[2] == 0
+    assert [number for number, attempt, _ in starts(toy, "few")][:3] == [0, 1, 2]
 
 
 def test_where_nobody_is_paused_new_trials_start(toy):
