@@ -15,9 +15,9 @@ JOBS ?= $(shell n=$$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN || echo 1); 
 PYTEST = -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 15
 
 # What a version can break. Left out: what starts clusters or browsers, the benchmarks, and what looks at the checkout.
-CORE = $(addprefix --ignore tests/,cluster test_chaos.py test_benchmarks.py test_stopping_benchmark.py test_searchers_benchmark.py test_rivals.py \
-	test_deploy.py test_package.py test_docs.py test_architecture.py test_mutants.py test_fuzz.py \
-	results/test_report_browser.py tuner/backend/test_nodes.py tuner/backend/test_jobs.py)
+CORE = $(addprefix --ignore tests/,cluster test_chaos.py test_benchmarks.py test_stopping_benchmark.py \
+	test_searchers_benchmark.py test_rivals.py test_deploy.py test_package.py test_docs.py test_architecture.py test_mutants.py \
+	test_fuzz.py results/test_report_browser.py tuner/backend/test_nodes.py tuner/backend/test_jobs.py)
 # ONLY=setup makes the environment and stops there.
 OTHER = $(MAKE) --no-print-directory $(or $(ONLY),test) ARGS="$(CORE) $(ARGS)"
 

@@ -64,9 +64,9 @@ class StudyState:
         self.leader: TrialState | None = None
         """The trial with the lowest PER so far; the first on ties."""
         self.ended_trials = 0
-        self.completed = 0
-        """Trials that came to their ends."""
         """Trials that have ended for good."""
+        self.completed = 0
+        """Those of them that came to their ends."""
         self.next_number = 0
         """The number of the next trial."""
         self.heirs = 0
