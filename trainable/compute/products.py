@@ -9,6 +9,7 @@ processor and the shapes, not of a measurement, so that a run that goes on there
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -56,6 +57,14 @@ def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     torch.add(first, 0.0 if bias is None else bias, out=whole[:rows])
     torch.addmm(whole[rows:] if bias is None else bias, a[rows:], b, beta=0 if bias is None else 1, out=whole[rows:])
     return whole
+
+
+def product_of(rows: int, b: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """What multiplies up to so many rows by `b` as `product` does: `torch.mm` itself where all of them are few.
+
+    A small layer's step takes some microseconds, and asking at each of them which library is faster as long as that.
+    """
+    return torch.mm if rows * b.numel() < LEAST else product
 
 
 def sum_of_products(a: Tensor, b: Tensor) -> Tensor:

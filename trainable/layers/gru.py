@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import PackedSequence
 
 from trainable.compute.precision import gru_backend
-from trainable.compute.products import product, sum_of_products
+from trainable.compute.products import product, product_of, sum_of_products
 
 
 def gru(layer: nn.GRU, packed: PackedSequence, start: Tensor | None = None) -> PackedSequence:
@@ -96,18 +96,19 @@ class _Scan(torch.autograd.Function):
             first = x.new_zeros(sizes[0], hidden) if start is None else start.view(1, hidden).expand(sizes[0], hidden)
             h = first[: sizes[-1]] if reverse else first
             before: list[Tensor] = []
-            steps = list(zip(*rows, strict=True))
-            for gate, r, z, n, s, o in reversed(steps) if reverse else steps:
-                k = len(o)
-                if k < len(h):  # forwards: the shortest sequences have ended
+            steps = list(zip(sizes, *rows, strict=True))
+            times_gates, times_new = product_of(sizes[0], w_gates), product_of(sizes[0], w_new)
+            now = len(h)
+            for k, gate, r, z, n, s, o in reversed(steps) if reverse else steps:
+                if k < now:  # forwards: the shortest sequences have ended
                     h = h[:k]
-                elif k > len(h):  # backwards: sequences that end here begin with the first state
-                    h = torch.cat([h, first[: k - len(h)]])
+                elif k > now:  # backwards: sequences that end here begin with the first state
+                    h = torch.cat([h, first[: k - now]])
                 before.append(h)
-                gate.add_(product(h, w_gates)).sigmoid_()
-                s.add_(product(h, w_new))
+                gate.add_(times_gates(h, w_gates)).sigmoid_()
+                s.add_(times_new(h, w_new))
                 torch.addcmul(n, r, s, out=n).tanh_()
-                h = torch.lerp(n, h, z, out=o)
+                h, now = torch.lerp(n, h, z, out=o), k
             if any(ctx.needs_input_grad):
                 states = torch.cat(before[::-1] if reverse else before)
                 ctx.save_for_backward(x, w_ih, w_hh, states, gates, new, state_part)
@@ -128,17 +129,17 @@ class _Scan(torch.autograd.Function):
         torch.mul(d_new, r, out=factor[:, 2])
         flat = factor.view(frames, 3 * hidden)
         d_out = grad.clone()
-        steps = list(zip(*(t.split(ctx.sizes) for t in (d_out, factor, flat, z)), strict=True))
-        carry = None
+        steps = list(zip(ctx.sizes, *(t.split(ctx.sizes) for t in (d_out, factor, flat, z)), strict=True))
+        carry, carried, times = None, 0, product_of(ctx.sizes[0], w_hh)
         d_start: Tensor | None = torch.zeros(hidden, dtype=n.dtype) if ctx.needs_input_grad[5] else None
-        for d, f, row, zt in steps if ctx.reverse else reversed(steps):
+        for k, d, f, row, zt in steps if ctx.reverse else reversed(steps):
             if carry is not None:
-                k = min(len(carry), len(d))
-                d[:k].add_(carry[:k])
-                if d_start is not None and k < len(carry):  # backwards: these sequences began here
-                    d_start += carry[k:].sum(0)
+                both = min(carried, k)
+                d[:both].add_(carry[:both])
+                if d_start is not None and both < carried:  # backwards: these sequences began here
+                    d_start += carry[both:].sum(0)
             f.mul_(d.unsqueeze(1))
-            carry = product(row, w_hh).addcmul_(d, zt)
+            carry, carried = times(row, w_hh).addcmul_(d, zt), k
         d_w_hh = _sum_of_products(flat, before, ctx.lowered)
         d_b_hh = flat.sum(0)
         # The input's part of n is not scaled by r; the other two gates have the same gradient on both sides.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from trainable.compute import products
-from trainable.compute.products import BLOCK, product, sum_of_products
+from trainable.compute.products import BLOCK, product, product_of, sum_of_products
 from trainable.layers.gru import gru
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="needs a torch with oneDNN")
@@ -67,6 +67,16 @@ def test_both_ways_give_the_same_numbers(
 
 
 @needs_onednn
+def test_a_layer_whose_steps_are_all_small_multiplies_without_asking() -> None:
+    """`torch.mm` where even the largest step is below the limit, which gives the bits of `product`; else `product`."""
+    b = torch.randn(64, 128)
+    rows = products.LEAST // b.numel()
+    assert product_of(rows, b) is product
+    assert product_of(rows - 1, b) is torch.mm
+    a = torch.randn(rows - 1, 64)
+    assert torch.equal(torch.mm(a, b), product(a, b))
+
+
 def test_onednn_sees_few_shapes_and_no_small_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames beyond a multiple of the block are MKL's, and so is what is too small to pay."""
     seen: list[tuple[int, ...]] = []
