@@ -32,6 +32,13 @@ def long(config: Make) -> RunConfig:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(long: RunConfig, tiny: Dataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, Any], Path]:
+    """That run to its end, with nothing in its way: epoch -> row, and what was kept of it."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(long, tiny, Keeper(folder)), folder
+
+
 @contextmanager
 def file_limit(size: int) -> Iterator[None]:
     """The system refuses to write files beyond `size` bytes, as a full disk would."""
@@ -128,21 +135,21 @@ def test_minutes_and_large_states_go_by_the_clock(long: RunConfig, tiny: Dataset
 @pytest.mark.parametrize("small", [0, 2**30], ids=["background", "at once"])
 @pytest.mark.parametrize("killed_after", [1, 2, 3, 4, 5, 7])
 def test_a_sparse_policy_loses_nothing(
-    long: RunConfig, tiny: Dataset, tmp_path: Path, small: int, killed_after: int
+    long: RunConfig, tiny: Dataset, tmp_path: Path, whole: tuple[dict[int, Any], Path], small: int, killed_after: int
 ) -> None:
     """Killed between two states, a run repeats the epochs between: the same numbers, the same best weights."""
-    whole = run(long, tiny, Keeper(tmp_path / "whole"))
+    rows_of_whole, kept_of_whole = whole
     first = Keeper(tmp_path / "sparse", every="3 epochs", small=small)
     run(long, tiny, first, epochs=killed_after)
     first._wait()  # the process died right after the write
     again = Keeper(tmp_path / "sparse", every="3 epochs", small=small, logged=killed_after)
     rows = run(long, tiny, again)
     again.flush()
-    assert rows == {epoch: whole[epoch] for epoch in range(3 * (killed_after // 3) + 1, 9)}
+    assert rows == {epoch: rows_of_whole[epoch] for epoch in range(3 * (killed_after // 3) + 1, 9)}
     assert again.notes == (
         ["no complete checkpoint was found; the trial started again from epoch 1"] * (killed_after < 3)
     )
-    best = [load(tmp_path / name / "best.pt") for name in ("whole", "sparse")]
+    best = [load(folder / "best.pt") for folder in (kept_of_whole, tmp_path / "sparse")]
     assert best[0]["epoch"] == best[1]["epoch"]
     assert all(torch.equal(value, best[1]["model"][key]) for key, value in best[0]["model"].items())
 
@@ -225,12 +232,12 @@ def test_a_full_disk_does_not_end_the_run(long: RunConfig, tiny: Dataset, tmp_pa
 
 
 def test_best_weights_that_the_disk_refused_are_written_when_their_epoch_is_repeated(
-    long: RunConfig, tiny: Dataset, tmp_path: Path
+    long: RunConfig, tiny: Dataset, tmp_path: Path, whole: tuple[dict[int, Any], Path]
 ) -> None:
     """The disk did not take the best epoch's weights before the process died; the epoch is trained again, and they are
     written there, though the log has that epoch already.
     """
-    pers = {epoch: row["per"] for epoch, row in run(long, tiny, Keeper(tmp_path / "whole")).items()}
+    pers = {epoch: row["per"] for epoch, row in whole[0].items()}
     best = min(pers, key=lambda epoch: pers[epoch])
     keeper = Keeper(tmp_path / "run", every="99 epochs", rungs=(best,))
     for report in train(long, tiny):
@@ -253,8 +260,10 @@ def test_what_killed_writers_left_is_removed(long: RunConfig, tiny: Dataset, tmp
 
 def test_best_weights_can_be_halved_or_left_out(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
     """In float16 the file is half as large and gives a float32 model within rounding; `none` keeps none."""
-    for kind in ("full", "half", "none"):
-        run(long, tiny, Keeper(tmp_path / kind, best_weights=kind))  # type: ignore[arg-type]
+    keepers = [Keeper(tmp_path / kind, best_weights=kind) for kind in ("full", "half", "none")]  # type: ignore[arg-type]
+    for report in train(long, tiny):
+        for keeper in keepers:
+            keeper.keep(report)
     assert not (tmp_path / "none" / "best.pt").exists()
     full, half = (load_model(load(tmp_path / kind / "best.pt")).state_dict() for kind in ("full", "half"))
     assert {tensor.dtype for tensor in half.values()} == {torch.float32}

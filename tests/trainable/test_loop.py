@@ -82,18 +82,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(
         **EVERYTHING, optimizer=OPTIMIZERS[optimizer], averaging=AVERAGES[averaging], training=training,
         schedule={"kind": "one_cycle", "start_lr": 1e-3, "peak_lr": 5e-3, "end_lr": 0.0},
     )  # fmt: skip
-    whole = [(untimed(report), tensors(report.checkpoint())) for report in train(settings, tiny)]
+    whole = []
+    for report in train(settings, tiny):
+        save(tmp_path / f"{report.epoch}.pt", report.checkpoint())
+        whole.append((untimed(report), tensors(report.checkpoint())))
     assert len(whole) == settings.epochs == 3
     for stop in (1, 2):
-        run = train(settings, tiny)
-        for _ in range(stop):
-            report = next(run)
-        save(tmp_path / "last.pt", report.checkpoint())
-        del run
         torch.manual_seed(12345)  # whatever else happens in the process meanwhile
         rest = [
             (untimed(report), tensors(report.checkpoint()))
-            for report in train(settings, tiny, resume_from=load(tmp_path / "last.pt"))
+            for report in train(settings, tiny, resume_from=load(tmp_path / f"{stop}.pt"))
         ]
         assert [row for row, _ in rest] == [row for row, _ in whole[stop:]]
         for (_, resumed), (_, uninterrupted) in zip(rest, whole[stop:], strict=True):
