@@ -12,6 +12,7 @@ import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -28,8 +29,8 @@ from search_spaces.parsing.sections import (
     InvalidSettings,
     Settings,
     merge,
-    merged_section,
     nested,
+    put,
     same,
     validate,
     value_at,
@@ -75,14 +76,18 @@ class Space:
 
     def suggest(self, trial: TrialLike) -> dict[str, Any]:
         """Parameter name -> sample, for the active dimensions, asked of `trial` in order."""
+        return self.drawn(trial)[0]
+
+    def drawn(self, trial: TrialLike) -> tuple[dict[str, Any], Settings]:
+        """What `suggest` gives, and the `settings` that it describes."""
         params: dict[str, Any] = {}
 
         def draw(dimension: Dimension, _: Settings) -> Any:
             params[dimension.name] = dimension.suggest(trial)
             return params[dimension.name]
 
-        self._assemble(draw)
-        return self.at_length(params)
+        settings = self._assemble(draw)
+        return self.at_length(params), settings
 
     def at_length(self, params: Mapping[str, Any], place: int = 0) -> dict[str, Any]:
         """The parameters for a run of the length at this place, the shortest at 0; as they are without `lengths`."""
@@ -147,7 +152,7 @@ class Space:
 
     def _length_of(self, config: RunConfig) -> float:
         """Of the space's lengths, the one that a run has, or the nearest; 1 without `lengths`."""
-        whole = value_at(merge(self.config_base, nested(self.fixed)), "training.batches")
+        whole = value_at(self._undrawn, "training.batches")
         ratio = math.log(config.training.batches / whole)
         return min(self.lengths, key=lambda each: abs(math.log(each) - ratio), default=1)
 
@@ -181,18 +186,22 @@ class Space:
 
     def _assemble(self, draw: Draw) -> Settings:
         """Base, fixed values and the active dimensions; `draw` gives the sample of each that is sampled."""
-        settings = merge(self.config_base, nested(self.fixed))
+        settings = {section: dict(values) for section, values in self._undrawn.items()}
         for dimension in self.dimensions:
-            if not all(_is_one_of(value_at(settings, path), values) for path, values in dimension.when.items()):
+            if dimension.when and not _meets(settings, dimension.when):
                 continue
             other = value_at(settings, dimension.of) if dimension.of else None
             if dimension.of and not _is_number(other):
                 raise InputError(f"{self.name}: {dimension.name}: {dimension.of} is {show(other)} here, not a number")
             sample = draw(dimension, settings) if dimension.sampled else dimension.choices[0]
             section, _, key = dimension.path.partition(".")
-            values = {key: dimension.value(sample, other)}
-            settings[section] = merged_section(section, settings.get(section, {}), values)
+            put(settings, section, key, dimension.value(sample, other))
         return settings
+
+    @cached_property
+    def _undrawn(self) -> Settings:
+        """Base and fixed values, without the dimensions; a search asks for them thousands of times."""
+        return merge(self.config_base, nested(self.fixed))
 
     def as_dict(self) -> dict[str, Any]:
         """The whole space as plain JSON types, as the event log stores it; `from_dict` reads it back."""
@@ -272,8 +281,10 @@ def _json(value: Any) -> Any:
 _NOTHING = (None, ABSENT)
 
 
-def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
-    return any(same(value, candidate) for candidate in values)
+def _meets(settings: Settings, when: Mapping[str, tuple[Any, ...]]) -> bool:
+    """Whether these settings have one of the values at each of the paths."""
+    found = ((value_at(settings, path), values) for path, values in when.items())
+    return all(any(same(value, candidate) for candidate in values) for value, values in found)
 
 
 def _is_number(value: Any) -> bool:

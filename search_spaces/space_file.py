@@ -280,8 +280,7 @@ def _check_samples(space: Space, found: Findings) -> None:
     random, feasible, seen = Random(0), 0, set()
     for _ in range(SAMPLES):
         try:
-            params = space.suggest(_RandomTrial(random))
-            settings = space.settings(params)
+            params, settings = space.drawn(_RandomTrial(random))
         except InputError as error:
             found.lines += error.problems
             return

@@ -143,7 +143,7 @@ class Dimension:
 
     def is_alternative(self, sample: Any) -> bool:
         """Whether a sample is the value of `or`."""
-        return any(same(sample, value) for value in self.alternative)
+        return bool(self.alternative) and any(same(sample, value) for value in self.alternative)
 
     def takes(self, value: Any) -> bool:
         """Whether a value that need not be a number is one of the choices, or the value of `or`."""

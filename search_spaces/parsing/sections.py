@@ -60,6 +60,14 @@ def merged_section(section: str, old: Mapping[str, Any], values: Mapping[str, An
     return {**kept, **values}
 
 
+def put(settings: Settings, section: str, key: str, value: Any) -> None:
+    """What `merge` does with one value, in `settings` themselves."""
+    if key == "kind" or key in INSTEAD.get(section, {}):
+        settings[section] = merged_section(section, settings.get(section, {}), {key: value})
+    else:
+        settings.setdefault(section, {})[key] = value
+
+
 def nested(flat: Mapping[str, Any]) -> Settings:
     """`{"schedule.kind": "linear"}` as `{"schedule": {"kind": "linear"}}`."""
     settings: Settings = {}

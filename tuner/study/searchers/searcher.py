@@ -129,7 +129,8 @@ class OptunaSearcher:
 
     def _settle(self, trial: optuna.trial.Trial, params: Mapping[str, Any]) -> None:
         """Let a drawn trial have the value that a replay gives it: a sample on its step has many coordinates."""
-        drawn, kinds = trial.params, trial.distributions
+        frozen = self._frozen(trial.number)  # what a trial itself gives are copies
+        drawn, kinds = frozen.params, frozen.distributions
         for name, value in optuna_params(self._space, params)["params"].items():
             if drawn[name] != value:
                 optuna_private.set_param(trial, name, value, kinds[name])
