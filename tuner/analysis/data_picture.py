@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from search_spaces import InputError
 from search_spaces.common import atomic
 from search_spaces.parsing.feature_choice import ARRAYS, COLUMNS, SUBSETS
 from trainable.data.dataset import Dataset, Split
+
+if TYPE_CHECKING:  # commands that draw nothing do without matplotlib, which takes half a second to import
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
 
 ENDINGS = ("png", "svg", "pdf")
 MOST_UTTERANCES = 400
@@ -29,6 +30,9 @@ def plot_data(dataset: Dataset, out: Path, session: str | None = None, utterance
     `session` defaults to that of the utterance, or the first; `utterance` is its number in the data folder and defaults
     to the session's first labelled one. Raises `InputError` where they do not exist or do not belong together.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     if _ending(out) not in ENDINGS:
         raise InputError(f"{out}: the ending {out.suffix!r} is not allowed; give .png, .svg or .pdf")
     split, row = _choose(dataset, session, utterance)
@@ -99,7 +103,7 @@ def _draw_session(axes: Axes, dataset: Dataset, session: str, chosen: int) -> No
     every = f", every {step}th drawn" if step > 1 else ""
     axes.set_title(f"{dataset.name}, session {session}: {len(rows)} utterances{every}", loc="left", fontsize=11, pad=25)
     axes.set(xlabel="utterance of the session", ylabel="feature")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _whole_ticks(axes.xaxis)
     _name_arrays(axes, len(means))
 
 
@@ -151,9 +155,16 @@ def _heat(axes: Axes, values: np.ndarray, across: tuple[float, float], what: str
     figure.colorbar(image, ax=axes, label=what, pad=0.01, fraction=0.03, extend="both")
 
 
+def _whole_ticks(axis: Axis) -> None:
+    """Ticks at whole numbers alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
 def _name_arrays(axes: Axes, count: int) -> None:
     """At the 512 features of a '25 recording, the array and kind of each 64 instead of their numbers."""
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    _whole_ticks(axes.yaxis)
     if count != COLUMNS:
         return
     spans = [
@@ -191,7 +202,7 @@ def _draw_lengths(axes: Axes, dataset: Dataset, session: str, what: str, scale: 
     axes.plot(here, np.full(len(here), -0.03), "|", color="black", alpha=0.5, markersize=6, label="this session")
     axes.set(xlabel=label, ylabel="share of the split")
     if what != "bins":
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        _whole_ticks(axes.xaxis)
     top = axes.get_ylim()[1]
     axes.set_ylim(-0.06 * top, 1.45 * top)  # room for the legend above the bars
     axes.lines[0].set_ydata(np.full(len(here), 0.5 * axes.get_ylim()[0]))

@@ -6,18 +6,18 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 from search_spaces import InputError, RunConfig
 from search_spaces.common import atomic
 from trainable.schedules import lr_curve
+
+if TYPE_CHECKING:  # commands that draw nothing do without matplotlib, which takes half a second to import
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 ENDINGS = ("png", "svg", "html")
 
@@ -53,8 +53,7 @@ def plot_schedules(
 def plot_regret(curves: Mapping[str, np.ndarray], out: Path, title: str) -> None:
     """Draw regret against batches spent into `out`; each curve float64 [points, 4]: share spent, mean, low, high."""
     check_out(out)
-    figure = Figure(figsize=(9, 6))
-    FigureCanvasAgg(figure)
+    figure, _ = _figure(9, 6)
     axes = figure.add_axes((0.09, 0.09, 0.88, 0.83))
     axes.set(title=title, xlabel="batches spent, as a share of full runs", ylabel="regret: best PER so far - best PER")
     axes.set_yscale("log")
@@ -73,8 +72,19 @@ def plot_regret(curves: Mapping[str, np.ndarray], out: Path, title: str) -> None
     _save(figure, out, title)
 
 
+def _figure(width: float, height: float) -> tuple[Figure, FigureCanvasAgg]:
+    """An empty figure, in inches, and what draws it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    return figure, FigureCanvasAgg(figure)
+
+
 def _save(figure: Figure, out: Path, title: str) -> None:
     """Write the figure to `out` in one step, in the format of its ending."""
+    import matplotlib as mpl
+
     ending = check_out(out)
     buffer = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": title, "svg.fonttype": "none"}):
@@ -109,8 +119,7 @@ def _lines(configs: Mapping[str, RunConfig]) -> list[tuple[str, np.ndarray]]:
 
 
 def _draw(lines: Sequence[tuple[str, np.ndarray]], linear: bool = False) -> Figure:
-    figure = Figure(figsize=(13, 8))
-    canvas = FigureCanvasAgg(figure)
+    figure, canvas = _figure(13, 8)
     axes = figure.add_axes((0.07, 0.08, 0.91, 0.86))
     axes.set(title="Learning rate of every batch", xlabel="batch (optimizer step)", ylabel="learning rate")
     axes.set_yscale("linear" if linear else "log")
@@ -136,6 +145,8 @@ def _dash(i: int) -> Any:
 
 def _label(figure: Figure, axes: Any, lines: Sequence[tuple[str, np.ndarray]]) -> None:
     """Each label beside the end of its line, moved up or down until it covers no other."""
+    from matplotlib.text import Text
+
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     taken: list[Bbox] = []
     ends = [(len(curve) - 1, curve[curve > 0][-1]) for _, curve in lines]
