@@ -10,15 +10,20 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from search_spaces.config import RunConfig
 from search_spaces.errors import InputError
 from trainable import train
+from trainable.checkpoint import load_model
+from trainable.compute.precision import autocast_for
+from trainable.data.batches import Loader
 from trainable.data.dataset import Dataset, open_dataset, verify
 from trainable.data.feasible import infeasible
 from trainable.data.lexicon import LEXICON
 from trainable.data.phonemes import CLASSES, PHONEMES
 from trainable.data.synthetic import MANNERS, SIZES, generate, make_synthetic
+from trainable.evaluation import evaluate
 
 TINY_FINGERPRINT = "ef907daef0402ade4d71b7b2aa4e576b5b9a328b50c1ab78d3faa208b64424e6"
 """Of size tiny, seed 0. It changes only when the generator is changed on purpose."""
@@ -35,13 +40,13 @@ def small_data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def decent(**changes: dict[str, Any]) -> RunConfig:
-    """A reasonable small run: 150 batches of 32; `section={...}` changes it."""
+    """A reasonable small run: 80 batches of 32; `section={...}` changes it."""
     sections: dict[str, dict[str, Any]] = {
         "model": {"hidden": 64, "layers": 1, "kernel": 12, "stride": 4},
         "optimizer": {"kind": "adam", "eps": 1e-8},
         "schedule": {"kind": "one_cycle", "peak_lr": 6e-3, "start_lr": 6e-4, "end_lr": 1e-5},
         "augmentation": {"smoothing_sd": 1.0, "smoothing_kernel": 9, "white_noise": 0.3, "constant_offset": 0.1},
-        "training": {"batches": 150, "batches_per_epoch": 150, "batch_size": 32, "clip": 5.0, "device": "cpu"},
+        "training": {"batches": 80, "batches_per_epoch": 80, "batch_size": 32, "clip": 5.0, "device": "cpu"},
     }
     return RunConfig.model_validate({key: values | changes.get(key, {}) for key, values in sections.items()})
 
@@ -173,7 +178,7 @@ def test_wrong_sizes_seeds_and_targets_are_refused(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def decent_per(small_data: Dataset) -> float:
-    """PER of `decent` on small: about 0.25."""
+    """PER of `decent` on small: about 0.35."""
     return final_per(small_data)
 
 
@@ -184,12 +189,12 @@ def test_an_untrained_model_knows_nothing(small_data: Dataset) -> None:
 
 
 def test_a_decent_run_learns_most_but_not_all(decent_per: float) -> None:
-    """150 batches are enough to come down to a PER that leaves room for better settings."""
-    assert 0.12 < decent_per < 0.33
+    """80 batches are enough to come down to a PER that leaves room for better settings."""
+    assert 0.2 < decent_per < 0.42
 
 
 def test_day_layers_are_needed(small_data: Dataset, decent_per: float) -> None:
-    """The tuning drifts so much that one input layer for all days is clearly worse (about 0.40)."""
+    """The tuning drifts so much that one input layer for all days is clearly worse (about 0.48)."""
     assert final_per(small_data, model={"day_layers": False}) > decent_per + 0.07
 
 
@@ -203,18 +208,20 @@ def test_day_layers_are_needed(small_data: Dataset, decent_per: float) -> None:
     ids=["rate far too low", "low rate at eps 0.1", "far too few units"],
 )
 def test_bad_settings_end_clearly_worse(small_data: Dataset, decent_per: float, bad: dict[str, Any]) -> None:
-    """Settings that fail on recordings fail here (about 0.75, 0.78 and 0.6)."""
-    assert final_per(small_data, **bad) > decent_per + 0.12
+    """Settings that fail on recordings fail here (about 0.94, 0.84 and 0.8)."""
+    assert final_per(small_data, **bad) > decent_per + 0.3
 
 
 def test_without_augmentation_it_over_fits(tiny_data: Dataset) -> None:
     """Training utterances are decoded nearly without errors (about 0.00), others are not (about 0.24)."""
-    plain: dict[str, dict[str, Any]] = {
-        "augmentation": {"white_noise": 0.0, "constant_offset": 0.0},
-        "training": {"batch_size": 16},
-        "model": {"kernel": 8},
-    }
-    seen = final_per(dataclasses.replace(tiny_data, val=tiny_data.train), **plain)
-    unseen = final_per(tiny_data, **plain)
+    plain = decent(
+        augmentation={"white_noise": 0.0, "constant_offset": 0.0},
+        training={"batches": 150, "batches_per_epoch": 150, "batch_size": 16},
+        model={"kernel": 8},
+    )
+    (report,) = train(plain, tiny_data)
+    cpu, unseen = torch.device("cpu"), report.per
+    loader = Loader(tiny_data.train, cpu)
+    seen = evaluate(load_model(report.checkpoint()), loader, "target_mean", autocast_for(plain, cpu)).per
     assert seen < 0.05
     assert unseen > seen + 0.1
