@@ -19,14 +19,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optuna
-from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule, TrialScheduler
 
 from tuner.simulation.curves import Bank
 from tuner.simulation.simulate import Foreign, random_order
+
+if TYPE_CHECKING:  # oracles and Optuna's rules do without Ray, which takes a second to import
+    from ray.tune.schedulers import TrialScheduler
 
 Maker = Callable[[int], Foreign]
 """A fresh rule for a repeat's seed."""
@@ -86,13 +88,15 @@ def ray_rule(scheduler: TrialScheduler, seed: int) -> Foreign:
         if last:
             scheduler.on_trial_complete(controller, trials[number], result)
             return False
-        return bool(scheduler.on_trial_result(controller, trials[number], result) == TrialScheduler.STOP)
+        return bool(scheduler.on_trial_result(controller, trials[number], result) == scheduler.STOP)
 
     return rule
 
 
 def rivals(bank: Bank) -> dict[str, Maker]:
     """Name -> maker. A rule that takes the longest run is given the bank's longest, in epochs."""
+    from ray.tune.schedulers import ASHAScheduler, MedianStoppingRule
+
     longest = max(len(run.rows) for run in bank.runs)
     pruners = optuna.pruners
     ray: dict[str, Any] = {"time_attr": "epoch", "metric": "per", "mode": "min"}

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from ray.tune.schedulers import ASHAScheduler
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # benchmarks/ is beside the packages, not one of them
 
@@ -50,6 +49,8 @@ def test_optuna_s_pruner_stops_what_it_stops_in_an_optuna_study(bank: Bank) -> N
 
 def test_ray_s_asha_keeps_what_its_cutoff_lets_pass(bank: Bank) -> None:
     """At a milestone a trial stays if it is no worse than the best half's percentile of those that came before."""
+    from ray.tune.schedulers import ASHAScheduler
+
     scheduler = ASHAScheduler("epoch", "per", "min", max_t=4, reduction_factor=2)
     search = simulate(bank, NONE, workers=1, seed=1, foreign=ray_rule(scheduler, 1))
     seen: dict[int, list[float]] = {1: [], 2: []}

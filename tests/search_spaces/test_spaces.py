@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces import InputError, RunConfig, Space, flatten, load_run, load_space, space_names
-from search_spaces.parsing.yaml_file import read_yaml
+from search_spaces.parsing.yaml_file import find_file, read_yaml
 from search_spaces.recorded import shrink
 from search_spaces.searchers import Searcher
 from search_spaces.space import TrialLike
+from search_spaces.space_file import SPACES
 from search_spaces.stopping import Stopping
 
 
@@ -67,21 +69,24 @@ def problems(folder: Path, dimensions: str, rest: str = "") -> list[str]:
     return [line.replace(f"{folder}/", "") for line in caught.value.problems]
 
 
-SPACES = {name: load_space(name) for name in space_names()}
+@functools.cache
+def space_of(name: str) -> Space:
+    """A space that comes with the program, read once."""
+    return load_space(name)
 
 
 def test_the_shipped_spaces() -> None:
     """The six spaces load, and the quickstart is a search of minutes."""
     shipped = {"quickstart", "small", "mixed_horizons", "schedule_averaging_augmentation", "published_recipes"}
-    assert set(SPACES) == {*shipped, "lineage_scaled"}
+    assert set(space_names()) == {*shipped, "lineage_scaled"}
     scaled = shrink(load_run("speechBaseline4", ["training.precision=fp32"]).config, 0.02, 896)
-    first = SPACES["lineage_scaled"].config(SPACES["lineage_scaled"].start_params("speechBaseline4")[0], 0)
+    first = space_of("lineage_scaled").config(space_of("lineage_scaled").start_params("speechBaseline4")[0], 0)
     assert (first.model, first.training.batch_size) == (scaled.model, scaled.training.batch_size)
-    assert [d.words() for d in SPACES["lineage_scaled"].dimensions] == [
-        d.words() for d in SPACES["schedule_averaging_augmentation"].dimensions
+    assert [d.words() for d in space_of("lineage_scaled").dimensions] == [
+        d.words() for d in space_of("schedule_averaging_augmentation").dimensions
     ]
-    assert 12 <= (SPACES["quickstart"].budget.trials or 0) <= 24
-    full = SPACES["schedule_averaging_augmentation"]
+    assert 12 <= (space_of("quickstart").budget.trials or 0) <= 24
+    full = space_of("schedule_averaging_augmentation")
     assert full.fixed["training.batches"] >= 10_000
     searched = {dimension.path for dimension in full.dimensions if dimension.sampled}
     assert {
@@ -95,7 +100,7 @@ def test_the_shipped_spaces() -> None:
 def test_shipped_searches_track_averages_and_do_not_draw_them() -> None:
     """No default search draws the kind or the decay; several decays and the raw weights compete in each trial."""
     for name in ("quickstart", "small", "schedule_averaging_augmentation"):
-        space = SPACES[name]
+        space = space_of(name)
         assert not {"averaging.kind", "averaging.decay"} & {dimension.path for dimension in space.dimensions}
         averaging = space.config(space.suggest(Fixed()), 0).averaging
         assert averaging.kind == "ema" and len(averaging.decays or ()) >= 4
@@ -117,7 +122,7 @@ def test_a_decay_in_a_space_replaces_the_decays_of_its_base(tmp_path: Path) -> N
 
 def test_everything_that_published_recipes_set_has_a_place_in_a_space() -> None:
     """`published_recipes` searches each such setting, and its start point, the '25 reference, has its own values."""
-    space = SPACES["published_recipes"]
+    space = space_of("published_recipes")
     searched = {dimension.path for dimension in space.dimensions if dimension.sampled}
     assert searched >= {
         "data.days_per_batch", "data.features", "model.day_dropout", "model.residual", "model.learned_start",
@@ -133,12 +138,12 @@ def test_everything_that_published_recipes_set_has_a_place_in_a_space() -> None:
     assert notes == ["not searched here, so the value of the space is used: training.batches 120000 -> 20000"]
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", space_names())
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_whatever_is_drawn_is_a_run_or_breaks_a_constraint(name: str, data: st.DataObject) -> None:
     """Any samples make a valid configuration with the seed asked for, or there is a line that says why not."""
-    space = SPACES[name]
+    space = space_of(name)
     params = space.suggest(Drawn(data))
     lines = space.violations(params)
     if not lines:
@@ -149,22 +154,22 @@ def test_whatever_is_drawn_is_a_run_or_breaks_a_constraint(name: str, data: st.D
         assert {line.split(":")[0] for line in lines} <= set(space.constraints)
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", space_names())
 def test_a_stored_space_is_the_same_space(name: str) -> None:
     """Through JSON and back it is equal and draws the same, without its file."""
-    stored = json.loads(json.dumps(SPACES[name].as_dict()))
+    stored = json.loads(json.dumps(space_of(name).as_dict()))
     again = Space.from_dict({**stored, "path": "gone.yaml"})
-    assert Space.from_dict(stored) == SPACES[name]
+    assert Space.from_dict(stored) == space_of(name)
     params = again.suggest(Fixed())
-    assert again.config(params, 1) == SPACES[name].config(params, 1)
+    assert again.config(params, 1) == space_of(name).config(params, 1)
     with pytest.raises(InputError, match="start a new search from its file"):
         Space.from_dict({**stored, "dimensions": [{"name": "x"}]})
 
 
-@pytest.mark.parametrize("name", sorted(SPACES))
+@pytest.mark.parametrize("name", space_names())
 def test_start_points_are_in_their_space(name: str) -> None:
     """Each start point of a shipped space is accepted by the space, breaks nothing and lies inside every range."""
-    space = SPACES[name]
+    space = space_of(name)
     for point in space.start_points:
         params, _ = space.start_params(point)
         of = {dimension.name: dimension for dimension in space.dimensions}
@@ -181,7 +186,7 @@ def test_start_points_are_in_their_space(name: str) -> None:
 def test_optuna_drives_a_space() -> None:
     """Optuna's own trial can be asked, also for start points, and knows the parameters by our names."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = SPACES["schedule_averaging_augmentation"]
+    space = space_of("schedule_averaging_augmentation")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     start, _ = space.start_params("speechBaseline4")
     study.enqueue_trial(start)
@@ -304,7 +309,7 @@ def test_start_points_outside_the_space_move_and_are_noted(tmp_path: Path) -> No
 
 def test_a_start_point_comes_back_as_it_was() -> None:
     """A run inside the space, expressed in it and made a configuration again, is the same run, with its averages."""
-    space = SPACES["small"]
+    space = space_of("small")
     params, notes = space.start_params(
         "small schedule.kind=warmup_cosine schedule.warmup_batches=20 schedule.start_lr=0"
     )
@@ -321,7 +326,7 @@ def test_a_start_point_comes_back_as_it_was() -> None:
 
 def test_start_points_that_break_a_constraint_say_so() -> None:
     """The constraint is among the notes."""
-    _, notes = SPACES["small"].start_params("small augmentation.time_masks=20 augmentation.time_mask_width=0.1")
+    _, notes = space_of("small").start_params("small augmentation.time_masks=20 augmentation.time_mask_width=0.1")
     assert notes == [
         "augmentation.time_masks * augmentation.time_mask_width <= 1.6: does not hold, 2 <= 1.6 is false",
     ]
@@ -484,7 +489,7 @@ def leaves(node: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [way for key, item in items for way in [(*path, key), *leaves(item, (*path, key))]]
 
 
-FULL = load_space("schedule_averaging_augmentation").path
+FULL = str(find_file("space", SPACES, "schedule_averaging_augmentation"))
 DOCUMENTS = [read_yaml(Path(FULL), "space"), read_yaml(load_run("run18_long_sgdr_swa").path, "run")]
 JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 10**6), st.floats(),

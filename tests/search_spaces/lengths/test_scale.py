@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from random import Random
 
@@ -17,8 +18,14 @@ from search_spaces.parsing.yaml_file import shipped_names
 from search_spaces.space_file import SPACES, _RandomTrial
 from tuner.simulation.virtual import draws
 
-SHIPPED = {name: load_space(name) for name in shipped_names(SPACES)}
+SHIPPED = sorted(shipped_names(SPACES))
 RUNS = {name: load_run(name).config for name in run_names()}
+
+
+@functools.cache
+def shipped(name: str) -> Space:
+    """A space that comes with the program, read once."""
+    return load_space(name)
 
 
 @st.composite
@@ -99,22 +106,22 @@ def test_several_decays_are_scaled_one_by_one(times):
 @pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), 101.0, float("inf")])
 def test_a_scale_out_of_range_is_one_line(scale):
     """The value and what is allowed, for a run and for a space."""
-    for make in (lambda: scaled_run(RUNS["small"], scale), lambda: scaled_space(SHIPPED["small"], scale)):
+    for make in (lambda: scaled_run(RUNS["small"], scale), lambda: scaled_space(shipped("small"), scale)):
         with pytest.raises(InputError, match="above 0 and at most 100"):
             make()
 
 
-@pytest.mark.parametrize("name", sorted(SHIPPED))
+@pytest.mark.parametrize("name", SHIPPED)
 def test_at_scale_one_a_space_is_itself(name):
     """Nothing is rewritten, so an old study's space is compared with itself."""
-    assert scaled_space(SHIPPED[name], 1) is SHIPPED[name]
+    assert scaled_space(shipped(name), 1) is shipped(name)
 
 
-@pytest.mark.parametrize("name", sorted(SHIPPED))
+@pytest.mark.parametrize("name", SHIPPED)
 @pytest.mark.parametrize("scale", [0.1, 0.37, 2.5])
 def test_a_scaled_space_holds_the_scaled_runs(name, scale):
     """Each configuration of a space, scaled, is a configuration of the scaled space, to a batch of rounding."""
-    space = SHIPPED[name]
+    space = shipped(name)
     scaled = scaled_space(space, scale)
     for config in draws(space, 20):
         short = scaled_run(config, scale)
@@ -127,19 +134,19 @@ def test_a_scaled_space_holds_the_scaled_runs(name, scale):
             assert found[path] == value or abs(found[path] - value) <= close, path
 
 
-@pytest.mark.parametrize("name", sorted(SHIPPED))
+@pytest.mark.parametrize("name", SHIPPED)
 def test_a_scaled_space_is_stored_and_read_again(name):
     """With its scale, so that a study knows it; an unscaled space is stored as ever."""
-    scaled = scaled_space(SHIPPED[name], 0.25)
+    scaled = scaled_space(shipped(name), 0.25)
     assert Space.from_dict(scaled.as_dict()) == scaled
     assert scaled.scale == 0.25
     assert scaled_space(scaled, 0.5).scale == 0.125
-    assert "scale" not in SHIPPED[name].as_dict()
+    assert "scale" not in shipped(name).as_dict()
 
 
 def test_start_points_are_scaled_too():
     """A run that a search begins with is as much shorter as the space: its warm-up and average keep their share."""
-    space = SHIPPED["schedule_averaging_augmentation"]
+    space = shipped("schedule_averaging_augmentation")
     scaled = scaled_space(space, 0.1)
     for before, after in zip(space.start_points, scaled.start_points, strict=True):
         whole, short = (each.config(each.start_params(text)[0], 0) for each, text in ((space, before), (scaled, after)))
@@ -232,7 +239,7 @@ def test_an_average_keeps_its_order_and_its_window(seed, scale):
 def test_a_space_too_short_for_its_settings_is_refused():
     """Where rounding leaves a setting without a batch, the line names the scale and the setting."""
     with pytest.raises(InputError, match=r"at --scale 0.02: mixed_horizons: .*period_batches"):
-        scaled_space(SHIPPED["mixed_horizons"], 0.02)
+        scaled_space(shipped("mixed_horizons"), 0.02)
 
 
 def test_nested_settings_come_back():

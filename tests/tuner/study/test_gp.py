@@ -9,8 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import TrialState, create_trial
-from sklearn.gaussian_process import GaussianProcessRegressor
-from sklearn.gaussian_process.kernels import ConstantKernel, Matern
 
 from search_spaces import load_space
 from search_spaces.parsing.given import parse_settings
@@ -85,6 +83,9 @@ def test_an_objective_need_not_be_positive(ends):
 
 def test_the_model_is_a_gaussian_process():
     """Mean and standard deviation are those of another library for the same kernel and noise."""
+    from sklearn.gaussian_process import GaussianProcessRegressor  # a second of every process that collects the tests
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern
+
     rng = np.random.default_rng(0)
     rows, at = rng.random((12, 3)), rng.random((5, 3))
     values, spreads = np.sin(3 * rows[:, 0]) + rows[:, 1], np.where(np.arange(12) % 3, 0.0, 0.4)
