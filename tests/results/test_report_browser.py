@@ -32,7 +32,7 @@ _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
 class Browser:
-    """One window."""
+    """One page."""
 
     def __init__(self, root: str, arguments: list[str]) -> None:
         self._root = root
@@ -72,7 +72,7 @@ class Browser:
         return [f"{e['level']} {e['message']}" for e in _call("POST", f"{self._root}/se/log", {"type": "browser"})]
 
     def close(self) -> None:
-        """Close the window."""
+        """Close the page."""
         _call("DELETE", self._root)
 
 
@@ -113,28 +113,22 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         yield window
 
 
-@pytest.fixture
-def page(browser: Browser, studies: Any, tmp_path: Path) -> Any:
-    """Writes a report on a study made of events and opens it; with `whole`, waits until every plot is drawn."""
-
-    def show(name: str, events: list[dict[str, Any]], extra: Extras | None = None, whole: bool = False) -> Browser:
-        studies.write_log(tmp_path / "results" / name, [studies.started(study=name), *events])
-        html = render(load(tmp_path / "results", [name]), best(tmp_path / "results", [name]), {name: extra or Extras()})
-        write(tmp_path / "report.html", html)
-        browser.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
-        browser.console()
-        browser.open((tmp_path / "report.html").as_uri())
-        if whole:  # a window as tall as the page has every plot in view
-            height = browser.run("return document.documentElement.scrollHeight")
-            size = {"width": 1300, "height": height, "deviceScaleFactor": 1, "mobile": False}
-            browser.command("Emulation.setDeviceMetricsOverride", **size)
-            browser.wait(ALL_DRAWN)
-            browser.command("Emulation.clearDeviceMetricsOverride")
-        else:
-            browser.wait("return document.querySelector('[data-drawn=yes]') !== null")
-        return browser
-
-    return show
+def show(browser: Browser, studies: Any, folder: Path, name: str, events: list[dict[str, Any]], extra: Extras) -> None:
+    """Write a report on a study made of events, open it, in light, and wait until every plot is drawn."""
+    studies.write_log(folder / "results" / name, [studies.started(study=name), *events])
+    write(
+        folder / "report.html",
+        render(load(folder / "results", [name]), best(folder / "results", [name]), {name: extra}),
+    )
+    browser.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    browser.console()
+    browser.open((folder / "report.html").as_uri())
+    # A window as tall as the page has every plot in view.
+    height = browser.run("return document.documentElement.scrollHeight")
+    size = {"width": 1300, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.command("Emulation.setDeviceMetricsOverride", **size)
+    browser.wait(ALL_DRAWN)
+    browser.command("Emulation.clearDeviceMetricsOverride")
 
 
 def trials(studies: Any) -> list[dict[str, Any]]:
@@ -151,14 +145,23 @@ def trials(studies: Any) -> list[dict[str, Any]]:
     return [*events, *studies.trial(5, [0.9], status="failed", error="out of memory", config=failed)]
 
 
-def test_the_page_draws_every_plot_and_says_nothing_in_the_console(page: Any, studies: Any) -> None:
-    """Opened from the disk, all plots appear, nothing is fetched and the console stays empty."""
+YAML = "purpose: 'a \"quoted\" <best> & more'\nmodel:\n  hidden: 8\n"
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, studies: Any, tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    """The page of those trials, opened once: to load it takes three seconds, and each test uses another part of it."""
     rows = [{"dimension": "peak_lr", "path": "schedule.peak_lr", "active": "", "trials": 12, "note": ""}]
     rows[0] |= {"ped_anova": 0.6, "chance": 0.2, "fanova": 0.7}
-    extra = Extras(importance=rows, rates={1: [(0, 0.001), (300, 0.01)]}, best_yaml="model: {}\n", rerun="tuner train")
-    window = page("a", trials(studies), extra, whole=True)
-    assert window.console() == []
-    titles = window.run(
+    extra = Extras(importance=rows, rates={1: [(0, 0.001), (300, 0.01)]}, best_yaml=YAML, rerun="tuner train")
+    show(browser, studies, tmp_path_factory.mktemp("page"), "a", trials(studies), extra)
+    return browser
+
+
+def test_the_page_draws_every_plot_and_says_nothing_in_the_console(page: Browser) -> None:
+    """Opened from the disk, all plots appear, nothing is fetched and the console stays empty."""
+    assert page.console() == []
+    titles = page.run(
         "return [...document.querySelectorAll('.js-plotly-plot')].map(p => p.closest('figure')"
         ".querySelector('h3').textContent)"
     )
@@ -172,44 +175,41 @@ def test_the_page_draws_every_plot_and_says_nothing_in_the_console(page: Any, st
         "Learning rates of the best 1",
         "Workers",
     ]
-    fetched = window.run("return performance.getEntriesByType('resource').map(e => e.name)")
+    fetched = page.run("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in fetched if not name.startswith(("data:", "blob:"))] == []
 
 
-def test_a_click_on_a_column_sorts_the_table_and_a_second_click_turns_it(page: Any, studies: Any) -> None:
+def test_a_click_on_a_column_sorts_the_table_and_a_second_click_turns_it(page: Browser) -> None:
     """Numbers sort as numbers, missing values stay at the end, and aria-sort says how it is sorted."""
-    window = page("a", trials(studies))
-    column = window.run(
+    column = page.run(
         "return [...document.querySelectorAll('.sortable th')].findIndex(h => h.textContent === 'peak_lr') + 1"
     )
     cells = f"return [...document.querySelectorAll('.sortable td:nth-child({column})')].map(c => c.textContent)"
-    before = window.run(cells)
+    before = page.run(cells)
     assert before == ["1e-2", "2e-2", "5e-2", "4e-2", "2e-3", "3e-2"]
-    window.click(f".sortable th:nth-child({column}) button")
-    assert window.run(cells) == ["2e-3", "1e-2", "2e-2", "3e-2", "4e-2", "5e-2"]
-    window.click(f".sortable th:nth-child({column}) button")
-    assert window.run(cells) == ["5e-2", "4e-2", "3e-2", "2e-2", "1e-2", "2e-3"]
+    page.click(f".sortable th:nth-child({column}) button")
+    assert page.run(cells) == ["2e-3", "1e-2", "2e-2", "3e-2", "4e-2", "5e-2"]
+    page.click(f".sortable th:nth-child({column}) button")
+    assert page.run(cells) == ["5e-2", "4e-2", "3e-2", "2e-2", "1e-2", "2e-3"]
     marked = "return [...document.querySelectorAll('.sortable th[aria-sort]')].map(h => h.ariaSort + h.textContent)"
-    assert window.run(marked) == ["descendingpeak_lr"]
+    assert page.run(marked) == ["descendingpeak_lr"]
 
 
-def test_the_log_button_changes_the_axis_and_keys_reach_it(page: Any, studies: Any) -> None:
+def test_the_log_button_changes_the_axis_and_keys_reach_it(page: Browser) -> None:
     """The button is a real one: reachable by Tab, worked by Enter, and its state is announced."""
-    window = page("a", trials(studies))
     kind = "return document.querySelector('.js-plotly-plot')._fullLayout.yaxis.type"
-    assert window.run(kind) == "log"  # PERs of 0.1 to 0.99
-    assert window.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "true"
-    window.run("document.querySelector('[data-log]').focus()")
+    assert page.run(kind) == "log"  # PERs of 0.1 to 0.99
+    assert page.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "true"
+    page.run("document.querySelector('[data-log]').focus()")
     key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"}
-    window.command("Input.dispatchKeyEvent", type="keyDown", **key)
-    window.command("Input.dispatchKeyEvent", type="keyUp", **key)
-    window.wait(f"{kind} === 'linear'")
-    assert window.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "false"
+    page.command("Input.dispatchKeyEvent", type="keyDown", **key)
+    page.command("Input.dispatchKeyEvent", type="keyUp", **key)
+    page.wait(f"{kind} === 'linear'")
+    assert page.run("return document.querySelector('[data-log]').getAttribute('aria-pressed')") == "false"
 
 
-def test_a_trial_that_is_clicked_lights_up_in_every_plot(page: Any, studies: Any) -> None:
+def test_a_trial_that_is_clicked_lights_up_in_every_plot(page: Browser) -> None:
     """From the table and from a plot; a second click, or Escape, shows all alike again."""
-    window = page("a", trials(studies), whole=True)
     lit = (
         "return [...document.querySelectorAll('.js-plotly-plot')].filter(p => p.data.some(t => "
         "(t.line && t.line.width === 4) || "
@@ -217,45 +217,44 @@ def test_a_trial_that_is_clicked_lights_up_in_every_plot(page: Any, studies: Any
         ".closest('figure').querySelector('h3').textContent)"
     )
     everywhere = ["Best so far, by trials", "Learning curves", "All settings side by side", "peak_lr", "Workers"]
-    assert window.run(lit) == []
-    window.click("tr[data-trial='2'] td")
-    window.wait(f"{lit}.length === {len(everywhere)}")
-    assert window.run(lit) == everywhere
-    assert "trial 2 of a" in window.run("return document.getElementById('chosen').innerText")
-    assert window.run("return [...document.querySelectorAll('tr.lit')].map(r => r.dataset.trial)") == ["2"]
-    window.click("#chosen button")
-    window.wait("return document.getElementById('chosen').hidden")
-    window.run(
+    assert page.run(lit) == []
+    page.click("tr[data-trial='2'] td")
+    page.wait(f"{lit}.length === {len(everywhere)}")
+    assert page.run(lit) == everywhere
+    assert "trial 2 of a" in page.run("return document.getElementById('chosen').innerText")
+    assert page.run("return [...document.querySelectorAll('tr.lit')].map(r => r.dataset.trial)") == ["2"]
+    page.click("#chosen button")
+    page.wait("return document.getElementById('chosen').hidden")
+    page.run(
         "const p = document.querySelector('.js-plotly-plot');"
         "p.emit('plotly_click', {points: [{customdata: 3, data: {}}]})"
     )
-    assert "trial 3 of a" in window.wait("return document.getElementById('chosen').innerText")
-    window.run("dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
-    window.wait("return document.getElementById('chosen').hidden")
+    assert "trial 3 of a" in page.wait("return document.getElementById('chosen').innerText")
+    page.run("dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape'}))")
+    page.wait("return document.getElementById('chosen').hidden")
 
 
-def test_the_dark_theme_changes_the_page_and_the_plots(page: Any, studies: Any) -> None:
+def test_the_dark_theme_changes_the_page_and_the_plots(page: Browser) -> None:
     """When the system turns dark, text and lines turn light, with the page open."""
-    window = page("a", trials(studies))
     ink = "return document.querySelector('.js-plotly-plot')._fullLayout.font.color"
-    light = window.run(ink)
-    window.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-    window.wait(f"{ink} !== '{light}'")
-    back = window.run("return getComputedStyle(document.body).backgroundColor")
+    light = page.run(ink)
+    page.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    page.wait(f"{ink} !== '{light}'")
+    back = page.run("return getComputedStyle(document.body).backgroundColor")
     assert (light, back) == ("#1b1f24", "rgb(20, 23, 28)")
+    page.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "light"}])
+    page.wait(f"{ink} === '{light}'")
 
 
-def test_copy_gives_the_run_file(page: Any, studies: Any) -> None:
+def test_copy_gives_the_run_file(page: Browser) -> None:
     """The button puts the run file, character for character, on the clipboard."""
-    yaml = "purpose: 'a \"quoted\" <best> & more'\nmodel:\n  hidden: 8\n"
-    window = page("a", trials(studies), Extras(best_yaml=yaml))
-    window.run("navigator.clipboard.writeText = async (text) => { window.copied = text }")
-    window.click("summary")
-    window.click("[data-copy]")
-    assert window.wait("return window.copied") == yaml
+    page.run("navigator.clipboard.writeText = async (text) => { window.copied = text }")
+    page.click("summary")
+    page.click("[data-copy]")
+    assert page.wait("return window.copied") == YAML
 
 
-def test_names_from_a_study_are_shown_and_never_run(page: Any, studies: Any) -> None:
+def test_names_from_a_study_are_shown_and_never_run(browser: Browser, studies: Any, tmp_path: Path) -> None:
     """HTML, quotes, line breaks and other scripts in names, errors and values are text and nothing else."""
     name = "<img src=x onerror=hacked=1>\"'&\u8056\u0416"
     nasty = "</script><script>hacked=1</script>\n<b>%{x}@1"
@@ -264,12 +263,13 @@ def test_names_from_a_study_are_shown_and_never_run(page: Any, studies: Any) -> 
     events += studies.trial(7, [0.9], status="failed", error=nasty)
     for event in events:
         event["host"] = nasty
-    window = page(name, events, Extras(best_yaml=nasty, rerun=nasty, importance_note=nasty), whole=True)
-    assert window.console() == []
-    assert window.run("return typeof hacked") == "undefined"
-    shown = window.run("return document.body.innerText")
+    # The last test here, for it leaves the page that the others share.
+    show(browser, studies, tmp_path, name, events, Extras(best_yaml=nasty, rerun=nasty, importance_note=nasty))
+    assert browser.console() == []
+    assert browser.run("return typeof hacked") == "undefined"
+    shown = browser.run("return document.body.innerText")
     assert name in shown
     assert "</script><script>hacked=1</script>\\n<b>%{x}@1" in shown
-    assert window.run("return document.querySelectorAll('img[src=x], main script, header script').length") == 0
-    ticks = window.run("return [...document.querySelectorAll('.ytick')].map(t => t.textContent)")
+    assert browser.run("return document.querySelectorAll('img[src=x], main script, header script').length") == 0
+    ticks = browser.run("return [...document.querySelectorAll('.ytick')].map(t => t.textContent)")
     assert any(tick.startswith("</script><script>hacked=1") for tick in ticks)
