@@ -11,24 +11,36 @@ from results.store.tables import compact
 from search_spaces import InputError, load_space
 from search_spaces.parsing.given import parse_settings
 from search_spaces.searchers import SEARCHERS, Searcher
+from tests.tuner.conftest import settings_for
 from tuner.study.searchers.searcher import OptunaSearcher
 from tuner.study.searchers.warm_start import ENOUGH, discounted, gather, point_of, wanted
 from tuner.study.settings import StudySettings
+from tuner.study.study import Study
+from tuner.testing.toy import drive, write_space
 
 NEW = StudySettings.read({"objective": "best_per", "costs": [], "data": {"fingerprint": "0"}})
 OTHER_DATA = NEW.changed({"data": {"fingerprint": "1"}})
 TPE, RANDOM = (NEW.changed({"searcher": {"kind": kind}}) for kind in ("tpe", "random"))
 
 
-@pytest.fixture
-def earlier(toy):
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
     """A study of 30 trials that ran before, `old`."""
-    study = toy.create("old", budget={"trials": 30, "hours": None})
-    toy.drive(study, workers=2)
+    folder = tmp_path_factory.mktemp("ran")
+    settings = settings_for(load_space(write_space(folder)), budget={"trials": 30, "hours": None})
+    study = Study.create(folder / "old", StudySettings.read(settings), [])
+    drive(study, workers=2)
     study.interrupt("budget")
     study.close()
-    compact(toy.folder / "old")
+    compact(study.folder)
     return study
+
+
+@pytest.fixture
+def earlier(ran, toy):
+    """That study, in the folder of the toy studies."""
+    shutil.copytree(ran.folder, toy.folder / "old")
+    return ran
 
 
 def test_every_trial_of_the_same_space_is_told_with_its_point(toy, earlier):
