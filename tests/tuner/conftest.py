@@ -18,7 +18,7 @@ from search_spaces import load_space
 from tuner.cli import main
 from tuner.study.settings import StudySettings
 from tuner.study.study import Study
-from tuner.testing import toy as toys
+from tuner.testing import toy as toy_studies
 from tuner.testing.toy import RUN, SPACE, curve, decisions, drive, write_space
 
 __all__ = ["RUN", "SPACE", "curve", "decisions", "drive", "settings_for"]
@@ -27,7 +27,7 @@ __all__ = ["RUN", "SPACE", "curve", "decisions", "drive", "settings_for"]
 def settings_for(space, **changes):
     """The settings of a study over `space`, with its start points."""
     starts = [space.start_params(point)[0] for point in space.start_points]
-    return toys.settings_for(space, **{"start_points": starts, **changes})
+    return toy_studies.settings_for(space, **{"start_points": starts, **changes})
 
 
 @pytest.fixture
@@ -48,26 +48,37 @@ def space_file(tmp_path: Path) -> Path:
     return write_space(tmp_path)
 
 
-@pytest.fixture
-def toy(space_file, tmp_path):
-    """Makes, drives and compares studies over the toy space: `toy.create(name, **settings)`."""
-    space = load_space(space_file)
+def toy_in(folder, space):
+    """Makes, drives and compares studies in a folder: `create(name, **settings)`."""
 
     def create(name, clock=time.monotonic, **changes):
-        return Study.create(tmp_path / name, StudySettings.read(settings_for(space, **changes)), [], clock=clock)
+        return Study.create(folder / name, StudySettings.read(settings_for(space, **changes)), [], clock=clock)
 
     def resume(name, changed=None):
-        return Study.resume(tmp_path / name, changed or {}, [])
+        return Study.resume(folder / name, changed or {}, [])
 
     return SimpleNamespace(
         space=space,
-        folder=tmp_path,
+        folder=folder,
         create=create,
         resume=resume,
         drive=drive,
         curve=curve,
-        decisions=lambda name: decisions(tmp_path / name),
+        decisions=lambda name: decisions(folder / name),
     )
+
+
+@pytest.fixture
+def toy(space_file, tmp_path):
+    """Studies over the toy space, in the folder of the test."""
+    return toy_in(tmp_path, load_space(space_file))
+
+
+@pytest.fixture(scope="module")
+def toys(tmp_path_factory):
+    """The same for all tests of a file: for studies that they only read, or copy."""
+    folder = tmp_path_factory.mktemp("toys")
+    return toy_in(folder, load_space(write_space(folder)))
 
 
 @pytest.fixture(scope="session")

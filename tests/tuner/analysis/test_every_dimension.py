@@ -24,6 +24,7 @@ from tuner.study.heirs import _changed
 from tuner.study.searchers.warm_start import gather
 from tuner.study.settings import StudySettings
 from tuner.study.study import Study
+from tuner.testing.toy import write_space
 
 ODD = """
   augmentation.white_noise: {log_uniform: [1.0e-3, 1], or: 0}
@@ -35,9 +36,11 @@ ODD = """
 start_points"""
 
 
-@pytest.fixture
-def odd(space_file, tmp_path):
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory):
     """A finished study of 48 trials over the toy space with further dimensions; best without noise."""
+    tmp_path = tmp_path_factory.mktemp("odd")
+    space_file = write_space(tmp_path)
     space_file.write_text(SPACE.replace("\nstart_points", ODD))
     space = load_space(space_file)
     given = {"searcher": {"kind": "random"}, "stopping": {"kind": "none"}, "budget": {"trials": 48, "hours": None}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,11 +25,19 @@ from tuner.analysis.report import extras, load, make_server
 from tuner.cli import tuner
 
 
+@pytest.fixture(scope="module")
+def searched(toys: Any) -> Path:
+    """The study `toy`, searched to its end; its driver may still hold it."""
+    study = toys.create("toy")
+    assert toys.drive(study)
+    return study.folder
+
+
 @pytest.fixture
-def results(toy: Any) -> Path:
-    """A results folder with the study `toy`, searched to its end."""
-    assert toy.drive(toy.create("toy"))
-    return toy.folder
+def results(searched: Path, tmp_path: Path) -> Path:
+    """A results folder with a copy of it."""
+    shutil.copytree(searched, tmp_path / "toy")
+    return tmp_path
 
 
 @contextmanager

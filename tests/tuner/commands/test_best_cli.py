@@ -6,14 +6,14 @@ import json
 import pytest
 
 
-@pytest.fixture
-def studies(toy):
+@pytest.fixture(scope="module")
+def studies(toys):
     """A results folder with the studies `one` and `two` of 24 and 6 trials."""
     for name, trials in (("one", 24), ("two", 6)):
-        study = toy.create(name, study=name, budget={"trials": trials, "hours": None})
-        assert toy.drive(study)
+        study = toys.create(name, study=name, budget={"trials": trials, "hours": None})
+        assert toys.drive(study)
         study.close()
-    return toy.folder
+    return toys.folder
 
 
 def rows(done):

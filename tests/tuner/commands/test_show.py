@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 from hypothesis import given
@@ -12,15 +13,22 @@ from results.trials import find_trial, load_run_or_trial
 from search_spaces import load_run
 
 
-@pytest.fixture
-def study(toy):
+@pytest.fixture(scope="module")
+def driven(toys):
     """A study of 12 trials with rungs at 1 and 3, and one trial that has only started."""
-    study = toy.create("toy")
-    assert toy.drive(study)
+    study = toys.create("toy")
+    assert toys.drive(study)
     study.close()
-    study = toy.resume("toy", {"budget": [study.settings.budget.as_dict(), {"trials": 13, "hours": None}]})
+    study = toys.resume("toy", {"budget": [study.settings.budget.as_dict(), {"trials": 13, "hours": None}]})
     assert study.ask() is not None
     study.close()
+    return study.folder
+
+
+@pytest.fixture
+def study(driven, toy):
+    """A copy of it, in a folder to work in."""
+    shutil.copytree(driven, toy.folder / "toy")
     return toy
 
 

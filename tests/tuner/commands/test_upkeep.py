@@ -14,22 +14,28 @@ from results.store.lock import StudyLock
 from results.store.tables import compact
 
 
-@pytest.fixture
-def store(toy, cli):
-    """A results folder with the studies `a` (ended, compacted) and `b` (its driver was killed); `store(*arguments)`."""
-    root = toy.folder / "studies"
+@pytest.fixture(scope="module")
+def made(toys):
+    """A results folder with the studies `a` (ended, compacted) and `b` (its driver was killed)."""
     for name, events in (("a", None), ("b", 10)):
-        study = toy.create(f"studies/{name}")
-        if toy.drive(study, events=events):
+        study = toys.create(f"studies/{name}")
+        if toys.drive(study, events=events):
             study.interrupt("budget")
-            compact(root / name)
+            compact(study.folder)
         study.close()
+    return toys.folder / "studies"
+
+
+@pytest.fixture
+def store(made, tmp_path, cli):
+    """A copy of it to work on: `store(*arguments)`."""
+    root = shutil.copytree(made, tmp_path / "studies")
 
     def call(*arguments):
-        return cli(*arguments, "--results", root, cwd=toy.folder)
+        return cli(*arguments, "--results", root, cwd=tmp_path)
 
     call.root = root
-    call.cwd = toy.folder
+    call.cwd = tmp_path
     return call
 
 
