@@ -86,7 +86,9 @@ def _budgets(history: RunHistory) -> list[str]:
         if row.get("training_batches") and not usual / _DIFFERENT <= row["training_batches"] <= usual * _DIFFERENT
     ]
     names = ", ".join(others[:8]) + (f" and {len(others) - 8} more" if len(others) > 8 else "")
-    text = f"the runs differ in budget: {lengths[usual]} have {usual} batches, {names}"
+    near = lengths.total() - lengths[usual] - len(others)
+    alike = f"{near} about as many, " if near else ""
+    text = f"the runs differ in budget: {lengths[usual]} have {usual} batches, {alike}{names}"
     return [f"**Warning:** {md(text)}. A longer run has an advantage that is not its settings'.", ""]
 
 

@@ -171,7 +171,10 @@ def test_what_the_program_remarks_is_not_said_to_be_noted_by_hand(recorded):
 def test_runs_of_different_length_are_said_to_differ_in_budget(recorded, history):
     """A warning with the lengths stands above the table; equal lengths have none."""
     text = changelog(recorded, "recorded").text
-    assert "**Warning:** the runs differ in budget: 16 have 10000 batches, run16_5 20000, run16_sub20 16000" in text
+    assert (
+        "**Warning:** the runs differ in budget: 16 have 10000 batches, 3 about as many, run16_5 20000, "
+        "run16_sub20 16000, run17" in text
+    )
     h = history([run("a", 0.3), run("b", 0.25, "a", training_batches=3000)])
     assert difference(h.compare(*h.trials)).endswith(", with 3000 batches against 1000")
     assert not any("Warning" in line for line in glance(history([run("a", 0.3), run("b", 0.25, "a")])))
