@@ -205,7 +205,7 @@ def warm_python() -> Generator[str, None, None]:
         command = [sys.executable, str(here / "server.py"), folder]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
             assert server.stdin is not None and server.stdout is not None
-            assert [server.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+            assert [server.stdout.readline() for _ in range(3)] == ["ready\n"] * 3
             yield str(program)
             server.stdin.close()
 

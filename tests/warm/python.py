@@ -11,6 +11,7 @@ import socket
 import sys
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PIPE = "RAY_enable_pipe_based_agent_to_parent_health_check"
 CONTEXT = "--serialized-runtime-env-context="
 
 
@@ -33,14 +34,27 @@ def ask(server: socket.socket, words: list[str]) -> None:
     server.sendall(text)
 
 
-def main(folder: str, words: list[str]) -> int:
+def kind(words: list[str]) -> str:
+    """The server to ask; "" where none is warm for it: a service of Ray that looks for its parent, not at its pipe."""
+    if words[0] != "-u":
+        return "worker" if words[0].endswith("_worker.py") else "command"
+    by_pipe = "RAY_RAYLET_PID" not in os.environ or os.environ.get(PIPE) == "1"
+    return "service" if by_pipe and f"{os.sep}ray{os.sep}" in words[1] else ""
+
+
+def main(folder: str, python: str, words: list[str]) -> int:
     """The status with which the call has ended; a signal that ended it ends this process too."""
+    asked = kind(words)
+    if not asked:
+        os.execv(python, [python, *words])
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
     with socket.socket(socket.AF_UNIX) as server:
-        kind = "worker" if words[0].endswith("_worker.py") else "command"
-        server.connect(f"{folder}/{kind}")
+        server.connect(f"{folder}/{asked}")
         ask(server, words)
         number = int.from_bytes(server.recv(4), "big")
+        if not number:  # that service cannot be forked
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+            os.execv(python, [python, *words])
         for which in PASSED_ON:
             signal.signal(which, lambda caught, frame: os.kill(number, caught))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
@@ -53,7 +67,4 @@ def main(folder: str, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    folder, python, *words = sys.argv[1:]
-    if words[0] == "-u":  # Ray's own services, which look for their parent
-        os.execv(python, [python, *words])
-    sys.exit(main(folder, words))
+    sys.exit(main(*sys.argv[1:3], sys.argv[3:]))

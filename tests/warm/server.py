@@ -1,7 +1,8 @@
 """A Python that has imported torch, Ray and the program once, and forks for each call: a worker of Ray or a command.
 
 What a fresh Python needs two or three seconds for is there already. Arguments, variables, folder, priority and streams
-are the caller's (`python.py`), the process is one of its own, and a call whose caller was killed is killed.
+are the caller's (`python.py`), the process is one of its own, and a call whose caller was killed is killed. Ray's own
+services, such as its agents, have a server each, which the first call of its kind starts.
 
     python server.py FOLDER        until its standard input is closed
 """
@@ -14,8 +15,10 @@ import contextlib
 import gc
 import importlib
 import json
+import logging
 import os
 import runpy
+import select
 import selectors
 import signal
 import socket
@@ -23,6 +26,7 @@ import sys
 import threading
 import types
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,6 +47,8 @@ WORKER = (
 """What a worker of Ray needs, but for Ray: its core reads the variables of its process when it is imported."""
 COMMAND = ("optuna", "tuner.cli", "tuner.backend.ray_backend", "tuner.commands.search", "tuner.launch.search")
 """What commands need beside that."""
+OWN = ("RAY_NODE_ID", "RAY_RAYLET_PID", "RAY_NODE_MANAGER_PORT")
+"""Variables of Ray that are another one for each process, and no setting that its modules read when imported."""
 
 
 def imported(names: tuple[str, ...]) -> None:
@@ -78,7 +84,9 @@ def become(call: dict[str, Any], streams: list[int], changed: dict[str, str]) ->
     given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[1:1] = [path for path in given if path not in sys.path]
     os.nice(call["nice"] - os.nice(0))
-    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate("rww"))
+    # One that is replaced, as Ray replaces two, must not close its number.
+    opened = (os.fdopen(number, mode, closefd=False) for number, mode in enumerate("rww"))
+    sys.stdin, sys.stdout, sys.stderr = opened
     sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
     sys.stderr.reconfigure(line_buffering=True, errors="backslashreplace")
     sys.executable = str(FOLDER / "python")
@@ -86,6 +94,9 @@ def become(call: dict[str, Any], streams: list[int], changed: dict[str, str]) ->
 
 def run(words: list[str]) -> None:
     """What `python` does with these words: `-m MODULE`, `-c CODE` or a file, and what follows them."""
+    if words[0] == "-u":
+        words = words[1:]
+        sys.stdout.reconfigure(write_through=True)
     if words[0] == "-m":
         sys.argv, sys.path[0] = words[1:], str(Path.cwd())
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
@@ -100,20 +111,88 @@ def run(words: list[str]) -> None:
         exec(compile(Path(words[0]).read_text(encoding="utf-8"), words[0], "exec"), vars(main))
 
 
-def serve(kind: str, before: dict[str, str]) -> None:
-    """Answer calls of one kind, until standard input is closed."""
-    changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
-    door, events = socket.socket(socket.AF_UNIX), selectors.DefaultSelector()
+Taken = tuple[dict[str, Any], list[int], socket.socket]
+"""A call, the caller's three streams, and the caller."""
+
+
+def door_of(kind: str) -> socket.socket:
+    """Where calls of a kind come in."""
+    door = socket.socket(socket.AF_UNIX)
     door.bind(str(FOLDER / kind))
     door.listen(64)
     print("ready", flush=True)
+    return door
+
+
+def at_door(door: socket.socket) -> Taken:
+    """The next call; EOFError if its caller was killed before it had asked."""
+    caller, _ = door.accept()
+    try:
+        return *received(caller), caller
+    except EOFError:
+        caller.close()
+        raise
+
+
+def handed_on(pipe: socket.socket) -> Taken:
+    """The next call that `serve_services` took; once that has ended, so does this process."""
+    text, descriptors, _, _ = socket.recv_fds(pipe, 2**20, 4)
+    if not text:
+        os._exit(0)
+    *streams, caller = descriptors
+    return json.loads(text), streams, socket.socket(fileno=caller)
+
+
+def serve_services(door: socket.socket) -> NoReturn:
+    """Give each call to the server of its program and settings of Ray, which the first such call starts."""
+    servers: dict[tuple[Any, ...], socket.socket] = {}
+    while door in select.select([door, sys.stdin], [], [])[0]:
+        try:
+            call, streams, caller = at_door(door)
+        except EOFError:
+            continue
+        program, variables = call["words"][1], call["variables"]
+        settings = [(name, value) for name, value in variables.items() if name.startswith("RAY_") and name not in OWN]
+        kind = (program, *sorted(settings))
+        if kind not in servers:
+            servers[kind], pipe = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            if os.fork() == 0:
+                for held in (door, caller, *servers.values()):
+                    held.close()
+                for stream in streams:
+                    os.close(stream)
+                become_server(program, variables)
+                serve(pipe, handed_on, {})
+            pipe.close()
+        with contextlib.suppress(OSError):  # it could not be imported: the caller does without
+            socket.send_fds(servers[kind], [json.dumps(call).encode()], [*streams, caller.fileno()])
+        for stream in streams:
+            os.close(stream)
+        caller.close()
+    os._exit(0)
+
+
+def become_server(program: str, variables: dict[str, str]) -> None:
+    """Import what a program of Ray imports, under the variables of one that called it."""
+    os.environ.clear()
+    os.environ.update(variables)
+    sys.argv, sys.path[0] = [program], str(Path(program).parent)
+    logging.disable()
+    found = runpy.run_path(program, run_name="imported")
+    if "DashboardAgent" in found:  # it imports more when it runs
+        found["dashboard_utils"].get_all_modules(found["dashboard_utils"].DashboardAgentModule)
+    logging.disable(logging.NOTSET)
+    imported(())
+
+
+def serve(door: socket.socket, taken: Callable[[socket.socket], Taken], changed: dict[str, str]) -> NoReturn:
+    """Answer the calls that come through a door, until standard input is closed."""
+    events = selectors.DefaultSelector()
 
     def answer() -> None:
-        caller, _ = door.accept()
         try:
-            call, streams = received(caller)
-        except EOFError:  # killed before it had asked
-            caller.close()
+            call, streams, caller = taken(door)
+        except EOFError:
             return
         if (number := os.fork()) == 0:
             for held in (events, door, caller):
@@ -177,9 +256,11 @@ if __name__ == "__main__":
     # Arrow's thread for its memory makes ready for a fork by itself.
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     at_start = dict(os.environ)
-    imported(WORKER)
     if os.fork() == 0:
+        serve_services(door_of("service"))
+    imported(WORKER)
+    kind = "worker" if os.fork() else "command"
+    if kind == "command":
         imported(COMMAND)
-        serve("command", at_start)
-    else:
-        serve("worker", at_start)
+    changed = {name: value for name, value in os.environ.items() if at_start.get(name) != value}
+    serve(door_of(kind), at_door, changed)
