@@ -13,7 +13,7 @@ pytest.importorskip("ray")
 
 AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 NODE = """
-import os, sys, time
+import os, sys
 import psutil
 from tuner.backend import start
 import ray
@@ -28,11 +28,8 @@ class Worker:
 worker = Worker.remote()
 answer, number = ray.get(worker.asked.remote())
 assert answer == "yes"
-ray.kill(worker)
-while psutil.pid_exists(number):
-    time.sleep(0.02)
 (node,) = [process.pid for process in psutil.Process().children() if process.name() == "raylet"]
-print(start.scratch(), node, flush=True)
+print(start.scratch(), node, number, flush=True)
 sys.stdin.read()
 """
 
@@ -57,25 +54,25 @@ def gone(process):
 
 
 @pytest.mark.ray
-def test_agents_of_ray_are_forked_and_end_with_their_node(warm_python, wait):
-    """They come from a server that has imported what they need, not from a Python of their own, and serve: a worker
-    gets the variables that were asked for. When Ray's node is killed they end, and so do the programs that it had
-    started for them.
+def test_ray_s_processes_are_forked_and_end_with_their_node(warm_python, wait):
+    """A worker and the agents come from servers that have imported what they need, not from Pythons of their own, and
+    the worker has the variables that were asked for. When Ray's node is killed all of them end, and so do the programs
+    that the node had started for them.
     """
     if warm_python == sys.executable:
         pytest.skip("nothing is warm here")
-    with subprocess.Popen(
-        [warm_python, "-c", NODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as program:
+    command = [warm_python, "-c", NODE]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         try:
-            scratch, number = program.stdout.readline().split()
-            node = psutil.Process(int(number))
-            asked = node.children()
+            scratch, *numbers = program.stdout.readline().split()
+            node, worker = (psutil.Process(int(number)) for number in numbers)
             found = agents()
             assert set(found) == AGENTS
-            assert all("server.py" in process.parent().cmdline()[1] for process in found.values())
+            forked, asked = [worker, *found.values()], node.children()
+            assert all("server.py" in process.parent().cmdline()[1] for process in forked)
+            assert len(asked) == len(forked)
             node.kill()
-            wait(lambda: all(map(gone, (*asked, *found.values()))))
+            wait(lambda: all(map(gone, forked + asked)))
         finally:
             program.kill()
     shutil.rmtree(scratch)

@@ -6,6 +6,7 @@ Ray starts its workers with it, and tests the command line. It imports little, f
 import array
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -42,6 +43,15 @@ def kind(words: list[str]) -> str:
     return "service" if by_pipe and f"{os.sep}ray{os.sep}" in words[1] else ""
 
 
+def outlive_no_node(server: socket.socket) -> None:
+    """Wait until a worker ends, and end a second after the node of Ray that it is a part of, as workers do."""
+    above = os.getppid()
+    if os.environ.get("RAY_RAYLET_PID") == str(above):
+        ended, _, _ = select.select([server, os.pidfd_open(above)], [], [])
+        if server not in ended and not select.select([server], [], [], 1)[0]:
+            sys.exit(1)
+
+
 def main(folder: str, python: str, words: list[str]) -> int:
     """The status with which the call has ended; a signal that ended it ends this process too."""
     asked = kind(words)
@@ -58,6 +68,8 @@ def main(folder: str, python: str, words: list[str]) -> int:
         for which in PASSED_ON:
             signal.signal(which, lambda caught, frame: os.kill(number, caught))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
+        if asked == "worker":
+            outlive_no_node(server)
         status = int.from_bytes(server.recv(4), "big", signed=True)
     if status < 0:
         if -status != signal.SIGKILL:

@@ -1,8 +1,8 @@
 """A Python that has imported torch, Ray and the program once, and forks for each call: a worker of Ray or a command.
 
 What a fresh Python needs two or three seconds for is there already. Arguments, variables, folder, priority and streams
-are the caller's (`python.py`), the process is one of its own, and a call whose caller was killed is killed. Ray's own
-services, such as its agents, have a server each, which the first call of its kind starts.
+are the caller's (`python.py`), the process is one of its own, and a call whose caller was killed is killed. Programs of
+Ray, its workers and agents, have a server for each set of Ray's variables, which the first call of its kind starts.
 
     python server.py FOLDER        until its standard input is closed
 """
@@ -44,11 +44,14 @@ WORKER = (
     "tuner.backend.worker",
     "tuner.study.faults",
 )
-"""What a worker of Ray needs, but for Ray: its core reads the variables of its process when it is imported."""
+"""What a worker of Ray needs, but for Ray: it reads its variables when it is imported."""
 COMMAND = ("optuna", "tuner.cli", "tuner.backend.ray_backend", "tuner.commands.search", "tuner.launch.search")
 """What commands need beside that."""
-OWN = ("RAY_NODE_ID", "RAY_RAYLET_PID", "RAY_NODE_MANAGER_PORT")
-"""Variables of Ray that are another one for each process, and no setting that its modules read when imported."""
+OWN = ("RAY_NODE_ID", "RAY_RAYLET_PID", "RAY_NODE_MANAGER_PORT", "RAY_JOB_ID")
+"""Variables of Ray that are another one for each process, and no setting that it reads when it is imported. One it does
+read: a worker ends when the process RAY_RAYLET_PID has ended, which `python.py` looks after in its stead."""
+Taken = tuple[dict[str, Any], list[int], socket.socket]
+"""A call, the caller's three streams, and the caller."""
 
 
 def imported(names: tuple[str, ...]) -> None:
@@ -111,10 +114,6 @@ def run(words: list[str]) -> None:
         exec(compile(Path(words[0]).read_text(encoding="utf-8"), words[0], "exec"), vars(main))
 
 
-Taken = tuple[dict[str, Any], list[int], socket.socket]
-"""A call, the caller's three streams, and the caller."""
-
-
 def door_of(kind: str) -> socket.socket:
     """Where calls of a kind come in."""
     door = socket.socket(socket.AF_UNIX)
@@ -135,7 +134,7 @@ def at_door(door: socket.socket) -> Taken:
 
 
 def handed_on(pipe: socket.socket) -> Taken:
-    """The next call that `serve_services` took; once that has ended, so does this process."""
+    """The next call that `serve_ray` took; once that has ended, so does this process."""
     text, descriptors, _, _ = socket.recv_fds(pipe, 2**20, 4)
     if not text:
         os._exit(0)
@@ -143,17 +142,17 @@ def handed_on(pipe: socket.socket) -> Taken:
     return json.loads(text), streams, socket.socket(fileno=caller)
 
 
-def serve_services(door: socket.socket) -> NoReturn:
-    """Give each call to the server of its program and settings of Ray, which the first such call starts."""
+def serve_ray(door: socket.socket) -> NoReturn:
+    """Give each call to the server of its program and its settings of Ray, which the first such call starts."""
     servers: dict[tuple[Any, ...], socket.socket] = {}
     while door in select.select([door, sys.stdin], [], [])[0]:
         try:
             call, streams, caller = at_door(door)
         except EOFError:
             continue
-        program, variables = call["words"][1], call["variables"]
-        settings = [(name, value) for name, value in variables.items() if name.startswith("RAY_") and name not in OWN]
-        kind = (program, *sorted(settings))
+        program, variables = next(word for word in call["words"] if word.endswith(".py")), call["variables"]
+        settings = {name for name in variables if name.startswith(("RAY_", "TUNE_"))} - set(OWN)
+        kind = (program, *((name, variables[name]) for name in sorted(settings)))
         if kind not in servers:
             servers[kind], pipe = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             if os.fork() == 0:
@@ -161,8 +160,7 @@ def serve_services(door: socket.socket) -> NoReturn:
                     held.close()
                 for stream in streams:
                     os.close(stream)
-                become_server(program, variables)
-                serve(pipe, handed_on, {})
+                serve(pipe, handed_on, become_server(program, variables))
             pipe.close()
         with contextlib.suppress(OSError):  # it could not be imported: the caller does without
             socket.send_fds(servers[kind], [json.dumps(call).encode()], [*streams, caller.fileno()])
@@ -172,17 +170,24 @@ def serve_services(door: socket.socket) -> NoReturn:
     os._exit(0)
 
 
-def become_server(program: str, variables: dict[str, str]) -> None:
-    """Import what a program of Ray imports, under the variables of one that called it."""
+def become_server(program: str, variables: dict[str, str]) -> dict[str, str]:
+    """Import what a program of Ray imports, under the variables of one that called it; returns those this has set."""
     os.environ.clear()
-    os.environ.update(variables)
+    os.environ.update(variables | {"RAY_RAYLET_PID": str(os.getpid())})
+    before = dict(os.environ)
     sys.argv, sys.path[0] = [program], str(Path(program).parent)
     logging.disable()
     found = runpy.run_path(program, run_name="imported")
     if "DashboardAgent" in found:  # it imports more when it runs
         found["dashboard_utils"].get_all_modules(found["dashboard_utils"].DashboardAgentModule)
     logging.disable(logging.NOTSET)
-    imported(())
+    imported(("tuner.backend.actor",) if program.endswith("_worker.py") else ())
+    return changed_since(before)
+
+
+def changed_since(before: dict[str, str]) -> dict[str, str]:
+    """The variables that imports have set."""
+    return {name: value for name, value in os.environ.items() if before.get(name) != value}
 
 
 def serve(door: socket.socket, taken: Callable[[socket.socket], Taken], changed: dict[str, str]) -> NoReturn:
@@ -257,10 +262,9 @@ if __name__ == "__main__":
     warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     at_start = dict(os.environ)
     if os.fork() == 0:
-        serve_services(door_of("service"))
+        serve_ray(door_of("service"))
     imported(WORKER)
-    kind = "worker" if os.fork() else "command"
-    if kind == "command":
-        imported(COMMAND)
-    changed = {name: value for name, value in os.environ.items() if at_start.get(name) != value}
-    serve(door_of(kind), at_door, changed)
+    if os.fork() == 0:
+        serve_ray(door_of("worker"))
+    imported(COMMAND)
+    serve(door_of("command"), at_door, changed_since(at_start))
