@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 NO_TORCH = importlib.util.find_spec("torch") is None
+
+FORKED_RAY = tuple(map(int, version("ray").split(".")[:2])) >= (2, 60)
+"""Whether the processes of this Ray may be forked; those of 2.50 end at once then."""
 
 # Before anything imports torch: at these sizes more threads cost more than they bring, and threads that wait for a core
 # of a busy machine spin.
@@ -195,7 +199,7 @@ def end() -> Callable[..., SimpleNamespace]:
 def warm_python() -> Generator[str, None, None]:
     """A program that stands in for `python` where its start is not what is tested: a command, a script or a worker of
     Ray begins in a process of its own, but with torch, Ray and the program imported (`tests/warm/`). It brings two of
-    three seconds of a search. Where that is not possible it is `python` itself.
+    three seconds of a search. Where that is not possible it is `python` itself, for the processes of an older Ray too.
     """
     if NO_TORCH or not hasattr(os, "pidfd_open"):
         yield sys.executable
@@ -203,7 +207,8 @@ def warm_python() -> Generator[str, None, None]:
     here = Path(__file__).parent / "warm"
     with tempfile.TemporaryDirectory(prefix="warm-") as folder:
         program = Path(folder, "python")
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {here}/python.py {folder} {sys.executable} "$@"\n')
+        words = [sys.executable, "-IS", here / "python.py", folder, sys.executable, "ray" if FORKED_RAY else "-"]
+        program.write_text(f'#!/bin/sh\nexec {" ".join(map(str, words))} "$@"\n')
         program.chmod(0o755)
         command = [sys.executable, str(here / "server.py"), folder]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:

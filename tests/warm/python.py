@@ -35,10 +35,15 @@ def ask(server: socket.socket, words: list[str]) -> None:
     server.sendall(text)
 
 
-def kind(words: list[str]) -> str:
-    """The server to ask; "" where none is warm for it: a service of Ray that looks for its parent, not at its pipe."""
-    if words[0] != "-u":
-        return "worker" if words[0].endswith("_worker.py") else "command"
+def kind(words: list[str], of_ray: bool) -> str:
+    """The server to ask; "" where none is warm for it: a service of Ray that looks for its parent, not at its pipe, and
+    every process of a Ray (`of_ray`) whose processes are not known here.
+    """
+    worker, service = words[0].endswith("_worker.py"), words[0] == "-u"
+    if (worker or service) and not of_ray:
+        return ""
+    if not service:
+        return "worker" if worker else "command"
     by_pipe = "RAY_RAYLET_PID" not in os.environ or os.environ.get(PIPE) == "1"
     return "service" if by_pipe and f"{os.sep}ray{os.sep}" in words[1] else ""
 
@@ -52,9 +57,9 @@ def outlive_no_node(server: socket.socket) -> None:
             sys.exit(1)
 
 
-def main(folder: str, python: str, words: list[str]) -> int:
+def main(folder: str, python: str, of_ray: bool, words: list[str]) -> int:
     """The status with which the call has ended; a signal that ended it ends this process too."""
-    asked = kind(words)
+    asked = kind(words, of_ray)
     if not asked:
         os.execv(python, [python, *words])
     signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
@@ -79,4 +84,5 @@ def main(folder: str, python: str, words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3], sys.argv[3:]))
+    folder, python, of_ray, *words = sys.argv[1:]
+    sys.exit(main(folder, python, of_ray == "ray", words))
