@@ -87,6 +87,7 @@ class StudyLock:
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise InputError(f"{path}: cannot write there: {error.strerror}; choose another results folder") from error
+        self._held_file = None  # that of an earlier turn may be another driver's by now
         try:
             outcome = _try_lock(fd, fcntl.LOCK_EX)
             for _ in range(10):
@@ -176,7 +177,6 @@ class StudyLock:
     def _drop_held_file(self) -> None:
         if self._held_file is not None:
             self._held_file.unlink(missing_ok=True)
-            self._held_file = None
 
     def __enter__(self) -> StudyLock:
         self.acquire()

@@ -260,6 +260,19 @@ class TestWithoutFlock:
             assert is_held(tmp_path)
         assert not is_held(tmp_path)
 
+    def test_a_driver_that_is_refused_takes_away_nothing(self, tmp_path: Path) -> None:
+        """Neither one that held the study before and let it go, nor one that lost it to the driver that has it now."""
+        let_go, lost = StudyLock(tmp_path), StudyLock(tmp_path)
+        let_go.acquire()
+        let_go.release()
+        lost.acquire()
+        with StudyLock(tmp_path, force=True):
+            lost.release()
+            for earlier in (let_go, lost):
+                with pytest.raises(InputError, match="held by"):
+                    earlier.acquire()
+                assert is_held(tmp_path)
+
     def test_a_dead_holder_of_this_machine_is_replaced(self, tmp_path: Path) -> None:
         """A lock.held whose process is gone does not block the study."""
         gone = subprocess.Popen([sys.executable, "-c", ""])
@@ -312,6 +325,47 @@ def test_releasing_twice_and_beating_leave_no_file_open_and_close_nothing_else(t
     lock.release()
     lock.release()
     assert lock._fd < 0
+
+
+def test_a_lock_that_is_taken_again_beats_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wait: Callable[..., None]
+) -> None:
+    """A released lock can be taken again; its heart beats at once and then again and again, as the first time."""
+    lock, beat = StudyLock(tmp_path), StudyPaths(tmp_path).beat
+
+    def beats_again() -> None:
+        first = beat.read_bytes()
+        wait(lambda: beat.read_bytes() != first, patience=20)
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(lock_module, "BEAT_SECONDS", 1000)
+            with lock:
+                assert beat.exists()
+            assert not beat.exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(lock_module, "BEAT_SECONDS", 0.001)
+            with lock:
+                beats_again()
+
+
+def test_release_waits_for_the_heartbeat_that_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would come after the release, as that of a study that nobody runs."""
+    monkeypatch.setattr(lock_module, "BEAT_SECONDS", 0.001)
+    begun, at_once, others = threading.Event(), StudyLock._beat, set(threading.enumerate())
+
+    def beat(lock: StudyLock) -> None:
+        if threading.current_thread().name == "study-lock":
+            begun.set()
+            lock._stop.wait()
+            time.sleep(0.02)
+        at_once(lock)
+
+    monkeypatch.setattr(StudyLock, "_beat", beat)
+    with StudyLock(tmp_path):
+        assert begun.wait(60)
+    assert "study-lock" not in [thread.name for thread in threading.enumerate() if thread not in others]
+    assert not StudyPaths(tmp_path).beat.exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/ns/pid").exists(), reason="needs Linux's namespaces of processes")
