@@ -88,6 +88,24 @@ def old_lines(events: list[dict[str, Any]]) -> list[bytes]:
     return [json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events]
 
 
+def cost(events: list[dict[str, Any]], trial: int) -> tuple[int, float, float]:
+    """Attempts, the seconds of all their epochs, and CPU seconds: as told at the end, else those seconds on 2 CPUs."""
+    attempts, cpu, ended = 0, 0.0, set()
+    seconds: dict[int, float] = defaultdict(float)
+    for event in events:
+        if event.get("trial") != trial:
+            continue
+        if event["event"] == "trial_started":
+            attempts += 1
+        elif event["event"] == "epoch":
+            seconds[event["attempt"]] += event["seconds"]
+        else:
+            ended.add(attempts)
+            cpu += event["cpu_seconds"]
+    cpu += sum(2 * seconds[attempt] for attempt in range(1, attempts + 1) if attempt not in ended)
+    return attempts, sum(seconds.values()), cpu
+
+
 @given(events=logs())
 @settings(max_examples=150, deadline=None)
 def test_rows_are_what_the_events_say(events: list[dict[str, Any]]) -> None:
@@ -111,6 +129,7 @@ def test_rows_are_what_the_events_say(events: list[dict[str, Any]]) -> None:
         assert row["best_per"] == min(pers, default=None)
         assert row["epochs"] == (len(curve) or None)
         assert row["last_per"] == (curve[-1]["per"] if curve else None)
+        assert (row["attempts"], row["train_seconds"], row["cpu_seconds"]) == pytest.approx(cost(events, row["trial"]))
         if pers:
             assert row["best_epoch"] == next(r["epoch"] for r in curve if r["per"] == min(pers))
         own = [e for e in events if e.get("trial") == row["trial"] and e["event"] != "epoch"]
@@ -275,6 +294,18 @@ def test_the_time_of_a_killed_attempt_is_estimated(studies: Any) -> None:
     row = build(studies.numbered(events), running=False)["trials"].to_pylist()[0]
     assert (row["cpu_seconds"], row["gpu_seconds"], row["attempts"]) == (12.0 + 7.0, 3.0 + 1.0, 2)
     assert row["train_seconds"] == 6.0 + 2.0  # those of every attempt, the last one's and repeated epochs included
+
+
+def test_a_part_has_the_rows_of_its_trials(studies: Any) -> None:
+    """What is sealed of a study while it runs: its trials' rows as in all tables, whether or not they have ended."""
+    replay = Replay()
+    for event in studies.numbered([studies.started(), *(e for n in range(4) for e in studies.trial(n, [0.5, 0.4]))]):
+        if not (event["event"] == "trial_ended" and event["trial"] == 2):
+            replay.feed(event)
+    whole = replay.tables(False, "s")
+    for table, rows in zip(("trials", "epochs"), replay.part("s", [0, 2]), strict=True):
+        assert rows.to_pylist() == [row for row in whole[table].to_pylist() if row["trial"] in (0, 2)]
+    assert replay.part("s", [2])[0]["status"].to_pylist() == ["interrupted"]
 
 
 def test_a_checkpoint_that_was_dropped_is_not_named_any_more(studies: Any) -> None:
