@@ -115,12 +115,74 @@ recorded: {per: -1}
          "a.yaml: averaging: decays [0.9, 0.5] must rise strictly"),
         (ROOT + "averaging: {kind: ema, decays: [0.9, 1]}\n", "a.yaml: averaging.decays[1]: 1 is not allowed; give a "),
         (ROOT + "averaging: {kind: ema, decays: []}\n", "a.yaml: averaging.decays: [] is not allowed; give a list"),
+        (ROOT + "data: {features: 0-64}\n", "a.yaml: data.features: '0-64' is not allowed; give A:B, or some of "),
+        (ROOT + "data: {features: '64:0'}\n", "a.yaml: data.features: '64:0' has no features; give A:B with A below B"),
     ],
 )  # fmt: skip
 def test_one_wrong_thing(tmp_path: Path, text: str, line: str) -> None:
     """Each kind of mistake gets a line that says what to give instead."""
     lines = problems(write(tmp_path, "a.yaml", text))
     assert any(given.startswith(line) for given in lines), lines
+
+
+def test_day_layers_that_are_off_have_no_settings() -> None:
+    """Each setting of the day layers that is given is named with its value, those that are null are not."""
+    off = ("model.day_layers=false",)
+    assert load_run("small", off).config.model.day_layers is False
+    schedule, optimizer = ("schedule.day_peak_lr=1e-3", "schedule.day_end_lr=0"), ("optimizer.day_eps=1e-8",)
+    for given in (schedule, optimizer, ("optimizer.day_weight_decay=0",), (*schedule, *optimizer)):
+        lines = problems("small", *off, *given)
+        assert [line.partition(", but")[0] for line in lines] == [
+            f"--set {each}: {each.partition('=')[0]}: {float(each.partition('=')[2]):g} is given" for each in given
+        ]
+        assert all("but model.day_layers is false; give null or model.day_layers true" in line for line in lines)
+
+
+def test_the_lowest_rate_of_day_layers_is_not_above_their_highest() -> None:
+    """That is day_peak_lr, or peak_lr where it is null; the two may be equal."""
+    linear = ("schedule.kind=linear", "schedule.peak_lr=0.01", "schedule.end_lr=0")
+    for highest, given in (("0.01", ()), ("0.002", ("schedule.day_peak_lr=0.002",))):
+        assert load_run("small", [*linear, *given, f"schedule.day_end_lr={highest}"]).config.days_apart
+        (line,) = problems("small", *linear, *given, "schedule.day_end_lr=0.02")
+        assert f"0.02 is above the day layers' highest rate {highest}; give {highest} or less" in line
+    (line,) = problems("small", "schedule.kind=constant", "schedule.day_end_lr=0")
+    assert "schedule.day_end_lr: schedule.kind constant has no end_lr; give null or another kind" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "apart"),
+    [
+        ((), False),
+        (("schedule.day_peak_lr=1e-3",), True),
+        (("schedule.day_end_lr=0",), True),
+        (("optimizer.day_weight_decay=0",), True),
+        (("optimizer.day_eps=1e-8",), True),
+        (("optimizer.kind=sgd",), False),
+        (("optimizer.kind=sgd", "optimizer.day_weight_decay=0"), True),
+    ],
+)
+def test_day_layers_are_apart_with_a_setting_of_their_own(given: tuple[str, ...], apart: bool) -> None:
+    """Also where it is 0; SGD, which has no eps, is asked for the others."""
+    assert load_run("small", given).config.days_apart is apart
+
+
+@pytest.mark.parametrize(("batches", "epochs"), [(1, 1), (99, 1), (100, 1), (101, 2), (1000, 10)])
+def test_the_last_epoch_may_be_shorter(batches: int, epochs: int) -> None:
+    """A run of 100 batches an epoch has an epoch more for a rest, and one for fewer than that. The horizon is in
+    batches: those of the whole run unless the schedule says otherwise.
+    """
+    config = load_run("small", [f"training.batches={batches}", "training.batches_per_epoch=100"]).config
+    assert (config.epochs, config.horizon) == (epochs, batches)
+    assert load_run("small", ["schedule.horizon=77"]).config.horizon == 77
+
+
+def test_a_section_may_be_one_that_was_made_before() -> None:
+    """A configuration is also made of sections, not only of the plain settings of a file."""
+    averaging = config_module.EMAConfig(decays=(0.9, 0.99))
+    schedule = config_module.ConstantSchedule(peak_lr=0.01)
+    config = RunConfig(schedule=schedule, averaging=averaging)
+    assert (config.averaging, config.averaging.decay, config.schedule) == (averaging, None, schedule)
+    assert RunConfig.model_validate(to_dict(config)) == config
 
 
 def test_a_child_says_only_what_changes(tmp_path: Path) -> None:
