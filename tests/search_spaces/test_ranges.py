@@ -83,6 +83,75 @@ def test_steps_are_all_as_likely(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["{int: [2, 9]}", "{log_int: [2, 9]}"])
+def test_whole_numbers_have_their_share(tmp_path: Path, text: str) -> None:
+    """Ends included: of int each has the same, of log_int that of the logarithm from half a step below it to half a
+    step above.
+    """
+    dimension = only(tmp_path, f"model.layers: {text}")
+    drawn = [dimension.from_unit((k + 0.5) / 8000) for k in range(8000)]
+    for k in range(2, 10):
+        share = math.log((k + 0.5) / (k - 0.5)) / math.log(9.5 / 1.5) if dimension.log else 1 / 8
+        assert drawn.count(k) == pytest.approx(8000 * share, abs=1.01)
+        assert dimension.from_unit(dimension.to_unit(k)) == k
+
+
+NATIVE = {
+    "model.hidden: {choice: [64, 128]}": True,
+    "model.dropout: {uniform: [0, 0.6]}": True,
+    "model.dropout: {uniform: [0, 0.6], q: 0.1}": True,
+    "schedule.peak_lr: {log_uniform: [1.0e-3, 1.0e-2]}": True,
+    "model.hidden: {log_int: [32, 256]}": True,
+    "schedule.peak_lr: {log_uniform: [1.0e-3, 1.0e-2], q: 1.0e-3}": False,
+    "model.hidden: {log_int: [32, 256], q: 32}": False,
+    "model.dropout: {normal: [0.4, 0.1]}": False,
+    "schedule.peak_lr: {log_normal: [-6, 0.5]}": False,
+    "augmentation.white_noise: {uniform: [0.1, 1], or: 0}": False,
+}
+
+
+@pytest.mark.parametrize(("text", "native"), NATIVE.items())
+def test_optuna_samples_what_it_has_a_distribution_for(tmp_path: Path, text: str, native: bool) -> None:
+    """The bounds and steps themselves; of anything else the coordinate, from 0 to 1."""
+    dimension = only(tmp_path, text)
+    asked = {}
+
+    class Trial:
+        def suggest_categorical(self, name, choices):
+            asked[name] = choices
+            return choices[0]
+
+        def suggest_float(self, name, low, high, **_):
+            asked[name] = low, high
+            return high
+
+        suggest_int = suggest_float
+
+    sample = dimension.suggest(Trial())
+    bounds = dimension.choices or dimension.ends
+    assert asked == {dimension.name: bounds if native else (0.0, 1.0)}
+    assert sample == pytest.approx(bounds[0] if dimension.choices else dimension.ends[1])
+
+
+MIDDLES = {
+    "model.hidden: {choice: [64, 128, 256]}": 64,
+    "model.dropout: {uniform: [0.1, 0.6]}": 0.35,
+    "model.dropout: {uniform: [0, 0.6], q: 0.3}": 0.3,
+    "optimizer.eps: {log_uniform: [1.0e-4, 1.0e-2]}": 1e-3,
+    "model.layers: {int: [2, 7]}": 4,
+    "model.hidden: {log_int: [16, 256]}": 64,
+    "model.hidden: {log_int: [32, 256], q: 32}": 96,
+}
+
+
+@pytest.mark.parametrize(("text", "middle"), MIDDLES.items())
+def test_the_middle_of_a_range(tmp_path: Path, text: str, middle: float) -> None:
+    """Of a log range the geometric one, on a step and a whole number where it must be; of choices the first."""
+    dimension = only(tmp_path, text)
+    assert dimension.middle() == pytest.approx(middle)
+    assert type(dimension.middle()) is type(middle)
+
+
 @given(mean=st.floats(0.3, 0.5), sd=st.floats(0.02, 0.06), u=st.floats(0, 1))
 def test_a_normal_has_the_quantiles_of_one(mean: float, sd: float, u: float) -> None:
     """Cut off at four standard deviations, the coordinate is its distribution function."""
