@@ -180,24 +180,24 @@ class TestWatchdog:
             self.now += 10
             dog.heard("a")
         self.now += 199
-        assert not dog.overdue()
+        assert dog.overdue() == {}
         self.now += 2
         assert "no report for 201 s, 200 s are allowed" in dog.overdue()["a"]
         dog.let_go("a")
-        assert not dog.overdue()
+        assert dog.overdue() == {}
 
     def test_the_first_epoch_has_a_floor_of_its_own(self):
         """Before its first report a trial has 15 minutes, and 20 times what other trials' epochs take."""
         dog = self.make(factor=20, floor=120, first=900)
         dog.begin("a")
         self.now += 899
-        assert not dog.overdue()
+        assert dog.overdue() == {}
         self.now += 2
         assert "a" in dog.overdue()
         dog.heard("a")  # an epoch of 901 s
         dog.begin("b")
         self.now += 20 * 901 - 1
-        assert not dog.overdue()
+        assert dog.overdue() == {}
 
     def test_short_epochs_have_a_floor_too(self):
         """Epochs of 1 s: 120 s of silence are allowed, however short 20 times the usual epoch is."""
@@ -207,7 +207,7 @@ class TestWatchdog:
             self.now += 1
             dog.heard("a")
         self.now += 120
-        assert not dog.overdue()
+        assert dog.overdue() == {}
         self.now += 1
         assert "no report for 121 s, 120 s are allowed" in dog.overdue()["a"]
 
@@ -231,7 +231,7 @@ class TestWatchdog:
         dog = self.make(factor=0)
         dog.begin("a")
         self.now += 10**9
-        assert not dog.overdue()
+        assert dog.overdue() == {}
 
     def looks(self, dog, seconds, key=None, every=10):
         """A driver that is awake for so long: it looks every second, and hears of an epoch `every` seconds."""
@@ -240,7 +240,7 @@ class TestWatchdog:
             dog.look()
             if key and second % every == 0:
                 dog.heard(key)
-            assert not dog.overdue()
+            assert dog.overdue() == {}
 
     @pytest.mark.parametrize("first", ["heard", "overdue"])
     def test_what_the_driver_slept_counts_against_nobody(self, first):
@@ -255,7 +255,7 @@ class TestWatchdog:
         self.now += 3600
         dog.look()
         {"heard": lambda: dog.heard("a"), "overdue": dog.overdue}[first]()
-        assert not dog.overdue()
+        assert dog.overdue() == {}
         assert slept == [3600]
         assert dog.limit("a") == 200
         self.looks(dog, 200 if first == "heard" else 195)
@@ -274,7 +274,7 @@ class TestWatchdog:
                 self.now += gap
                 dog.look()
             self.now = asleep + 900  # of which 900 s awake
-            assert not dog.overdue()
+            assert dog.overdue() == {}
             self.now += 0.5
             assert "a" in dog.overdue()
         assert slept == [asleep]
@@ -297,7 +297,7 @@ class TestWatchdog:
         for _ in range(74):
             self.now += 12
             dog.look()
-            assert not dog.overdue()
+            assert dog.overdue() == {}
         for _ in range(3):
             self.now += 12
             dog.look()
