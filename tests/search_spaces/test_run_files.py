@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from search_spaces import ABSENT, InputError, Run, diff, load_run, run_names
 from search_spaces import config as config_module
@@ -177,12 +178,17 @@ def test_the_last_epoch_may_be_shorter(batches: int, epochs: int) -> None:
 
 
 def test_a_section_may_be_one_that_was_made_before() -> None:
-    """A configuration is also made of sections, not only of the plain settings of a file."""
+    """A configuration is also made of sections, not only of the plain settings of a file; what is neither is refused as
+    it was given.
+    """
     averaging = config_module.EMAConfig(decays=(0.9, 0.99))
     schedule = config_module.ConstantSchedule(peak_lr=0.01)
     config = RunConfig(schedule=schedule, averaging=averaging)
     assert (config.averaging, config.averaging.decay, config.schedule) == (averaging, None, schedule)
     assert RunConfig.model_validate(to_dict(config)) == config
+    with pytest.raises(ValidationError) as caught:
+        config_module.EMAConfig.model_validate(0.999)
+    assert [error["input"] for error in caught.value.errors()] == [0.999]
 
 
 def test_a_child_says_only_what_changes(tmp_path: Path) -> None:
