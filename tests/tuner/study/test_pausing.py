@@ -305,6 +305,33 @@ def test_a_limit_keeps_a_share_for_finishing(toy, limit):
     assert ended[0.0] < ended[0.5]
 
 
+@pytest.mark.parametrize(
+    ("limit", "amount", "most"),
+    [("hours", 8 / 60, 4), ("gpu_hours", 32 / 3600, 4), ("batches", 2 * 32, 2), ("utterances", 2 * 32 * 8, 2)],
+)
+def test_what_is_kept_of_a_limit_of_time_is_used_by_all_workers(toy, limit, amount, most):
+    """Four workers continue paused trials in the second half of the limit: all at once where their time runs out, else
+    two of them, so that the best come first.
+    """
+    now = 0.0
+    rule = {**DRAIN, "metric": "per", "grace": 0.1, "reduction": 40, "finish": 0.5}
+    resources = {"cpus_per_trial": 1, "gpus_per_trial": 1.0, "concurrent": None}
+    study = create(toy, "s", rule, clock=lambda: now, budget={"trials": None, limit: amount}, resources=resources)
+    running, seen = [], []
+    while not study.leaves:
+        while len(running) < 4 and (job := study.ask()) is not None:
+            running.append([job, job.epochs_logged, 0.0])
+        if not study.trials_left and all(job.attempt > 1 for job, *_ in running):
+            seen.append(len(running))
+        now += 60.0
+        for entry in list(running):
+            entry[1:] = entry[1] + 1, entry[2] + 1.0
+            row = {**toy.curve(entry[0].config, entry[1]), "gpu_seconds": entry[2]}
+            if study.report(entry[0].trial, entry[0].attempt, row) == "stop":
+                running.remove(entry)
+    assert set(seen) == {most}
+
+
 def test_a_raised_limit_goes_on_with_the_paused(toy):
     """After a search that a limit of batches ended, a larger one continues it; nothing that waited is lost."""
     study = create(toy, "s", DRAIN, budget={"trials": 12, "batches": 60})

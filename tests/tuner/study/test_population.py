@@ -154,6 +154,33 @@ def test_a_driver_that_dies_while_a_trial_is_replaced_goes_on_where_it_was(toy, 
     assert toy.decisions("s") == expected
 
 
+def test_a_limit_ends_a_search_in_which_a_trial_was_to_go_on(toy):
+    """A driver died between the end of the replaced trial and the start of the new one, and the budget that it is
+    resumed with is used up: the new one is not started, and the search is over although nothing was stopped.
+    """
+    study = create(toy, "s")
+    append = study._log.append
+
+    def dying(kind, **fields):
+        if kind == "trial_started" and "replaces" in fields:
+            raise KeyboardInterrupt
+        return append(kind, **fields)
+
+    study._log.append = dying
+    with pytest.raises(KeyboardInterrupt):
+        toy.drive(study)
+    study.close()
+    reached = {**BUDGET, "target_per": 0.99, "then": "finish"}
+    again = toy.resume("s", {"budget": [BUDGET, reached]})
+    assert again.state.heir is not None
+    assert again.reached == "target_per"
+    assert again.done and again.ask() is None
+    again.close()
+    further = keep_states(toy.resume("s", {"budget": [reached, BUDGET]}))
+    assert not further.done
+    assert further.ask().trial == 4
+
+
 def test_a_copy_that_was_not_used_is_not_another_trial_s_beginning(toy):
     """A checkpoint that a dead driver left under the next number is gone before another trial gets the number."""
     study = create(toy, "s")
