@@ -71,6 +71,8 @@ TESTS = {
         "tuner/study/test_population.py",
         "tuner/study/test_checkpoints.py",
         "tuner/study/test_patience.py",
+        "tuner/study/test_faults.py",
+        "tuner/study/test_ladder.py",
     ],
 }
 """Module -> the files below tests/ that are to notice when it is wrong."""
