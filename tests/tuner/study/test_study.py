@@ -1,5 +1,7 @@
 """A study as a function of its log."""
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -36,6 +38,21 @@ def test_a_decision_is_in_the_log_before_it_is_carried_out(toy):
     assert before["event"] == "epoch"
     assert before["decision"] == "stop"
     assert before["rung"] == before["epoch"]
+
+
+def test_the_last_decision_on_a_trial_says_how_it_ended(toy):
+    """Every epoch before lets it continue; the last one stops it, whether it is complete, stopped or diverged."""
+    study = toy.create("s", searcher={"kind": "random"}, stopping={"kind": "asha", "grace": 4, "reduction": 2}, seed=1)
+    toy.drive(study, workers=2)
+    decisions, ends = {}, {}
+    for event in read_events(toy.folder / "s" / "events.jsonl")[0]:
+        if event["event"] == "epoch":
+            decisions.setdefault(event["trial"], []).append((event["decision"], event["status"]))
+        elif event["event"] == "trial_ended":
+            ends[event["trial"]] = event["status"]
+    assert set(ends.values()) == {"completed", "stopped", "diverged"}
+    assert {n: said[-1] for n, said in decisions.items()} == {n: ("stop", status) for n, status in ends.items()}
+    assert {each for said in decisions.values() for each in said[:-1]} == {("continue", None)}
 
 
 @pytest.fixture(scope="module")
@@ -227,6 +244,18 @@ def test_the_time_left_is_the_hours_less_what_every_session_took(toy):
     assert study.seconds_left == 3000
     study.state.driver_seconds = 500.0
     assert study.seconds_left == 2500
+
+
+def test_what_the_driver_slept_is_no_time_of_the_search(toy, monkeypatch):
+    """Neither in the hours that are left nor in the log's `elapsed`, from which later sessions know what was used."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    study = toy.create("s", clock=lambda: now[0], budget={"trials": None, "hours": 1.0})
+    now[0] += 600
+    study.slept(500.0)
+    assert study.seconds_left == 3500
+    study.mark(None, "back again", [], [])
+    assert read_events(toy.folder / "s" / "events.jsonl")[0][-1]["elapsed"] == 100
 
 
 def test_a_state_before_its_first_event_has_not_begun_and_counts_what_comes(toy):
