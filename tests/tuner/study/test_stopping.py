@@ -351,6 +351,28 @@ def test_a_rung_keeps_its_standings_as_if_counted_anew():
         assert (held.better[row], held.others[row]) == (pytest.approx(better), pytest.approx(sum(weights.values())))
 
 
+def test_a_rung_counts_who_came_and_who_waits():
+    """Each trial once, with its first value; those of which only the number is known count as having come."""
+    rung = Rung()
+    assert (len(rung), rung.paused, rung.stopped, rung.values) == (0, 0, 0, {})
+    for trial in range(20):
+        rung.add(trial, (0.1 * trial, 1.0), paused=trial < 5)
+    rung.add(3, (9.0, 9.0))
+    rung.set_paused(0, False)
+    assert (len(rung), rung.paused) == (20, 4)
+    assert rung.values == {trial: (0.1 * trial, 1.0) for trial in range(20)}
+    rung.earlier = 7
+    assert len(rung) == 27
+
+
+def test_a_median_compares_at_every_epoch_or_every_twentieth_of_the_whole():
+    """From its grace on, before the last epoch: shares of the horizon or the area are 5 % apart."""
+    assert epochs_of({"kind": "median", "grace": 3}, 7) == [3, 4, 5, 6]
+    for at, unit in (("horizon", "percent"), ("area", "area")):
+        found = places(read_rule({"kind": "median", "at": at, "grace": 0.8}), Grid(1000, 10, 1000))
+        assert found == {epoch: RungKey(epoch, unit) for epoch in (80, 85, 90, 95)}
+
+
 def test_a_rule_in_words_names_what_is_not_its_default():
     """The words are what --stopping takes."""
     assert rule_text(read_rule({"kind": "asha"}).model_dump()) == "asha"
