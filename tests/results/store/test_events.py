@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.store.events import EventLog, read_events
+from results.store.events import EventLog, read_events, scan_events
 from results.store.replay import build
 from search_spaces.errors import InputError
 
@@ -112,6 +112,57 @@ def test_every_cut_of_the_last_line_is_survived(tmp_path: Path) -> None:
         assert [event["seq"] for event in read] == list(range(1, len(read) + 1))
         assert len(read) == (4 if whole else 3)
         assert problems == []
+
+
+def test_a_last_line_with_a_damaged_end_is_kept(tmp_path: Path) -> None:
+    """The event itself is complete, whatever its newline became: it is kept, and no problem."""
+    path = tmp_path / "events.jsonl"
+    data = write(path, 3)
+    for end in (b"", b"\x0b", b"\x00", b"\x00\xff"):
+        path.write_bytes(data[:-1] + end)
+        with EventLog(path) as log:
+            assert (log.last_seq, log.problems) == (3, [])
+        assert path.read_bytes() == data
+
+
+def test_what_is_repaired_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A last line that is completed or cut off is so on the disk before the next event is written."""
+    path, real, sizes = tmp_path / "events.jsonl", os.fsync, []
+    data = write(path, 2)
+
+    def sync(fd: int) -> None:
+        sizes.append(os.fstat(fd).st_size)
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    for cut, left in ((1, len(data)), (2, data.index(b"\n") + 1)):
+        path.write_bytes(data[:-cut])
+        EventLog(path).close()
+        assert sizes.pop() == path.stat().st_size == left
+
+
+def test_a_log_can_be_read_by_others_and_written_by_its_owner(tmp_path: Path) -> None:
+    """As any file that a program makes: what the umask takes away is the user's choice."""
+    before = os.umask(0)
+    try:
+        write(tmp_path / "events.jsonl", 1)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "events.jsonl").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_part_of_a_log_has_its_whole_lines(tmp_path: Path) -> None:
+    """Of a snapshot that ends anywhere the whole lines are read, and one that is cut is a problem."""
+    path = tmp_path / "events.jsonl"
+    data = write(path, 3)
+    for size in range(1, len(data) + 1):
+        problems: list[str] = []
+        read = list(scan_events(path, problems, size))
+        ends = [n for n in range(1, size + 1) if data[n - 1 : n] == b"\n"]
+        cut = size - (ends[-1] if ends else 0)
+        complete = data[size : size + 1] == b"\n"  # but for its newline
+        assert len(read) == len(ends) + complete
+        assert len(problems) == (1 if cut and not complete else 0), size
 
 
 def test_a_last_line_longer_than_the_read_window(tmp_path: Path) -> None:
