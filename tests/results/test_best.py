@@ -61,6 +61,21 @@ def test_the_terminal_table_is_short(results_dir: Path) -> None:
     assert text.splitlines()[-1].startswith(("alpha/2 leads", "a tie", "not ranked"))
 
 
+@pytest.mark.parametrize(("gpus", "shown"), [((0.0, 0.0), False), ((5.0, 0.0), True), ((5.0, 6.0), True)])
+def test_the_terminal_has_the_time_on_a_card_if_any_trial_had_one(
+    tmp_path: Path, studies: Any, gpus: tuple[float, float], shown: bool
+) -> None:
+    """And that on CPUs, which trials have; status and origin are in the note where they are unusual."""
+    events = [studies.started()]
+    for n, gpu in enumerate(gpus):
+        events += studies.trial(n, [0.5 - 0.1 * n], gpu_seconds=gpu, config=studies.config(model_hidden=64 + n))
+    studies.write_log(tmp_path / "a", events)
+    head = best(tmp_path).render(width=200).splitlines()[0].split()
+    assert ("gpu_s" in head, "cpu_s" in head) == (shown, True)
+    assert not {"status", "origin", "note", "study"} & set(head)
+    assert {"gpu_seconds", "cpu_seconds", "status", "origin"} <= set(best(tmp_path).table.column_names)
+
+
 def test_top_where_and_studies(results_dir: Path) -> None:
     """`top` cuts, `where` is SQL on the trials table, `studies` chooses."""
     assert best(results_dir, top=1).table["trial"].to_pylist() == [2]
