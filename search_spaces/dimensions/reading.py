@@ -342,6 +342,8 @@ def _reachable(path: str, value: Any, by_path: Mapping[str, list[Dimension]], se
 def _can_give(dimension: Dimension, value: Any) -> bool:
     if dimension.is_alternative(value):
         return True
+    if not dimension.choices and dimension.low is None:
+        return True  # its range or its choices are wrong, which it has a line for
     if dimension.of is not None:
         return _is_number(value)
     if dimension.kind in ("choice", "value"):

@@ -396,6 +396,14 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
     assert any(given.startswith(f"s.yaml: {line}") for given in lines), lines
 
 
+@pytest.mark.parametrize("entry", ["choice: {from: 1, to: 4, step: 2}", "choice: []", "int: [9, 2]", "int: [1, a]"])
+def test_what_depends_on_a_wrong_dimension_is_not_called_wrong_too(tmp_path: Path, entry: str) -> None:
+    """Its values are not known: a condition on one of them has no line of its own."""
+    dimensions = f"  model.layers: {{{entry}}}\n  model.dropout: {{uniform: [0, 0.5], when: {{model.layers: 7}}}}\n"
+    lines = problems(tmp_path, dimensions)
+    assert [line.partition(".layers.")[0] for line in lines] == ["s.yaml: dimensions.model"]
+
+
 @pytest.mark.parametrize(
     ("rest", "line"),
     [
