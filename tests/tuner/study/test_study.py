@@ -258,6 +258,36 @@ def test_what_the_driver_slept_is_no_time_of_the_search(toy, monkeypatch):
     assert read_events(toy.folder / "s" / "events.jsonl")[0][-1]["elapsed"] == 100
 
 
+@pytest.mark.parametrize(("at", "grace", "known"), [("epochs", 1, {1, 2, 4, 8}), ("horizon", 0.2, {20, 40, 80})])
+def test_the_searcher_is_told_of_rungs_by_epoch_or_percent(toy, at, grace, known):
+    """Runs of different lengths are then compared where they are as far; it has what the rule compared, once."""
+    rule = {"kind": "asha", "at": at, "grace": grace, "reduction": 2}
+    study = toy.create("s", searcher={"kind": "random"}, stopping=rule, seed=1)
+    toy.drive(study)
+    trials = study.state.trials
+    assert set().union(*(trial.rungs for trial in trials.values())) == known
+    for told in study.state.searcher.trials:
+        assert told.intermediate_values.keys() <= known
+    values = [told.intermediate_values for told in study.state.searcher.trials]
+    assert all(dict(trial.rungs) in values for trial in trials.values())
+
+
+def test_how_many_run_at_once_is_in_the_log_and_holds_on_resume(toy):
+    """A number that was changed while the search ran is that of the study from then on; the rest stays."""
+    resources = {"cpus_per_trial": 2, "gpus_per_trial": 0.5, "concurrent": None}
+    study = toy.create("s", resources=resources)
+    study.run_at_once(3, 2, by="me@here")
+    assert study.settings.resources.as_dict() == {**study.settings.resources.as_dict(), **resources, "concurrent": 3}
+    study.close()
+    event = read_events(toy.folder / "s" / "events.jsonl")[0][-1]
+    assert (event["event"], event["at_once"], event["by"]) == ("study_changed", 2, "me@here")
+    before, after = event["changed"]["resources"]
+    assert {key: pair for key in after if (pair := (before[key], after[key])) and pair[0] != pair[1]} == {
+        "concurrent": (None, 3)
+    }
+    assert toy.resume("s").settings.resources == study.settings.resources
+
+
 def test_a_state_before_its_first_event_has_not_begun_and_counts_what_comes(toy):
     """What `watch` looks at: whether there are settings yet, and how many epochs there were."""
     assert not StudyState(searching=False).begun
