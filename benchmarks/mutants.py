@@ -63,6 +63,8 @@ TESTS = {
         "tuner/study/test_budgets.py",
         "tuner/study/test_measures.py",
         "tuner/study/test_ladder.py",
+        "tuner/study/test_compact.py",
+        "tuner/callbacks/test_sealing.py",
     ],
     "tuner/study/study.py": [
         "tuner/study/test_study.py",
