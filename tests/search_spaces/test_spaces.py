@@ -396,6 +396,17 @@ def test_a_wrong_dimension(tmp_path: Path, dimension: str, line: str) -> None:
     assert any(given.startswith(f"s.yaml: {line}") for given in lines), lines
 
 
+def test_a_circle_is_named_in_order(tmp_path: Path) -> None:
+    """The same line at every run, whatever the order in the file."""
+    names = [f"augmentation.{key}" for key in ("white_noise", "speckle", "gain_noise", "input_dropout", "random_walk")]
+    circle = zip(names, [*names[1:], names[0]], strict=True)
+    lines = problems(tmp_path, "".join(f"  {a}: {{uniform: [0, 0.5], of: {b}}}\n" for a, b in circle))
+    *first, last = sorted(names)
+    assert lines == [
+        f"s.yaml: dimensions: {', '.join(first)} or {last} depend on each other in a circle; remove a `when` or `of`"
+    ]
+
+
 @pytest.mark.parametrize("entry", ["choice: {from: 1, to: 4, step: 2}", "choice: []", "int: [9, 2]", "int: [1, a]"])
 def test_what_depends_on_a_wrong_dimension_is_not_called_wrong_too(tmp_path: Path, entry: str) -> None:
     """Its values are not known: a condition on one of them has no line of its own."""

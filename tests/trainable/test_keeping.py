@@ -258,6 +258,15 @@ def test_what_killed_writers_left_is_removed(long: RunConfig, tiny: Dataset, tmp
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "best.pt"}
 
 
+def test_what_another_process_removes_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver tidies a study too: a file that was there a moment ago may be gone."""
+    keeper, gone, left = Keeper(tmp_path), tmp_path / ".last.pt.x7f3", tmp_path / ".last.pt.x7f4"
+    left.write_bytes(b"half")
+    monkeypatch.setattr(type(keeper.files), "leftovers", lambda _: [gone, left])
+    assert keeper.load() is None
+    assert not left.exists()
+
+
 def test_best_weights_can_be_halved_or_left_out(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
     """In float16 the file is half as large and gives a float32 model within rounding; `none` keeps none."""
     keepers = [Keeper(tmp_path / kind, best_weights=kind) for kind in ("full", "half", "none")]  # type: ignore[arg-type]
