@@ -8,6 +8,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,17 @@ def test_a_state_is_written_when_it_is_asked_for(
 ) -> None:
     """Every N epochs; at rungs; and always where the trial may be paused. Not after the last epoch, which ends it."""
     assert saved(tmp_path, long, tiny, **how) == epochs
+
+
+def test_the_best_weights_are_on_the_disk_where_a_trial_may_end(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
+    """At each rung and after the last epoch, whenever states are written; before that the first ones are there."""
+    keeper, found = Keeper(tmp_path, every="100 epochs", rungs=(3, 6)), {}
+    for report in train(long, tiny):
+        whole = report.checkpoint()
+        whole["best"] = {**whole["best"], "epoch": report.epoch}  # as if each epoch were the best so far
+        keeper.keep(replace(report, checkpoint=lambda whole=whole: whole))
+        found[report.epoch] = load(tmp_path / "best.pt")["epoch"]
+    assert found == {1: 1, 2: 1, 3: 3, 4: 3, 5: 3, 6: 6, 7: 6, 8: 8}
 
 
 def test_minutes_and_large_states_go_by_the_clock(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
