@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import struct
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,6 +113,22 @@ def test_the_best_weights_are_on_the_disk_where_a_trial_may_end(long: RunConfig,
         keeper.keep(replace(report, checkpoint=lambda whole=whole: whole))
         found[report.epoch] = load(tmp_path / "best.pt")["epoch"]
     assert found == {1: 1, 2: 1, 3: 3, 4: 3, 5: 3, 6: 6, 7: 6, 8: 8}
+
+
+def test_where_a_trial_may_end_the_writer_is_waited_for(
+    long: RunConfig, tiny: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large state is written by a thread; at a rung it is on the disk before the trial is decided on."""
+    at_once = Keeper._write
+
+    def slowly(*given: Any) -> None:
+        time.sleep(0.2)
+        at_once(*given)
+
+    monkeypatch.setattr(Keeper, "_write", slowly)
+    keeper = Keeper(tmp_path, every="100 epochs", rungs=(1,), small=0)
+    keeper.keep(next(iter(train(long, tiny))))
+    assert (tmp_path / "best.pt").exists()
 
 
 def test_minutes_and_large_states_go_by_the_clock(long: RunConfig, tiny: Dataset, tmp_path: Path) -> None:
