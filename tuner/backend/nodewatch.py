@@ -138,8 +138,9 @@ class NodeWatch:
         )
         if self._headless:
             todo = (
-                "mend the network, or start the cluster again and resume (where the head stays away for a minute, Ray "
-                "ends this process: nothing is lost)"
+                "where a node was lost (its head may be slow to answer then), start Ray on a node again with "
+                "'ray start --address=...'; else mend the network, or start the cluster again and resume (where the "
+                "head stays away for a minute, Ray ends this process: nothing is lost)"
             )
         return (
             f"nodes: {self._why(waited)}, asked {self._asked} times. To go on: {todo}. {until}, "

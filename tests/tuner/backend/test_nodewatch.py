@@ -56,6 +56,7 @@ def test_a_head_that_does_not_answer_is_told_as_that():
     at.seconds(int(PATIENCE) + 1, None)
     (line,) = at.said
     assert "head (h:6379) has not answered" in line and "start the cluster again and resume" in line
+    assert "where a node was lost (its head may be slow to answer then)" in line and "ray start --address" in line
 
 
 def test_a_short_cut_is_not_worth_a_word():
