@@ -31,9 +31,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The tests' own Ray asks nobody for a token, also where this user has one; clusters of a test have one of their own.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
-# Ray's workers have the lowest priority as a rule: beside other tests on the same cores they would wait for them.
-os.environ.setdefault("RAY_worker_niceness", "0")
-
 # A runner that was started in the background has Ctrl-C ignored, and so would every process that a test starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
