@@ -167,6 +167,7 @@ def test_averages_in_their_warm_up_have_the_same_weights() -> None:
         for names in groups[batch]:
             assert len({average.model.w.item() for average in made if average.name in names}) == 1
     assert groups[0] == [["0.5", "0.9", "0.99"]]
+    assert groups[7] == groups[0] and groups[8] == groups[50]  # (1 + 8) / (10 + 8) is 0.5
     assert groups[50] == [["0.5"], ["0.9", "0.99"]]
     assert groups[199] == [["0.5"], ["0.9"], ["0.99"]]
     cold = make_averages(model, EMAConfig(decays=(0.5, 0.9), warmup=False))

@@ -63,6 +63,15 @@ def test_all_are_evaluated_at_the_end_and_where_it_costs_little(tiny: Dataset, c
     assert all(all_are_evaluated(rarely, tiny, epoch, 4) for epoch in range(1, 7))
 
 
+def test_all_passes_may_take_a_tenth_of_the_training(tiny: Dataset, config: Make) -> None:
+    """A pass costs a third of a step with the same utterances, so three times a tenth of an epoch's bins are passed."""
+    settings = config(training={"batches": 600, "batches_per_epoch": 100})
+    training = settings.training
+    trained = 100 * training.batch_size * training.accumulation * float(tiny.train.bins.mean())
+    most = int(3 * 0.1 * trained / int(tiny.val.bins.sum()))
+    assert all_are_evaluated(settings, tiny, 1, most) and not all_are_evaluated(settings, tiny, 1, most + 1)
+
+
 @pytest.fixture(scope="module")
 def reports(tiny: Dataset, config: Make) -> list[dict[str, Any]]:
     """The rows and states of a run that tracks three averages, six epochs long."""
