@@ -129,16 +129,15 @@ def test_killed_anywhere_and_resumed_equals_never_killed(toy):
         assert [(e["trial"], e["from_trial"], e["replaces"], e["seed"]) for e in heirs_of(toy, name)] == sources
 
 
-@pytest.mark.parametrize("where", ["before the end of the replaced trial", "before the start of the new one"])
-def test_a_driver_that_dies_while_a_trial_is_replaced_goes_on_where_it_was(toy, where):
-    """The checkpoint is copied first, then the end is written, then the start: a kill between any two is redone."""
-    toy.drive(create(toy, "whole"))
-    expected = toy.decisions("whole")
+def killed_while_replacing(toy, before_the_end=False):
+    """A study "s" whose driver dies at the first event by which one trial replaces another: the end of the one, or the
+    start of the other.
+    """
     study = create(toy, "s")
     append = study._log.append
 
     def dying(kind, **fields):
-        if kind == "trial_ended" and "exploits" in fields and where.startswith("before the end"):
+        if kind == "trial_ended" and "exploits" in fields and before_the_end:
             raise KeyboardInterrupt
         if kind == "trial_started" and "replaces" in fields:
             raise KeyboardInterrupt
@@ -147,6 +146,15 @@ def test_a_driver_that_dies_while_a_trial_is_replaced_goes_on_where_it_was(toy, 
     study._log.append = dying
     with pytest.raises(KeyboardInterrupt):
         toy.drive(study)
+    return study
+
+
+@pytest.mark.parametrize("where", ["before the end of the replaced trial", "before the start of the new one"])
+def test_a_driver_that_dies_while_a_trial_is_replaced_goes_on_where_it_was(toy, where):
+    """The checkpoint is copied first, then the end is written, then the start: a kill between any two is redone."""
+    toy.drive(create(toy, "whole"))
+    expected = toy.decisions("whole")
+    study = killed_while_replacing(toy, before_the_end=where.startswith("before the end"))
     assert (toy.folder / "s" / "checkpoints" / "4" / "last.pt").exists()
     study.close()
     again = keep_states(toy.resume("s"))
@@ -158,18 +166,7 @@ def test_a_limit_ends_a_search_in_which_a_trial_was_to_go_on(toy):
     """A driver died between the end of the replaced trial and the start of the new one, and the budget that it is
     resumed with is used up: the new one is not started, and the search is over although nothing was stopped.
     """
-    study = create(toy, "s")
-    append = study._log.append
-
-    def dying(kind, **fields):
-        if kind == "trial_started" and "replaces" in fields:
-            raise KeyboardInterrupt
-        return append(kind, **fields)
-
-    study._log.append = dying
-    with pytest.raises(KeyboardInterrupt):
-        toy.drive(study)
-    study.close()
+    killed_while_replacing(toy).close()
     reached = {**BUDGET, "target_per": 0.99, "then": "finish"}
     again = toy.resume("s", {"budget": [BUDGET, reached]})
     assert again.state.heir is not None
