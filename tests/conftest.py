@@ -218,6 +218,12 @@ def warm_python() -> Generator[str, None, None]:
             server.stdin.close()
 
 
+@pytest.fixture(scope="session")
+def forked_ray(warm_python: str) -> bool:
+    """Whether the processes of a Ray that `warm_python` starts are forked; else they are Pythons of their own."""
+    return FORKED_RAY and warm_python != sys.executable
+
+
 def gone_from(library: str, names: Mapping[str, str], found: Mapping[str, Any]) -> list[str]:
     """A line for each private name that a library no longer has: what is gone, and what it was used for.
 

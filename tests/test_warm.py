@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 
 import psutil
 import pytest
-
-pytest.importorskip("ray", "2.60", reason="the processes of an older Ray are Pythons of their own")
 
 AGENTS = {"ray::DashboardAgent", "ray::RuntimeEnvAgent"}
 NODE = """
@@ -54,13 +51,13 @@ def gone(process):
 
 
 @pytest.mark.ray
-def test_ray_s_processes_are_forked_and_end_with_their_node(warm_python, wait):
+def test_ray_s_processes_are_forked_and_end_with_their_node(warm_python, forked_ray, wait):
     """A worker and the agents come from servers that have imported what they need, not from Pythons of their own, and
     the worker has the variables that were asked for. When Ray's node is killed all of them end, and so do the programs
     that the node had started for them.
     """
-    if warm_python == sys.executable:
-        pytest.skip("nothing is warm here")
+    if not forked_ray:
+        pytest.skip("Ray's processes are Pythons of their own here")
     command = [warm_python, "-c", NODE]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         try:
