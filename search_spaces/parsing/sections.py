@@ -54,7 +54,7 @@ def merged_section(section: str, old: Mapping[str, Any], values: Mapping[str, An
     gone = {other for key, other in INSTEAD.get(section, {}).items() if values.get(key) is not None}
     kept = {key: value for key, value in old.items() if key not in gone}
     kind = values.get("kind")
-    if isinstance(kind, str) and kind != old.get("kind", default_kind(section)):
+    if isinstance(kind, str) and kind != kind_of({section: old}, section):
         model = kinds(section).get(kind)
         kept = {key: value for key, value in kept.items() if model is not None and key in model.model_fields}
     return {**kept, **values}
